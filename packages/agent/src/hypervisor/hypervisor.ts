@@ -1,0 +1,139 @@
+// What the agent needs of something that runs machines. Implementations: wasm/ (embedded), model/ (simulation).
+
+import type { BlockDevice } from '@stellwerk/block/device.ts'
+import type { ByteStream, Json } from '@stellwerk/runtime/environment.ts'
+
+/** What a hypervisor can do on this host; found by trying, not by believing. */
+export interface Capabilities {
+  readonly kind: 'wasm' | 'model' | 'qemu'
+  readonly available: boolean
+  readonly why?: string
+}
+
+/** A virtual machine as its owner defined it. */
+export interface MachineSpec {
+  readonly vm: string
+  readonly hypervisor: 'wasm' | 'model' | 'qemu'
+  /** For wasm: the guest module's name (`ledger`, `echo`) or the path of one. */
+  readonly guest: string
+  readonly memoryBytes: number
+  /** Given to the guest at boot. */
+  readonly parameters: { readonly [key: string]: Json }
+}
+
+/** Frames of a virtual switch. The switch comes later; the port's shape is fixed. */
+export interface NetworkPort {
+  readonly mac: string
+  send(ethernetFrame: Uint8Array): void
+  onFrame(f: (ethernetFrame: Uint8Array) => void): void
+  detach(): void
+}
+
+/** `paused`: created or loaded, has not run yet here; `frozen`: executes nothing until thawed; `dead`: for good. */
+export type MachineState = 'paused' | 'running' | 'frozen' | 'dead'
+
+export type MachineEvent =
+  /** The guest said something: a line on its console. */
+  | { readonly kind: 'console'; readonly line: string }
+  /** The guest ended by itself. */
+  | { readonly kind: 'halted'; readonly reason: string }
+  /** The guest broke its own or the machine's rules (trap, bad ring); it executes nothing any more. */
+  | { readonly kind: 'crashed'; readonly reason: string }
+
+/** Proof, from the hypervisor that reaped it, that a machine executes nothing any more. */
+export interface Dead {
+  readonly vm: string
+}
+
+export interface Hypervisor {
+  probe(): Promise<Capabilities>
+  /** A machine that has not run yet. */
+  create(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Machine>
+  /** The place a migration stream is loaded into. */
+  receive(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Incoming>
+  /** A machine that outlived the agent, or null. */
+  adopt(vm: string): Promise<Machine | null>
+}
+
+export interface Machine {
+  readonly state: MachineState
+  onEvent(f: (event: MachineEvent) => void): void
+  start(): void
+  /** When it resolves the guest executes nothing. Requests in flight go on; their completions wait for the thaw. */
+  freeze(why: string): Promise<void>
+  thaw(): void
+  /** A line for the guest's console. */
+  input(line: string): void
+  /** When it resolves the guest executes nothing and none of its requests is in flight. */
+  kill(): Promise<Dead>
+  /** Begins a live migration; the machine runs on. */
+  send(policy: MigrationPolicy): Outgoing
+}
+
+export interface MigrationPolicy {
+  /** The longest pause aimed at, ms. */
+  readonly downtimeMs: number
+  /** Rounds after which a guest that does not converge is throttled, then the migration is given up. */
+  readonly maxRounds: number
+  /** What to do when it does not converge: accept a longer pause or give up. */
+  readonly whenDiverging: 'pause' | 'abort'
+}
+
+/** One round of pre-copy. */
+export interface RoundProgress {
+  readonly round: number
+  readonly pagesSent: number
+  readonly bytesSent: number
+  /** Pages found dirty when the round ended. */
+  readonly dirtyPages: number
+  readonly dirtyBytesPerSecond: number
+  readonly bytesPerSecond: number
+  /** The pause to expect if switched now, ms. */
+  readonly forecastMs: number
+  readonly throttle: number
+}
+
+/** What the source hands over with the last page. It never runs again unless `abort` is told. */
+export interface Released {
+  readonly rounds: number
+  readonly pagesSent: number
+  readonly bytesSent: number
+  /** CRC-32 of the guest's whole state at its last instruction (rule MIG3). */
+  readonly stateChecksum: number
+}
+
+export interface Outgoing {
+  /** Opaque, credited bytes for `Incoming.load`. */
+  readonly stream: ByteStream
+  onProgress(f: (progress: RoundProgress) => void): void
+  /** Resolves when another round would not make the pause shorter than the policy's; rejects with `not-converging`. */
+  readonly converged: Promise<void>
+  /**
+   * Pauses the guest for good, waits for its requests in flight, sends the last pages and, in-band behind them, what
+   * `trailer` gives (called after the drain, before anything of it is sent; made durable by the caller).
+   */
+  release(trailer: () => Promise<Json>): Promise<Released>
+  /** The machine runs on as if nothing had been (also after `release`, given a durable abort). */
+  abort(): Promise<void>
+}
+
+/** What arrived: the caller checks the trailer before it says so. */
+export interface Loaded {
+  readonly stateChecksum: number
+  readonly trailer: Json
+}
+
+/** Proof of the coordinator's durable commit: without one nothing that was received runs (rule MIG1). */
+export interface Commit {
+  readonly migration: string
+  readonly vm: string
+  readonly placementEpoch: number
+}
+
+export interface Incoming {
+  /** Resolves when the whole state is here and its checksum is right; rejects with `corrupt-data` or `stream-lost`. */
+  load(stream: ByteStream): Promise<Loaded>
+  /** The machine, running from the source's last instruction on. Only after `load`. */
+  run(commit: Commit): Promise<Machine>
+  discard(): Promise<void>
+}
