@@ -1,0 +1,40 @@
+// The trace sink of every environment: stamps events, counts them and hands them to a writer. The writer's file format is
+// the protocol package's; where the clocks come from is the environment's.
+
+import type { Cause, Clock, Hlc, Json, TraceEvent, TraceLevel, TraceRecord, TraceSink } from './environment.ts'
+import { HybridClock } from './hlc.ts'
+
+/** Where records go. What is finer than `level` is not asked for and not written. */
+export interface TraceWriter {
+  write(record: TraceRecord): void
+  readonly level: TraceLevel
+}
+
+const FINENESS: Readonly<Record<TraceLevel, number>> = { decision: 0, message: 1, io: 2 }
+
+export function createTraceSink(process: string, clock: Clock, writer: TraceWriter | null): TraceSink {
+  const hlc = new HybridClock()
+  const fineness = writer === null ? -1 : FINENESS[writer.level]
+  let seq = 0
+
+  const on = (level: TraceLevel) => FINENESS[level] <= fineness
+  const emit = (event: TraceEvent): Cause => {
+    // An event that is not recorded can be nobody's cause: what it was caused by stands in, so the graph stays whole.
+    if (writer === null || !on(event.level)) return event.cause ?? { process, seq }
+    seq++
+    writer.write({ hlc: hlc.stamp(clock.wall()), at: clock.now(), process, seq, ...event })
+    return { process, seq }
+  }
+  const core = (kind: string, name: string, value: Json) => {
+    if (on('message')) emit({ level: 'message', kind, body: { core: name, value } })
+  }
+
+  return {
+    on,
+    emit,
+    observe: (stamp: Hlc) => void hlc.observe(stamp, clock.wall()),
+    stamp: () => hlc.stamp(clock.wall()),
+    input: (name, value) => core('core.input', name, value),
+    snapshot: (name, state) => core('core.snapshot', name, state),
+  }
+}
