@@ -1,0 +1,257 @@
+// What operators ask for. Each is checked against what is known before anything changes: a refusal changes nothing.
+
+import { NAME_PATTERN } from '@stellwerk/protocol/messages/shapes.ts'
+import { hostLive, isUsable, vmsAt } from './hosts.ts'
+import { attestDead } from './membership.ts'
+import { abortMigration, type Refusal, requestMigration } from './migration.ts'
+import type { StepOutput } from './output.ts'
+import { withSlot } from './ownership.ts'
+import type { CoordinatorState, VmRecord, VmSpec, VolumeRecord } from './state.ts'
+
+export type Command =
+  | {
+      readonly kind: 'vm-create'
+      readonly name: string
+      readonly spec: VmSpec
+      readonly disks: readonly { readonly volume: string; readonly sizeBytes: number }[]
+      readonly start: boolean
+      readonly priority: number
+      readonly host: string | null
+    }
+  | { readonly kind: 'vm-start'; readonly name: string; readonly host: string | null }
+  | { readonly kind: 'vm-stop'; readonly name: string }
+  | { readonly kind: 'vm-delete'; readonly name: string }
+  | { readonly kind: 'vm-migrate'; readonly name: string; readonly to: string | null; readonly id: string }
+  | { readonly kind: 'vm-cancel'; readonly name: string }
+  | {
+      readonly kind: 'volume-create'
+      readonly name: string
+      readonly id: string
+      readonly sizeBytes: number
+      readonly storages: readonly string[]
+    }
+  | { readonly kind: 'volume-own'; readonly name: string; readonly host: string }
+  | { readonly kind: 'host-confirm-dead'; readonly name: string }
+  | { readonly kind: 'host-remove'; readonly name: string }
+
+/** The smallest volume that holds the metadata and some extents. */
+export const MIN_VOLUME_BYTES = 64 * 1024 * 1024
+
+export type CommandResult =
+  | { readonly ok: true; readonly body: object }
+  | { readonly ok: false; readonly refusal: Refusal }
+
+const refuse = (code: string, message: string, hint?: string): CommandResult => ({
+  ok: false,
+  refusal: hint === undefined ? { code, message } : { code, message, hint },
+})
+const accept = (body: object): CommandResult => ({ ok: true, body })
+
+export function obey(state: CoordinatorState, command: Command, now: number, out: StepOutput): CommandResult {
+  switch (command.kind) {
+    case 'vm-create':
+      return createVm(state, command, out)
+    case 'vm-start':
+      return withVm(state, command.name, vm => startVm(state, vm, command.host, out))
+    case 'vm-stop':
+      return withVm(state, command.name, vm => {
+        if (vm.desired === 'stopped' && vm.placement === null) {
+          return refuse('not-running', `VM "${vm.name}" is already stopped`)
+        }
+        out.put('vms', vm.name, { ...vm, desired: 'stopped', lost: null })
+        return accept({ vm: vm.name })
+      })
+    case 'vm-delete':
+      return withVm(state, command.name, vm => {
+        out.put('vms', vm.name, { ...vm, desired: 'deleted' })
+        return accept({ vm: vm.name })
+      })
+    case 'vm-migrate': {
+      const result = requestMigration(state, command.id, command.name, command.to, now, out)
+      if ('code' in result) return { ok: false, refusal: result }
+      return accept({ migration: result.id, vm: result.vm, from: result.source.host, to: result.target.host })
+    }
+    case 'vm-cancel':
+      return withVm(state, command.name, vm => {
+        if (vm.migration === null) return refuse('not-migrating', `VM "${vm.name}" is not being migrated`)
+        if (!abortMigration(state, vm.migration, 'an operator cancelled it', now, out)) {
+          return refuse('too-late', `the migration of VM "${vm.name}" is already committed`)
+        }
+        return accept({ vm: vm.name })
+      })
+    case 'volume-create':
+      return createVolume(state, command, out)
+    case 'volume-own':
+      return ownVolume(state, command.name, command.host, out)
+    case 'host-confirm-dead':
+      return confirmDead(state, command.name, out)
+    case 'host-remove':
+      return removeHost(state, command.name, out)
+  }
+}
+
+function withVm(state: CoordinatorState, name: string, f: (vm: VmRecord) => CommandResult): CommandResult {
+  const vm = state.vms.get(name)
+  if (vm === undefined) return refuse('unknown-vm', `there is no VM "${name}"`, 'see: stellwerk vm list')
+  if (vm.desired === 'deleted') return refuse('being-deleted', `VM "${name}" is being deleted`)
+  return f(vm)
+}
+
+function badName(what: string, name: string): CommandResult | null {
+  if (new RegExp(NAME_PATTERN).test(name)) return null
+  return refuse('bad-name', `"${name}" is no name for a ${what}`, 'use letters, digits, ".", "_" and "-", at most 63')
+}
+
+function createVm(
+  state: CoordinatorState,
+  command: Extract<Command, { kind: 'vm-create' }>,
+  out: StepOutput,
+): CommandResult {
+  const bad = badName('VM', command.name)
+  if (bad !== null) return bad
+  if (state.vms.has(command.name))
+    return refuse('duplicate-name', `there is already a VM "${command.name}"`, 'choose another name')
+  const largest = Math.max(0, ...[...state.hosts.values()].filter(host => !host.removed).map(host => host.memoryBytes))
+  if (command.spec.memoryBytes > largest) {
+    return refuse(
+      'too-large',
+      `VM "${command.name}" needs ${command.spec.memoryBytes} bytes of memory, the largest host has ${largest}`,
+      'give it less memory',
+    )
+  }
+  for (const disk of command.disks) {
+    const volume = state.volumes.get(disk.volume)
+    if (volume === undefined)
+      return refuse('unknown-volume', `there is no volume "${disk.volume}"`, 'see: stellwerk volume list')
+    if (disk.sizeBytes > volume.sizeBytes) {
+      return refuse(
+        'disk-too-large',
+        `a disk of ${disk.sizeBytes} bytes is larger than volume "${disk.volume}" (${volume.sizeBytes})`,
+      )
+    }
+    if (disk.sizeBytes <= 0 || disk.sizeBytes % 4096 !== 0) {
+      return refuse('bad-size', `${disk.sizeBytes} bytes is no size for a disk`, 'use a positive multiple of 4096')
+    }
+  }
+  if (command.host !== null && !state.hosts.has(command.host)) {
+    return refuse('unknown-host', `there is no host "${command.host}"`, 'see: stellwerk host list')
+  }
+  out.put('vms', command.name, {
+    name: command.name,
+    spec: command.spec,
+    disks: command.disks.map((disk, i) => ({ ...disk, disk: `${command.name}-${i}`, created: false })),
+    desired: command.start ? 'running' : 'stopped',
+    priority: command.priority,
+    epoch: 0,
+    placement: null,
+    migration: null,
+    lost: null,
+    preferredHost: command.host,
+    failures: 0,
+  } satisfies VmRecord)
+  return accept({ vm: command.name })
+}
+
+function startVm(state: CoordinatorState, vm: VmRecord, host: string | null, out: StepOutput): CommandResult {
+  if (host !== null && !state.hosts.has(host))
+    return refuse('unknown-host', `there is no host "${host}"`, 'see: stellwerk host list')
+  if (vm.desired === 'running') return refuse('already-running', `VM "${vm.name}" is already running or being started`)
+  out.put('vms', vm.name, { ...vm, desired: 'running', failures: 0, preferredHost: host ?? vm.preferredHost })
+  state.liveVms.delete(vm.name)
+  return accept({ vm: vm.name })
+}
+
+function createVolume(
+  state: CoordinatorState,
+  command: Extract<Command, { kind: 'volume-create' }>,
+  out: StepOutput,
+): CommandResult {
+  const bad = badName('volume', command.name)
+  if (bad !== null) return bad
+  if (state.volumes.has(command.name)) return refuse('duplicate-name', `there is already a volume "${command.name}"`)
+  if (command.storages.length !== 1) {
+    return refuse(
+      'bad-legs',
+      `a volume of ${command.storages.length} legs cannot be made`,
+      'name one storage subsystem',
+    )
+  }
+  for (const storage of command.storages) {
+    if (!state.storages.has(storage)) return refuse('unknown-storage', `there is no storage subsystem "${storage}"`)
+  }
+  if (command.sizeBytes < MIN_VOLUME_BYTES || command.sizeBytes % (4 * 1024 * 1024) !== 0) {
+    return refuse(
+      'bad-size',
+      `${command.sizeBytes} bytes is no size for a volume`,
+      'use a multiple of 4 MiB, at least 64 MiB',
+    )
+  }
+  out.put('volumes', command.name, {
+    name: command.name,
+    id: command.id,
+    sizeBytes: command.sizeBytes,
+    legs: command.storages.map((storage, i) => ({ leg: `leg-${i}`, storage, lun: command.name })),
+    generation: 0,
+    owner: null,
+    ownerEpoch: 0,
+    slots: {},
+    phase: 'creating',
+  } satisfies VolumeRecord)
+  return accept({ volume: command.name })
+}
+
+function ownVolume(state: CoordinatorState, name: string, to: string, out: StepOutput): CommandResult {
+  const volume = state.volumes.get(name)
+  if (volume === undefined)
+    return refuse('unknown-volume', `there is no volume "${name}"`, 'see: stellwerk volume list')
+  const host = state.hosts.get(to)
+  if (host === undefined) return refuse('unknown-host', `there is no host "${to}"`, 'see: stellwerk host list')
+  if (!isUsable(state, host))
+    return refuse('host-unfit', `host "${to}" is ${host.phase}, ${hostLive(state, to).verdict}`)
+  if (volume.owner?.host === to) return refuse('same-host', `host "${to}" already owns volume "${name}"`)
+  const epoch = volume.ownerEpoch + 1
+  out.put('volumes', name, {
+    ...volume,
+    owner: { host: to, hostEpoch: host.epoch, epoch },
+    ownerEpoch: epoch,
+    slots: withSlot(volume, to),
+  })
+  state.mapVersion += 1
+  state.outstanding.delete(`owner/${name}`)
+  out.decide({
+    kind: 'owner',
+    subject: name,
+    saw: { owner: volume.owner?.host ?? null },
+    chose: `${to} at ownership epoch ${epoch}`,
+    why: 'an operator asked for it',
+  })
+  return accept({ volume: name, owner: to, epoch })
+}
+
+/** The operator vouches that the host is off: saves the wait, never the fence. */
+function confirmDead(state: CoordinatorState, name: string, out: StepOutput): CommandResult {
+  const host = state.hosts.get(name)
+  if (host === undefined) return refuse('unknown-host', `there is no host "${name}"`, 'see: stellwerk host list')
+  if (hostLive(state, name).verdict === 'up') {
+    return refuse('host-alive', `host "${name}" is alive: it was heard a moment ago`, 'power it off first')
+  }
+  attestDead(state, name, hostLive(state, name).incarnation ?? Number.MAX_SAFE_INTEGER, 'an operator', out)
+  return accept({ host: name })
+}
+
+function removeHost(state: CoordinatorState, name: string, out: StepOutput): CommandResult {
+  const host = state.hosts.get(name)
+  if (host === undefined || host.removed)
+    return refuse('unknown-host', `there is no host "${name}"`, 'see: stellwerk host list')
+  const vms = vmsAt(state, name)
+  if (vms.length > 0) {
+    return refuse(
+      'host-in-use',
+      `host "${name}" runs ${vms.map(vm => vm.name).join(', ')}`,
+      'migrate or stop them first',
+    )
+  }
+  out.put('hosts', name, { ...host, removed: true })
+  state.mapVersion += 1
+  return accept({ host: name })
+}

@@ -1,0 +1,170 @@
+// The coordinator's decisions, whole: one synchronous function from an input to changes and effects. No clock, no I/O.
+
+import type { Beat } from '@stellwerk/protocol/messages/cluster.ts'
+import { answered, forgetOldQuestions } from './asking.ts'
+import { type Command, obey } from './commands.ts'
+import { admitAnswered, fenceAcknowledged, workOnFences } from './fencing.ts'
+import { hostLive } from './hosts.ts'
+import { diskCreated, diskDeleted, workOnVms } from './lifecycle.ts'
+import { mapOf, spreadMap } from './map.ts'
+import { type AgentHello, agentDown, agentUp, attestDead, beat, watchHosts } from './membership.ts'
+import { done, failed, loaded, outcomeOf, progressed, sourceReady, targetReady, workOnMigrations } from './migration.ts'
+import { type Output, StepOutput } from './output.ts'
+import { lunsCreated, workOnVolumes } from './ownership.ts'
+import type { CoordinatorState } from './state.ts'
+
+type FromAgent = { readonly migration: string; readonly host: string; readonly incarnation: number }
+
+/** `request` numbers what waits for an answer; a `reply` or `refuse` effect names it. */
+export type Input =
+  | { readonly kind: 'tick' }
+  | { readonly kind: 'agent-up'; readonly hello: AgentHello }
+  | { readonly kind: 'agent-down'; readonly host: string; readonly incarnation: number }
+  | { readonly kind: 'beat'; readonly request: number; readonly beat: Beat }
+  | { readonly kind: 'attest'; readonly request: number; readonly host: string; readonly incarnation: number }
+  | { readonly kind: 'migration-progress'; readonly migration: string; readonly converged: boolean }
+  | {
+      readonly kind: 'migration-loaded'
+      readonly request: number
+      readonly message: FromAgent & { readonly epoch: number }
+    }
+  | {
+      readonly kind: 'migration-failed'
+      readonly request: number
+      readonly message: FromAgent & { readonly reason: string }
+    }
+  | { readonly kind: 'migration-ask'; readonly request: number; readonly migration: string }
+  | {
+      readonly kind: 'migration-done'
+      readonly request: number
+      readonly message: FromAgent & { readonly statistics: Record<string, number> }
+    }
+  | { readonly kind: 'answered'; readonly key: string; readonly body: unknown }
+  | { readonly kind: 'unanswered'; readonly key: string; readonly code: string; readonly message: string }
+  | { readonly kind: 'command'; readonly request: number; readonly command: Command }
+
+/** A question that was refused or not answered is asked again after this share of the request's time. */
+const RETRY_SHARE = 0.1
+const FORGET_QUESTIONS_MS = 60_000
+
+/** One step. Inputs that change what should be done are followed up at once; the tick follows up what time changes. */
+export function step(state: CoordinatorState, input: Input, now: number, wallMs: number): Output {
+  const out = new StepOutput(state, wallMs)
+  take(state, input, now, out)
+  if (input.kind !== 'migration-ask') follow(state, now, out)
+  if (input.kind === 'tick') forgetOldQuestions(state, now, FORGET_QUESTIONS_MS)
+  return out
+}
+
+function take(state: CoordinatorState, input: Input, now: number, out: StepOutput): void {
+  switch (input.kind) {
+    case 'tick':
+      watchHosts(state, now, out)
+      break
+    case 'agent-up':
+      agentUp(state, input.hello, out)
+      break
+    case 'agent-down':
+      agentDown(state, input.host, input.incarnation)
+      break
+    case 'beat':
+      out.effect({ kind: 'reply', to: input.request, body: beat(state, input.beat, now, out) })
+      break
+    case 'attest':
+      attestDead(state, input.host, input.incarnation, 'its guardian', out)
+      out.effect({ kind: 'reply', to: input.request, body: {} })
+      break
+    case 'migration-progress':
+      progressed(state, input, now, out)
+      break
+    case 'migration-loaded':
+      out.effect({ kind: 'reply', to: input.request, body: { outcome: loaded(state, input.message, now, out) } })
+      break
+    case 'migration-failed':
+      failed(state, input.message, now, out)
+      out.effect({ kind: 'reply', to: input.request, body: {} })
+      break
+    case 'migration-ask':
+      out.effect({ kind: 'reply', to: input.request, body: { outcome: outcomeOf(state, input.migration) } })
+      break
+    case 'migration-done':
+      done(state, input.message, now, out)
+      out.effect({ kind: 'reply', to: input.request, body: {} })
+      break
+    case 'command': {
+      const result = obey(state, input.command, now, out)
+      if (result.ok) out.effect({ kind: 'reply', to: input.request, body: result.body })
+      else out.effect({ kind: 'refuse', to: input.request, ...result.refusal })
+      break
+    }
+    case 'answered':
+      takeAnswer(state, input.key, input.body, now, out)
+      break
+    case 'unanswered':
+      answered(state, input.key, now + state.cluster.settings.requestMs * RETRY_SHARE)
+      takeRefusal(state, input.key, out)
+      break
+  }
+}
+
+/** Level-triggered: compares what is with what should be, and orders what is missing. */
+function follow(state: CoordinatorState, now: number, out: StepOutput): void {
+  workOnFences(state, now, out)
+  workOnVolumes(state, now, out)
+  workOnMigrations(state, now, out)
+  workOnVms(state, now, out)
+  mapOf(state)
+  spreadMap(state, now, out)
+}
+
+function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: number, out: StepOutput): void {
+  const [what, a = '', b = '', c = ''] = key.split('/')
+  answered(state, key, null)
+  switch (what) {
+    case 'fence':
+      fenceAcknowledged(state, a, Number(b), c, (body as { lastSeenMs: number | null }).lastSeenMs, now, out)
+      break
+    case 'admit':
+      admitAnswered(state, a, Number(b), c, true, out)
+      break
+    case 'seen':
+      hostLive(state, a).seen.set(b, { seenAgoMs: (body as { lastSeenMs: number | null }).lastSeenMs, at: now })
+      state.outstanding.set(key, { retryAt: now + state.cluster.settings.heartbeatMs })
+      watchHosts(state, now, out)
+      break
+    case 'lun':
+      lunsCreated(state, a, out)
+      break
+    case 'recover':
+      out.remove('recoveries', `${a}/${b}/${c}`)
+      break
+    case 'disk-create':
+      diskCreated(state, a, b, out)
+      break
+    case 'disk-delete':
+      diskDeleted(state, a, b, out)
+      break
+    case 'map':
+      state.outstanding.set(key, { retryAt: Number.POSITIVE_INFINITY })
+      break
+    case 'mig-send':
+      sourceReady(state, a, now, out)
+      break
+    case 'mig-receive':
+      targetReady(state, a, now, out)
+      break
+    case 'start':
+    case 'stop':
+    case 'forget':
+    case 'mig-switch':
+    case 'mig-outcome':
+      // Its effect shows in the next beat; until then it need not be said again.
+      state.outstanding.set(key, { retryAt: now + state.cluster.settings.requestMs })
+      break
+  }
+}
+
+function takeRefusal(state: CoordinatorState, key: string, out: StepOutput): void {
+  const [what, a = '', b = '', c = ''] = key.split('/')
+  if (what === 'admit') admitAnswered(state, a, Number(b), c, false, out)
+}

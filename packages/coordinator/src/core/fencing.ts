@@ -1,0 +1,207 @@
+// Taking a host's right to write away, and giving it a new one: fence, wait, recover, admit (DESIGN section 10).
+
+import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
+import { shouldAsk } from './asking.ts'
+import { hostLive, storagesOf, vmsAt, volumesOf } from './hosts.ts'
+import type { StepOutput } from './output.ts'
+import type { CoordinatorState, FenceRecord, HostRecord, Placement } from './state.ts'
+
+/** From now on, durably, no lease is granted to the host, and storages are told to refuse its epoch. */
+export function beginFencing(
+  state: CoordinatorState,
+  host: HostRecord,
+  why: string,
+  attested: { incarnation: number; by: string } | null,
+  out: StepOutput,
+): void {
+  const vms = vmsAt(state, host.name)
+  const storages = [...new Set(vms.flatMap(vm => storagesOf(state, vm)))].sort()
+  const needed = canary('fence-missing-leg') ? storages.slice(0, -1) : storages
+  const fence: FenceRecord = {
+    why,
+    needed,
+    acknowledged: [],
+    attestedIncarnation: attested?.incarnation ?? null,
+    attestedBy: attested?.by ?? null,
+  }
+  out.put('hosts', host.name, { ...host, phase: 'fencing', fence })
+  for (const volume of new Set(vms.flatMap(volumesOf))) {
+    const key = `${volume}/${host.name}/${host.epoch}`
+    out.put('recoveries', key, { volume, host: host.name, hostEpoch: host.epoch })
+  }
+  hostLive(state, host.name).clean = false
+  hostLive(state, host.name).seenAt.clear()
+  out.decide({
+    kind: 'fence',
+    subject: host.name,
+    saw: { epoch: host.epoch, verdict: hostLive(state, host.name).verdict, vms: vms.map(vm => vm.name), needed },
+    chose: `fence epoch ${host.epoch}`,
+    why,
+  })
+}
+
+/** Pushes every fence and admission forward. */
+export function workOnFences(state: CoordinatorState, now: number, out: StepOutput): void {
+  for (const host of [...state.hosts.values()]) {
+    switch (host.phase) {
+      case 'fencing':
+        orderFence(state, host, now, out)
+        completeFence(host, out)
+        break
+      case 'fenced':
+        admitAgain(state, host, now, out)
+        break
+      case 'admitting':
+        orderAdmit(state, host, now, out)
+        break
+      case 'admitted':
+        if (host.admitOwed.length > 0) orderAdmit(state, host, now, out)
+        break
+    }
+  }
+}
+
+function orderFence(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
+  const { requestMs } = state.cluster.settings
+  for (const storage of state.storages.keys()) {
+    if (host.fence?.acknowledged.includes(storage)) continue
+    const key = `fence/${host.name}/${host.epoch}/${storage}`
+    if (!shouldAsk(state, key, now, requestMs)) continue
+    const body = { host: host.name, epoch: host.epoch, term: state.cluster.term }
+    out.effect({ kind: 'storage', key, storage, message: 'storage.fence', body })
+  }
+}
+
+/** A storage refuses the epoch from now on; `lastSeenMs` is the age of the host's last sign there, null if unknown. */
+export function fenceAcknowledged(
+  state: CoordinatorState,
+  name: string,
+  epoch: number,
+  storage: string,
+  lastSeenMs: number | null,
+  now: number,
+  out: StepOutput,
+): void {
+  const host = state.hosts.get(name)
+  if (host === undefined || host.epoch !== epoch || host.fence === null) return
+  if (!hostLive(state, name).seenAt.has(storage)) hostLive(state, name).seenAt.set(storage, now - (lastSeenMs ?? 0))
+  if (host.fence.acknowledged.includes(storage)) return
+  const acknowledged = [...host.fence.acknowledged, storage].sort()
+  out.put('hosts', name, { ...host, fence: { ...host.fence, acknowledged } })
+  completeFence(state.hosts.get(name) ?? host, out)
+}
+
+function completeFence(host: HostRecord, out: StepOutput): void {
+  const fence = host.fence
+  if (host.phase !== 'fencing' || fence === null) return
+  if (!fence.needed.every(storage => fence.acknowledged.includes(storage))) return
+  out.put('hosts', host.name, { ...host, phase: 'fenced' })
+  out.decide({
+    kind: 'fenced',
+    subject: host.name,
+    saw: { epoch: host.epoch, acknowledged: fence.acknowledged },
+    chose: 'nothing of this epoch can be written any more',
+    why: 'every leg of every volume it had open has acknowledged the fence',
+  })
+}
+
+/**
+ * When an instance placed at a fenced host is surely dead: at once if attested or the agent says that it killed all;
+ * otherwise when every lease it may have held is over by its own clock. Null: cannot be told yet.
+ */
+export function deadAt(
+  state: CoordinatorState,
+  host: HostRecord,
+  placement: Placement,
+): { at: number; attested: boolean } | null {
+  const fence = host.fence
+  if (host.phase !== 'fenced' || fence === null) return null
+  const live = hostLive(state, host.name)
+  const attested = fence.attestedIncarnation !== null && placement.incarnation <= fence.attestedIncarnation
+  if (attested || live.clean) return { at: Number.NEGATIVE_INFINITY, attested: true }
+  let last = canary('wait-without-last-grant') ? Number.NEGATIVE_INFINITY : live.lastGrantAt
+  for (const storage of fence.needed) {
+    // A storage whose answer was heard by an earlier run of this process: unknown, so it counts as seen until our start.
+    last = Math.max(last, live.seenAt.get(storage) ?? state.startedAt)
+  }
+  return { at: last + leaseWaitMs(state.cluster.settings), attested: false }
+}
+
+/** A fenced host that is back and runs nothing gets a new epoch, once nothing of the old one is left to settle. */
+function admitAgain(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
+  const live = hostLive(state, host.name)
+  if (live.session === null || !live.clean) return
+  const stillPlaced = [...state.vms.values()].some(
+    vm => vm.placement?.host === host.name && vm.placement.hostEpoch === host.epoch,
+  )
+  if (stillPlaced) return
+  const admitted: HostRecord = {
+    ...host,
+    phase: 'admitting',
+    epoch: host.epoch + 1,
+    fence: null,
+    admitOwed: [...state.storages.keys()].sort(),
+  }
+  out.put('hosts', host.name, admitted)
+  live.clean = false
+  out.decide({
+    kind: 'admit',
+    subject: host.name,
+    saw: { epoch: host.epoch, incarnation: live.session.incarnation },
+    chose: `admit at epoch ${admitted.epoch}`,
+    why: 'its agent is back and reported that nothing runs there',
+  })
+  orderAdmit(state, admitted, now, out)
+}
+
+function orderAdmit(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
+  if (host.admitOwed.length === 0) {
+    finishAdmit(state, host, out)
+    return
+  }
+  for (const storage of host.admitOwed) {
+    const key = `admit/${host.name}/${host.epoch}/${storage}`
+    if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
+    const body = { host: host.name, epoch: host.epoch, term: state.cluster.term }
+    out.effect({ kind: 'storage', key, storage, message: 'storage.admit', body })
+  }
+}
+
+/**
+ * One storage knows the epoch. The host is admitted when it is known to one at least, and the others do not answer:
+ * these are told when they are back, and until then its paths there stay shut.
+ */
+export function admitAnswered(
+  state: CoordinatorState,
+  name: string,
+  epoch: number,
+  storage: string,
+  ok: boolean,
+  out: StepOutput,
+): void {
+  const host = state.hosts.get(name)
+  if (host === undefined || host.epoch !== epoch || (host.phase !== 'admitting' && host.phase !== 'admitted')) return
+  if (ok) {
+    if (host.admitOwed.includes(storage)) {
+      out.put('hosts', name, { ...host, admitOwed: host.admitOwed.filter(owed => owed !== storage) })
+    }
+  }
+  const current = state.hosts.get(name) ?? host
+  const answeredOnce = state.storages.size - current.admitOwed.length
+  if (answeredOnce > 0 && current.phase === 'admitting' && (!ok || current.admitOwed.length === 0)) {
+    finishAdmit(state, current, out)
+  }
+}
+
+function finishAdmit(state: CoordinatorState, host: HostRecord, out: StepOutput): void {
+  if (host.phase !== 'admitting') return
+  out.put('hosts', host.name, { ...host, phase: 'admitted' })
+  out.trace({
+    level: 'decision',
+    kind: 'host.admitted',
+    host: host.name,
+    body: { epoch: host.epoch, owed: [...host.admitOwed] },
+  })
+  state.mapVersion += 1
+}

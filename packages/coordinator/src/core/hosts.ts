@@ -1,0 +1,72 @@
+// Looking at hosts: what a host may be used for right now. No decisions.
+
+import type { CoordinatorState, HostLive, HostRecord, VmRecord } from './state.ts'
+
+export function newHostLive(state: CoordinatorState): HostLive {
+  return {
+    session: null,
+    incarnation: null,
+    lastBeatAt: null,
+    lastGrantAt: state.startedAt,
+    seenAt: new Map(),
+    clean: false,
+    suspectSince: null,
+    verdict: 'unknown',
+    seen: new Map(),
+    peers: new Map(),
+    peersAt: 0,
+    machines: new Map(),
+    machinesKnown: false,
+    volumes: new Map(),
+    paths: [],
+    reachableStorages: [],
+  }
+}
+
+/** The live part of a host; made when first asked for. */
+export function hostLive(state: CoordinatorState, host: string): HostLive {
+  let live = state.liveHosts.get(host)
+  if (live === undefined) {
+    live = newHostLive(state)
+    state.liveHosts.set(host, live)
+  }
+  return live
+}
+
+/** Admitted, beating, and reachable: orders may be given to it. */
+export function isUsable(state: CoordinatorState, host: HostRecord): boolean {
+  if (host.removed || host.phase !== 'admitted') return false
+  const live = hostLive(state, host.name)
+  return live.session !== null && live.verdict === 'up'
+}
+
+export function usableHosts(state: CoordinatorState): HostRecord[] {
+  return [...state.hosts.values()].filter(host => isUsable(state, host)).sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+/** VMs whose instance is at the host now, or may be: placed there, or being received. Sorted by name. */
+export function vmsAt(state: CoordinatorState, host: string): VmRecord[] {
+  const found: VmRecord[] = []
+  for (const vm of state.vms.values()) {
+    if (vm.placement?.host === host || targetOf(state, vm) === host) found.push(vm)
+  }
+  return found.sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+/** The target of the VM's migration under way, or null. */
+export function targetOf(state: CoordinatorState, vm: VmRecord): string | null {
+  if (vm.migration === null) return null
+  return state.migrations.get(vm.migration)?.target.host ?? null
+}
+
+export function storagesOf(state: CoordinatorState, vm: VmRecord): string[] {
+  const names = new Set<string>()
+  for (const disk of vm.disks) {
+    for (const leg of state.volumes.get(disk.volume)?.legs ?? []) names.add(leg.storage)
+  }
+  return [...names].sort()
+}
+
+export function volumesOf(vm: VmRecord): string[] {
+  return [...new Set(vm.disks.map(disk => disk.volume))].sort()
+}

@@ -1,0 +1,314 @@
+// A VM's life: its disks, starting, stopping, and starting again after its host was lost or it failed.
+
+import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
+import { shouldAsk } from './asking.ts'
+import { deadAt } from './fencing.ts'
+import { hostLive, storagesOf, volumesOf } from './hosts.ts'
+import type { StepOutput } from './output.ts'
+import { isServing, withSlot } from './ownership.ts'
+import { choose } from './placement.ts'
+import type { CoordinatorState, Placement, VmLive, VmRecord } from './state.ts'
+
+/** Each failure doubles the backoff, this often. */
+const BACKOFF_DOUBLINGS = 4
+
+export function vmLive(state: CoordinatorState, name: string): VmLive {
+  let live = state.liveVms.get(name)
+  if (live === undefined) {
+    live = { backoffUntil: 0, whyNot: null }
+    state.liveVms.set(name, live)
+  }
+  return live
+}
+
+export function workOnVms(state: CoordinatorState, now: number, out: StepOutput): void {
+  const inOrder = [...state.vms.values()].sort((a, b) => b.priority - a.priority || (a.name < b.name ? -1 : 1))
+  for (const vm of inOrder) {
+    takeReport(state, vm, now, out)
+    settleLost(state, current(state, vm), now, out)
+    const updated = current(state, vm)
+    if (updated.placement === null) workOnUnplaced(state, updated, now, out)
+    else if (updated.migration === null) workOnPlaced(state, updated, updated.placement, now, out)
+  }
+  forgetFinished(state, now, out)
+}
+
+function current(state: CoordinatorState, vm: VmRecord): VmRecord {
+  return state.vms.get(vm.name) ?? vm
+}
+
+function reportOf(state: CoordinatorState, vm: string, placement: Placement): ReportedMachine | null {
+  const live = hostLive(state, placement.host)
+  if (live.session?.incarnation !== placement.incarnation || !live.machinesKnown) return null
+  const machine = live.machines.get(vm)
+  return machine?.epoch === placement.epoch ? machine : null
+}
+
+/** What the host says of the VM: it runs, or nothing of it is left. */
+function takeReport(state: CoordinatorState, vm: VmRecord, now: number, out: StepOutput): void {
+  const placement = vm.placement
+  if (placement === null || vm.migration !== null) return
+  const machine = reportOf(state, vm.name, placement)
+  if (machine === null) return
+  switch (machine.state) {
+    case 'running':
+      if (placement.phase === 'starting') {
+        out.put('vms', vm.name, { ...vm, placement: { ...placement, phase: 'running' } })
+        out.trace({
+          level: 'decision',
+          kind: 'vm.started',
+          vm: vm.name,
+          host: placement.host,
+          body: { epoch: placement.epoch },
+        })
+      }
+      break
+    case 'stopped':
+      out.put('vms', vm.name, { ...vm, placement: null, failures: 0 })
+      break
+    case 'halted':
+      out.put('vms', vm.name, {
+        ...vm,
+        placement: null,
+        failures: 0,
+        desired: vm.desired === 'running' ? 'stopped' : vm.desired,
+      })
+      out.decide({
+        kind: 'vm-halted',
+        subject: vm.name,
+        saw: { host: placement.host, reason: machine.why },
+        chose: 'leave it stopped',
+        why: 'the guest ended by itself',
+      })
+      break
+    case 'failed': {
+      const backoffMs = state.cluster.settings.restartBackoffMs * 2 ** Math.min(vm.failures, BACKOFF_DOUBLINGS)
+      vmLive(state, vm.name).backoffUntil = now + backoffMs
+      out.put('vms', vm.name, { ...vm, placement: null, failures: vm.failures + 1 })
+      out.decide({
+        kind: 'vm-failed',
+        subject: vm.name,
+        saw: { host: placement.host, reason: machine.why, failures: vm.failures + 1 },
+        chose: vm.desired === 'running' ? `start it again in ${backoffMs} ms` : 'nothing: it is to be stopped',
+        why: 'its host reports that nothing of it is left',
+      })
+      break
+    }
+    default:
+      break
+  }
+}
+
+/** An instance whose host is fenced is given up once it is surely dead. */
+function settleLost(state: CoordinatorState, vm: VmRecord, now: number, out: StepOutput): void {
+  const placement = vm.placement
+  if (placement === null || vm.migration !== null) return
+  const host = state.hosts.get(placement.host)
+  if (host === undefined || host.epoch !== placement.hostEpoch) return
+  const dead = deadAt(state, host, placement)
+  if (dead === null || now < dead.at) return
+  const lost = {
+    host: host.name,
+    hostEpoch: placement.hostEpoch,
+    attested: dead.attested,
+    legs: storagesOf(state, vm),
+  }
+  out.put('vms', vm.name, { ...vm, placement: null, lost })
+  out.decide({
+    kind: 'vm-lost',
+    subject: vm.name,
+    saw: { host: host.name, hostEpoch: host.epoch, attested: dead.attested, by: host.fence?.attestedBy ?? null },
+    chose: vm.desired === 'running' ? 'start it elsewhere' : 'leave it stopped',
+    why: dead.attested ? 'its old instance was attested dead' : 'every lease its host may have held is over',
+  })
+}
+
+function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out: StepOutput): void {
+  if (vm.desired === 'deleted') {
+    deleteDisks(state, vm, now, out)
+    return
+  }
+  if (!createDisks(state, vm, now, out)) return
+  if (vm.desired !== 'running') return
+  const live = vmLive(state, vm.name)
+  live.whyNot = whyNotNow(state, vm, live, now)
+  if (live.whyNot !== null) return
+  const choice = choose(state, vm)
+  if (choice.host === null) {
+    live.whyNot = `no host fits: ${choice.rejected.map(r => `${r.option}: ${r.why}`).join('; ')}`
+    return
+  }
+  const epoch = vm.epoch + 1
+  const incarnation = hostLive(state, choice.host.name).session?.incarnation ?? 0
+  const why = vm.lost === null ? 'it is to run' : `its host ${vm.lost.host} was lost`
+  const placement: Placement = {
+    host: choice.host.name,
+    hostEpoch: choice.host.epoch,
+    incarnation,
+    epoch,
+    phase: 'starting',
+    why,
+  }
+  reserveSlots(state, vm, choice.host.name, out)
+  const lost = vm.lost
+  out.put('vms', vm.name, { ...vm, epoch, placement, lost: null })
+  out.decide({
+    kind: 'place',
+    subject: vm.name,
+    saw: { desired: vm.desired, lost: lost?.host ?? null, epoch },
+    chose: choice.host.name,
+    rejected: choice.rejected,
+    why,
+  })
+  if (lost !== null) {
+    out.trace({
+      level: 'decision',
+      kind: 'failover.start',
+      vm: vm.name,
+      body: {
+        from: lost.host,
+        fromEpoch: lost.hostEpoch,
+        to: choice.host.name,
+        epoch,
+        attested: lost.attested,
+        legs: [...lost.legs],
+        waitMs: leaseWaitMs(state.cluster.settings),
+      },
+    })
+  }
+  workOnPlaced(state, current(state, vm), placement, now, out)
+}
+
+/** What keeps the VM from being placed at all, whatever the host. */
+function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: number): string | null {
+  if (now < live.backoffUntil)
+    return `it failed ${vm.failures} times; the next attempt is in ${Math.ceil(live.backoffUntil - now)} ms`
+  for (const volume of volumesOf(vm)) {
+    if (!isServing(state, volume)) return `volume ${volume} has no owner that serves it`
+    for (const recovery of state.recoveries.values()) {
+      if (recovery.volume === volume) return `what ${recovery.host} left on volume ${volume} is being recovered`
+    }
+  }
+  return null
+}
+
+/** Every volume of the VM has a slot for the host, durably, before the host writes there. */
+export function reserveSlots(state: CoordinatorState, vm: VmRecord, host: string, out: StepOutput): void {
+  for (const name of volumesOf(vm)) {
+    const volume = state.volumes.get(name)
+    if (volume === undefined || volume.slots[host] !== undefined) continue
+    out.put('volumes', name, { ...volume, slots: withSlot(volume, host) })
+    state.mapVersion += 1
+  }
+}
+
+export function orderFor(
+  vm: VmRecord,
+  placement: Pick<Placement, 'host' | 'hostEpoch' | 'incarnation' | 'epoch'>,
+): VmOrder {
+  return {
+    vm: vm.name,
+    epoch: placement.epoch,
+    host: placement.host,
+    hostEpoch: placement.hostEpoch,
+    incarnation: placement.incarnation,
+    spec: vm.spec as VmOrder['spec'],
+    disks: vm.disks.map(({ disk, volume }) => ({ disk, volume })),
+  }
+}
+
+function workOnPlaced(state: CoordinatorState, vm: VmRecord, placement: Placement, now: number, out: StepOutput): void {
+  const machine = reportOf(state, vm.name, placement)
+  const { requestMs } = state.cluster.settings
+  const host = state.hosts.get(placement.host)
+  if (host === undefined || host.phase !== 'admitted' || host.epoch !== placement.hostEpoch) return
+  if (vm.desired === 'running') {
+    if (placement.phase !== 'starting' || machine !== null) return
+    const key = `start/${vm.name}/${placement.epoch}`
+    if (!shouldAsk(state, key, now, requestMs)) return
+    out.effect({ kind: 'order', key, host: placement.host, message: 'vm.start', body: orderFor(vm, placement) })
+    return
+  }
+  if (placement.phase !== 'stopping') out.put('vms', vm.name, { ...vm, placement: { ...placement, phase: 'stopping' } })
+  const key = `stop/${vm.name}/${placement.epoch}`
+  if (!shouldAsk(state, key, now, requestMs)) return
+  const body = {
+    vm: vm.name,
+    epoch: placement.epoch,
+    host: placement.host,
+    incarnation: placement.incarnation,
+    force: vm.desired === 'deleted',
+  }
+  out.effect({ kind: 'order', key, host: placement.host, message: 'vm.stop', body })
+}
+
+/** Machines reported as ended that no placement refers to any more: their host may stop reporting them. */
+function forgetFinished(state: CoordinatorState, now: number, out: StepOutput): void {
+  for (const [host, live] of state.liveHosts) {
+    if (live.session === null) continue
+    for (const machine of live.machines.values()) {
+      if (machine.state !== 'stopped' && machine.state !== 'halted' && machine.state !== 'failed') continue
+      const placement = state.vms.get(machine.vm)?.placement
+      if (placement?.host === host && placement.epoch === machine.epoch) continue
+      const key = `forget/${host}/${machine.vm}/${machine.epoch}`
+      if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
+      const body = { vm: machine.vm, epoch: machine.epoch, host, incarnation: live.session.incarnation }
+      out.effect({ kind: 'order', key, host, message: 'vm.forget', body })
+    }
+  }
+}
+
+// --- disks -----------------------------------------------------------------------------------------------------------------
+
+/** True when all of them are there. */
+function createDisks(state: CoordinatorState, vm: VmRecord, now: number, out: StepOutput): boolean {
+  let all = true
+  for (const disk of vm.disks) {
+    if (disk.created) continue
+    all = false
+    const body = { volume: disk.volume, disk: disk.disk, sizeBytes: disk.sizeBytes }
+    askOwner(state, `disk-create/${vm.name}/${disk.disk}`, disk.volume, 'volume.create-disk', body, now, out)
+    vmLive(state, vm.name).whyNot = `its disk ${disk.disk} is being made on volume ${disk.volume}`
+  }
+  return all
+}
+
+function deleteDisks(state: CoordinatorState, vm: VmRecord, now: number, out: StepOutput): void {
+  if (vm.disks.length === 0) {
+    out.remove('vms', vm.name)
+    state.liveVms.delete(vm.name)
+    return
+  }
+  for (const disk of vm.disks) {
+    const body = { volume: disk.volume, disk: disk.disk }
+    askOwner(state, `disk-delete/${vm.name}/${disk.disk}`, disk.volume, 'volume.delete-disk', body, now, out)
+  }
+}
+
+function askOwner(
+  state: CoordinatorState,
+  key: string,
+  volume: string,
+  message: string,
+  body: object,
+  now: number,
+  out: StepOutput,
+): void {
+  const owner = state.volumes.get(volume)?.owner
+  if (!owner || !isServing(state, volume)) return
+  if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) return
+  out.effect({ kind: 'owner', key, host: owner.host, volume, message, body })
+}
+
+export function diskCreated(state: CoordinatorState, name: string, disk: string, out: StepOutput): void {
+  const vm = state.vms.get(name)
+  if (vm === undefined) return
+  out.put('vms', name, { ...vm, disks: vm.disks.map(d => (d.disk === disk ? { ...d, created: true } : d)) })
+}
+
+export function diskDeleted(state: CoordinatorState, name: string, disk: string, out: StepOutput): void {
+  const vm = state.vms.get(name)
+  if (vm === undefined) return
+  out.put('vms', name, { ...vm, disks: vm.disks.filter(d => d.disk !== disk) })
+}

@@ -1,0 +1,60 @@
+// From the store to a state: what is durable is read back, everything else starts at its most cautious value.
+
+import type { Settings } from '@stellwerk/protocol/settings.ts'
+import type { Json, Store, StoreChange } from '@stellwerk/runtime/environment.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { RECORD_TABLES } from './output.ts'
+import type { ClusterRecord, CoordinatorState, StorageRecord } from './state.ts'
+
+const CLUSTER_KEY = 'cluster'
+
+/**
+ * Opens the state and raises the term, durably, before anybody hears of it. Throws `foreign-state` when the directory
+ * belongs to another cluster.
+ */
+export function load(
+  store: Store,
+  cluster: string,
+  settings: Settings,
+  storages: readonly StorageRecord[],
+  now: number,
+): CoordinatorState {
+  const known = store.get(CLUSTER_KEY) as unknown as ClusterRecord | undefined
+  if (known !== undefined && known.cluster !== cluster) {
+    throw new StellwerkError('foreign-state', `the state is of cluster "${known.cluster}", not "${cluster}"`, {
+      hint: "name the directory of this cluster's coordinator",
+    })
+  }
+  const record: ClusterRecord = { cluster, settings, term: (known?.term ?? 0) + 1 }
+  const changes: StoreChange[] = [{ put: CLUSTER_KEY, value: record as unknown as Json }]
+  for (const storage of storages) changes.push({ put: `storages/${storage.name}`, value: storage as unknown as Json })
+  store.commit(changes)
+  const state: CoordinatorState = {
+    cluster: record,
+    startedAt: now,
+    storages: new Map(),
+    hosts: new Map(),
+    vms: new Map(),
+    volumes: new Map(),
+    migrations: new Map(),
+    recoveries: new Map(),
+    decisionSeq: lastDecision(store),
+    // Versions of an earlier run are lower, whatever that run had reached.
+    mapVersion: record.term * 1_000_000,
+    map: null,
+    liveHosts: new Map(),
+    liveVms: new Map(),
+    liveMigrations: new Map(),
+    outstanding: new Map(),
+  }
+  for (const table of RECORD_TABLES) {
+    const records = state[table] as Map<string, unknown>
+    for (const [key, value] of store.entries(`${table}/`)) records.set(key.slice(table.length + 1), value)
+  }
+  return state
+}
+
+function lastDecision(store: Store): number {
+  const last = store.entries('decisions/').at(-1)
+  return last === undefined ? 0 : Number(last[0].slice('decisions/'.length))
+}

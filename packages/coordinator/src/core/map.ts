@@ -1,0 +1,57 @@
+// The cluster's map as agents get it, and who has to be sent it.
+
+import type { ClusterMap } from '@stellwerk/protocol/messages/cluster.ts'
+import { shouldAsk } from './asking.ts'
+import type { StepOutput } from './output.ts'
+import type { CoordinatorState } from './state.ts'
+
+export function mapOf(state: CoordinatorState): ClusterMap {
+  if (state.map?.version === state.mapVersion) return state.map
+  const { cluster, term, settings } = state.cluster
+  state.map = {
+    cluster,
+    term,
+    version: state.mapVersion,
+    settings,
+    hosts: sorted(state.hosts)
+      .filter(host => !host.removed)
+      .map(({ name, epoch, control }) => ({ name, epoch, control })),
+    storages: sorted(state.storages).map(({ name, portals, control }) => ({
+      name,
+      portals: [...portals],
+      control: [...control],
+    })),
+    volumes: sorted(state.volumes)
+      .filter(volume => volume.phase !== 'creating')
+      .map(volume => ({
+        name: volume.name,
+        id: volume.id,
+        sizeBytes: volume.sizeBytes,
+        legs: volume.legs.map(leg => ({ ...leg })),
+        generation: volume.generation,
+        owner: volume.owner,
+        slots: volume.slots,
+        format: volume.phase === 'formatting',
+      })),
+  }
+  return state.map
+}
+
+function sorted<R extends { readonly name: string }>(records: ReadonlyMap<string, R>): R[] {
+  return [...records.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+/** Sends the map to every agent that is not known to have this version. */
+export function spreadMap(state: CoordinatorState, now: number, out: StepOutput): void {
+  for (const [host, live] of state.liveHosts) {
+    if (live.session === null) continue
+    const key = mapKey(state, host, live.session.incarnation)
+    const acknowledged = state.outstanding.get(key)?.retryAt === Number.POSITIVE_INFINITY
+    if (acknowledged || !shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
+    out.effect({ kind: 'order', key, host, message: 'cluster.map', body: mapOf(state) })
+  }
+}
+
+function mapKey(state: CoordinatorState, host: string, incarnation: number): string {
+  return `map/${host}/${incarnation}/${state.mapVersion}`
+}

@@ -1,0 +1,231 @@
+// Who is here: hellos, heartbeats, leases, and the judgement on hosts that fell silent (DESIGN section 10).
+
+import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'
+import type { Address } from '@stellwerk/runtime/environment.ts'
+import { shouldAsk } from './asking.ts'
+import { beginFencing } from './fencing.ts'
+import { hostLive, usableHosts } from './hosts.ts'
+import type { StepOutput } from './output.ts'
+import type { CoordinatorState, HostLive, HostRecord } from './state.ts'
+
+export interface AgentHello {
+  readonly host: string
+  readonly incarnation: number
+  readonly control: Address
+  readonly memoryBytes: number
+}
+
+/** An agent's session was opened; an unknown host with the right token joins by it. */
+export function agentUp(state: CoordinatorState, hello: AgentHello, out: StepOutput): void {
+  const known = state.hosts.get(hello.host)
+  if (known === undefined) {
+    out.put('hosts', hello.host, {
+      name: hello.host,
+      epoch: 1,
+      phase: 'admitting',
+      fence: null,
+      control: hello.control,
+      memoryBytes: hello.memoryBytes,
+      admitOwed: [...state.storages.keys()].sort(),
+      removed: false,
+    } satisfies HostRecord)
+    state.mapVersion += 1
+    out.decide({
+      kind: 'host-joined',
+      subject: hello.host,
+      saw: { incarnation: hello.incarnation },
+      chose: 'admit at epoch 1',
+      why: 'a new host with the join token',
+    })
+  } else if (known.memoryBytes !== hello.memoryBytes || !sameAddress(known.control, hello.control)) {
+    out.put('hosts', hello.host, { ...known, control: hello.control, memoryBytes: hello.memoryBytes })
+    state.mapVersion += 1
+  }
+  const live = hostLive(state, hello.host)
+  if (live.incarnation === null || hello.incarnation > live.incarnation) {
+    live.incarnation = hello.incarnation
+    live.machines = new Map()
+    live.machinesKnown = false
+    live.clean = false
+    live.volumes = new Map()
+  }
+  live.session = { incarnation: hello.incarnation }
+}
+
+export function agentDown(state: CoordinatorState, host: string, incarnation: number): void {
+  const live = hostLive(state, host)
+  if (live.session?.incarnation === incarnation) live.session = null
+}
+
+/** Takes a heartbeat in and says what the host may do. A lease is counted from before the answer leaves. */
+export function beat(state: CoordinatorState, message: Beat, now: number, out: StepOutput): BeatReply {
+  const host = state.hosts.get(message.host)
+  const live = hostLive(state, message.host)
+  if (host === undefined || host.removed || live.session?.incarnation !== message.incarnation) {
+    return { status: 'wait', epoch: 0, leaseMs: 0, wantMachines: false }
+  }
+  takeBeat(live, message, now)
+  noteLostMachines(state, host, live, out)
+  const current = state.hosts.get(message.host) ?? host
+  const wantMachines = !live.machinesKnown
+  switch (current.phase) {
+    case 'admitting':
+      return { status: 'wait', epoch: current.epoch, leaseMs: 0, wantMachines }
+    case 'fencing':
+    case 'fenced':
+      // Only an agent that says it knows the fence can be clean of it.
+      live.clean = message.clean && message.epoch === current.epoch
+      return { status: 'fenced', epoch: current.epoch, leaseMs: 0, wantMachines }
+    case 'admitted': {
+      if (message.epoch !== current.epoch) {
+        return { status: 'admitted', epoch: current.epoch, leaseMs: 0, wantMachines }
+      }
+      const leaseMs = state.cluster.settings.leaseMs
+      live.lastGrantAt = now
+      out.trace({
+        level: 'message',
+        kind: 'lease.granted',
+        host: current.name,
+        body: { epoch: current.epoch, leaseMs },
+      })
+      return { status: 'admitted', epoch: current.epoch, leaseMs, wantMachines }
+    }
+  }
+}
+
+function takeBeat(live: HostLive, message: Beat, now: number): void {
+  live.lastBeatAt = now
+  live.verdict = 'up'
+  live.suspectSince = null
+  live.seen = new Map()
+  live.peers = new Map(message.peers.map(peer => [peer.host, peer.heardAgoMs]))
+  live.peersAt = now
+  live.paths = message.paths
+  live.reachableStorages = message.storages
+  live.volumes = new Map(message.volumes.map(v => [v.volume, { ownerEpoch: v.ownerEpoch, state: v.state }]))
+  if (message.machines !== null) {
+    live.machines = new Map(message.machines.map(machine => [machine.vm, machine]))
+    live.machinesKnown = true
+  } else if (machinesDigest(live) !== message.digest) {
+    live.machinesKnown = false
+  }
+}
+
+function machinesDigest(live: HostLive): number {
+  return live.machinesKnown ? digestOfMachines([...live.machines.values()]) : -1
+}
+
+/** FNV-1a over the machines in order of name: both sides compute it. */
+export function digestOfMachines(
+  machines: readonly { vm: string; epoch: number; state: string; why: string | null }[],
+): number {
+  let hash = 0x811c9dc5
+  const text = machines
+    .map(m => `${m.vm} ${m.epoch} ${m.state} ${m.why ?? ''}`)
+    .sort()
+    .join('\n')
+  for (let i = 0; i < text.length; i++) {
+    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0
+  }
+  return hash
+}
+
+/** A newer incarnation that does not list a VM placed with an older one attests its death. */
+function noteLostMachines(state: CoordinatorState, host: HostRecord, live: HostLive, out: StepOutput): void {
+  if (!live.machinesKnown || live.session === null) return
+  const incarnation = live.session.incarnation
+  let lost = false
+  for (const vm of state.vms.values()) {
+    const placement = vm.placement
+    if (placement === null || placement.host !== host.name || placement.hostEpoch !== host.epoch) continue
+    if (placement.incarnation < incarnation && !live.machines.has(vm.name)) lost = true
+  }
+  if (!lost) return
+  attestDead(state, host.name, incarnation - 1, 'a newer incarnation of the agent, which does not have it', out)
+}
+
+/** Nothing that the agent ran in this or an earlier incarnation is left. Saves the wait, never the fence. */
+export function attestDead(
+  state: CoordinatorState,
+  name: string,
+  incarnation: number,
+  by: string,
+  out: StepOutput,
+): void {
+  const host = state.hosts.get(name)
+  if (host === undefined) return
+  const concerned = [...state.vms.values()].some(
+    vm =>
+      vm.placement?.host === name && vm.placement.hostEpoch === host.epoch && vm.placement.incarnation <= incarnation,
+  )
+  if (!concerned) return
+  if (host.phase === 'admitted') {
+    beginFencing(state, host, `its agent is dead, attested by ${by}`, { incarnation, by }, out)
+  } else if (host.fence !== null && (host.fence.attestedIncarnation ?? -1) < incarnation) {
+    out.put('hosts', name, { ...host, fence: { ...host.fence, attestedIncarnation: incarnation, attestedBy: by } })
+  }
+}
+
+/** Judges hosts that have been silent too long; asks storages; fences those that are gone. */
+export function watchHosts(state: CoordinatorState, now: number, out: StepOutput): void {
+  const { heartbeatMs, suspectBeats } = state.cluster.settings
+  const silentAfterMs = heartbeatMs * suspectBeats
+  for (const host of state.hosts.values()) {
+    if (host.removed) continue
+    const live = hostLive(state, host.name)
+    const heardAt = live.lastBeatAt ?? state.startedAt
+    if (now - heardAt <= silentAfterMs) continue
+    live.suspectSince ??= now
+    askStorages(state, host, now, out)
+    const verdict = judge(state, host, live, now)
+    if (verdict !== live.verdict) {
+      live.verdict = verdict
+      out.trace({
+        level: 'decision',
+        kind: 'host.verdict',
+        host: host.name,
+        body: { verdict, silentMs: Math.round(now - heardAt) },
+      })
+    }
+    if (host.phase === 'admitted') fenceIfGone(state, host, live, now, out)
+  }
+}
+
+function askStorages(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
+  for (const storage of state.storages.keys()) {
+    const key = `seen/${host.name}/${storage}`
+    if (!shouldAsk(state, key, now, state.cluster.settings.heartbeatMs)) continue
+    out.effect({ kind: 'storage', key, storage, message: 'storage.seen', body: { host: host.name } })
+  }
+}
+
+function judge(state: CoordinatorState, host: HostRecord, live: HostLive, now: number): HostLive['verdict'] {
+  const recentMs = state.cluster.settings.heartbeatMs * 2
+  for (const other of usableHosts(state)) {
+    if (other.name === host.name) continue
+    const view = hostLive(state, other.name)
+    const heardAgo = view.peers.get(host.name)
+    if (heardAgo !== undefined && heardAgo + (now - view.peersAt) < recentMs) return 'link-cut'
+  }
+  let answers = 0
+  for (const seen of live.seen.values()) {
+    answers += 1
+    if (seen.seenAgoMs !== null && seen.seenAgoMs + (now - seen.at) < recentMs) return 'isolated'
+  }
+  return answers === 0 && state.storages.size > 0 ? 'suspect' : 'gone'
+}
+
+function fenceIfGone(state: CoordinatorState, host: HostRecord, live: HostLive, now: number, out: StepOutput): void {
+  // With nobody left who could take over, this coordinator may be the one that is cut off: it fences nobody.
+  if (!usableHosts(state).some(other => other.name !== host.name)) return
+  const silentMs = now - (live.suspectSince ?? now)
+  if (live.verdict === 'gone') {
+    beginFencing(state, host, 'it fell silent to the coordinator, its peers and storage', null, out)
+  } else if (live.verdict === 'isolated' && silentMs > state.cluster.settings.isolatedMs) {
+    beginFencing(state, host, 'it is cut off from coordinator and peers, though storage sees it', null, out)
+  }
+}
+
+function sameAddress(a: Address, b: Address): boolean {
+  return a.network === b.network && a.host === b.host && a.port === b.port
+}

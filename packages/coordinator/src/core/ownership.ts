@@ -1,0 +1,125 @@
+// Who owns a volume's metadata: exactly one host, by an ownership epoch that storage enforces (rule CSV1).
+
+import { shouldAsk } from './asking.ts'
+import { hostLive, isUsable, usableHosts } from './hosts.ts'
+import type { StepOutput } from './output.ts'
+import type { CoordinatorState, HostRecord, VolumeRecord } from './state.ts'
+
+/** A volume whose owner does not get it open is given to another host after this many lease times. */
+const OPENING_LEASES = 4
+
+export function workOnVolumes(state: CoordinatorState, now: number, out: StepOutput): void {
+  for (const volume of [...state.volumes.values()]) {
+    if (volume.phase === 'creating') createLuns(state, volume, now, out)
+    else chooseOwner(state, volume, now, out)
+  }
+  for (const recovery of [...state.recoveries.values()]) {
+    const owner = state.volumes.get(recovery.volume)?.owner
+    if (!owner || !isServing(state, recovery.volume)) continue
+    // A slot may be recovered only when nothing can be written under its host's old epoch any more.
+    const host = state.hosts.get(recovery.host)
+    if (host !== undefined && host.epoch === recovery.hostEpoch && host.phase !== 'fenced') continue
+    const key = `recover/${recovery.volume}/${recovery.host}/${recovery.hostEpoch}`
+    if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
+    out.effect({
+      kind: 'owner',
+      key,
+      host: owner.host,
+      volume: recovery.volume,
+      message: 'volume.recover-host',
+      body: { volume: recovery.volume, host: recovery.host, hostEpoch: recovery.hostEpoch },
+    })
+  }
+}
+
+function createLuns(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
+  for (const leg of volume.legs) {
+    const key = `lun/${volume.name}/${leg.leg}`
+    if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
+    out.effect({
+      kind: 'storage',
+      key,
+      storage: leg.storage,
+      message: 'storage.create-lun',
+      body: { lun: leg.lun, sizeBytes: volume.sizeBytes, id: volume.id },
+    })
+  }
+}
+
+/** The LUNs are there: the first owner lays the volume out. */
+export function lunsCreated(state: CoordinatorState, name: string, out: StepOutput): void {
+  const volume = state.volumes.get(name)
+  if (volume?.phase === 'creating') out.put('volumes', name, { ...volume, phase: 'formatting' })
+}
+
+/** The owner has the volume open. */
+export function isServing(state: CoordinatorState, name: string): boolean {
+  const volume = state.volumes.get(name)
+  if (!volume?.owner) return false
+  const reported = hostLive(state, volume.owner.host).volumes.get(name)
+  return reported?.ownerEpoch === volume.owner.epoch && reported.state === 'serving'
+}
+
+function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
+  const key = `owner/${volume.name}`
+  if (volume.owner !== null && ownerIsGood(state, volume)) {
+    if (isServing(state, volume.name)) {
+      state.outstanding.set(key, { retryAt: now + state.cluster.settings.leaseMs * OPENING_LEASES })
+      if (volume.phase === 'formatting') {
+        out.put('volumes', volume.name, { ...volume, phase: 'ready' })
+        state.mapVersion += 1
+      }
+      return
+    }
+    // It is opening it, or trying to: others are asked only when it takes too long.
+    const since = state.outstanding.get(key)
+    if (since === undefined) {
+      state.outstanding.set(key, { retryAt: now + state.cluster.settings.leaseMs * OPENING_LEASES })
+      return
+    }
+    if (now < since.retryAt) return
+  }
+  const reaches = (host: HostRecord) =>
+    volume.legs.every(leg => hostLive(state, host.name).reachableStorages.includes(leg.storage))
+  const others = usableHosts(state).filter(host => reaches(host) && host.name !== volume.owner?.host)
+  const owned = (host: HostRecord) => [...state.volumes.values()].filter(v => v.owner?.host === host.name).length
+  const current = volume.owner === null ? undefined : state.hosts.get(volume.owner.host)
+  const again = current !== undefined && isUsable(state, current) && reaches(current) ? [current] : []
+  const candidates = [...others.sort((a, b) => owned(a) - owned(b) || (a.name < b.name ? -1 : 1)), ...again]
+  const chosen = candidates[0]
+  if (chosen === undefined) return
+  const epoch = volume.ownerEpoch + 1
+  out.put('volumes', volume.name, {
+    ...volume,
+    owner: { host: chosen.name, hostEpoch: chosen.epoch, epoch },
+    ownerEpoch: epoch,
+    slots: withSlot(volume, chosen.name),
+  })
+  state.mapVersion += 1
+  state.outstanding.set(key, { retryAt: now + state.cluster.settings.leaseMs * OPENING_LEASES })
+  out.decide({
+    kind: 'owner',
+    subject: volume.name,
+    saw: { owner: volume.owner?.host ?? null, candidates: candidates.map(host => host.name) },
+    chose: `${chosen.name} at ownership epoch ${epoch}`,
+    why: volume.owner === null ? 'the volume has no owner' : `its owner ${volume.owner.host} does not serve it`,
+  })
+}
+
+/** Cut off from the coordinator alone it goes on: its peers reach it. */
+function ownerIsGood(state: CoordinatorState, volume: VolumeRecord): boolean {
+  const owner = volume.owner
+  if (owner === null) return false
+  const host = state.hosts.get(owner.host)
+  if (host === undefined || host.removed || host.phase !== 'admitted' || host.epoch !== owner.hostEpoch) return false
+  const live = hostLive(state, owner.host)
+  return (
+    live.verdict === 'up' || live.verdict === 'link-cut' || live.verdict === 'unknown' || live.verdict === 'suspect'
+  )
+}
+
+/** A volume's slots, with one for this host. */
+export function withSlot(volume: VolumeRecord, host: string): { readonly [host: string]: number } {
+  if (volume.slots[host] !== undefined) return volume.slots
+  return { ...volume.slots, [host]: Object.keys(volume.slots).length }
+}

@@ -1,0 +1,52 @@
+// Where a VM may run, and where best: a pure function over what is known of the hosts.
+
+import { hostLive, isUsable, storagesOf, targetOf } from './hosts.ts'
+import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
+
+export interface Choice {
+  readonly host: HostRecord | null
+  readonly rejected: readonly { readonly option: string; readonly why: string }[]
+}
+
+/** Memory of the VMs that are at the host or on their way there. */
+export function memoryPlaced(state: CoordinatorState, host: string): number {
+  let bytes = 0
+  for (const vm of state.vms.values()) {
+    if (vm.placement?.host === host || targetOf(state, vm) === host) bytes += vm.spec.memoryBytes
+  }
+  return bytes
+}
+
+/** Why the VM can't run at the host now, or null. */
+export function whyNot(state: CoordinatorState, vm: VmRecord, host: HostRecord): string | null {
+  const live = hostLive(state, host.name)
+  if (host.removed) return 'it was removed'
+  if (host.phase !== 'admitted') return `it is ${host.phase}`
+  if (!isUsable(state, host)) return live.verdict === 'up' ? 'its agent is not connected' : `it is ${live.verdict}`
+  const free = host.memoryBytes - memoryPlaced(state, host.name)
+  if (free < vm.spec.memoryBytes) return `it has ${free} bytes of memory free, the VM needs ${vm.spec.memoryBytes}`
+  const missing = storagesOf(state, vm).filter(storage => !live.reachableStorages.includes(storage))
+  if (missing.length > 0) return `it does not reach ${missing.join(', ')}`
+  return null
+}
+
+/** Fits and least loaded; a preferred host wins if it fits. */
+export function choose(state: CoordinatorState, vm: VmRecord, without: readonly string[] = []): Choice {
+  const rejected: { option: string; why: string }[] = []
+  const candidates: { host: HostRecord; load: number }[] = []
+  for (const host of [...state.hosts.values()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const why = without.includes(host.name) ? 'it is the one to leave' : whyNot(state, vm, host)
+    if (why !== null) rejected.push({ option: host.name, why })
+    else candidates.push({ host, load: memoryPlaced(state, host.name) / host.memoryBytes })
+  }
+  const preferred = candidates.find(candidate => candidate.host.name === vm.preferredHost)
+  candidates.sort((a, b) => a.load - b.load)
+  const chosen = preferred ?? candidates[0]
+  if (chosen === undefined) return { host: null, rejected }
+  for (const candidate of candidates) {
+    if (candidate === chosen) continue
+    const why = preferred === chosen ? `${chosen.host.name} is preferred` : 'more of its memory is taken'
+    rejected.push({ option: candidate.host.name, why })
+  }
+  return { host: chosen.host, rejected }
+}

@@ -1,0 +1,231 @@
+// What the coordinator knows. Records are durable (each its own key in the store); `live` parts are what this run of the
+// process has seen, and are lost with it: after a restart they hold the most cautious value.
+
+import type { ClusterMap, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
+import type { Settings } from '@stellwerk/protocol/settings.ts'
+import type { Address, Json } from '@stellwerk/runtime/environment.ts'
+
+/** Raised at every start of a coordinator, before it speaks to anyone. */
+export interface ClusterRecord {
+  readonly cluster: string
+  readonly term: number
+  readonly settings: Settings
+}
+
+export interface StorageRecord {
+  readonly name: string
+  readonly portals: readonly Address[]
+  readonly control: readonly Address[]
+}
+
+/**
+ * `admitting`: the storages are being told the epoch; `admitted`: it may run machines; `fencing`: no lease is granted any
+ * more, storages are being told; `fenced`: every storage that matters refuses the epoch. Only `admitting` raises it.
+ */
+export type HostPhase = 'admitting' | 'admitted' | 'fencing' | 'fenced'
+
+export interface FenceRecord {
+  readonly why: string
+  /** Storages that must acknowledge before anything restarts: those with legs of volumes the host had open. */
+  readonly needed: readonly string[]
+  readonly acknowledged: readonly string[]
+  /** The host's agent of this incarnation (and so all of its machines) was attested dead. */
+  readonly attestedIncarnation: number | null
+  readonly attestedBy: string | null
+}
+
+export interface HostRecord {
+  readonly name: string
+  readonly epoch: number
+  readonly phase: HostPhase
+  readonly fence: FenceRecord | null
+  readonly control: Address
+  readonly memoryBytes: number
+  /** Storages that do not know the current epoch yet. */
+  readonly admitOwed: readonly string[]
+  readonly removed: boolean
+}
+
+/** A slot of a fenced host that its volume's owner must recover before anything of that volume starts. */
+export interface RecoveryRecord {
+  readonly volume: string
+  readonly host: string
+  readonly hostEpoch: number
+}
+
+export type PlacementPhase = 'starting' | 'running' | 'stopping'
+
+export interface Placement {
+  readonly host: string
+  readonly hostEpoch: number
+  /** The agent's incarnation that was told to run it: no other may. */
+  readonly incarnation: number
+  /** The placement epoch: higher than that of every earlier placement of this VM. */
+  readonly epoch: number
+  readonly phase: PlacementPhase
+  /** What it was placed for; a restart after a host's loss is traced when it is done. */
+  readonly why: string
+}
+
+export interface DiskRecord {
+  readonly disk: string
+  readonly volume: string
+  readonly sizeBytes: number
+  readonly created: boolean
+}
+
+export interface LostInstance {
+  readonly host: string
+  readonly hostEpoch: number
+  readonly attested: boolean
+  readonly legs: readonly string[]
+}
+
+export interface VmSpec {
+  readonly hypervisor: 'wasm' | 'model'
+  readonly guest: string
+  readonly memoryBytes: number
+  readonly parameters: { readonly [key: string]: Json }
+}
+
+export interface VmRecord {
+  readonly name: string
+  readonly spec: VmSpec
+  readonly disks: readonly DiskRecord[]
+  readonly desired: 'running' | 'stopped' | 'deleted'
+  readonly priority: number
+  /** The highest placement epoch ever given out, burnt ones included. */
+  readonly epoch: number
+  readonly placement: Placement | null
+  readonly migration: string | null
+  /** The instance that was lost with its host, surely dead, and not yet started again. */
+  readonly lost: LostInstance | null
+  /** The host to prefer at the next start, or null. */
+  readonly preferredHost: string | null
+  readonly failures: number
+}
+
+export interface LegRecord {
+  readonly leg: string
+  readonly storage: string
+  readonly lun: string
+}
+
+export interface OwnerRecord {
+  readonly host: string
+  readonly hostEpoch: number
+  readonly epoch: number
+}
+
+export interface VolumeRecord {
+  readonly name: string
+  readonly id: string
+  readonly sizeBytes: number
+  readonly legs: readonly LegRecord[]
+  readonly generation: number
+  readonly owner: OwnerRecord | null
+  /** The highest ownership epoch ever given out. */
+  readonly ownerEpoch: number
+  /** Hosts' slots: a host keeps its slot for good. */
+  readonly slots: { readonly [host: string]: number }
+  readonly phase: 'creating' | 'formatting' | 'ready'
+}
+
+export type MigrationPhase = 'preparing' | 'precopy' | 'switching' | 'committed' | 'aborted' | 'done'
+
+export interface MigrationEnd {
+  readonly host: string
+  readonly hostEpoch: number
+  readonly incarnation: number
+}
+
+export interface MigrationRecord {
+  readonly id: string
+  readonly vm: string
+  readonly source: MigrationEnd
+  readonly target: MigrationEnd
+  /** The placement epoch the target gets by the commit; burnt by an abort. */
+  readonly epoch: number
+  readonly phase: MigrationPhase
+  readonly reason: string | null
+  readonly requestedWallMs: number
+  /** What the source and target measured; for people. */
+  readonly statistics: { readonly [key: string]: Json }
+}
+
+export interface DecisionRecord {
+  readonly seq: number
+  readonly wallMs: number
+  readonly kind: string
+  readonly subject: string
+  /** What the decider saw. */
+  readonly saw: Json
+  readonly chose: string
+  /** What else was thought of, and why not. */
+  readonly rejected: readonly { readonly option: string; readonly why: string }[]
+  readonly why: string
+}
+
+// --- what only this run of the process knows ---------------------------------------------------------------------------
+
+export interface HostLive {
+  /** The agent's control session, by the incarnation it said hello with; null while there is none. */
+  session: { incarnation: number } | null
+  /** The newest incarnation ever heard of in this run, and when its hello came. */
+  incarnation: number | null
+  lastBeatAt: number | null
+  /** When the last lease was granted; before this run: its start. */
+  lastGrantAt: number
+  /** The latest sign of the host on each storage, by our clock; before a fence was answered: unknown. */
+  seenAt: Map<string, number>
+  /** The agent said that it runs nothing and knows its epoch to be fenced. */
+  clean: boolean
+  suspectSince: number | null
+  verdict: 'up' | 'suspect' | 'link-cut' | 'isolated' | 'gone' | 'unknown'
+  /** What storages answered to `seen` since the host became suspect: storage → age in ms when asked, and when. */
+  seen: Map<string, { seenAgoMs: number | null; at: number }>
+  /** Peers' views: host → ms since it last heard each other host. */
+  peers: ReadonlyMap<string, number>
+  peersAt: number
+  machines: ReadonlyMap<string, ReportedMachine>
+  machinesKnown: boolean
+  volumes: ReadonlyMap<string, { ownerEpoch: number; state: string }>
+  paths: readonly { storage: string; path: string; state: string }[]
+  reachableStorages: readonly string[]
+}
+
+/** An order or question on its way: not asked again before `retryAt`. */
+export interface Outstanding {
+  readonly retryAt: number
+}
+
+export interface MigrationLive {
+  phaseSince: number
+  prepared: boolean
+  sourceDone: boolean
+  targetDone: boolean
+}
+
+export interface VmLive {
+  /** Not to be started before this. */
+  backoffUntil: number
+  whyNot: string | null
+}
+
+export interface CoordinatorState {
+  cluster: ClusterRecord
+  readonly startedAt: number
+  readonly storages: Map<string, StorageRecord>
+  readonly hosts: Map<string, HostRecord>
+  readonly vms: Map<string, VmRecord>
+  readonly volumes: Map<string, VolumeRecord>
+  readonly migrations: Map<string, MigrationRecord>
+  readonly recoveries: Map<string, RecoveryRecord>
+  decisionSeq: number
+  mapVersion: number
+  map: ClusterMap | null
+  readonly liveHosts: Map<string, HostLive>
+  readonly liveVms: Map<string, VmLive>
+  readonly liveMigrations: Map<string, MigrationLive>
+  readonly outstanding: Map<string, Outstanding>
+}

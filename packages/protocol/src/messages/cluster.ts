@@ -1,0 +1,163 @@
+// Between coordinator, agents and guardians: heartbeats, leases, the cluster's map, orders about VMs, attestations.
+// Orders are idempotent: each names the incarnation and placement epoch it is for, and may come twice or late.
+
+import { type Static, Type } from 'typebox'
+import { SettingsSchema } from '../settings.ts'
+import { defineFamily } from './family.ts'
+import { Count, closed, Name } from './shapes.ts'
+
+export const AddressSchema = closed({
+  network: Type.Union([
+    Type.Literal('cluster'),
+    Type.Literal('fabric-0'),
+    Type.Literal('fabric-1'),
+    Type.Literal('guest'),
+    Type.Literal('local'),
+  ]),
+  host: Type.String({ maxLength: 256 }),
+  port: Type.Integer({ minimum: 0, maximum: 65_535 }),
+})
+
+// --- the map: what every agent needs to know, pushed whole whenever it changes -------------------------------------------
+
+const MapHost = closed({ name: Name, epoch: Count, control: AddressSchema })
+const MapStorage = closed({ name: Name, portals: Type.Array(AddressSchema), control: Type.Array(AddressSchema) })
+const MapLeg = closed({ leg: Name, storage: Name, lun: Name })
+const MapVolume = closed({
+  name: Name,
+  id: Type.String(),
+  sizeBytes: Count,
+  legs: Type.Array(MapLeg),
+  generation: Count,
+  owner: Type.Union([Type.Null(), closed({ host: Name, hostEpoch: Count, epoch: Count })]),
+  slots: Type.Record(Type.String(), Count),
+  /** The owner is to lay out the volume before it opens it. */
+  format: Type.Boolean(),
+})
+
+export const ClusterMapSchema = closed({
+  cluster: Type.String(),
+  term: Count,
+  version: Count,
+  settings: SettingsSchema,
+  hosts: Type.Array(MapHost),
+  storages: Type.Array(MapStorage),
+  volumes: Type.Array(MapVolume),
+})
+export type ClusterMap = Static<typeof ClusterMapSchema>
+export type ClusterMapVolume = Static<typeof MapVolume>
+export type ClusterMapStorage = Static<typeof MapStorage>
+
+// --- heartbeats ----------------------------------------------------------------------------------------------------------
+
+/**
+ * A machine as its host sees it. `starting`, `running`, `frozen`, `outgoing` (being sent, runs), `released` (sent, stands
+ * still until told), `incoming` (being received), `stopping`; and the final ones, in which nothing of it is left:
+ * `stopped` (as ordered), `halted` (by itself), `failed`.
+ */
+export const ReportedMachineSchema = closed({
+  vm: Name,
+  epoch: Count,
+  state: Type.Union([
+    Type.Literal('starting'),
+    Type.Literal('running'),
+    Type.Literal('frozen'),
+    Type.Literal('outgoing'),
+    Type.Literal('released'),
+    Type.Literal('incoming'),
+    Type.Literal('stopping'),
+    Type.Literal('stopped'),
+    Type.Literal('halted'),
+    Type.Literal('failed'),
+  ]),
+  why: Type.Union([Type.Null(), Type.String()]),
+})
+export type ReportedMachine = Static<typeof ReportedMachineSchema>
+
+const PathState = closed({ storage: Name, path: Type.String(), state: Type.String() })
+const VolumeState = closed({ volume: Name, ownerEpoch: Count, state: Type.String() })
+
+export const BeatSchema = closed({
+  host: Name,
+  incarnation: Count,
+  /** 0: the agent has not been told one yet. */
+  epoch: Count,
+  /** Nothing runs here, and nothing of what `epoch` was used for will be sent. */
+  clean: Type.Boolean(),
+  mapVersion: Count,
+  memoryBytes: Count,
+  /** Milliseconds since each peer was last heard. */
+  peers: Type.Array(closed({ host: Name, heardAgoMs: Type.Number() })),
+  /** Storages one of whose paths answers. */
+  storages: Type.Array(Name),
+  paths: Type.Array(PathState),
+  /** Volumes owned here. */
+  volumes: Type.Array(VolumeState),
+  /** A checksum of `machines`; these are sent when it has changed or was asked for. */
+  digest: Count,
+  machines: Type.Union([Type.Null(), Type.Array(ReportedMachineSchema)]),
+})
+export type Beat = Static<typeof BeatSchema>
+
+export const BeatReplySchema = closed({
+  /** `admitted`: the epoch is good; `wait`: none yet; `fenced`: kill everything, then say `clean`. */
+  status: Type.Union([Type.Literal('admitted'), Type.Literal('wait'), Type.Literal('fenced')]),
+  epoch: Count,
+  /** The right to run machines for so long after the beat was sent; 0: none. */
+  leaseMs: Count,
+  wantMachines: Type.Boolean(),
+})
+export type BeatReply = Static<typeof BeatReplySchema>
+
+// --- orders about VMs ------------------------------------------------------------------------------------------------------
+
+export const VmSpecSchema = closed({
+  hypervisor: Type.Union([Type.Literal('wasm'), Type.Literal('model')]),
+  guest: Type.String({ minLength: 1, maxLength: 1024 }),
+  memoryBytes: Count,
+  parameters: Type.Record(Type.String(), Type.Union([Type.Number(), Type.String(), Type.Boolean()])),
+})
+
+export const VmOrderSchema = closed({
+  vm: Name,
+  epoch: Count,
+  host: Name,
+  hostEpoch: Count,
+  incarnation: Count,
+  spec: VmSpecSchema,
+  disks: Type.Array(closed({ disk: Name, volume: Name })),
+})
+export type VmOrder = Static<typeof VmOrderSchema>
+
+const Target = { vm: Name, epoch: Count, host: Name, incarnation: Count }
+const Nothing = closed({})
+
+export const clusterFamily = defineFamily('cluster', {
+  'cluster.beat': { request: BeatSchema, reply: BeatReplySchema },
+  'cluster.map': { request: ClusterMapSchema, reply: Nothing },
+  /** Between agents: I am here. Carries nothing, answers nothing. */
+  'cluster.peer-beat': { request: closed({ host: Name, incarnation: Count, epoch: Count }) },
+  /** Answered when the machine is being started, not when it runs: that is in the next beat. */
+  'vm.start': { request: VmOrderSchema, reply: Nothing },
+  'vm.stop': { request: closed({ ...Target, force: Type.Boolean() }), reply: Nothing },
+  /** The final state was seen: the agent need not report it any more. */
+  'vm.forget': { request: closed(Target), reply: Nothing },
+  'vm.input': { request: closed({ ...Target, line: Type.String({ maxLength: 4096 }) }), reply: Nothing },
+  /** From an agent: a line of a guest's console. */
+  'vm.console': { request: closed({ vm: Name, epoch: Count, host: Name, line: Type.String({ maxLength: 4096 }) }) },
+  /** From a guardian, after it reaped its agent: nothing that incarnation ran is left, but for `survivors`. */
+  'guardian.attest': {
+    request: closed({
+      host: Name,
+      guardian: Count,
+      incarnation: Count,
+      survivors: Type.Array(closed({ vm: Name, epoch: Count })),
+    }),
+    reply: Nothing,
+  },
+  /** To an agent that has a path to it: pass this on to a storage's control link and give me the answer. */
+  'storage.relay': {
+    request: closed({ storage: Name, kind: Type.String(), body: Type.Unknown() }),
+    reply: closed({ body: Type.Unknown() }),
+  },
+})

@@ -1,0 +1,76 @@
+// A live migration's messages between coordinator, source and target. Each is idempotent and names the migration.
+
+import { Type } from 'typebox'
+import { AddressSchema, VmOrderSchema } from './cluster.ts'
+import { defineFamily } from './family.ts'
+import { Count, closed, Name } from './shapes.ts'
+
+const Id = Type.String({ minLength: 1, maxLength: 64 })
+const Nothing = closed({})
+const Of = { migration: Id, vm: Name }
+
+export const migrationFamily = defineFamily('migration', {
+  /** To the source: expect the target's bulk link, then send; the machine runs on. */
+  'migration.send': {
+    request: closed({
+      ...Of,
+      epoch: Count,
+      incarnation: Count,
+      targetHost: Name,
+      targetEpoch: Count,
+      downtimeMs: Count,
+    }),
+    reply: Nothing,
+  },
+  /** To the target: reserve, make room, dial the source's bulk link, load. `order` is what a start would be told. */
+  'migration.receive': {
+    request: closed({ migration: Id, order: VmOrderSchema, sourceHost: Name, source: AddressSchema }),
+    reply: Nothing,
+  },
+  /** From the source, now and then. */
+  'migration.progress': {
+    request: closed({
+      ...Of,
+      round: Count,
+      pagesSent: Count,
+      bytesSent: Count,
+      dirtyPages: Count,
+      forecastMs: Type.Number(),
+      converged: Type.Boolean(),
+    }),
+  },
+  /** To the source: pause, drain, make `released` durable, send the rest. Only now may it. */
+  'migration.switch': { request: closed({ ...Of, epoch: Count, incarnation: Count }), reply: Nothing },
+  /** From the target: everything is here and right; it waits for the commit. Echoes what the source released. */
+  'migration.loaded': {
+    request: closed({ ...Of, host: Name, incarnation: Count, epoch: Count, checksum: Count, releasedEpoch: Count }),
+    reply: closed({
+      outcome: Type.Union([Type.Literal('committed'), Type.Literal('aborted'), Type.Literal('pending')]),
+    }),
+  },
+  /** From either side: this cannot go on (before `released`, or at the target before the commit). */
+  'migration.failed': {
+    request: closed({ ...Of, host: Name, incarnation: Count, reason: Type.String() }),
+    reply: Nothing,
+  },
+  /** From either side, while it waits: what was decided? */
+  'migration.ask': {
+    request: closed({ ...Of, host: Name, incarnation: Count }),
+    reply: closed({
+      outcome: Type.Union([Type.Literal('committed'), Type.Literal('aborted'), Type.Literal('pending')]),
+    }),
+  },
+  /** To both sides, after it is durable. */
+  'migration.commit': { request: closed({ ...Of, epoch: Count }), reply: Nothing },
+  'migration.abort': { request: closed({ ...Of, epoch: Count, reason: Type.String() }), reply: Nothing },
+  /** From the side it is over for, with what it measured. */
+  'migration.done': {
+    request: closed({
+      ...Of,
+      host: Name,
+      incarnation: Count,
+      statistics: Type.Record(Type.String(), Type.Number()),
+    }),
+    reply: Nothing,
+  },
+})

@@ -1,0 +1,82 @@
+// The times and limits of a cluster, one table, by profile. Coordinator and agents share it: the agents get it in `welcome`.
+
+import { type Static, Type } from 'typebox'
+
+const ms = (minimum: number, maximum: number) => Type.Integer({ minimum, maximum })
+
+/** All times in milliseconds. `live` names those that may change while the cluster runs (a lease only upwards). */
+export const SettingsSchema = Type.Object(
+  {
+    /** An agent beats to the coordinator and its peers, and probes its paths, this often. */
+    heartbeatMs: ms(50, 10_000),
+    /** How long a granted lease, the coordinator's or a storage's, lets a host run machines. */
+    leaseMs: ms(500, 120_000),
+    /** How much two hosts' clocks may differ in speed, as a fraction. */
+    drift: Type.Number({ minimum: 0, maximum: 0.1 }),
+    /** Missed beats after which a host is suspect. */
+    suspectBeats: Type.Integer({ minimum: 2, maximum: 20 }),
+    /** How long a host that storage still sees, but nobody else does, is left alone before it is fenced. */
+    isolatedMs: ms(1_000, 3_600_000),
+    /** A request on a path with failing probes fails the path after this. */
+    ioDeadlineMs: ms(100, 60_000),
+    /** What an order or question between processes may take before it is asked again. */
+    requestMs: ms(100, 60_000),
+    /** A migration's preparation, its pre-copy, and its switch-over may take this long each. */
+    prepareMs: ms(500, 600_000),
+    precopyMs: ms(1_000, 86_400_000),
+    switchMs: ms(500, 600_000),
+    /** The pause a migration aims at. */
+    downtimeMs: ms(1, 60_000),
+    /** Migrations a host takes part in at the same time. */
+    migrationsPerHost: Type.Integer({ minimum: 1, maximum: 16 }),
+    /** A VM that failed is started again after this, doubled at each failure up to sixteen times it. */
+    restartBackoffMs: ms(10, 600_000),
+    /** A machine that was asked to stop is killed after this. */
+    stopMs: ms(100, 600_000),
+  },
+  { additionalProperties: false },
+)
+
+export type Settings = Static<typeof SettingsSchema>
+
+export type Profile = 'lab' | 'production'
+
+export const PROFILES: { readonly [profile in Profile]: Settings } = {
+  lab: {
+    heartbeatMs: 500,
+    leaseMs: 3_000,
+    drift: 0.01,
+    suspectBeats: 3,
+    isolatedMs: 30_000,
+    ioDeadlineMs: 2_000,
+    requestMs: 2_000,
+    prepareMs: 10_000,
+    precopyMs: 120_000,
+    switchMs: 10_000,
+    downtimeMs: 50,
+    migrationsPerHost: 2,
+    restartBackoffMs: 500,
+    stopMs: 5_000,
+  },
+  production: {
+    heartbeatMs: 1_000,
+    leaseMs: 15_000,
+    drift: 0.01,
+    suspectBeats: 3,
+    isolatedMs: 300_000,
+    ioDeadlineMs: 10_000,
+    requestMs: 5_000,
+    prepareMs: 60_000,
+    precopyMs: 3_600_000,
+    switchMs: 60_000,
+    downtimeMs: 100,
+    migrationsPerHost: 2,
+    restartBackoffMs: 5_000,
+    stopMs: 60_000,
+  },
+}
+
+/** How long to wait after the last sign of a host before its leases are surely over by its own clock. */
+export function leaseWaitMs(settings: Settings): number {
+  return settings.leaseMs * (1 + 4 * settings.drift)
+}
