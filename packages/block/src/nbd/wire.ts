@@ -47,8 +47,8 @@ export const OPT_STARTTLS = 5
 export const OPT_INFO = 6
 export const OPT_GO = 7
 export const OPT_STRUCTURED_REPLY = 8
-export const OPT_LIST_META_CONTEXT = 10
-export const OPT_SET_META_CONTEXT = 11
+export const OPT_LIST_META_CONTEXT = 9
+export const OPT_SET_META_CONTEXT = 10
 
 export const REP_ACK = 1
 export const REP_SERVER = 2
