@@ -19,6 +19,11 @@ export interface MachineSpec {
   readonly memoryBytes: number
   /** Given to the guest at boot. */
   readonly parameters: { readonly [key: string]: Json }
+  /**
+   * Which creation of the VM this is, for evidence (`guest.step`): the placement epoch and the id of this creation.
+   * Without it the epoch counts as 0 and an id is drawn. A received machine takes its epoch from the commit.
+   */
+  readonly identity?: { readonly epoch: number; readonly instance: string }
 }
 
 /** Frames of a virtual switch. The switch comes later; the port's shape is fixed. */
@@ -35,6 +40,8 @@ export type MachineState = 'paused' | 'running' | 'frozen' | 'dead'
 export type MachineEvent =
   /** The guest said something: a line on its console. */
   | { readonly kind: 'console'; readonly line: string }
+  /** The machine froze by itself, because its right to execute was gone when it asked; it waits for a thaw. */
+  | { readonly kind: 'frozen'; readonly reason: string }
   /** The guest ended by itself. */
   | { readonly kind: 'halted'; readonly reason: string }
   /** The guest broke its own or the machine's rules (trap, bad ring); it executes nothing any more. */
@@ -87,6 +94,7 @@ export interface RoundProgress {
   /** Pages found dirty when the round ended. */
   readonly dirtyPages: number
   readonly dirtyBytesPerSecond: number
+  /** Memory moved, before compression. */
   readonly bytesPerSecond: number
   /** The pause to expect if switched now, ms. */
   readonly forecastMs: number
@@ -113,8 +121,11 @@ export interface Outgoing {
    * `trailer` gives (called after the drain, before anything of it is sent; made durable by the caller).
    */
   release(trailer: () => Promise<Json>): Promise<Released>
-  /** The machine runs on as if nothing had been (also after `release`, given a durable abort). */
-  abort(): Promise<void>
+  /**
+   * The machine runs on as if nothing had been (also after `release`, given a durable abort). Where the release had
+   * paused it, `beforeResume` is called with the checksum of the state it resumes with, just before it runs.
+   */
+  abort(beforeResume?: (stateChecksum: number) => void): Promise<void>
 }
 
 /** What arrived: the caller checks the trailer before it says so. */

@@ -1,0 +1,56 @@
+// What can be set on a model guest, with the bounds.
+
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { MachineSpec } from '../hypervisor.ts'
+import { MAX_PAGES, MIN_PAGES } from './registers.ts'
+
+export interface ModelParameters {
+  /** Pages of 4 KiB that are really stored and migrated; the VM's `memoryBytes` is what is reserved for it. */
+  readonly pages: number
+  readonly stepMs: number
+  /** Log entries a second. */
+  readonly writesPerSecond: number
+  readonly dirtyPagesPerStep: number
+  /** Older entries read back and checked, a second. */
+  readonly readBacksPerSecond: number
+  /** Writes, zeroes, trims and reads of the scratch area at the disk's end, a second. */
+  readonly scratchPerSecond: number
+}
+
+const TABLE: {
+  readonly [name in keyof ModelParameters]: { preset: number; min: number; max: number; whole: boolean }
+} = {
+  pages: { preset: 64, min: MIN_PAGES, max: MAX_PAGES, whole: true },
+  stepMs: { preset: 20, min: 1, max: 10_000, whole: false },
+  writesPerSecond: { preset: 10, min: 0, max: 1000, whole: false },
+  dirtyPagesPerStep: { preset: 1, min: 0, max: MAX_PAGES, whole: true },
+  readBacksPerSecond: { preset: 1, min: 0, max: 1000, whole: false },
+  scratchPerSecond: { preset: 0.5, min: 0, max: 1000, whole: false },
+}
+
+export function modelParameters(spec: MachineSpec): ModelParameters {
+  const names = Object.keys(TABLE) as (keyof ModelParameters)[]
+  for (const name of Object.keys(spec.parameters)) {
+    if (!(name in TABLE)) throw bad(spec, `unknown parameter "${name}"`, `known: ${names.join(', ')}`)
+  }
+  const read = (name: keyof ModelParameters): number => {
+    const { preset, min, max, whole } = TABLE[name]
+    const value = spec.parameters[name] ?? preset
+    if (typeof value !== 'number' || !(value >= min && value <= max) || (whole && !Number.isInteger(value))) {
+      throw bad(spec, `parameter "${name}" is ${JSON.stringify(value)}`, `give a number from ${min} to ${max}`)
+    }
+    return value
+  }
+  return {
+    pages: read('pages'),
+    stepMs: read('stepMs'),
+    writesPerSecond: read('writesPerSecond'),
+    dirtyPagesPerStep: read('dirtyPagesPerStep'),
+    readBacksPerSecond: read('readBacksPerSecond'),
+    scratchPerSecond: read('scratchPerSecond'),
+  }
+}
+
+function bad(spec: MachineSpec, what: string, hint: string): StellwerkError {
+  return new StellwerkError('bad-parameter', what, { where: `vm ${spec.vm}`, hint })
+}

@@ -1,0 +1,153 @@
+// Sends pages as frames and waits where the stream's reader is slower. Which pages, and when, is the caller's business.
+
+import { crc32 } from 'node:zlib'
+import type { ByteStream, Environment, Json } from '@stellwerk/runtime/environment.ts'
+import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { afterCompressing, afterSending, INITIAL_COMPRESSION, shouldCompress } from './compression.ts'
+import {
+  BATCH_PAGES,
+  encodeFinalBody,
+  encodeFrameHead,
+  encodeStreamHeader,
+  FRAME_FINAL,
+  FRAME_PAGES,
+  INDEX_ENTRY_BYTES,
+  MAX_FINAL_BYTES,
+  ZERO_PAGE_BIT,
+} from './format.ts'
+import type { Shadow } from './shadow.ts'
+import { PAGE_BYTES, PageChecksums, ZERO_PAGE_CRC } from './state-checksum.ts'
+
+const ZERO_PAGE = Buffer.alloc(PAGE_BYTES)
+
+export class PageSender {
+  pagesSent = 0
+  bytesSent = 0
+  readonly #env: Environment
+  readonly #stream: ByteStream
+  readonly #shadow: Shadow
+  readonly #checksums: PageChecksums
+  #compression = INITIAL_COMPRESSION
+  #lost: StellwerkError | null = null
+  #wake: (() => void) | null = null
+
+  constructor(env: Environment, stream: ByteStream, shadow: Shadow) {
+    this.#env = env
+    this.#stream = stream
+    this.#shadow = shadow
+    this.#checksums = new PageChecksums(shadow.pages)
+    stream.onDrain(() => this.#wakeUp())
+    stream.onClose(error => {
+      const why = error === null ? 'its reader closed it' : errorMessage(error)
+      this.fail(new StellwerkError('stream-lost', `the migration stream is gone: ${why}`, { retryable: true }))
+    })
+    this.#write([encodeStreamHeader(shadow.pages)])
+  }
+
+  /** Sends one frame of at most BATCH_PAGES pages as they are now. */
+  async sendBatch(round: number, pages: readonly number[]): Promise<void> {
+    // A new buffer per batch: the stream holds on to it until it is sent.
+    const raw = Buffer.allocUnsafeSlow(pages.length * PAGE_BYTES)
+    const index = Buffer.allocUnsafe(pages.length * INDEX_ENTRY_BYTES)
+    let rawBytes = 0
+    pages.forEach((page, n) => {
+      this.#shadow.take(page, raw, rawBytes)
+      const content = raw.subarray(rawBytes, rawBytes + PAGE_BYTES)
+      const isZero = content.equals(ZERO_PAGE)
+      const crc = isZero ? ZERO_PAGE_CRC : crc32(content)
+      this.#checksums.set(page, crc)
+      index.writeUInt32LE(isZero ? (page | ZERO_PAGE_BIT) >>> 0 : page, n * INDEX_ENTRY_BYTES)
+      index.writeUInt32LE(crc, n * INDEX_ENTRY_BYTES + 4)
+      if (!isZero) rawBytes += PAGE_BYTES
+    })
+    this.pagesSent += pages.length
+    const plain = raw.subarray(0, rawBytes)
+    const body = rawBytes > 0 && shouldCompress(this.#compression) ? await this.#compress(plain) : plain
+    const compressed = body !== plain
+    const header = {
+      type: FRAME_PAGES,
+      compressed,
+      round,
+      entries: pages.length,
+      rawBytes,
+      bodyBytes: body.length,
+    } as const
+    await this.#send([encodeFrameHead(header, index), body])
+  }
+
+  async sendAll(round: number, pages: readonly number[]): Promise<void> {
+    for (let from = 0; from < pages.length; from += BATCH_PAGES) {
+      await this.sendBatch(round, pages.slice(from, from + BATCH_PAGES))
+    }
+  }
+
+  /** The checksum of the memory as it is, given the pages that differ from what was sent. */
+  checksumOf(memory: Buffer, dirty: readonly number[], registers: Uint8Array): number {
+    for (const page of dirty) {
+      this.#checksums.set(page, crc32(memory.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES)))
+    }
+    return this.#checksums.whole(registers)
+  }
+
+  /** Ends the stream: everything the other side needs is now on its way. */
+  async finish(round: number, registers: Uint8Array, trailer: Json): Promise<number> {
+    const stateChecksum = this.#checksums.whole(registers)
+    const body = encodeFinalBody({ stateChecksum, registers, trailer: Buffer.from(JSON.stringify(trailer)) })
+    if (body.length > MAX_FINAL_BYTES) {
+      throw new StellwerkError('trailer-too-large', `what goes behind the last page is ${body.length} bytes`, {
+        hint: `at most ${MAX_FINAL_BYTES} fit`,
+      })
+    }
+    const index = Buffer.alloc(INDEX_ENTRY_BYTES)
+    index.writeUInt32LE(crc32(body), 4)
+    const lengths = { rawBytes: body.length, bodyBytes: body.length }
+    const header = { type: FRAME_FINAL, compressed: false, round, entries: 1, ...lengths } as const
+    this.#throwIfLost()
+    this.#write([encodeFrameHead(header, index), body])
+    this.#stream.end()
+    return stateChecksum
+  }
+
+  /** Whoever waits for the stream, now or later, gets this error; nothing more is sent. */
+  fail(error: StellwerkError): void {
+    this.#lost ??= error
+    this.#wakeUp()
+  }
+
+  async #compress(plain: Buffer): Promise<Buffer> {
+    const before = this.#env.clock.now()
+    const packed = await this.#env.compute.compress(plain)
+    this.#compression = afterCompressing(this.#compression, plain.length, packed.length, this.#env.clock.now() - before)
+    // Sent plain when it did not shrink: the other side is spared the work.
+    return packed.length < plain.length ? Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength) : plain
+  }
+
+  async #send(parts: readonly Uint8Array[]): Promise<void> {
+    this.#throwIfLost()
+    const before = this.#env.clock.now()
+    let bytes = 0
+    for (const part of parts) bytes += part.length
+    if (!this.#write(parts)) {
+      await new Promise<void>(resolve => {
+        this.#wake = resolve
+      })
+      this.#throwIfLost()
+    }
+    this.#compression = afterSending(this.#compression, bytes, this.#env.clock.now() - before)
+  }
+
+  #write(parts: readonly Uint8Array[]): boolean {
+    for (const part of parts) this.bytesSent += part.length
+    return this.#stream.write(parts)
+  }
+
+  #throwIfLost(): void {
+    if (this.#lost !== null) throw this.#lost
+  }
+
+  #wakeUp(): void {
+    const wake = this.#wake
+    this.#wake = null
+    wake?.()
+  }
+}
