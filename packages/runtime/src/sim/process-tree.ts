@@ -1,0 +1,203 @@
+// Parents and children: the pipe between them, and what each learns when the other ends. Without a listener for its
+// parent's end, a child ends too (end of file on the pipe); a paused one stays until it wakes or is killed.
+
+import { assert } from '../assert.ts'
+import type { Child, Json, Parent, Processes, ProcessSpec } from '../environment.ts'
+import type { Exit, SimProcess } from './process.ts'
+import type { Simulation } from './simulation.ts'
+
+/** A message through the pipe; also end of file, and the signal that a child was reaped. */
+const PIPE_MS = 0.05
+/** Children a process may have at once. */
+const CHILDREN_MAX = 10_000
+
+/** JSON through a pipe: the other side gets its own copy. */
+const copyJson = (value: Json): Json => JSON.parse(JSON.stringify(value))
+
+export class ProcessTree {
+  readonly parent: SimProcess | null
+  readonly #sim: Simulation
+  readonly #process: SimProcess
+  readonly #children = new Map<SimProcess, ChildHandle>()
+  /** What a dead predecessor left: this process's namesakes' live descendants are found from here. */
+  #goneListener: (() => void) | null = null
+  #gone = false
+  #messageListener: ((message: Json) => void) | null = null
+  /** From the parent before somebody listened. */
+  #early: Json[] = []
+
+  constructor(sim: Simulation, process: SimProcess, parent: SimProcess | null) {
+    this.#sim = sim
+    this.#process = process
+    this.parent = parent
+  }
+
+  get children(): readonly SimProcess[] {
+    return [...this.#children.keys()]
+  }
+
+  /** The `processes` of the process's environment. */
+  processes(): Processes {
+    const process = this.#process
+    return {
+      parent: this.parent === null ? null : this.#parentPipe(this.parent),
+      spawn: spec => this.#spawn(spec),
+      killLeftovers: () => this.#killLeftovers(),
+      exit: code => process.effect(() => process.end({ code, signal: null }, 'reset')),
+      onStop: f => process.onStop(f),
+    }
+  }
+
+  /** This process ended while its machine lives. */
+  ended(exit: Exit): void {
+    for (const child of this.#children.keys()) {
+      this.#sim.schedule(PIPE_MS, null, () => child.tree.parentGone())
+    }
+    const { parent } = this
+    if (parent === null) return
+    const handle = parent.tree.#children.get(this.#process)
+    if (handle === undefined) return
+    // Kept until the parent hears of the end, so that what the child said before it still arrives first.
+    parent.later(PIPE_MS, () => {
+      parent.tree.#children.delete(this.#process)
+      handle.exited(exit)
+    })
+  }
+
+  parentGone(): void {
+    this.#process.deliver(() => {
+      this.#gone = true
+      if (this.#goneListener === null) this.#process.end({ code: 0, signal: null }, 'reset')
+      else this.#goneListener()
+    })
+  }
+
+  #parentPipe(parent: SimProcess): Parent {
+    return {
+      send: message => {
+        const copy = copyJson(message)
+        this.#process.effect(() => parent.later(PIPE_MS, () => parent.tree.#children.get(this.#process)?.receive(copy)))
+      },
+      onMessage: f => {
+        this.#messageListener = f
+        const early = this.#early.splice(0)
+        if (early.length > 0) this.#process.later(0, () => deliverAll(early, this.#messageListener))
+      },
+      onGone: f => {
+        this.#goneListener = f
+        if (this.#gone) this.#process.later(0, f)
+      },
+    }
+  }
+
+  #receiveFromParent(message: Json): void {
+    if (this.#messageListener === null) this.#early.push(message)
+    else this.#messageListener(message)
+  }
+
+  #spawn(spec: ProcessSpec): Child {
+    assert(this.#children.size < CHILDREN_MAX, `at most ${CHILDREN_MAX} children of ${this.#process.name}`)
+    const handle = new ChildHandle(this.#sim, this.#process, message => child => {
+      child.later(PIPE_MS, () => child.tree.#receiveFromParent(message))
+    })
+    this.#process.effect(() => {
+      const child = this.#process.host.start(spec.program, spec.name, copyJson(spec.config), this.#process)
+      this.#children.set(child, handle)
+      handle.started(child)
+    })
+    return handle
+  }
+
+  #killLeftovers(): Promise<readonly number[]> {
+    return new Promise(resolve => {
+      this.#process.effect(() => {
+        const killed: number[] = []
+        for (const process of this.#process.host.processes) {
+          if (process.alive && this.#isLeftover(process)) {
+            killed.push(process.pid)
+            process.kill()
+          }
+        }
+        this.#process.later(PIPE_MS, () => resolve(killed))
+      })
+    })
+  }
+
+  /** An ancestor of it is a dead process of our name. */
+  #isLeftover(process: SimProcess): boolean {
+    for (let above = process.tree.parent; above !== null; above = above.tree.parent) {
+      if (!above.alive && above.name === this.#process.name) return true
+    }
+    return false
+  }
+}
+
+function deliverAll(messages: readonly Json[], listener: ((message: Json) => void) | null): void {
+  for (const message of messages) listener?.(message)
+}
+
+class ChildHandle implements Child {
+  readonly #sim: Simulation
+  readonly #parent: SimProcess
+  readonly #sendTo: (message: Json) => (child: SimProcess) => void
+  #child: SimProcess | null = null
+  #exit: Exit | null = null
+  #messageListener: ((message: Json) => void) | null = null
+  #exitListener: ((exit: Exit) => void) | null = null
+  #early: Json[] = []
+
+  constructor(sim: Simulation, parent: SimProcess, sendTo: (message: Json) => (child: SimProcess) => void) {
+    this.#sim = sim
+    this.#parent = parent
+    this.#sendTo = sendTo
+  }
+
+  /** 0 while the spawning process is paused or dead, and so nothing was started. */
+  get pid(): number {
+    return this.#child?.pid ?? 0
+  }
+
+  started(child: SimProcess): void {
+    this.#child = child
+  }
+
+  send(message: Json): void {
+    const send = this.#sendTo(copyJson(message))
+    this.#parent.effect(() => {
+      if (this.#child !== null) send(this.#child)
+    })
+  }
+
+  onMessage(f: (message: Json) => void): void {
+    this.#messageListener = f
+    const early = this.#early.splice(0)
+    if (early.length > 0) this.#parent.later(0, () => deliverAll(early, this.#messageListener))
+  }
+
+  receive(message: Json): void {
+    if (this.#messageListener === null) this.#early.push(message)
+    else this.#messageListener(message)
+  }
+
+  onExit(f: (exit: Exit) => void): void {
+    this.#exitListener = f
+    if (this.#exit !== null) this.#tellExit()
+  }
+
+  exited(exit: Exit): void {
+    this.#exit = exit
+    if (this.#exitListener !== null) this.#tellExit()
+  }
+
+  #tellExit(): void {
+    const exit = this.#exit
+    if (exit === null) return
+    this.#exit = null
+    // Not inside the caller's call, and never before a message that came first.
+    this.#sim.schedule(0, this.#parent, () => this.#exitListener?.(exit))
+  }
+
+  kill(): void {
+    this.#parent.effect(() => this.#child?.kill())
+  }
+}

@@ -1,0 +1,326 @@
+// The contents of a simulated file: what reads see, and below it, sector by sector, what a power loss would leave. Sparse, so
+// that a large LUN costs what was written of it. No time and no faults here.
+
+import { assert } from '../assert.ts'
+import type { SimRandom } from './random.ts'
+
+export const SECTOR_BYTES = 512
+export const PAGE_BYTES = 4096
+const SECTORS_A_PAGE = PAGE_BYTES / SECTOR_BYTES
+const ALL_SECTORS = (1 << SECTORS_A_PAGE) - 1
+
+/** What a power loss does to data that was not synced. */
+export type CrashMode = 'lost' | 'torn' | 'kept'
+
+/** The former contents of a page's sectors; `bytes` null: zeroes. */
+interface Former {
+  mask: number
+  bytes: Uint8Array | null
+}
+
+/**
+ * The changes since some point, as what it takes to undo them. Layers are stacked: the newest takes changes, those below
+ * wait for a sync under way, and the lowest may hold what a failed sync left in doubt.
+ */
+interface Layer {
+  readonly pages: Map<number, Former>
+  /** The size at that point, if it changed since. */
+  size: number | null
+  /** A sync of it failed: only writing again makes its sectors durable. */
+  failed: boolean
+}
+
+export type SyncToken = Layer
+
+const newLayer = (): Layer => ({ pages: new Map(), size: null, failed: false })
+
+export class SparseFile {
+  #pages = new Map<number, Uint8Array>()
+  #size = 0
+  /** Oldest first; never empty. */
+  #layers: Layer[] = [newLayer()]
+
+  get size(): number {
+    return this.#size
+  }
+
+  get allocatedBytes(): number {
+    return this.#pages.size * PAGE_BYTES
+  }
+
+  /** Whether a power loss could change it. */
+  get dirty(): boolean {
+    return this.#layers.some(layer => layer.pages.size > 0 || layer.size !== null)
+  }
+
+  // --- contents ------------------------------------------------------------------------------------------------------
+
+  read(offset: number, length: number): Uint8Array {
+    const result = new Uint8Array(length)
+    this.#eachPage(offset, length, (page, from, to, at) => {
+      const bytes = this.#pages.get(page)
+      if (bytes !== undefined) result.set(bytes.subarray(from, to), at)
+    })
+    return result
+  }
+
+  write(offset: number, parts: readonly Uint8Array[]): void {
+    let at = offset
+    for (const part of parts) {
+      this.#eachPage(at, part.byteLength, (page, from, to, partAt) => {
+        const former = this.#pages.get(page)
+        this.#saveFormer(page, from, to)
+        let bytes = former
+        // A page that became the undo copy as it is must not be written to any more.
+        if (bytes === undefined || to - from === PAGE_BYTES) {
+          bytes = new Uint8Array(PAGE_BYTES)
+          this.#pages.set(page, bytes)
+        }
+        bytes.set(part.subarray(partAt, partAt + to - from), from)
+      })
+      at += part.byteLength
+    }
+    if (at > this.#size) this.#resize(at)
+  }
+
+  punch(offset: number, length: number): void {
+    this.#zero(offset, Math.min(length, Math.max(0, this.#size - offset)))
+  }
+
+  truncate(size: number): void {
+    if (size < this.#size) {
+      this.#zero(size, this.#size - size)
+    }
+    if (size !== this.#size) this.#resize(size)
+  }
+
+  /** How many pages a write would add. */
+  pagesToAdd(offset: number, length: number): number {
+    let count = 0
+    this.#eachPage(offset, length, page => {
+      if (!this.#pages.has(page)) count++
+    })
+    return count
+  }
+
+  /** Changes bytes on the medium itself, seen and durable: bit rot. */
+  corrupt(offset: number, bytes: Uint8Array): void {
+    this.write(offset, [bytes])
+    this.makeDurable(offset, bytes.byteLength)
+  }
+
+  // --- durability ----------------------------------------------------------------------------------------------------
+
+  /** From here on, new changes are not part of this sync. */
+  beginSync(): SyncToken {
+    const layer = this.#top()
+    this.#layers.push(newLayer())
+    return layer
+  }
+
+  /** False: the device failed it, or an older sync it stood on, and its data stays in doubt. */
+  endSync(token: SyncToken, ok: boolean): boolean {
+    if (token.failed) return false
+    const index = this.#layers.indexOf(token)
+    // A later sync has covered it.
+    if (index < 0) return ok
+    const ended = this.#layers.splice(0, index + 1)
+    const failed = ended[0]?.failed === true ? (ended.shift() ?? newLayer()) : newLayer()
+    failed.failed = true
+    if (ok) {
+      for (const layer of ended) for (const [page, former] of layer.pages) forget(failed, page, former.mask)
+      if (ended.some(layer => layer.size !== null)) failed.size = null
+    } else {
+      for (const layer of ended) {
+        layer.failed = true
+        for (const [page, former] of layer.pages) adopt(failed, page, former)
+        failed.size ??= layer.size
+      }
+    }
+    if (failed.pages.size > 0 || failed.size !== null) this.#layers.unshift(failed)
+    return ok
+  }
+
+  /** The range as it is now is on stable storage (a write with FUA), with the size. */
+  makeDurable(offset: number, length: number): void {
+    this.#eachPage(offset, length, (page, from, to) => {
+      const mask = sectorMask(from, to)
+      for (const layer of this.#layers) forget(layer, page, mask)
+    })
+    for (const layer of this.#layers) layer.size = null
+  }
+
+  /** What a power loss would leave, were everything unsynced lost. */
+  readDurable(offset: number, length: number): Uint8Array {
+    const copy = this.clone()
+    copy.powerLost('lost', null)
+    return copy.read(offset, length)
+  }
+
+  get durableSize(): number {
+    return this.#layers.find(layer => layer.size !== null)?.size ?? this.#size
+  }
+
+  powerLost(mode: CrashMode, random: SimRandom | null): void {
+    if (mode !== 'kept') {
+      // Per sector (and for the size): go down from the newest state, and with `torn` stop anywhere on the way.
+      const undo = () => mode === 'lost' || (random !== null && random.int(2) === 0)
+      const layers = [...this.#layers].reverse()
+      const pages = new Set<number>()
+      for (const layer of this.#layers) for (const page of layer.pages.keys()) pages.add(page)
+      for (const page of pages) this.#undoPage(page, layers, undo)
+      let size = this.#size
+      for (const layer of layers) {
+        if (layer.size === null) continue
+        if (!undo()) break
+        size = layer.size
+      }
+      this.#size = size
+      this.#zeroPages(size)
+    }
+    this.#layers = [newLayer()]
+  }
+
+  clone(): SparseFile {
+    const copy = new SparseFile()
+    for (const [page, bytes] of this.#pages) copy.#pages.set(page, bytes.slice())
+    copy.#size = this.#size
+    copy.#layers = this.#layers.map(layer => ({
+      pages: new Map(
+        [...layer.pages].map(([page, former]) => [page, { mask: former.mask, bytes: former.bytes?.slice() ?? null }]),
+      ),
+      size: layer.size,
+      failed: layer.failed,
+    }))
+    return copy
+  }
+
+  // --- inside --------------------------------------------------------------------------------------------------------
+
+  #top(): Layer {
+    const top = this.#layers.at(-1)
+    assert(top !== undefined, 'a file has a layer that takes changes')
+    return top
+  }
+
+  #resize(size: number): void {
+    const top = this.#top()
+    top.size ??= this.#size
+    this.#size = size
+  }
+
+  #zero(offset: number, length: number): void {
+    this.#eachPage(offset, length, (page, from, to) => {
+      const bytes = this.#pages.get(page)
+      if (bytes === undefined) return
+      this.#saveFormer(page, from, to)
+      if (to - from === PAGE_BYTES) this.#pages.delete(page)
+      else bytes.fill(0, from, to)
+    })
+  }
+
+  /** Drops what lies past the size, without undo. */
+  #zeroPages(size: number): void {
+    for (const [page, bytes] of this.#pages) {
+      const start = page * PAGE_BYTES
+      if (start >= size) this.#pages.delete(page)
+      else if (start + PAGE_BYTES > size) bytes.fill(0, size - start)
+    }
+  }
+
+  /** Before bytes `[from, to)` of a page change. */
+  #saveFormer(page: number, from: number, to: number): void {
+    const layer = this.#top()
+    const mask = sectorMask(from, to)
+    const bytes = this.#pages.get(page)
+    const former = layer.pages.get(page)
+    if (former === undefined) {
+      // A page that is replaced as a whole becomes the copy itself.
+      const whole = to - from === PAGE_BYTES
+      layer.pages.set(page, { mask, bytes: bytes === undefined ? null : whole ? bytes : bytes.slice() })
+      return
+    }
+    const missing = mask & ~former.mask
+    if (missing === 0) return
+    if (bytes !== undefined) {
+      former.bytes ??= new Uint8Array(PAGE_BYTES)
+      copySectors(bytes, former.bytes, missing)
+    } else if (former.bytes !== null) zeroSectors(former.bytes, missing)
+    former.mask |= missing
+  }
+
+  #undoPage(page: number, newestFirst: readonly Layer[], undo: () => boolean): void {
+    for (let sector = 0; sector < SECTORS_A_PAGE; sector++) {
+      const mask = 1 << sector
+      for (const layer of newestFirst) {
+        const former = layer.pages.get(page)
+        if (former === undefined || (former.mask & mask) === 0) continue
+        if (!undo()) break
+        let bytes = this.#pages.get(page)
+        if (bytes === undefined) {
+          if (former.bytes === null) continue
+          bytes = new Uint8Array(PAGE_BYTES)
+          this.#pages.set(page, bytes)
+        }
+        if (former.bytes === null) zeroSectors(bytes, mask)
+        else copySectors(former.bytes, bytes, mask)
+      }
+    }
+  }
+
+  /** `f(page, from, to, at)`: bytes `[from, to)` of the page are those from `at` on in the range. */
+  #eachPage(offset: number, length: number, f: (page: number, from: number, to: number, at: number) => void): void {
+    assert(offset >= 0 && length >= 0 && Number.isSafeInteger(offset + length), `range ${offset}+${length}`)
+    let at = 0
+    while (at < length) {
+      const position = offset + at
+      const page = Math.floor(position / PAGE_BYTES)
+      const from = position - page * PAGE_BYTES
+      const to = Math.min(PAGE_BYTES, from + length - at)
+      f(page, from, to, at)
+      at += to - from
+    }
+  }
+}
+
+function sectorMask(from: number, to: number): number {
+  const first = Math.floor(from / SECTOR_BYTES)
+  const end = Math.ceil(to / SECTOR_BYTES)
+  return ALL_SECTORS & ((1 << end) - 1) & ~((1 << first) - 1)
+}
+
+function copySectors(source: Uint8Array, target: Uint8Array, mask: number): void {
+  for (let sector = 0; sector < SECTORS_A_PAGE; sector++) {
+    if ((mask & (1 << sector)) === 0) continue
+    const at = sector * SECTOR_BYTES
+    target.set(source.subarray(at, at + SECTOR_BYTES), at)
+  }
+}
+
+function zeroSectors(bytes: Uint8Array, mask: number): void {
+  for (let sector = 0; sector < SECTORS_A_PAGE; sector++) {
+    if ((mask & (1 << sector)) !== 0) bytes.fill(0, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
+  }
+}
+
+function forget(layer: Layer, page: number, mask: number): void {
+  const former = layer.pages.get(page)
+  if (former === undefined) return
+  former.mask &= ~mask
+  if (former.mask === 0) layer.pages.delete(page)
+}
+
+/** Takes over what the layer does not know yet: what it has is older. */
+function adopt(layer: Layer, page: number, newer: Former): void {
+  const former = layer.pages.get(page)
+  if (former === undefined) {
+    layer.pages.set(page, newer)
+    return
+  }
+  const missing = newer.mask & ~former.mask
+  if (newer.bytes !== null) {
+    former.bytes ??= new Uint8Array(PAGE_BYTES)
+    copySectors(newer.bytes, former.bytes, missing)
+  } else if (former.bytes !== null) zeroSectors(former.bytes, missing)
+  former.mask |= missing
+}
