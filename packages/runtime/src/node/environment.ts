@@ -1,0 +1,80 @@
+// The real environment: the one object through which a process of Stellwerk touches the world. It wires, and has no logic.
+
+import { mkdirSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { present } from '../assert.ts'
+import type { Environment, Random, Store } from '../environment.ts'
+import { createTraceSink, type TraceWriter } from '../trace-sink.ts'
+import { createClock } from './clock.ts'
+import { createCompute } from './compute.ts'
+import { createFiles } from './files.ts'
+import { createLogger, type LogLevel } from './log.ts'
+import { createNetwork } from './network.ts'
+import { createProcesses } from './processes.ts'
+import { createRandom } from './random.ts'
+import { openSqliteStore } from './sqlite-store.ts'
+import { createTimers } from './timers.ts'
+
+const STATE_FILE = 'state.sqlite'
+
+export interface EnvironmentOptions {
+  /** `coordinator`, `host-a/agent`, … */
+  readonly name: string
+  /** The process's own directory; made if it is missing. */
+  readonly directory: string
+  /** What children run; without it `processes.spawn` is a bug. */
+  readonly entry?: URL
+  /** Where children's output goes, a file each; absent: where this process's goes. */
+  readonly outputDirectory?: string
+  /** Default: `state.sqlite` in the directory. `memoryStore()` for a program without state. */
+  readonly store?: Store
+  /** Default: seeded by the system. */
+  readonly random?: Random
+  readonly logLevel?: LogLevel
+  /** Default: stderr. */
+  readonly logFile?: string
+  readonly traceWriter?: TraceWriter
+}
+
+export interface NodeEnvironment extends Environment {
+  /** Ends links and listeners, closes the store: what an orderly end and a test need. */
+  close(): Promise<void>
+}
+
+/** Throws what opening the state can throw: `locked`, `foreign-state`, `corrupt-state`. */
+export function createEnvironment(options: EnvironmentOptions): NodeEnvironment {
+  const { name } = options
+  const directory = resolve(options.directory)
+  mkdirSync(directory, { recursive: true })
+  const log = createLogger(name, {
+    level: options.logLevel ?? 'info',
+    ...(options.logFile === undefined ? {} : { file: options.logFile }),
+  })
+  const clock = createClock()
+  const own = options.store === undefined ? openSqliteStore(join(directory, STATE_FILE)) : null
+  const network = createNetwork()
+  const processes = createProcesses({
+    directory,
+    entry: options.entry ?? null,
+    log,
+    ...(options.outputDirectory === undefined ? {} : { outputDirectory: options.outputDirectory }),
+  })
+  return {
+    name,
+    clock,
+    timers: createTimers(clock),
+    network,
+    files: createFiles(directory, name, log),
+    store: present(options.store ?? own, 'the store'),
+    processes,
+    compute: createCompute(),
+    random: options.random ?? createRandom(),
+    log,
+    trace: createTraceSink(name, clock, options.traceWriter ?? null),
+    async close() {
+      processes.close()
+      await network.close()
+      own?.close()
+    },
+  }
+}

@@ -1,0 +1,193 @@
+// The real network: links are WebSockets, streams are TCP or unix sockets. A link's class is the path of its URL.
+
+import { createServer, type Server as HttpServer, type IncomingMessage } from 'node:http'
+import { connect, createServer as createNetServer, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { WebSocket, WebSocketServer } from 'ws'
+import { CreditedLink, LINK_FRAME_MAX_BYTES } from '../credited-link.ts'
+import type { Address, ByteStream, DialOptions, Link, LinkClass, Listener, Network } from '../environment.ts'
+import { StellwerkError } from '../errors.ts'
+import { dialError, dialTimeout, endpoint, formatAddress } from './address.ts'
+import { SocketStream, STREAM_HIGH_WATER_BYTES } from './byte-stream.ts'
+import { type Accepted, bind } from './servers.ts'
+import { WEB_SOCKET_OPTIONS, WebFrameSocket } from './web-frame-socket.ts'
+
+export const DIAL_TIMEOUT_MS = 5000
+/** A silent peer is pinged at this pace; three rounds of silence make it lost: 7.5 to 10 s after its last byte. */
+export const KEEPALIVE_ROUND_MS = 2500
+/** How long a client may take from connecting to asking for its WebSocket. */
+const UPGRADE_TIMEOUT_MS = 5000
+
+const LINK_PATH = '/stellwerk/link/'
+const LINK_CLASSES: readonly LinkClass[] = ['control', 'io', 'bulk']
+
+const SOCKET_OPTIONS = { allowHalfOpen: true, noDelay: true, highWaterMark: STREAM_HIGH_WATER_BYTES } as const
+
+export interface NodeNetwork extends Network {
+  /** Ends keep-alive, listeners and links, so that nothing of the network keeps the process alive. */
+  close(): Promise<void>
+}
+
+export function createNetwork(): NodeNetwork {
+  const sockets = new Set<WebFrameSocket>()
+  const listeners = new Set<Listener>()
+  const rounds = setInterval(() => {
+    for (const socket of sockets) socket.keepAlive(KEEPALIVE_ROUND_MS)
+  }, KEEPALIVE_ROUND_MS).unref()
+
+  const track = (web: WebSocket, socket: Socket): WebFrameSocket => {
+    const frames = new WebFrameSocket(web, socket)
+    sockets.add(frames)
+    web.on('close', () => sockets.delete(frames))
+    return frames
+  }
+
+  const kept = async (listening: Promise<Listener>): Promise<Listener> => {
+    const listener = await listening
+    const entry: Listener = {
+      address: listener.address,
+      close: async () => {
+        await listener.close()
+        listeners.delete(entry)
+      },
+    }
+    listeners.add(entry)
+    return entry
+  }
+
+  return {
+    dial: (address, linkClass, options) => dialLink(address, linkClass, options, track),
+    listen: (address, accept) => kept(listenLinks(address, accept, track)),
+    dialStream,
+    listenStream: (address, accept) => kept(listenStreams(address, accept)),
+    async close() {
+      clearInterval(rounds)
+      for (const socket of sockets) socket.closeFromBelow('closed', 'the process ends')
+      await Promise.all([...listeners].map(listener => listener.close()))
+    },
+  }
+}
+
+type Track = (web: WebSocket, socket: Socket) => WebFrameSocket
+
+async function dialLink(
+  address: Address,
+  linkClass: LinkClass,
+  { timeoutMs = DIAL_TIMEOUT_MS }: DialOptions = {},
+  track: Track,
+): Promise<Link> {
+  const socket = connect({ ...endpoint(address), noDelay: true })
+  const { promise, resolve, reject } = Promise.withResolvers<Link>()
+  // The host in the URL only becomes a header: the connection is made above.
+  const web = new WebSocket(`ws://stellwerk${LINK_PATH}${linkClass}`, {
+    ...WEB_SOCKET_OPTIONS,
+    maxPayload: LINK_FRAME_MAX_BYTES[linkClass],
+    createConnection: () => socket,
+    // A mask keeps scripts in a browser from forging requests to proxies in between, which are not there. A mask of
+    // zeroes is valid, and `ws` then neither copies nor masks: frames to a server cost as little as frames from one.
+    generateMask: mask => void mask.fill(0),
+  })
+  const timeout = setTimeout(() => reject(dialTimeout(address, timeoutMs)), timeoutMs)
+  web.on('error', error => reject(dialError(address, error)))
+  web.on('unexpected-response', (_request, response) => {
+    reject(
+      new StellwerkError('refused', `what listens there is no ${linkClass} link (HTTP status ${response.statusCode})`, {
+        where: formatAddress(address),
+        hint: 'check the address and the version of the process there',
+      }),
+    )
+  })
+  web.on('open', () => {
+    resolve(new CreditedLink(track(web, socket), { class: linkClass, peer: formatAddress(address) }))
+  })
+  try {
+    return await promise
+  } catch (error) {
+    web.terminate()
+    socket.destroy()
+    throw error
+  } finally {
+    clearTimeout(timeout)
+  }
+}
+
+async function listenLinks(address: Address, accept: (link: Link) => void, track: Track): Promise<Listener> {
+  const accepted = new Set<Accepted>()
+  const http: HttpServer = createServer({ noDelay: true, requestTimeout: UPGRADE_TIMEOUT_MS }, (_request, response) => {
+    response.writeHead(426, { connection: 'close' }).end('this port speaks WebSocket\n')
+  })
+  const upgraders = new Map(
+    LINK_CLASSES.map(linkClass => [
+      LINK_PATH + linkClass,
+      {
+        linkClass,
+        server: new WebSocketServer({
+          ...WEB_SOCKET_OPTIONS,
+          noServer: true,
+          clientTracking: false,
+          maxPayload: LINK_FRAME_MAX_BYTES[linkClass],
+        }),
+      },
+    ]),
+  )
+  http.on('connection', (socket: Socket) => {
+    // Until it is a link, a connection is dropped without ceremony when the listener closes.
+    const entry: Accepted = { end: () => socket.destroy(), drop: () => socket.destroy() }
+    accepted.add(entry)
+    socket.once('close', () => accepted.delete(entry))
+    socket.once('stellwerk-link', () => accepted.delete(entry))
+  })
+  http.on('upgrade', (request: IncomingMessage, stream: Duplex, head: Buffer) => {
+    const socket = stream as Socket
+    const upgrader = upgraders.get(request.url ?? '')
+    if (upgrader === undefined) {
+      socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
+      return
+    }
+    upgrader.server.handleUpgrade(request, socket, head, web => {
+      const frames = track(web, socket)
+      const entry: Accepted = {
+        end: () => frames.closeFromBelow('closed', 'the listener was closed'),
+        drop: () => frames.terminate(),
+      }
+      socket.emit('stellwerk-link')
+      accepted.add(entry)
+      web.on('close', () => accepted.delete(entry))
+      accept(new CreditedLink(frames, { class: upgrader.linkClass, peer: peerName(socket, address) }))
+    })
+  })
+  return bind(http, address, accepted)
+}
+
+async function dialStream(address: Address, { timeoutMs = DIAL_TIMEOUT_MS }: DialOptions = {}): Promise<ByteStream> {
+  const socket = connect({ ...SOCKET_OPTIONS, ...endpoint(address) })
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const timeout = setTimeout(() => reject(dialTimeout(address, timeoutMs)), timeoutMs)
+  socket.once('connect', resolve)
+  socket.once('error', reject)
+  try {
+    await promise
+    return new SocketStream(socket, formatAddress(address))
+  } catch (error) {
+    socket.destroy()
+    throw dialError(address, error)
+  } finally {
+    clearTimeout(timeout)
+  }
+}
+
+async function listenStreams(address: Address, accept: (stream: ByteStream) => void): Promise<Listener> {
+  const accepted = new Set<Accepted>()
+  const server = createNetServer(SOCKET_OPTIONS, socket => {
+    const entry: Accepted = { end: () => socket.destroySoon(), drop: () => socket.destroy() }
+    accepted.add(entry)
+    socket.on('close', () => accepted.delete(entry))
+    accept(new SocketStream(socket, peerName(socket, address)))
+  })
+  return bind(server, address, accepted)
+}
+
+function peerName(socket: Socket, listening: Address): string {
+  if (listening.network === 'local') return listening.host
+  return formatAddress({ ...listening, host: socket.remoteAddress ?? '?', port: socket.remotePort ?? 0 })
+}

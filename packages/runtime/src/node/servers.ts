@@ -1,0 +1,77 @@
+// Listening: how a server of node:net or node:http is bound to an address, and ended with all that it accepted.
+
+import { once } from 'node:events'
+import { unlinkSync } from 'node:fs'
+import { connect, type Server } from 'node:net'
+import type { Address, Listener } from '../environment.ts'
+import { errorCode } from '../errors.ts'
+import { endpoint, listenError } from './address.ts'
+
+/** How long accepted connections may take to end in order once their listener is closed. */
+const CLOSE_GRACE_MS = 1000
+const STALE_PROBE_MS = 1000
+
+/** What a listener accepted. */
+export interface Accepted {
+  /** Ends it in order. */
+  end(): void
+  /** Drops it at once. */
+  drop(): void
+}
+
+/** Binds `server`. `accepted` is what it accepted and is not gone; entries must leave the set when they are. */
+export async function bind(server: Server, address: Address, accepted: ReadonlySet<Accepted>): Promise<Listener> {
+  const target = endpoint(address)
+  try {
+    await listen(server, target)
+  } catch (error) {
+    // A process that was killed leaves its unix socket's file behind. If nobody answers there, it is ours to replace.
+    const isStale = 'path' in target && errorCode(error) === 'EADDRINUSE' && !(await answers(target.path))
+    if (!isStale) throw listenError(address, error)
+    try {
+      unlinkSync(target.path)
+      await listen(server, target)
+    } catch (again) {
+      throw listenError(address, again)
+    }
+  }
+  const bound = server.address()
+  const port = bound !== null && typeof bound === 'object' ? bound.port : 0
+  let closing: Promise<void> | null = null
+  return {
+    address: { ...address, port },
+    close: () => {
+      closing ??= closeServer(server, accepted)
+      return closing
+    },
+  }
+}
+
+async function listen(server: Server, target: { path: string } | { host: string; port: number }): Promise<void> {
+  server.listen(target)
+  await once(server, 'listening')
+}
+
+/** True if something listens on the unix socket. */
+async function answers(path: string): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  const socket = connect({ path, timeout: STALE_PROBE_MS })
+  socket.on('connect', () => resolve(true))
+  // One that is too busy to accept is alive.
+  socket.on('timeout', () => resolve(true))
+  socket.on('error', error => resolve(errorCode(error) !== 'ECONNREFUSED'))
+  const result = await promise
+  socket.destroy()
+  return result
+}
+
+async function closeServer(server: Server, accepted: ReadonlySet<Accepted>): Promise<void> {
+  const closed = once(server, 'close')
+  server.close()
+  for (const connection of accepted) connection.end()
+  const grace = setTimeout(() => {
+    for (const connection of accepted) connection.drop()
+  }, CLOSE_GRACE_MS)
+  await closed
+  clearTimeout(grace)
+}
