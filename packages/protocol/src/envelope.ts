@@ -2,7 +2,7 @@
 import type { Failure } from '@stellwerk/runtime/actors/failure.ts'
 import type { Cause, Hlc } from '@stellwerk/runtime/environment.ts'
 import Type from 'typebox'
-import { Count, closed, Name } from './messages/fields.ts'
+import { Count, closed } from './messages/shapes.ts'
 
 export type { Failure } from '@stellwerk/runtime/actors/failure.ts'
 
@@ -50,7 +50,7 @@ export const EnvelopeSchema = closed({
   to: Type.String({ maxLength: MAX_ADDRESS_LENGTH }),
   seq: Count,
   re: Type.Optional(Count),
-  cause: Type.Optional(closed({ process: Name, seq: Count })),
+  cause: Type.Optional(closed({ process: Type.String({ maxLength: MAX_ADDRESS_LENGTH }), seq: Count })),
   term: Type.Optional(Count),
   deadlineMs: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_DEADLINE_MS })),
   hlc: closed({ wallMs: Count, counter: Count }),

@@ -1,4 +1,4 @@
-// The protocol's versions, newest last, and how two processes agree on one. `schema-hash.json` pins the hash of all
+// The protocol's versions, newest last, and how two processes agree on one. `schema-hashes.json` pins the hash of all
 // schemas for each version: versions.test.ts fails when they change without a new entry here.
 //
 // To change a message: add an entry (or change the last one while it is unreleased), then

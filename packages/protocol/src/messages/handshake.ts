@@ -2,7 +2,8 @@
 // every version, since they are exchanged before a version is agreed on.
 import Type, { type Static } from 'typebox'
 import { defineFamily } from './family.ts'
-import { Count, closed, Name, OneOf, Text } from './fields.ts'
+import { OneOf, Text } from './fields.ts'
+import { Count, closed, Name } from './shapes.ts'
 
 export const Role = OneOf('coordinator', 'agent', 'guardian', 'storage', 'cli')
 export type Role = Static<typeof Role>
@@ -31,7 +32,7 @@ export const Welcome = closed({
 export type Welcome = Static<typeof Welcome>
 
 export const Refused = closed({
-  code: Name,
+  code: Text,
   message: Text,
   retryable: Type.Boolean(),
 })

@@ -37,7 +37,7 @@ class MemorySocket implements FrameSocket {
 
   send(frames: readonly Uint8Array[]): void {
     if (this.#closed) return
-    for (const frame of frames) this.other?.take({ frame: frame.slice() })
+    for (const frame of frames) this.other?.take({ frame: new Uint8Array(frame) })
   }
 
   sendControl(control: string): void {
