@@ -52,8 +52,8 @@ export class Connection {
   /** From the dialler, and to it. */
   readonly forward: Pipe
   readonly backward: Pipe
-  /** Both ends noticed, or will, that nothing passes. */
-  #keepalives: SimEvent[] = []
+  /** When an end will notice that it hears nothing. */
+  readonly #keepalives = new Map<Endpoint, SimEvent>()
   #broken = false
 
   constructor(network: SimNetwork, traffic: Traffic) {
@@ -96,28 +96,36 @@ export class Connection {
     this.network.forgetWhenOver(this)
   }
 
-  /** Rules, hosts or interfaces changed. */
+  /** Rules, hosts, interfaces or a process's being paused changed. */
   reconsider(): void {
     const forward = this.forward.reconsider()
     const backward = this.backward.reconsider()
-    const unheard = forward === 'silent' || backward === 'silent'
-    if (unheard && this.#keepalives.length === 0) this.#expectKeepaliveLoss()
-    if (!unheard && this.#keepalives.length > 0) {
-      for (const event of this.#keepalives.splice(0)) this.network.sim.cancel(event)
+    const cut = forward === 'silent' || backward === 'silent'
+    for (const endpoint of this.endpoints) {
+      const peer = this.pipeFrom(endpoint).to
+      // A link's pings are answered by the process, a stream's by the kernel.
+      const mute = this.forward.traffic.class !== 'stream' && peer?.process.alive === true && peer.process.paused
+      this.#expectLoss(endpoint, cut || mute)
     }
-    if (!unheard) this.#answerForTheDead()
+    if (!cut) this.#answerForTheDead()
   }
 
-  #expectKeepaliveLoss(): void {
+  #expectLoss(endpoint: Endpoint, unheard: boolean): void {
     const { keepaliveMs, sim, random } = this.network
-    for (const endpoint of this.endpoints) {
-      if (endpoint.closed) continue
-      this.#keepalives.push(
-        sim.schedule(keepaliveMs * (1 + 0.1 * random.float()), null, () => {
-          endpoint.broken(`no answer for ${keepaliveMs} ms`)
-          this.network.forgetWhenOver(this)
-        }),
-      )
+    const expected = this.#keepalives.get(endpoint)
+    if (unheard && expected === undefined && !endpoint.closed) {
+      // Counted from the last byte, which came at most a ping's pause ago.
+      const event = sim.schedule(keepaliveMs * (0.75 + 0.25 * random.float()), null, () => {
+        this.#keepalives.delete(endpoint)
+        if (endpoint.closed) return
+        endpoint.broken(`no answer for ${keepaliveMs} ms`)
+        this.pipeFrom(endpoint).send({ kind: 'reset', reason: 'connection reset by peer' })
+        this.network.forgetWhenOver(this)
+      })
+      this.#keepalives.set(endpoint, event)
+    } else if (!unheard && expected !== undefined) {
+      sim.cancel(expected)
+      this.#keepalives.delete(endpoint)
     }
   }
 

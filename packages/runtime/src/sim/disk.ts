@@ -240,11 +240,17 @@ export class SimDisk {
   }
 }
 
+/** A path below the process's directory, without detours. */
 export function normalPath(path: string): string {
-  return path
-    .split('/')
-    .filter(part => part !== '' && part !== '.')
-    .join('/')
+  const parts: string[] = []
+  for (const part of path.split('/')) {
+    if (part === '' || part === '.') continue
+    if (part !== '..') parts.push(part)
+    else if (parts.pop() === undefined) {
+      throw new StellwerkError('bad-path', 'the path leads out of the directory', { where: path })
+    }
+  }
+  return parts.join('/')
 }
 
 export function diskError(code: string, path: string, where: string): StellwerkError {

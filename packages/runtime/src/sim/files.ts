@@ -1,11 +1,11 @@
 // The Files of a simulated process: paths, handles and locks over its directory on the host's simulated disk.
 
-import { assert } from '../assert.ts'
 import type { File, FileLock, Files } from '../environment.ts'
 import { StellwerkError } from '../errors.ts'
 import { normalPath, type SimDirectory, type SimDisk } from './disk.ts'
 import type { SimProcess } from './process.ts'
-import { PAGE_BYTES, SECTOR_BYTES, SparseFile } from './sparse-file.ts'
+import { SimFile } from './sim-file.ts'
+import { PAGE_BYTES, SparseFile } from './sparse-file.ts'
 
 export function createFiles(process: SimProcess): Files {
   const { disk } = process.host
@@ -48,7 +48,10 @@ export function createFiles(process: SimProcess): Files {
         path: at,
         durable: true,
         apply: () => {
-          directory.files.delete(at)
+          for (const known of [...directory.files.keys()]) if (isBelow(known, at)) directory.files.delete(known)
+          for (const known of [...directory.directories]) {
+            if (known !== '' && isBelow(known, at)) directory.directories.delete(known)
+          }
         },
       })
     },
@@ -63,6 +66,11 @@ function missing(path: string, process: SimProcess): StellwerkError {
 function needParent(directory: SimDirectory, path: string, process: SimProcess): void {
   const parent = path.slice(0, Math.max(0, path.lastIndexOf('/')))
   if (!directory.directories.has(parent)) throw missing(parent, process)
+}
+
+/** The path itself, or something in that directory. */
+function isBelow(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(`${directory}/`)
 }
 
 function list(directory: SimDirectory, path: string): string[] {
@@ -147,138 +155,4 @@ function lock(process: SimProcess, disk: SimDisk, directory: SimDirectory, path:
       }
     },
   })
-}
-
-class SimFile implements File {
-  readonly #process: SimProcess
-  readonly #disk: SimDisk
-  readonly #path: string
-  readonly #file: SparseFile
-  #open = true
-
-  constructor(process: SimProcess, disk: SimDisk, path: string, file: SparseFile) {
-    this.#process = process
-    this.#disk = disk
-    this.#path = path
-    this.#file = file
-  }
-
-  size(): Promise<number> {
-    this.#mustBeOpen()
-    return this.#disk.run(this.#process, { operation: 'open', path: this.#path, apply: () => this.#file.size })
-  }
-
-  read(offset: number, length: number): Promise<Uint8Array> {
-    this.#mustBeOpen()
-    return this.#disk.run(this.#process, {
-      operation: 'read',
-      path: this.#path,
-      offset,
-      length,
-      apply: misdirect => this.#file.read(Math.max(0, offset + misdirect), length),
-    })
-  }
-
-  write(offset: number, data: readonly Uint8Array[], options?: { readonly durable?: boolean }): Promise<void> {
-    this.#mustBeOpen()
-    const durable = options?.durable === true
-    const length = data.reduce((sum, part) => sum + part.byteLength, 0)
-    const put = (at: number, parts: readonly Uint8Array[]) => {
-      const bytes = parts.reduce((sum, part) => sum + part.byteLength, 0)
-      this.#file.write(at, parts)
-      if (durable) this.#file.makeDurable(at, bytes)
-    }
-    return this.#disk.run(this.#process, {
-      operation: 'write',
-      path: this.#path,
-      offset,
-      length,
-      durable,
-      apply: misdirect => {
-        const at = Math.max(0, offset + misdirect)
-        this.#disk.reserve(this.#file.pagesToAdd(at, length) * PAGE_BYTES, this.#path)
-        put(at, data)
-      },
-      ignored: () => undefined,
-      interrupted: random => {
-        if (random.chance(1 / 3)) return
-        const all = join(data, length)
-        const whole = random.chance(0.5)
-        // Sectors land in any order; a sector lands as a whole.
-        for (let at = 0; at < length; ) {
-          const end = Math.min(length, at + SECTOR_BYTES - ((offset + at) % SECTOR_BYTES))
-          if (whole || random.chance(0.5)) put(offset + at, [all.subarray(at, end)])
-          at = end
-        }
-      },
-    })
-  }
-
-  sync(): Promise<void> {
-    this.#mustBeOpen()
-    // A dead process's call must not even mark the file.
-    if (!this.#process.alive) return new Promise(() => undefined)
-    // What is written from here on is not covered.
-    const token = this.#file.beginSync()
-    return this.#disk.run(this.#process, {
-      operation: 'sync',
-      path: this.#path,
-      length: Number.MAX_SAFE_INTEGER,
-      apply: () => {
-        if (!this.#file.endSync(token, true)) throw syncFailed(this.#path, this.#process)
-      },
-      failed: () => {
-        this.#file.endSync(token, false)
-      },
-      // A lying device: what it calls synced stays unsynced.
-      ignored: () => undefined,
-    })
-  }
-
-  punch(offset: number, length: number): Promise<void> {
-    this.#mustBeOpen()
-    return this.#change('punch', offset, length, () => this.#file.punch(offset, length))
-  }
-
-  truncate(size: number): Promise<void> {
-    this.#mustBeOpen()
-    return this.#change('truncate', size, Number.MAX_SAFE_INTEGER, () => this.#file.truncate(size))
-  }
-
-  close(): Promise<void> {
-    this.#open = false
-    return this.#disk.run(this.#process, { operation: 'open', path: this.#path, apply: () => undefined })
-  }
-
-  #change(operation: 'punch' | 'truncate', offset: number, length: number, change: () => void): Promise<void> {
-    return this.#disk.run(this.#process, {
-      operation,
-      path: this.#path,
-      offset,
-      length,
-      apply: change,
-      ignored: () => undefined,
-      interrupted: random => {
-        if (random.chance(0.5)) change()
-      },
-    })
-  }
-
-  #mustBeOpen(): void {
-    assert(this.#open, `${this.#path} is open`)
-  }
-}
-
-function syncFailed(path: string, process: SimProcess): StellwerkError {
-  return new StellwerkError('EIO', `EIO: an earlier sync failed, ${path}`, { where: process.name })
-}
-
-function join(parts: readonly Uint8Array[], length: number): Uint8Array {
-  const all = new Uint8Array(length)
-  let at = 0
-  for (const part of parts) {
-    all.set(part, at)
-    at += part.byteLength
-  }
-  return all
 }

@@ -239,6 +239,13 @@ export class SimNetwork {
     }
   }
 
+  /** Its links' peers will notice, since a paused process answers no ping; its streams are its kernel's. */
+  processPausedOrResumed(process: SimProcess): void {
+    for (const connection of [...this.#connections]) {
+      if (connection.endpoints.some(endpoint => endpoint.process === process)) connection.reconsider()
+    }
+  }
+
   /** Power, interfaces or rules changed. */
   changed(): void {
     this.version++

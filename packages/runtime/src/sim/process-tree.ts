@@ -11,6 +11,9 @@ const PIPE_MS = 0.05
 /** Children a process may have at once. */
 const CHILDREN_MAX = 10_000
 
+/** Messages kept, on either end, until somebody listens. */
+const EARLY_MESSAGES_MAX = 10_000
+
 /** JSON through a pipe: the other side gets its own copy. */
 const copyJson = (value: Json): Json => JSON.parse(JSON.stringify(value))
 
@@ -19,7 +22,6 @@ export class ProcessTree {
   readonly #sim: Simulation
   readonly #process: SimProcess
   readonly #children = new Map<SimProcess, ChildHandle>()
-  /** What a dead predecessor left: this process's namesakes' live descendants are found from here. */
   #goneListener: (() => void) | null = null
   #gone = false
   #messageListener: ((message: Json) => void) | null = null
@@ -67,7 +69,7 @@ export class ProcessTree {
   parentGone(): void {
     this.#process.deliver(() => {
       this.#gone = true
-      if (this.#goneListener === null) this.#process.end({ code: 0, signal: null }, 'reset')
+      if (this.#goneListener === null) this.#process.end({ code: 1, signal: null }, 'reset')
       else this.#goneListener()
     })
   }
@@ -91,8 +93,8 @@ export class ProcessTree {
   }
 
   #receiveFromParent(message: Json): void {
-    if (this.#messageListener === null) this.#early.push(message)
-    else this.#messageListener(message)
+    if (this.#messageListener !== null) this.#messageListener(message)
+    else keepEarly(this.#early, message)
   }
 
   #spawn(spec: ProcessSpec): Child {
@@ -123,13 +125,16 @@ export class ProcessTree {
     })
   }
 
-  /** An ancestor of it is a dead process of our name. */
+  /** A dead process of our name spawned it. */
   #isLeftover(process: SimProcess): boolean {
-    for (let above = process.tree.parent; above !== null; above = above.tree.parent) {
-      if (!above.alive && above.name === this.#process.name) return true
-    }
-    return false
+    const { parent } = process.tree
+    return parent !== null && !parent.alive && parent.name === this.#process.name
   }
+}
+
+function keepEarly(early: Json[], message: Json): void {
+  assert(early.length < EARLY_MESSAGES_MAX, 'who spawns or is spawned subscribes to messages at once')
+  early.push(message)
 }
 
 function deliverAll(messages: readonly Json[], listener: ((message: Json) => void) | null): void {
@@ -175,8 +180,8 @@ class ChildHandle implements Child {
   }
 
   receive(message: Json): void {
-    if (this.#messageListener === null) this.#early.push(message)
-    else this.#messageListener(message)
+    if (this.#messageListener !== null) this.#messageListener(message)
+    else keepEarly(this.#early, message)
   }
 
   onExit(f: (exit: Exit) => void): void {

@@ -45,6 +45,7 @@ export class SimProcess {
   /** What it still did in the event in which it was paused. */
   #unsent: (() => void)[] = []
   #stopListener: (() => void) | null = null
+  #stopTold = false
 
   constructor(sim: Simulation, host: SimHost, seed: ProcessSeed) {
     this.#sim = sim
@@ -86,8 +87,12 @@ export class SimProcess {
   /** SIGTERM: the process is asked to end in order, or ends if it does not listen. */
   stop(): void {
     this.deliver(() => {
-      if (this.#stopListener === null) this.end({ code: null, signal: 'SIGTERM' }, 'reset')
-      else this.#stopListener()
+      if (this.#stopListener === null) {
+        this.end({ code: null, signal: 'SIGTERM' }, 'reset')
+      } else if (!this.#stopTold) {
+        this.#stopTold = true
+        this.#stopListener()
+      }
     })
   }
 
@@ -101,6 +106,7 @@ export class SimProcess {
       host: this.host.name,
       body: { process: this.name, incarnation: this.incarnation },
     })
+    this.#sim.network.processPausedOrResumed(this)
   }
 
   /** SIGCONT. */
@@ -113,6 +119,7 @@ export class SimProcess {
       host: this.host.name,
       body: { process: this.name, incarnation: this.incarnation },
     })
+    this.#sim.network.processPausedOrResumed(this)
     for (const effect of this.#unsent.splice(0)) effect()
     if (this.#arrived.length > 0) this.#sim.schedule(0, null, () => this.#deliverArrived())
   }

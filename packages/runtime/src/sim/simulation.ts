@@ -59,7 +59,9 @@ const defaultIsBug = (error: unknown): boolean =>
   error instanceof AssertionFailure ||
   error instanceof TypeError ||
   error instanceof ReferenceError ||
-  error instanceof RangeError
+  error instanceof RangeError ||
+  // Of node:assert and of test frameworks.
+  (error instanceof Error && error.name === 'AssertionError')
 
 /** The run is over: a bug came to light. Names the seed. */
 export class SimulationFailure extends Error {

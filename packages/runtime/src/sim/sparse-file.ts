@@ -129,7 +129,8 @@ export class SparseFile {
     failed.failed = true
     if (ok) {
       for (const layer of ended) for (const [page, former] of layer.pages) forget(failed, page, former.mask)
-      if (ended.some(layer => layer.size !== null)) failed.size = null
+      // The size is metadata: whatever sync succeeds takes it along.
+      failed.size = null
     } else {
       for (const layer of ended) {
         layer.failed = true

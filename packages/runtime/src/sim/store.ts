@@ -1,14 +1,15 @@
 // The state store of a simulated process: a commit is one step, on stable storage when it returns. A scenario may let the
 // process or its machine die right before or right after any commit.
 
+import { present } from '../assert.ts'
 import type { Json, Store, StoreChange } from '../environment.ts'
 import type { SimProcess } from './process.ts'
 import type { Simulation } from './simulation.ts'
 import type { StoredEntries } from './stored-entries.ts'
 
 /** Frozen all through, so that nobody changes stored state but by `commit`. */
-function frozenCopy(value: Json): Json {
-  return freeze(JSON.parse(JSON.stringify(value)))
+function frozenCopy(key: string, value: Json): Json {
+  return freeze(JSON.parse(present(JSON.stringify(value) as string | undefined, `a JSON value for ${key}`)))
 }
 
 function freeze(value: Json): Json {
@@ -45,7 +46,7 @@ export class SimStore implements Store {
     if (!this.#process.alive) return
     this.#process.host.disk.commitFault(this.#process)
     // Copied before anything is changed: a value that is no JSON must leave nothing half done.
-    const copies = changes.map(change => ('put' in change ? frozenCopy(change.value) : null))
+    const copies = changes.map(change => ('put' in change ? frozenCopy(change.put, change.value) : null))
     changes.forEach((change, index) => {
       if ('put' in change) this.#entries.set(change.put, copies[index] ?? null)
       else this.#entries.delete(change.delete)

@@ -10,7 +10,7 @@ import type { SimProcess } from './process.ts'
 /** Bytes in flight or not yet consumed by the reader; the rest waits in the writer's buffer. */
 const WINDOW_BYTES = 256 * KIB
 /** `write` says false while more than this waits. */
-const HIGH_WATER_BYTES = 64 * KIB
+const HIGH_WATER_BYTES = 1024 * KIB
 const CHUNK_MAX_BYTES = 64 * KIB
 /** A fragmented chunk becomes at most so many pieces. */
 const PIECES_MAX = 4
@@ -219,7 +219,9 @@ export class StreamEndpoint implements ByteStream, Endpoint {
     }
     if (this.#closed || this.#received.length > 0 || !this.#endReceived || this.#endTold || this.#paused) return
     this.#endTold = true
-    this.#endListener?.()
+    // Without anybody to decide otherwise, the end of one half ends the other.
+    if (this.#endListener === null) this.end()
+    else this.#endListener()
     this.#closeWhenBothEnded()
   }
 
