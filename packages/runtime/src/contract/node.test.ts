@@ -9,6 +9,7 @@ import { memoryStore } from '../node/memory-store.ts'
 import { openSqliteStore } from '../node/sqlite-store.ts'
 import { filesContract } from './files-contract.ts'
 import { linkContract } from './link-contract.ts'
+import { processesContract } from './processes-contract.ts'
 import { storeContract } from './store-contract.ts'
 import { streamContract } from './stream-contract.ts'
 import { timeContract } from './time-contract.ts'
@@ -16,6 +17,7 @@ import type { RunInWorld } from './world.ts'
 
 const inTemporaryDirectory = async (body: (directory: string) => void | Promise<void>) => {
   const directory = mkdtempSync(join(tmpdir(), 'stellwerk-contract-'))
+  process.env['STELLWERK_CONTRACT_DIRECTORY'] = directory
   try {
     await body(directory)
   } finally {
@@ -25,10 +27,16 @@ const inTemporaryDirectory = async (body: (directory: string) => void | Promise<
 
 const run: RunInWorld = body =>
   inTemporaryDirectory(async directory => {
-    const process = (name: string) =>
-      createEnvironment({ name, directory: join(directory, name), store: memoryStore(), logLevel: 'warn' })
-    const left = process('left')
-    const right = process('right')
+    const environment = (name: string) =>
+      createEnvironment({
+        name,
+        directory: join(directory, name),
+        store: memoryStore(),
+        entry: new URL('./node-entry.ts', import.meta.url),
+        logLevel: 'warn',
+      })
+    const left = environment('left')
+    const right = environment('right')
     let sockets = 0
     const address = (network: NetworkName): Address =>
       network === 'local'
@@ -46,6 +54,7 @@ timeContract('node', run)
 filesContract('node', run)
 linkContract('node', run)
 streamContract('node', run)
+processesContract('node', run)
 storeContract('memory', body => body(memoryStore()))
 storeContract('SQLite', body =>
   inTemporaryDirectory(directory => {

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { ByteStream } from '../environment.ts'
 import { MIB } from '../units.ts'
 import { AutoCork } from './auto-cork.ts'
+import { countBuffer } from './young-collector.ts'
 
 /** `write` answers false from here on; the socket says drained when everything went to the kernel. */
 export const STREAM_HIGH_WATER_BYTES = 1 * MIB
@@ -74,6 +75,7 @@ export class SocketStream implements ByteStream {
     this.#data = f
     if (!isFirst) return
     this.#socket.on('data', chunk => {
+      countBuffer(chunk.length)
       // A chunk that was on its way when the stream was destroyed is not told any more.
       if (this.#state.kind === 'open') this.#data?.(chunk as Uint8Array)
     })

@@ -37,7 +37,7 @@ export interface EnvironmentOptions {
 }
 
 export interface NodeEnvironment extends Environment {
-  /** Ends links and listeners, closes the store: what an orderly end and a test need. */
+  /** Ends children, links and listeners, closes the store: what an orderly end and a test need. */
   close(): Promise<void>
 }
 
@@ -72,7 +72,7 @@ export function createEnvironment(options: EnvironmentOptions): NodeEnvironment 
     log,
     trace: createTraceSink(name, clock, options.traceWriter ?? null),
     async close() {
-      processes.close()
+      await processes.close()
       await network.close()
       own?.close()
     },

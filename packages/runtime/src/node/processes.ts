@@ -30,16 +30,18 @@ export interface ProcessesOptions {
 }
 
 export interface NodeProcesses extends Processes {
-  /** Gives the process's signals back. */
-  close(): void
+  /** Ends the children, waits until they are gone, and gives the process's signals back. */
+  close(): Promise<void>
 }
 
 export function createProcesses(options: ProcessesOptions): NodeProcesses {
   const recordFile = join(options.directory, RECORD_FILE)
   /** Of the predecessor, until killLeftovers() has ended them: kept in the record, so that a crash in between loses none. */
   let leftovers = readPidRecord(recordFile)
-  const children = new Map<number, RecordedProcess>()
-  const save = () => writePidRecord(recordFile, [...leftovers, ...children.values()])
+  const children = new Map<number, { readonly child: NodeChild; readonly recorded: RecordedProcess }>()
+  const save = () =>
+    writePidRecord(recordFile, [...leftovers, ...[...children.values()].map(({ recorded }) => recorded)])
+  let closing: (() => void) | null = null
   const stop = stopSignals()
 
   return {
@@ -48,10 +50,13 @@ export function createProcesses(options: ProcessesOptions): NodeProcesses {
     spawn(spec) {
       assert(children.size < CHILDREN_MAX, 'a process has a bounded number of children')
       const child = start(spec, options)
-      children.set(child.pid, { pid: child.pid, ...present(identifyProcess(child.pid), 'the child'), ...named(spec) })
+      const { program, name } = spec
+      const recorded = { pid: child.pid, ...present(identifyProcess(child.pid), 'the child'), program, name }
+      children.set(child.pid, { child, recorded })
       child.onEnd(() => {
         children.delete(child.pid)
         save()
+        if (children.size === 0) closing?.()
       })
       try {
         save()
@@ -78,12 +83,15 @@ export function createProcesses(options: ProcessesOptions): NodeProcesses {
 
     exit: code => process.exit(code),
     onStop: f => stop.on(f),
-    close: () => stop.close(),
+    async close() {
+      stop.close()
+      if (children.size === 0) return
+      const { promise, resolve } = Promise.withResolvers<void>()
+      closing = resolve
+      for (const { child } of children.values()) child.kill()
+      await promise
+    },
   }
-}
-
-function named({ program, name }: ProcessSpec) {
-  return { program, name }
 }
 
 function start(spec: ProcessSpec, options: ProcessesOptions): NodeChild {

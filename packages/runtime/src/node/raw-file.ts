@@ -4,6 +4,7 @@
 // in flight came out even, one at a time and in 256 KiB pieces it was slower. So there is only this one.
 
 import { close, constants, fdatasync, fstat, ftruncate, open, read, write, writev } from 'node:fs'
+import { countBuffer } from './young-collector.ts'
 
 type Done = (error: NodeJS.ErrnoException | null) => void
 
@@ -30,6 +31,7 @@ export class RawFile {
   /** What lies past the end reads as zeroes. */
   read(offset: number, length: number): Promise<Uint8Array> {
     const buffer = Buffer.allocUnsafeSlow(length)
+    countBuffer(length)
     return new Promise((resolve, reject) => {
       const step = (at: number) => {
         read(this.#fd, buffer, at, length - at, offset + at, (error, count) => {

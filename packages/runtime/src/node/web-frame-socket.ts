@@ -7,6 +7,7 @@ import { assert } from '../assert.ts'
 import type { FrameSocket } from '../credited-link.ts'
 import { errorCode, errorMessage } from '../errors.ts'
 import { AutoCork } from './auto-cork.ts'
+import { countBuffer } from './young-collector.ts'
 
 /** The close code of the private range under which our own codes travel, as `code reason`. */
 const CLOSE_OWN = 4000
@@ -48,6 +49,7 @@ export class WebFrameSocket implements FrameSocket {
     web.on('message', (data: RawData, isBinary: boolean) => {
       if (this.#over) return
       assert(Buffer.isBuffer(data), 'messages come as one buffer')
+      countBuffer(data.length)
       if (isBinary) this.#frame?.(data)
       else this.#control?.(data.toString('latin1'))
     })
