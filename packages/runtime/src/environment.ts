@@ -126,8 +126,11 @@ export interface ByteStream {
  * once, but durable only after `sync` (or with `durable`): a crash of the machine may lose or tear it.
  */
 export interface Files {
-  /** `missing-file` if it is not there and `create` is not set. */
-  open(path: string, options?: { readonly create?: boolean }): Promise<File>
+  /**
+   * `missing-file` if it is not there and `create` is not set. `worker`: for a file with heavy traffic, its I/O is done in
+   * a thread of its own where the environment has threads.
+   */
+  open(path: string, options?: { readonly create?: boolean; readonly worker?: boolean }): Promise<File>
   /** The whole file, or null if there is none. */
   read(path: string): Promise<Uint8Array | null>
   /** Replaces the whole file: written aside, synced, renamed, directory synced. Atomic and durable. */

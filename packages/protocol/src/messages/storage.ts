@@ -1,0 +1,153 @@
+// The storage subsystem's control family: probes, fencing and admission, generations, layouts, LUNs. Orders are durable
+// before they are answered, only ever raise what they set, and may come late or twice. Refusals are coded errors.
+
+import { type Static, Type } from 'typebox'
+import { Value } from 'typebox/value'
+import { defineFamily } from './family.ts'
+import { Count, closed, Name } from './shapes.ts'
+
+/** What one leg of a mirror is in a generation. */
+export const LegsSchema = Type.Record(
+  Type.String(),
+  Type.Union([Type.Literal('in-sync'), Type.Literal('syncing'), Type.Literal('stale')]),
+)
+export type Legs = Static<typeof LegsSchema>
+
+const MAX_SLOTS = 1_024
+const MAX_MASK_HOSTS = 1_024
+const MAX_LUNS_LISTED = 4_096
+
+const Range = { offset: Count, length: Count }
+
+/** Who may write where: `metadata` takes owner connections only, a slot also its host's. Slots may lie in `metadata`. */
+export const LayoutSchema = closed({
+  metadata: closed(Range),
+  slots: Type.Array(closed({ host: Name, ...Range }), { maxItems: MAX_SLOTS }),
+})
+export type Layout = Static<typeof LayoutSchema>
+
+const Hosts = Type.Union([Type.Null(), Type.Array(Name, { maxItems: MAX_MASK_HOSTS })])
+
+/** A LUN's durable marks: what is enforced for it. */
+export const LunMarksSchema = closed({
+  /** Of this creation; names its files. */
+  id: Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' }),
+  sizeBytes: Count,
+  /** Plain connections (tools) are let in. */
+  open: Type.Boolean(),
+  /** Nobody is let in. */
+  masked: Type.Boolean(),
+  /** Null: every admitted host. */
+  hosts: Hosts,
+  generation: Count,
+  /** Tells two generations of one number apart. */
+  generationId: Type.Union([Type.Null(), Type.String({ maxLength: 64 })]),
+  legs: LegsSchema,
+  /** The highest owner epoch seen; 0: none. */
+  owner: Count,
+  ownerHost: Type.Union([Type.Null(), Name]),
+  layout: Type.Union([Type.Null(), LayoutSchema]),
+})
+export type LunMarks = Static<typeof LunMarksSchema>
+
+/** For what was read back from disk. */
+export function isLunMarks(value: unknown): value is LunMarks {
+  return Value.Check(LunMarksSchema, value)
+}
+
+const LunShown = closed({
+  lun: Name,
+  ...LunMarksSchema.properties,
+  state: Type.Union([Type.Literal('up'), Type.Literal('failed')]),
+  /** Why it failed. */
+  why: Type.Union([Type.Null(), Type.String()]),
+  allocatedBytes: Count,
+  connections: Count,
+})
+export type LunShown = Static<typeof LunShown>
+
+const Marks = closed({ admitted: Count, fenced: Count })
+/** Age of the last probe or request answered for the host, `via` included; null: unknown (not since the start). */
+const LastSeen = Type.Union([Type.Null(), Type.Number({ minimum: 0 })])
+const Nothing = closed({})
+
+export const storageFamily = defineFamily('storage', {
+  /** From an agent, over each path: answered from memory, so that a slow disk is not a dead path. Refused unless admitted. */
+  'storage.probe': { request: closed({ host: Name, epoch: Count }), reply: closed({ storage: Name }) },
+  /** Asks without harm. */
+  'storage.seen': {
+    request: closed({ host: Name }),
+    reply: closed({ storage: Name, admitted: Count, fenced: Count, lastSeenMs: LastSeen }),
+  },
+  /** After the reply no write of this or an older epoch takes effect, ever. */
+  'storage.fence': {
+    request: closed({ host: Name, epoch: Count, term: Count }),
+    reply: closed({ storage: Name, admitted: Count, fenced: Count, lastSeenMs: LastSeen }),
+  },
+  /** Only after the host's agent reported that nothing runs there. Changes nothing if the epoch was fenced meanwhile. */
+  'storage.admit': {
+    request: closed({ host: Name, epoch: Count, term: Count }),
+    reply: closed({ storage: Name, ...Marks.properties }),
+  },
+  /** After the reply no write of a lower generation takes effect. The LUN's present one again: changes nothing. */
+  'storage.generation': {
+    request: closed({
+      lun: Name,
+      generation: Count,
+      id: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+      legs: LegsSchema,
+      term: Count,
+    }),
+    reply: closed({ generation: Count, legs: LegsSchema }),
+  },
+  /** From the owner. A higher owner epoch drains the lower ones first. `host` and `epoch`: refused if it was fenced. */
+  'storage.layout': {
+    request: closed({
+      lun: Name,
+      ownerEpoch: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
+      host: Type.Optional(Name),
+      epoch: Type.Optional(Count),
+      ...LayoutSchema.properties,
+    }),
+    reply: Nothing,
+  },
+  /** The same `id` and size again: changes nothing. */
+  'storage.create-lun': {
+    request: closed({
+      lun: Name,
+      sizeBytes: Count,
+      id: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' })),
+      open: Type.Optional(Type.Boolean()),
+      hosts: Type.Optional(Hosts),
+    }),
+    reply: LunShown,
+  },
+  /** Who may see it; what is left out stays. */
+  'storage.expose-lun': {
+    request: closed({
+      lun: Name,
+      open: Type.Optional(Type.Boolean()),
+      masked: Type.Optional(Type.Boolean()),
+      hosts: Type.Optional(Hosts),
+    }),
+    reply: LunShown,
+  },
+  /** Refused with `lun-busy` while it has connections, unless forced. */
+  'storage.delete-lun': { request: closed({ lun: Name, force: Type.Optional(Type.Boolean()) }), reply: Nothing },
+  'storage.list-luns': {
+    request: Nothing,
+    reply: closed({ luns: Type.Array(LunShown, { maxItems: MAX_LUNS_LISTED }) }),
+  },
+  'storage.status': {
+    request: Nothing,
+    reply: closed({
+      storage: Name,
+      term: Count,
+      uptimeMs: Type.Number({ minimum: 0 }),
+      hosts: Type.Array(closed({ host: Name, ...Marks.properties, lastSeenMs: LastSeen, connections: Count })),
+      luns: Type.Array(LunShown, { maxItems: MAX_LUNS_LISTED }),
+      /** Connections and orders that wait for others to drain. */
+      waiting: Count,
+    }),
+  },
+})

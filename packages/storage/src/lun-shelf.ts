@@ -1,0 +1,87 @@
+// The LUNs that are open in this process, by name, and those that can't be, with why: one bad LUN does not take the others
+// down. What exists and who may use it is admission's; here are only the files.
+
+import type { Environment } from '@stellwerk/runtime/environment.ts'
+import { describeError, errorMessage } from '@stellwerk/runtime/errors.ts'
+import type { LunHeader } from './lun/layout.ts'
+import { createLunFiles, LUN_DIRECTORY, Lun, removeLunFiles } from './lun/lun.ts'
+
+interface Shelved {
+  readonly header: LunHeader
+  readonly lun: Lun | null
+  /** Why it could not be opened. */
+  readonly why: string | null
+}
+
+export class LunShelf {
+  readonly #env: Environment
+  readonly #luns = new Map<string, Shelved>()
+
+  constructor(env: Environment) {
+    this.#env = env
+  }
+
+  /** Opens all, and removes files of LUNs whose creation or deletion a crash cut short. */
+  async start(luns: ReadonlyMap<string, { readonly id: string; readonly sizeBytes: number }>): Promise<void> {
+    const ids = new Set([...luns.values()].map(({ id }) => id))
+    for (const file of await this.#env.files.list(LUN_DIRECTORY)) {
+      if (ids.has(file.replace(/\.(data|map)$/, ''))) continue
+      this.#env.log.warn({ file }, 'removing a file that belongs to no LUN')
+      await this.#env.files.remove(`${LUN_DIRECTORY}/${file}`)
+    }
+    for (const [name, { id, sizeBytes }] of luns) await this.#open(name, { id, sizeBytes })
+  }
+
+  /** The LUN, ready; or why it is not. */
+  get(name: string): Lun | string {
+    const shelved = this.#luns.get(name)
+    if (shelved === undefined) return 'its files are being made or removed'
+    return shelved.lun?.failure ?? shelved.why ?? shelved.lun ?? 'it is not open'
+  }
+
+  allocatedBytes(name: string): number {
+    return this.#luns.get(name)?.lun?.allocatedBytes ?? 0
+  }
+
+  /** Makes the files of a LUN that nobody knows of yet, or again after that was cut short. */
+  async create(name: string, header: LunHeader): Promise<void> {
+    await createLunFiles(this.#env.files, header)
+    await this.#open(name, header)
+  }
+
+  /** Its connections have drained, or there were none. */
+  async remove(name: string): Promise<void> {
+    const shelved = this.#luns.get(name)
+    if (shelved === undefined) return
+    this.#luns.delete(name)
+    await shelved.lun?.close()
+    await removeLunFiles(this.#env.files, shelved.header.id)
+  }
+
+  /** All connections have drained. */
+  async close(): Promise<void> {
+    for (const [name, { lun }] of this.#luns) {
+      try {
+        await lun?.close()
+      } catch (error) {
+        // The next start looks through what this close could not write down.
+        this.#env.log.error({ lun: name }, `closing the LUN failed: ${errorMessage(error)}`)
+      }
+    }
+    this.#luns.clear()
+  }
+
+  async #open(name: string, header: LunHeader): Promise<void> {
+    const { log } = this.#env
+    try {
+      const lun = await Lun.open(this.#env.files, header)
+      if (lun.rebuiltRegions > 0)
+        log.info({ lun: name, regions: lun.rebuiltRegions }, 'looked through after an unclean end')
+      lun.onFailed(reason => log.error({ lun: name }, `the LUN serves nothing any more: ${reason}`))
+      this.#luns.set(name, { header, lun, why: null })
+    } catch (error) {
+      log.error({ lun: name, id: header.id }, `the LUN can't be opened: ${describeError(error)}`)
+      this.#luns.set(name, { header, lun: null, why: errorMessage(error) })
+    }
+  }
+}
