@@ -1,0 +1,69 @@
+// Metadata to and from a device: whole structures as one buffer, in requests the device accepts. Not the path of guests' data.
+
+import type { BlockDevice, Io } from '@stellwerk/block/device.ts'
+import { BLOCK_BYTES } from './layout.ts'
+
+/** A copy of the volume on one storage subsystem. A volume has one or two. */
+export interface Leg {
+  readonly id: string
+  readonly device: BlockDevice
+}
+
+export const OWNER_IO: Io = { origin: 'volume-owner', deadlineAt: null }
+
+export async function readBytes(device: BlockDevice, offset: number, length: number, io: Io): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length)
+  let at = 0
+  while (at < length) {
+    const step = Math.min(length - at, longest(device))
+    for (const part of await device.read(offset + at, step, io)) {
+      bytes.set(part, at)
+      at += part.length
+    }
+  }
+  return bytes
+}
+
+/** Durable when it resolves. */
+export async function writeBytes(device: BlockDevice, offset: number, bytes: Uint8Array, io: Io): Promise<void> {
+  const step = longest(device)
+  for (let at = 0; at < bytes.length; at += step) {
+    await device.write(offset + at, [bytes.subarray(at, at + step)], { fua: true }, io)
+  }
+}
+
+/** Devices without write-zeroes get zeroes written in steps of this. */
+const ZERO_STEP_BYTES = 1024 * 1024
+
+/** The range reads as zeroes, durably, when it resolves. */
+export async function zeroRange(device: BlockDevice, offset: number, length: number, io: Io): Promise<void> {
+  if (device.caps.zero) return device.zero(offset, length, { fua: true }, io)
+  const zeroes = new Uint8Array(Math.min(length, ZERO_STEP_BYTES))
+  for (let at = 0; at < length; at += zeroes.length) {
+    await writeBytes(device, offset + at, zeroes.subarray(0, Math.min(zeroes.length, length - at)), io)
+  }
+}
+
+/** The same bytes on every leg, durable when it resolves. */
+export async function writeLegs(legs: readonly Leg[], offset: number, bytes: Uint8Array, io: Io): Promise<void> {
+  await settleAll(legs.map(leg => writeBytes(leg.device, offset, bytes, io)))
+}
+
+/**
+ * Waits until all have ended, then fails if one did: nothing of a failed step may still be under way when its caller
+ * goes on.
+ */
+export async function settleAll(promises: readonly Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(promises)) {
+    if (result.status === 'rejected') throw result.reason
+  }
+}
+
+export function isZero(bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i += 1) if (bytes[i] !== 0) return false
+  return true
+}
+
+function longest(device: BlockDevice): number {
+  return Math.max(BLOCK_BYTES, Math.floor(device.limits.maximum / BLOCK_BYTES) * BLOCK_BYTES)
+}

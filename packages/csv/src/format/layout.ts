@@ -1,0 +1,279 @@
+// Where everything stands on a volume, byte by byte: docs/VOLUME-FORMAT.md says the same, and a test compares the two.
+
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { KIB, MIB } from '@stellwerk/runtime/units.ts'
+
+/** Metadata is written in whole blocks of this size. */
+export const BLOCK_BYTES = 4096
+/** What a device writes whole or not at all. */
+export const SECTOR_BYTES = 512
+export const MAX_LEGS = 2
+export const MAX_SLOTS = 256
+/** Disks, snapshots included. */
+export const MAX_DISKS = 1024
+/** Names and ids of disks, VMs and hosts, in bytes. */
+export const NAME_BYTES = 64
+
+export interface Field {
+  readonly offset: number
+  readonly length: number
+}
+
+/** Offsets and lengths, in order, without holes. */
+function fields<const T extends Readonly<Record<string, number>>>(lengths: T): { readonly [K in keyof T]: Field } {
+  let offset = 0
+  const result: Record<string, Field> = {}
+  for (const [name, length] of Object.entries(lengths)) {
+    result[name] = { offset, length }
+    offset += length
+  }
+  return result as { readonly [K in keyof T]: Field }
+}
+
+export const SUPERBLOCK = fields({
+  magic: 4,
+  crc: 4,
+  formatVersion: 4,
+  blockBytes: 4,
+  compatFeatures: 8,
+  incompatFeatures: 8,
+  roCompatFeatures: 8,
+  version: 8,
+  volumeId: 32,
+  clusterId: 32,
+  legId: 32,
+  legIndex: 2,
+  legCount: 2,
+  extentBytes: 4,
+  regionBytes: 4,
+  slotCount: 4,
+  volumeBytes: 8,
+  checkpointOffset: 8,
+  checkpointBytes: 8,
+  journalOffset: 8,
+  journalBytes: 8,
+  clusterCopyOffset: 8,
+  clusterCopyBytes: 8,
+  slotsOffset: 8,
+  slotBytes: 8,
+  dataOffset: 8,
+  extentCount: 4,
+  reserved: 3852,
+})
+
+export const CHECKPOINT = fields({
+  magic: 4,
+  crc: 4,
+  version: 8,
+  sequence: 8,
+  ownerEpoch: 8,
+  journalPosition: 8,
+  bodyBytes: 8,
+  diskCount: 4,
+  extentCount: 4,
+  slotCount: 4,
+  reserved: 68,
+})
+
+export const RECORD = fields({
+  magic: 4,
+  crc: 4,
+  sequence: 8,
+  ownerEpoch: 8,
+  payloadBytes: 4,
+  entryCount: 4,
+})
+
+export const SLOT_HEADER = fields({
+  magic: 4,
+  crc: 4,
+  slot: 4,
+  reserved: 4,
+  sequence: 8,
+  host: 64,
+  padding: 424,
+})
+
+export const INTENT_SECTOR = fields({
+  magic: 4,
+  crc: 4,
+  sequence: 8,
+  count: 2,
+  reserved: 14,
+  regions: 480,
+})
+
+export const STALE_SECTOR = fields({
+  magic: 4,
+  crc: 4,
+  sequence: 8,
+  generation: 16,
+  bits: 480,
+})
+
+export const CLUSTER_COPY = fields({
+  magic: 4,
+  crc: 4,
+  version: 8,
+  ownerEpoch: 8,
+  payloadBytes: 4,
+  reserved: 36,
+})
+
+export function structBytes(struct: Readonly<Record<string, Field>>): number {
+  return Object.values(struct).reduce((end, field) => Math.max(end, field.offset + field.length), 0)
+}
+
+export const CHECKPOINT_HEADER_BYTES = structBytes(CHECKPOINT)
+export const RECORD_HEADER_BYTES = structBytes(RECORD)
+export const CLUSTER_COPY_HEADER_BYTES = structBytes(CLUSTER_COPY)
+
+export const SUPERBLOCK_OFFSETS = [0, 64 * KIB] as const
+/** The first byte after the superblocks: here the checkpoints begin. */
+export const AREAS_OFFSET = 128 * KIB
+
+export const REGIONS_PER_SECTOR = INTENT_SECTOR.regions.length / 4
+export const INTENT_BLOCKS = 2
+export const INTENT_SECTORS = (INTENT_BLOCKS * BLOCK_BYTES) / SECTOR_BYTES
+/** Within a slot: its header's block, the intent blocks, then a stale bitmap for each of two legs. */
+export const SLOT_INTENT_OFFSET = BLOCK_BYTES
+export const SLOT_STALE_OFFSET = SLOT_INTENT_OFFSET + INTENT_BLOCKS * BLOCK_BYTES
+export const STALE_BITS_PER_SECTOR = STALE_SECTOR.bits.length * 8
+
+/** A volume's geometry: the same on all of its legs. */
+export interface Layout {
+  readonly volumeId: string
+  readonly clusterId: string
+  readonly volumeBytes: number
+  readonly extentBytes: number
+  readonly regionBytes: number
+  readonly slotCount: number
+  readonly checkpointOffset: number
+  /** Of each of the two. */
+  readonly checkpointBytes: number
+  readonly journalOffset: number
+  readonly journalBytes: number
+  readonly clusterCopyOffset: number
+  /** Of each of the two. */
+  readonly clusterCopyBytes: number
+  readonly slotsOffset: number
+  /** Of each. */
+  readonly slotBytes: number
+  readonly dataOffset: number
+  readonly extentCount: number
+}
+
+export interface LayoutOptions {
+  readonly volumeId: string
+  readonly clusterId: string
+  readonly volumeBytes: number
+  readonly extentBytes?: number
+  readonly regionBytes?: number
+  readonly slotCount?: number
+  readonly journalBytes?: number
+  readonly clusterCopyBytes?: number
+}
+
+export const MIN_JOURNAL_BYTES = 256 * KIB
+/** An encoded disk without its map: two names and, twice, who holds it. */
+export const DISK_BYTES_MAX = 3 * (NAME_BYTES + 1) + 29 + 2 * (2 * (NAME_BYTES + 1) + 16)
+/** An extent's record and one mapping of it. Shared extents have more mappings: the owner watches the sum. */
+const EXTENT_BYTES = 16 + 8
+const SPARE_BYTES_PER_EXTENT = 16
+
+export function planLayout(options: LayoutOptions): Layout {
+  const extentBytes = options.extentBytes ?? 4 * MIB
+  const regionBytes = options.regionBytes ?? Math.min(MIB, extentBytes)
+  const slotCount = options.slotCount ?? 16
+  const journalBytes = options.journalBytes ?? 8 * MIB
+  const clusterCopyBytes = options.clusterCopyBytes ?? MIB
+  demand(
+    isPowerOfTwo(extentBytes) && extentBytes >= BLOCK_BYTES && extentBytes <= 256 * MIB,
+    'extentBytes',
+    extentBytes,
+  )
+  demand(
+    isPowerOfTwo(regionBytes) && regionBytes >= BLOCK_BYTES && regionBytes <= extentBytes,
+    'regionBytes',
+    regionBytes,
+  )
+  demand(Number.isInteger(slotCount) && slotCount >= 1 && slotCount <= MAX_SLOTS, 'slotCount', slotCount)
+  demand(journalBytes % BLOCK_BYTES === 0 && journalBytes >= MIN_JOURNAL_BYTES, 'journalBytes', journalBytes)
+  demand(clusterCopyBytes % BLOCK_BYTES === 0 && clusterCopyBytes > 0, 'clusterCopyBytes', clusterCopyBytes)
+  for (const id of [options.volumeId, options.clusterId]) demand(/^[\w.-]{1,32}$/.test(id), 'id', id)
+
+  const mostExtents = Math.floor(options.volumeBytes / extentBytes)
+  const regions = Math.ceil(options.volumeBytes / regionBytes)
+  const checkpointBytes = blocks(
+    CHECKPOINT_HEADER_BYTES +
+      mostExtents * (EXTENT_BYTES + SPARE_BYTES_PER_EXTENT) +
+      MAX_DISKS * DISK_BYTES_MAX +
+      slotCount * (NAME_BYTES + 5),
+  )
+  const slotBytes = SLOT_STALE_OFFSET + MAX_LEGS * blocks(Math.ceil(regions / STALE_BITS_PER_SECTOR) * SECTOR_BYTES)
+
+  const checkpointOffset = AREAS_OFFSET
+  const journalOffset = checkpointOffset + 2 * checkpointBytes
+  const clusterCopyOffset = journalOffset + journalBytes
+  const slotsOffset = clusterCopyOffset + 2 * clusterCopyBytes
+  const dataOffset = Math.ceil((slotsOffset + slotCount * slotBytes) / extentBytes) * extentBytes
+  const extentCount = Math.floor((options.volumeBytes - dataOffset) / extentBytes)
+  if (extentCount < 1) {
+    throw new StellwerkError('volume-too-small', `${options.volumeBytes} bytes leave no room for data`, {
+      where: options.volumeId,
+      hint: `metadata takes ${dataOffset} bytes; make it larger or the extents smaller`,
+    })
+  }
+  return {
+    volumeId: options.volumeId,
+    clusterId: options.clusterId,
+    volumeBytes: options.volumeBytes,
+    extentBytes,
+    regionBytes,
+    slotCount,
+    checkpointOffset,
+    checkpointBytes,
+    journalOffset,
+    journalBytes,
+    clusterCopyOffset,
+    clusterCopyBytes,
+    slotsOffset,
+    slotBytes,
+    dataOffset,
+    extentCount,
+  }
+}
+
+export function blocks(bytes: number): number {
+  return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES
+}
+
+export function isPowerOfTwo(value: number): boolean {
+  return Number.isInteger(value) && value > 0 && Number.isInteger(Math.log2(value))
+}
+
+export function checkpointAddress(layout: Layout, version: number): number {
+  return layout.checkpointOffset + (version % 2) * layout.checkpointBytes
+}
+
+export function slotAddress(layout: Layout, slot: number): number {
+  return layout.slotsOffset + slot * layout.slotBytes
+}
+
+export function extentAddress(layout: Layout, extent: number): number {
+  return layout.dataOffset + extent * layout.extentBytes
+}
+
+/** The metadata that only the owner may write, and within it the slots, each writable by its host too. */
+export interface MetadataRanges {
+  readonly metadata: { readonly offset: number; readonly length: number }
+  readonly slots: readonly { readonly host: string; readonly offset: number; readonly length: number }[]
+}
+
+function demand(condition: boolean, name: string, value: unknown): void {
+  if (condition) return
+  throw new StellwerkError('bad-geometry', `${name} ${String(value)} cannot be used for a volume`, {
+    where: name,
+    hint: 'sizes are powers of two of at least 4096 bytes, a region no larger than an extent',
+  })
+}

@@ -1,0 +1,98 @@
+// Decisions about hosts: their slots, and what becomes of them when a host was fenced.
+
+import type { HostView } from '@stellwerk/protocol/messages/volume.ts'
+import { slotAddress } from '../format/layout.ts'
+import { type Decision, done, refused } from './decide.ts'
+import { refuse } from './refusal.ts'
+import type { VolumeBody } from './request.ts'
+import type { Effect, OwnerState } from './state.ts'
+
+export function openHost(state: OwnerState, body: VolumeBody<'volume.open-host'>): Decision {
+  if (state.recovering.has(body.host)) return { type: 'wait', for: 'slot', effects: [] }
+  const assigned = state.metadata.slots.get(body.host)
+  if (assigned !== undefined) return done(hostView(state, body.volume, assigned))
+  const prepared = state.prepared.get(body.host)
+  if (prepared !== undefined) {
+    return done(hostView(state, body.volume, prepared), [{ type: 'slot-assigned', slot: prepared, host: body.host }])
+  }
+  if (state.preparing.has(body.host)) return { type: 'wait', for: 'slot', effects: [] }
+  const slot = freeSlot(state, body.slot)
+  if (slot === null) {
+    return refused(
+      refuse('no-slot', `the volume has no slot for host ${body.host}`, {
+        where: body.host,
+        hint: `it was formatted for ${state.metadata.layout.slotCount} hosts`,
+      }),
+    )
+  }
+  return { type: 'wait', for: 'slot', effects: [{ type: 'prepare-slot', slot, host: body.host }] }
+}
+
+export function recoverSlot(state: OwnerState, body: VolumeBody<'volume.recover-slot'>): Decision {
+  return recovery(state, body) ?? done({})
+}
+
+export function releaseHost(state: OwnerState, body: VolumeBody<'volume.release-host'>): Decision {
+  const wait = recovery(state, body)
+  if (wait !== null) return wait
+  const disks = [...state.metadata.disks.values()].filter(disk =>
+    [disk.holder, disk.reserved].some(h => h !== null && h.host === body.host && h.hostEpoch <= body.hostEpoch),
+  )
+  if (disks.length === 0) return done({ disks: [] })
+  return done({ disks: disks.map(disk => disk.id) }, [
+    { type: 'host-released', host: body.host, hostEpoch: body.hostEpoch },
+  ])
+}
+
+/**
+ * Null once the slot is recovered up to that host epoch. An order that comes late, after the host was admitted anew and
+ * holds disks again, must not clear what it marks now.
+ */
+function recovery(state: OwnerState, body: { readonly host: string; readonly hostEpoch: number }): Decision | null {
+  const slot = state.metadata.slots.get(body.host)
+  if (slot === undefined) return null
+  if ((state.recovered.get(body.host) ?? -1) >= body.hostEpoch) return null
+  for (const { holder } of state.metadata.disks.values()) {
+    if (holder !== null && holder.host === body.host && holder.hostEpoch > body.hostEpoch) return null
+  }
+  const effects: Effect[] = state.recovering.has(body.host)
+    ? []
+    : [
+        {
+          type: 'recover-slot',
+          slot,
+          host: body.host,
+          hostEpoch: body.hostEpoch,
+          extents: heldExtents(state, body.host),
+        },
+      ]
+  return { type: 'wait', for: 'slot', effects }
+}
+
+function heldExtents(state: OwnerState, host: string): number[] {
+  return [...state.metadata.disks.values()]
+    .filter(disk => disk.holder?.host === host)
+    .flatMap(disk => [...disk.map.values()])
+    .sort((a, b) => a - b)
+}
+
+function freeSlot(state: OwnerState, wanted: number | null): number | null {
+  const taken = new Set([...state.metadata.slots.values(), ...state.preparing.values(), ...state.prepared.values()])
+  if (wanted !== null && wanted < state.metadata.layout.slotCount && !taken.has(wanted)) return wanted
+  for (let slot = 0; slot < state.metadata.layout.slotCount; slot += 1) if (!taken.has(slot)) return slot
+  return null
+}
+
+function hostView(state: OwnerState, volume: string, slot: number): HostView {
+  const { layout } = state.metadata
+  return {
+    volume,
+    volumeId: layout.volumeId,
+    extentBytes: layout.extentBytes,
+    regionBytes: layout.regionBytes,
+    dataOffset: layout.dataOffset,
+    extentCount: layout.extentCount,
+    slot,
+    slotOffset: slotAddress(layout, slot),
+  }
+}

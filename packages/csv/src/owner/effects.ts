@@ -1,0 +1,107 @@
+// What the owner does to the volume besides writing its journal, on every in-sync leg: zeroing, slots, the cluster's copy.
+
+import { BlockError } from '@stellwerk/block/device.ts'
+import { unreachable } from '@stellwerk/runtime/assert.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
+import { Sealer } from '../format/checksum.ts'
+import { clusterCopyAddress, encodeClusterCopy, findClusterCopy } from '../format/cluster-copy.ts'
+import { isZero, type Leg, OWNER_IO, readBytes, settleAll, writeLegs, zeroRange } from '../format/device-io.ts'
+import { BLOCK_BYTES, extentAddress, type Layout, slotAddress } from '../format/layout.ts'
+import { clearIntent, decodeSlotHeader, prepareSlot, readIntent } from '../format/slot.ts'
+import type { Effect, EffectOutcome } from './state.ts'
+
+export interface EffectContext {
+  readonly legs: readonly Leg[]
+  readonly layout: Layout
+  readonly ownerEpoch: number
+}
+
+/** Rejects when the owner must end: it is deposed, or its leg is gone. What concerns one extent only is an outcome. */
+export async function runEffect(context: EffectContext, effect: Effect): Promise<EffectOutcome> {
+  switch (effect.type) {
+    case 'zero':
+      return zeroExtent(context, effect.extent)
+    case 'prepare-slot':
+      await assignSlot(context, effect.slot, effect.host)
+      return { ok: true }
+    case 'recover-slot':
+      await recoverSlot(context, effect.slot, effect.extents)
+      return { ok: true }
+    case 'write-cluster-copy': {
+      const { legs, layout, ownerEpoch } = context
+      const { nextArea } = await findClusterCopy(legs[0]!.device, layout, OWNER_IO)
+      const address = clusterCopyAddress(layout, nextArea)
+      const copy = { version: effect.version, ownerEpoch, value: effect.value }
+      await writeLegs(legs, address, encodeClusterCopy(copy, layout, address), OWNER_IO)
+      return { ok: true }
+    }
+    default:
+      return unreachable(effect)
+  }
+}
+
+async function zeroExtent({ legs, layout }: EffectContext, extent: number): Promise<EffectOutcome> {
+  if (canary('extent-not-zeroed')) return { ok: true }
+  const address = extentAddress(layout, extent)
+  try {
+    await settleAll(legs.map(leg => zeroRange(leg.device, address, layout.extentBytes, OWNER_IO)))
+    return { ok: true }
+  } catch (error) {
+    // One bad spot, or a full backing store, is no reason to give the volume up.
+    if (error instanceof BlockError && error.errno === 'ENOSPC') return { ok: false, full: true }
+    if (error instanceof BlockError && error.errno === 'EIO') return { ok: false, full: false }
+    throw error
+  }
+}
+
+/** Does the extent read as zeroes on every leg? Evidence for the trace. */
+export async function readsZero({ legs, layout }: EffectContext, extent: number): Promise<boolean> {
+  const address = extentAddress(layout, extent)
+  for (const { device } of legs) {
+    if (device.blockStatus !== undefined && device.caps.blockStatus) {
+      const [first] = await device.blockStatus(address, layout.extentBytes, OWNER_IO)
+      if (first?.zero === true && first.length >= layout.extentBytes) continue
+    }
+    if (!isZero(await readBytes(device, address, layout.extentBytes, OWNER_IO))) return false
+  }
+  return true
+}
+
+async function assignSlot({ legs, layout }: EffectContext, slot: number, host: string): Promise<void> {
+  const sealer = new Sealer(layout.volumeId)
+  const address = slotAddress(layout, slot)
+  const before = decodeSlotHeader(await readBytes(legs[0]!.device, address, BLOCK_BYTES, OWNER_IO), sealer, address)
+  const sequence = before === null || before === 'damaged' ? 1 : before.sequence + 1
+  await prepareSlot(legs, layout, { slot, host, sequence }, sealer, OWNER_IO)
+}
+
+/**
+ * Copies what the slot marks from the first leg to the others, then clears it. With one leg there is nothing to make
+ * equal. A sector of the slot that does not check out may have marked anything: then all that the host held is copied.
+ */
+async function recoverSlot({ legs, layout }: EffectContext, slot: number, extents: readonly number[]): Promise<void> {
+  const sealer = new Sealer(layout.volumeId)
+  if (legs.length > 1) {
+    const marked = new Set<number>()
+    let damaged = false
+    for (const { device } of legs) {
+      const intent = await readIntent(device, slotAddress(layout, slot), sealer, OWNER_IO)
+      for (const region of intent.regions) marked.add(region)
+      damaged ||= intent.damagedSectors.length > 0
+    }
+    const perExtent = layout.extentBytes / layout.regionBytes
+    for (const extent of extents) {
+      const first = extentAddress(layout, extent) / layout.regionBytes
+      for (let region = first; region < first + perExtent; region += 1) {
+        if (damaged || marked.has(region)) await copyRegion(legs, layout, region)
+      }
+    }
+  }
+  await clearIntent(legs, layout, slot, OWNER_IO)
+}
+
+async function copyRegion(legs: readonly Leg[], layout: Layout, region: number): Promise<void> {
+  const address = region * layout.regionBytes
+  const bytes = await readBytes(legs[0]!.device, address, layout.regionBytes, OWNER_IO)
+  await writeLegs(legs.slice(1), address, bytes, OWNER_IO)
+}

@@ -1,0 +1,100 @@
+// Reading a volume: superblock, the newest good checkpoint, the journal from there. Never writes. Two legs can differ where
+// an owner died between them: the one whose journal goes further is the truth, and settle.ts makes the other equal.
+
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { type Checkpoint, checkpointLength, decodeCheckpoint } from '../format/checkpoint.ts'
+import { Sealer } from '../format/checksum.ts'
+import { type Leg, OWNER_IO, readBytes } from '../format/device-io.ts'
+import { entriesOf, type JournalRecord, replayJournal } from '../format/journal.ts'
+import { BLOCK_BYTES, checkpointAddress, type Layout } from '../format/layout.ts'
+import { applyEntry, type Metadata } from '../format/metadata.ts'
+import { type Expected, type FoundSuperblock, findSuperblock } from '../format/superblock.ts'
+
+export interface Loaded {
+  readonly leg: Leg
+  readonly layout: Layout
+  readonly superblock: FoundSuperblock
+  /** The areas' good checkpoints; null where there is none. */
+  readonly checkpoints: readonly (Checkpoint | null)[]
+  /** The one that was used. */
+  readonly checkpoint: Checkpoint
+  readonly ring: Uint8Array
+  readonly records: readonly JournalRecord[]
+  /** Of the last record. */
+  readonly sequence: number
+  /** Where in the ring the next record may be placed. */
+  readonly position: number
+  readonly metadata: Metadata
+}
+
+export async function loadLeg(leg: Leg, expected: Expected): Promise<Loaded> {
+  const superblock = await findSuperblock(leg.device, expected, OWNER_IO)
+  const { layout } = superblock.superblock
+  const sealer = new Sealer(layout.volumeId)
+  const checkpoints = [await loadCheckpoint(leg, layout, sealer, 0), await loadCheckpoint(leg, layout, sealer, 1)]
+  const checkpoint = newest(checkpoints)
+  if (checkpoint === null) {
+    throw new StellwerkError('checkpoint-damaged', 'both checkpoints of the volume are damaged', {
+      where: `${layout.volumeId} leg ${leg.id}`,
+      hint: 'restore the leg from its mirror or from a backup',
+    })
+  }
+  const ring = await readBytes(leg.device, layout.journalOffset, layout.journalBytes, OWNER_IO)
+  const { records, position } = replayJournal(ring, layout, sealer, checkpoint)
+  const { metadata } = checkpoint
+  for (const record of records) {
+    for (const entry of entriesOf(record)) applyEntry(metadata, entry)
+    metadata.ownerEpoch = record.ownerEpoch
+  }
+  return {
+    leg,
+    layout,
+    superblock,
+    checkpoints,
+    checkpoint,
+    ring,
+    records,
+    sequence: records.at(-1)?.sequence ?? checkpoint.sequence,
+    position,
+    metadata,
+  }
+}
+
+export async function loadCheckpoint(
+  leg: Leg,
+  layout: Layout,
+  sealer: Sealer,
+  area: number,
+): Promise<Checkpoint | null> {
+  const address = checkpointAddress(layout, area)
+  const first = await readBytes(leg.device, address, BLOCK_BYTES, OWNER_IO)
+  const length = checkpointLength(first, layout)
+  if (length === null) return null
+  return decodeCheckpoint(await readBytes(leg.device, address, length, OWNER_IO), layout, sealer, address)
+}
+
+/** The leg to believe: the furthest journal, then the first named. Legs of different volumes are refused. */
+export function furthest(loaded: readonly Loaded[]): Loaded {
+  let best = loaded[0]!
+  for (const other of loaded) {
+    if (other.layout.volumeId !== best.layout.volumeId) {
+      throw new StellwerkError(
+        'foreign-volume',
+        `legs ${best.leg.id} and ${other.leg.id} belong to different volumes`,
+        {
+          where: best.layout.volumeId,
+        },
+      )
+    }
+    if (other.sequence > best.sequence) best = other
+  }
+  return best
+}
+
+function newest(checkpoints: readonly (Checkpoint | null)[]): Checkpoint | null {
+  let best: Checkpoint | null = null
+  for (const checkpoint of checkpoints) {
+    if (checkpoint !== null && (best === null || checkpoint.version > best.version)) best = checkpoint
+  }
+  return best
+}

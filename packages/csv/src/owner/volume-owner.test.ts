@@ -1,0 +1,166 @@
+import { BlockError } from '@stellwerk/block/device.ts'
+import { canaries } from '@stellwerk/runtime/canary.ts'
+import { describe, expect, it } from 'vitest'
+import { extentAddress } from '../format/layout.ts'
+import { attachedDisk, codeOf, EXTENT, hold, host, openOwner, readAll, smallVolume } from '../testing/fixture.ts'
+
+describe('a volume owner', () => {
+  it('finds what its predecessor had answered', async () => {
+    const { platter } = await smallVolume()
+    const first = await openOwner(platter, 1)
+    await attachedDisk(first.owner)
+    const granted = await first.owner.handle('volume.allocate', { ...hold, indexes: [3, 5], ahead: [] })
+    await first.owner.close()
+
+    const second = await openOwner(platter, 2)
+    const { disks } = await second.owner.handle('volume.list-disks', { volume: 'csv1' })
+    expect(disks).toMatchObject([{ disk: 'disk-1', allocatedBytes: 2 * EXTENT, holder: { host: 'host-a', epoch: 1 } }])
+    const again = await second.owner.handle('volume.allocate', { ...hold, indexes: [3, 5], ahead: [] })
+    expect(again.runs).toEqual(granted.runs)
+  })
+
+  it('refuses to open after a later one', async () => {
+    const { platter } = await smallVolume()
+    await openOwner(platter, 5)
+    expect(await codeOf(openOwner(platter, 4))).toBe('stale-owner')
+  })
+
+  it('CSV3: grants only extents that read as zeroes', async () => {
+    const { platter, layout } = await smallVolume()
+    const { owner, device, records } = await openOwner(platter, 1)
+    const dirty = new Uint8Array(EXTENT).fill(7)
+    for (let e = 0; e < layout.extentCount; e += 1) {
+      await device.write(extentAddress(layout, e), [dirty], { fua: true }, { origin: 'test', deadlineAt: null })
+    }
+    await attachedDisk(owner)
+    const { runs } = await owner.handle('volume.allocate', { ...hold, indexes: [0], ahead: [1, 2] })
+    const granted = records.events.filter(event => event.kind === 'extent.granted')
+    expect(granted.length).toBeGreaterThan(0)
+    expect(granted.every(event => (event.body as { zero: boolean }).zero)).toBe(true)
+    expect((await readAll(device, extentAddress(layout, runs[1]!), EXTENT)).every(byte => byte === 0)).toBe(true)
+  })
+
+  it('CSV3: the record tells when the canary extent-not-zeroed is planted', async () => {
+    canaries.add('extent-not-zeroed')
+    try {
+      const { platter, layout } = await smallVolume()
+      const { owner, device, records } = await openOwner(platter, 1)
+      const dirty = new Uint8Array(EXTENT).fill(7)
+      for (let e = 0; e < layout.extentCount; e += 1) {
+        await device.write(extentAddress(layout, e), [dirty], { fua: true }, { origin: 'test', deadlineAt: null })
+      }
+      await attachedDisk(owner)
+      await owner.handle('volume.allocate', { ...hold, indexes: [0], ahead: [] })
+      const granted = records.events.find(event => event.kind === 'extent.granted')
+      expect(granted?.body).toMatchObject({ zero: false })
+    } finally {
+      canaries.delete('extent-not-zeroed')
+    }
+  })
+
+  it('writes requests that come together as one record', async () => {
+    const { platter } = await smallVolume()
+    const { owner, device } = await openOwner(platter, 1)
+    const before = device.writes
+    await Promise.all(
+      Array.from({ length: 20 }, (_, i) =>
+        owner.handle('volume.create-disk', { volume: 'csv1', disk: `d${i}`, name: `n${i}`, sizeBytes: EXTENT }),
+      ),
+    )
+    expect(device.writes - before).toBe(1)
+  })
+
+  it('goes on for many times the length of its journal', async () => {
+    const { platter } = await smallVolume()
+    let { owner } = await openOwner(platter, 1)
+    await attachedDisk(owner)
+    for (let round = 0; round < 300; round += 1) {
+      const { runs, mapVersion } = await owner.handle('volume.allocate', { ...hold, indexes: [round % 7], ahead: [] })
+      expect(mapVersion).toBe(round * 2 + 1)
+      await owner.handle('volume.free', { ...hold, runs })
+      if (round % 97 === 0) {
+        await owner.close()
+        owner = (await openOwner(platter, round + 2)).owner
+      }
+    }
+    const { disks } = await owner.handle('volume.list-disks', { volume: 'csv1' })
+    expect(disks).toMatchObject([{ mapVersion: 600, allocatedBytes: 0 }])
+  })
+
+  it('a full volume is refused for now and goes on when there is room', async () => {
+    const { platter, layout } = await smallVolume()
+    const { owner } = await openOwner(platter, 1)
+    await attachedDisk(owner, 'disk-1', 200 * EXTENT)
+    const all: number[] = []
+    for (let index = 0; index < layout.extentCount; index += 1) {
+      all.push(...(await owner.handle('volume.allocate', { ...hold, indexes: [index], ahead: [] })).runs)
+    }
+    const more = { ...hold, indexes: [layout.extentCount], ahead: [] }
+    expect(await codeOf(owner.handle('volume.allocate', more))).toBe('volume-full')
+    await owner.handle('volume.free', { ...hold, runs: all.slice(0, 4) })
+    expect(await codeOf(owner.handle('volume.allocate', more))).toBe('resolved')
+  })
+
+  it('a full backing store is refused as a full volume and goes on when there is room', async () => {
+    const { platter } = await smallVolume()
+    const { owner, device } = await openOwner(platter, 1)
+    await attachedDisk(owner)
+    device.refuse = op => (op === 'zero' ? new BlockError('ENOSPC', 'none', 'full') : null)
+    const one = { ...hold, indexes: [0], ahead: [] }
+    expect(await codeOf(owner.handle('volume.allocate', one))).toBe('volume-full')
+    device.refuse = null
+    expect(await codeOf(owner.handle('volume.allocate', one))).toBe('resolved')
+  })
+
+  it('leaves an extent alone that cannot be zeroed', async () => {
+    const { platter, layout } = await smallVolume()
+    const { owner, device } = await openOwner(platter, 1)
+    await attachedDisk(owner)
+    const bad = extentAddress(layout, 0)
+    device.refuse = (op, offset) => (op === 'zero' && offset === bad ? new BlockError('EIO', 'none', 'bad spot') : null)
+    const { runs } = await owner.handle('volume.allocate', { ...hold, indexes: [0], ahead: [] })
+    expect(runs[1]).not.toBe(0)
+  })
+
+  it('ends when its journal cannot be written, and answers nothing that is not durable', async () => {
+    const { platter } = await smallVolume()
+    let ended = ''
+    const { owner, device } = await openOwner(platter, 1, { onEnd: error => (ended = error.code) })
+    device.refuse = op => (op === 'write' ? new BlockError('EPERM', 'none', 'a later owner is here') : null)
+    const create = { volume: 'csv1', disk: 'a', name: 'a', sizeBytes: EXTENT }
+    expect(await codeOf(owner.handle('volume.create-disk', create))).toBe('owner-failed')
+    expect(await codeOf(owner.handle('volume.list-disks', { volume: 'csv1' }))).toBe('owner-failed')
+    expect(ended).toBe('owner-failed')
+    const next = await openOwner(platter, 2)
+    expect(await next.owner.handle('volume.list-disks', { volume: 'csv1' })).toEqual({ disks: [] })
+  })
+
+  it('tells the storage whose a slot is before it gives it out', async () => {
+    const { platter } = await smallVolume()
+    const told: string[] = []
+    const { owner } = await openOwner(platter, 1, {
+      onRanges: async ranges => {
+        await null
+        told.push(ranges.slots.map(slot => slot.host).join())
+      },
+    })
+    await owner.handle('volume.open-host', { ...host, slot: 2 }).then(view => told.push(`answered ${view.slot}`))
+    expect(told).toEqual(['', 'host-a', 'answered 2'])
+  })
+
+  it('keeps the newest copy of the cluster and refuses one that is too large', async () => {
+    const { platter } = await smallVolume()
+    const { owner } = await openOwner(platter, 1)
+    const put = (version: number, value: unknown) =>
+      owner.handle('volume.put-cluster-copy', { volume: 'csv1', version, value })
+    await Promise.all([put(3, { vms: ['c'] }), put(1, { vms: ['a'] }), put(2, { vms: ['b'] })])
+    expect(await put(2, { vms: ['late'] })).toEqual({ version: 3 })
+    expect(await codeOf(put(4, 'x'.repeat(20_000)))).toBe('cluster-copy-too-large')
+    await owner.close()
+    const next = await openOwner(platter, 2)
+    expect(await next.owner.handle('volume.get-cluster-copy', { volume: 'csv1' })).toEqual({
+      version: 3,
+      value: { vms: ['c'] },
+    })
+  })
+})

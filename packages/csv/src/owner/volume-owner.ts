@@ -1,0 +1,315 @@
+// Drives the owner's core: takes requests, decides those that are there at once, writes their entries as one journal
+// record, then answers. The order is the contract: persist, then tell. Decisions are made only between two writes, so
+// that what is in memory when a checkpoint is written is exactly what the journal says.
+
+import { AssertionFailure, assert } from '@stellwerk/runtime/assert.ts'
+import type { Environment } from '@stellwerk/runtime/environment.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { findClusterCopy } from '../format/cluster-copy.ts'
+import { type Leg, OWNER_IO } from '../format/device-io.ts'
+import { maxRecordBytes, Payload } from '../format/journal.ts'
+import { BLOCK_BYTES, type Layout, type MetadataRanges, slotAddress } from '../format/layout.ts'
+import type { Entry } from '../format/metadata.ts'
+import { type Expected, KNOWN_RO_COMPAT } from '../format/superblock.ts'
+import { decide } from './decide.ts'
+import { volumeFull } from './decide-extents.ts'
+import { type EffectContext, readsZero, runEffect } from './effects.ts'
+import { type ExtentChange, extentChanges } from './extent-changes.ts'
+import { JournalWriter } from './journal-writer.ts'
+import { furthest, type Loaded, loadLeg } from './load.ts'
+import { refuse } from './refusal.ts'
+import type { VolumeBody, VolumeKind, VolumeReply, VolumeRequest } from './request.ts'
+import { settle } from './settle.ts'
+import { type Effect, endEffect, type OwnerState, ownerState, startEffect, takeEntries } from './state.ts'
+
+/** Requests that are not answered yet; one more is refused with `owner-busy`. */
+export const MAX_PENDING = 4096
+/** Extents zeroed at the same time. */
+export const MAX_ZEROING = 4
+
+export interface VolumeOwnerOptions {
+  /** One device a leg, connections of which name `ownerEpoch`: the storage has drained the predecessor's. In-sync legs only. */
+  readonly legs: readonly Leg[]
+  /** The volume's name, for records and errors. */
+  readonly volume: string
+  readonly expected?: Expected
+  readonly ownerEpoch: number
+  readonly env: Pick<Environment, 'trace' | 'log'>
+  /** Tells the storage subsystems which ranges are metadata and whose the slots are; a slot is not given out before. */
+  readonly onRanges?: (ranges: MetadataRanges) => Promise<void>
+  /** Called once if the owner must end by itself: deposed, or a leg failed. Requests are refused from then on. */
+  readonly onEnd?: (error: StellwerkError) => void
+}
+
+interface Pending {
+  readonly request: VolumeRequest
+  readonly resolve: (reply: VolumeReply<VolumeKind>) => void
+  readonly reject: (error: StellwerkError) => void
+}
+
+/** What one journal write covers. */
+interface Round {
+  readonly payload: Payload
+  readonly answers: { readonly pending: Pending; readonly answer: () => void }[]
+  readonly changes: ExtentChange[]
+  slotsChanged: boolean
+}
+
+export class VolumeOwner {
+  readonly #options: VolumeOwnerOptions
+  readonly #state: OwnerState
+  readonly #writer: JournalWriter
+  readonly #context: EffectContext
+  /** Not decided yet, and decided to wait for an effect; each in the order in which they came. */
+  #queue: Pending[] = []
+  #waiting: Pending[] = []
+  readonly #effectQueue: Effect[] = []
+  #effectsRunning = 0
+  /** An effect has ended since those that wait were last looked at; the storage had no room for zeroing. */
+  #news = false
+  #full = false
+  #running: Promise<void> | null = null
+  #round: Round | null = null
+  #ended: StellwerkError | null = null
+  #idle: (() => void) | null = null
+
+  private constructor(options: VolumeOwnerOptions, state: OwnerState, writer: JournalWriter) {
+    this.#options = options
+    this.#state = state
+    this.#writer = writer
+    this.#context = { legs: options.legs, layout: state.metadata.layout, ownerEpoch: options.ownerEpoch }
+  }
+
+  /**
+   * Reads the volume, makes durable what the predecessor left, and marks the journal with the owner's epoch. Rejects with
+   * `stale-owner` when a later owner was here.
+   */
+  static async open(options: VolumeOwnerOptions): Promise<VolumeOwner> {
+    assert(options.legs.length > 0, 'a volume without legs')
+    const all: Loaded[] = []
+    for (const leg of options.legs) all.push(await loadLeg(leg, options.expected ?? {}))
+    const best = furthest(all)
+    const { metadata, layout } = best
+    if ((best.superblock.superblock.roCompatFeatures & ~KNOWN_RO_COMPAT) !== 0) {
+      throw new StellwerkError('format-unsupported', 'the volume has features this version can only read', {
+        where: options.volume,
+        hint: 'use the version of stellwerk that wrote it, or a newer one',
+      })
+    }
+    if (metadata.ownerEpoch > options.ownerEpoch) {
+      throw new StellwerkError(
+        'stale-owner',
+        `owner epoch ${metadata.ownerEpoch} has been here, this is ${options.ownerEpoch}`,
+        {
+          where: options.volume,
+        },
+      )
+    }
+    await settle(best, all, options.legs)
+    const writer = new JournalWriter(options.legs, best, options.ownerEpoch)
+    if (writer.checkpointDue) await writer.checkpoint(metadata)
+    const { newest } = await findClusterCopy(best.leg.device, layout, OWNER_IO)
+    const state = ownerState(metadata, newest ?? { version: 0, value: null })
+    const entry: Entry = { type: 'owner', epoch: options.ownerEpoch }
+    takeEntries(state, [entry])
+    const payload = new Payload()
+    payload.add(entry)
+    await writer.append(payload)
+    const owner = new VolumeOwner(options, state, writer)
+    await options.onRanges?.(owner.ranges())
+    return owner
+  }
+
+  get layout(): Layout {
+    return this.#state.metadata.layout
+  }
+
+  get ownerEpoch(): number {
+    return this.#options.ownerEpoch
+  }
+
+  ranges(): MetadataRanges {
+    const { layout, slots } = this.#state.metadata
+    return {
+      metadata: { offset: 0, length: layout.dataOffset },
+      slots: [...slots].map(([host, slot]) => ({ host, offset: slotAddress(layout, slot), length: layout.slotBytes })),
+    }
+  }
+
+  /** Rejects with a refusal (refusal.ts). An answer is durable. */
+  handle<K extends VolumeKind>(kind: K, body: VolumeBody<K>): Promise<VolumeReply<K>> {
+    return new Promise<VolumeReply<K>>((resolve, reject) => {
+      if (this.#ended !== null) return reject(this.#ended)
+      if (this.#queue.length + this.#waiting.length >= MAX_PENDING) {
+        return reject(refuse('owner-busy', 'the volume owner has too many requests', { where: this.#options.volume }))
+      }
+      this.#queue.push({
+        request: { kind, body } as unknown as VolumeRequest,
+        resolve: resolve as (reply: VolumeReply<VolumeKind>) => void,
+        reject,
+      })
+      this.#wake()
+    })
+  }
+
+  /** Answers what can be answered, refuses the rest. The legs stay open: they are their opener's. */
+  async close(): Promise<void> {
+    this.#ended ??= refuse('owner-closed', 'the volume owner has been closed', { where: this.#options.volume })
+    await this.#running
+    this.#effectQueue.length = 0
+    if (this.#effectsRunning > 0) {
+      await new Promise<void>(resolve => {
+        this.#idle = resolve
+      })
+    }
+    this.#rejectAll(this.#ended)
+  }
+
+  #wake(): void {
+    this.#running ??= this.#run().catch(error => {
+      this.#running = null
+      this.#fail(error)
+      if (error instanceof AssertionFailure) throw error
+    })
+  }
+
+  async #run(): Promise<void> {
+    // One turn later: requests that arrive together share a journal write.
+    await null
+    while (this.#ended === null && (this.#queue.length > 0 || this.#news)) {
+      const round: Round = { payload: new Payload(), answers: [], changes: [], slotsChanged: false }
+      this.#round = round
+      this.#decideAll(round)
+      if (round.payload.entryCount > 0) {
+        await this.#writer.append(round.payload)
+        await this.#publish(round)
+      }
+      this.#round = null
+      for (const { answer } of round.answers) answer()
+      if (this.#writer.checkpointDue) await this.#writer.checkpoint(this.#state.metadata)
+    }
+    // In the same turn as the loop's last look: what comes from now on starts it again.
+    this.#running = null
+  }
+
+  /** Synchronous: between a decision and its entry in memory nothing happens. Gives the answers to be sent afterwards. */
+  #decideAll(round: Round): void {
+    const { payload, answers } = round
+    const candidates = this.#news ? [...this.#waiting, ...this.#queue] : this.#queue
+    const still: Pending[] = this.#news ? [] : this.#waiting
+    const full = this.#full
+    this.#queue = []
+    this.#news = false
+    this.#full = false
+    let extentsAwaited = still.some(pending => pending.request.kind === 'volume.allocate')
+    for (const [i, pending] of candidates.entries()) {
+      if (payload.recordBytes > maxRecordBytes(this.layout) - BLOCK_BYTES) {
+        // They are looked at again, the waiting ones first, as if there had been news.
+        this.#queue = candidates.slice(i)
+        break
+      }
+      if (extentsAwaited && pending.request.kind === 'volume.allocate') {
+        still.push(pending)
+        continue
+      }
+      const decision = decide(this.#state, pending.request)
+      switch (decision.type) {
+        case 'refused':
+          answers.push({ pending, answer: () => pending.reject(decision.error) })
+          break
+        case 'wait':
+          if (decision.for === 'extents' && full) {
+            answers.push({ pending, answer: () => pending.reject(volumeFull(this.#state)) })
+            break
+          }
+          for (const effect of decision.effects) this.#start(effect)
+          extentsAwaited ||= decision.for === 'extents'
+          still.push(pending)
+          break
+        case 'done':
+          for (const entry of decision.entries) {
+            payload.add(entry)
+            round.changes.push(...extentChanges(this.#state, entry))
+            round.slotsChanged ||= entry.type === 'slot-assigned'
+          }
+          takeEntries(this.#state, decision.entries)
+          for (const effect of decision.effects) this.#start(effect)
+          answers.push({ pending, answer: () => pending.resolve(decision.reply) })
+      }
+    }
+    this.#waiting = still
+  }
+
+  /** The round is durable: what must be known elsewhere before anybody is answered. */
+  async #publish(round: Round): Promise<void> {
+    const { env, volume, onRanges } = this.#options
+    if (round.slotsChanged) await onRanges?.(this.ranges())
+    for (const { kind, disk, extent, offset } of round.changes) {
+      if (kind === 'freed') {
+        env.trace.emit({ level: 'decision', kind: 'extent.freed', volume, disk, body: { extent } })
+        continue
+      }
+      const zero = env.trace.on('io') ? await readsZero(this.#context, extent) : null
+      env.trace.emit({ level: 'decision', kind: 'extent.granted', volume, disk, body: { extent, zero, offset } })
+    }
+  }
+
+  #start(effect: Effect): void {
+    startEffect(this.#state, effect)
+    this.#effectQueue.push(effect)
+    this.#startQueued()
+  }
+
+  #startQueued(): void {
+    while (this.#effectsRunning < MAX_ZEROING) {
+      const effect = this.#effectQueue.shift()
+      if (effect === undefined) return
+      this.#effectsRunning += 1
+      runEffect(this.#context, effect).then(
+        outcome => {
+          endEffect(this.#state, effect, outcome)
+          if (!outcome.ok && outcome.full && this.#waiting.length > 0) this.#full = true
+          this.#effectEnded()
+        },
+        error => {
+          this.#fail(error)
+          this.#effectEnded()
+        },
+      )
+    }
+  }
+
+  #effectEnded(): void {
+    this.#effectsRunning -= 1
+    if (this.#ended === null) {
+      this.#startQueued()
+      if (this.#waiting.length > 0) {
+        this.#news = true
+        this.#wake()
+      }
+    } else if (this.#effectsRunning === 0) {
+      this.#idle?.()
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (this.#ended !== null) return
+    this.#ended = new StellwerkError('owner-failed', `the volume owner has ended: ${errorMessage(error)}`, {
+      retryable: true,
+      where: this.#options.volume,
+      hint: 'the next owner answers',
+      cause: error,
+    })
+    this.#options.env.log.error({ volume: this.#options.volume, code: errorCode(error) }, this.#ended.message)
+    this.#rejectAll(this.#ended)
+    this.#options.onEnd?.(this.#ended)
+  }
+
+  #rejectAll(error: StellwerkError): void {
+    const undecided = [...this.#waiting, ...this.#queue]
+    const unanswered = this.#round?.answers.map(({ pending }) => pending) ?? []
+    this.#waiting = []
+    this.#queue = []
+    for (const pending of [...unanswered, ...undecided]) pending.reject(error)
+  }
+}

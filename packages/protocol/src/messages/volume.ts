@@ -1,0 +1,126 @@
+// To the owner of a volume, from hosts that use it, from the coordinator and from the command line. All are idempotent:
+// each may come twice or late, because whoever asks and gets no answer asks again, perhaps the next owner.
+
+import { type Static, Type } from 'typebox'
+import { defineFamily } from './family.ts'
+import { Count, closed, Name } from './shapes.ts'
+
+/** Indexes in one allocate or free. */
+export const MAX_EXTENTS_PER_REQUEST = 64
+/** Runs in one page of a disk's map. */
+export const MAP_PAGE_RUNS = 16_384
+
+/**
+ * Runs of a disk's map, flat, four numbers each: first index in the disk, first extent of the volume, how many in a row,
+ * and the map version at which they were mapped. That version tells an extent granted anew from its former self.
+ */
+export const RunsSchema = Type.Array(Count, { maxItems: 4 * MAP_PAGE_RUNS })
+
+const Indexes = Type.Array(Type.Integer({ minimum: 0, maximum: 0xffff_ffff }), { maxItems: MAX_EXTENTS_PER_REQUEST })
+
+/** A volume as one host needs to know it. */
+export const HostViewSchema = closed({
+  volume: Name,
+  volumeId: Type.String(),
+  extentBytes: Count,
+  regionBytes: Count,
+  dataOffset: Count,
+  extentCount: Count,
+  slot: Count,
+  slotOffset: Count,
+})
+export type HostView = Static<typeof HostViewSchema>
+
+const Holder = closed({ vm: Name, host: Name, hostEpoch: Count, epoch: Count })
+
+export const DiskInfoSchema = closed({
+  disk: Name,
+  name: Name,
+  sizeBytes: Count,
+  allocatedBytes: Count,
+  mapVersion: Count,
+  holder: Type.Union([Type.Null(), Holder]),
+  reserved: Type.Union([Type.Null(), Holder]),
+})
+export type DiskInfo = Static<typeof DiskInfoSchema>
+
+/** What a host needs to use a disk it holds. `next`: ask `volume.map` from there for the rest of the map; null: whole. */
+export const DiskGrantSchema = closed({
+  disk: Name,
+  sizeBytes: Count,
+  mapVersion: Count,
+  runs: RunsSchema,
+  next: Type.Union([Type.Null(), Count]),
+})
+export type DiskGrant = Static<typeof DiskGrantSchema>
+
+const Of = { volume: Name, disk: Name }
+/** Who asks: the disk must be held by this host at this placement epoch. `committed`: by the coordinator's commit. */
+const Holding = { ...Of, host: Name, epoch: Count, committed: Type.Boolean() }
+const Nothing = closed({})
+
+export const volumeFamily = defineFamily('volume', {
+  /** A host opens the volume: it gets a slot (the one named, if it is free) and the geometry. */
+  'volume.open-host': {
+    request: closed({ volume: Name, host: Name, hostEpoch: Count, slot: Type.Union([Type.Null(), Count]) }),
+    reply: HostViewSchema,
+  },
+  'volume.create-disk': { request: closed({ ...Of, name: Name, sizeBytes: Count }), reply: DiskInfoSchema },
+  'volume.delete-disk': { request: closed(Of), reply: closed({ existed: Type.Boolean() }) },
+  'volume.resize-disk': { request: closed({ ...Of, sizeBytes: Count }), reply: DiskInfoSchema },
+  'volume.list-disks': { request: closed({ volume: Name }), reply: closed({ disks: Type.Array(DiskInfoSchema) }) },
+  'volume.attach': { request: closed({ ...Holding, vm: Name, hostEpoch: Count }), reply: DiskGrantSchema },
+  'volume.map': {
+    request: closed({ ...Holding, from: Count }),
+    reply: closed({ runs: RunsSchema, next: Type.Union([Type.Null(), Count]) }),
+  },
+  /** The target of a migration that switches, at the epoch its commit would raise. */
+  'volume.reserve': {
+    request: closed({ ...Of, vm: Name, host: Name, hostEpoch: Count, epoch: Count }),
+    reply: Nothing,
+  },
+  'volume.commit': { request: closed({ ...Of, epoch: Count }), reply: Nothing },
+  /** Burns the epoch: nothing attaches with it any more. */
+  'volume.abort': { request: closed({ ...Of, epoch: Count }), reply: Nothing },
+  /** The host has drained and cleared its bits. */
+  'volume.detach': {
+    request: closed({ ...Of, host: Name, epoch: Count }),
+    reply: closed({ detached: Type.Boolean() }),
+  },
+  /** `ahead`: indexes that will probably be wanted soon; granted if it costs nothing. */
+  'volume.allocate': {
+    request: closed({ ...Holding, indexes: Indexes, ahead: Indexes }),
+    reply: closed({ runs: RunsSchema, mapVersion: Count }),
+  },
+  /** The host has dropped these mappings, drained, and cleared its bits there. */
+  'volume.free': {
+    request: closed({ ...Holding, runs: Type.Array(Count, { maxItems: 4 * MAX_EXTENTS_PER_REQUEST }) }),
+    reply: closed({ mapVersion: Count }),
+  },
+  'volume.usage': {
+    request: closed({ volume: Name }),
+    reply: closed({
+      sizeBytes: Count,
+      usedBytes: Count,
+      freeBytes: Count,
+      extentBytes: Count,
+      disks: Count,
+      ownerEpoch: Count,
+    }),
+  },
+  /** Of a fenced host: what its slot marks is made equal on all legs, then the slot is cleared. */
+  'volume.recover-slot': { request: closed({ volume: Name, host: Name, hostEpoch: Count }), reply: Nothing },
+  /** After the slot's recovery: what the host held at this epoch or an older one is free. */
+  'volume.release-host': {
+    request: closed({ volume: Name, host: Name, hostEpoch: Count }),
+    reply: closed({ disks: Type.Array(Name) }),
+  },
+  'volume.put-cluster-copy': {
+    request: closed({ volume: Name, version: Count, value: Type.Unknown() }),
+    reply: closed({ version: Count }),
+  },
+  'volume.get-cluster-copy': {
+    request: closed({ volume: Name }),
+    reply: closed({ version: Count, value: Type.Unknown() }),
+  },
+})
