@@ -127,8 +127,8 @@ export interface ByteStream {
  */
 export interface Files {
   /**
-   * `missing-file` if it is not there and `create` is not set. `worker`: for a file with heavy traffic, its I/O is done in
-   * a thread of its own where the environment has threads.
+   * `missing-file` if it is not there and `create` is not set. `worker` says that heavy traffic is to be expected: an
+   * environment may then serve the file from a thread of its own. (The real one gains nothing by it: node/raw-file.ts.)
    */
   open(path: string, options?: { readonly create?: boolean; readonly worker?: boolean }): Promise<File>
   /** The whole file, or null if there is none. */

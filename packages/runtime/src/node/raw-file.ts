@@ -1,7 +1,9 @@
 // System calls on one file, by the thread pool: whole transfers or an error. No policy: who syncs when is node-file.ts.
 //
-// A thread of its own that reads synchronously, one message a batch each way, was measured against this: 4 KiB reads with 32
-// in flight came out even, one at a time and in 256 KiB pieces it was slower. So there is only this one.
+// A thread that reads synchronously, one message a batch each way, was measured against this. 4 KiB with 32 in flight: both
+// 80,000 to 165,000 reads/s as the machine's other load had it, this one with 4 µs of the main thread a read, the other with
+// 2.5. 256 KiB with 8 in flight: this one 3.7 GiB/s, the other 2.9. One at a time: 8,000 to 40,000 against 4,500 to 10,000.
+// Losing more than it wins, it was left out.
 
 import { close, constants, fdatasync, fstat, ftruncate, open, read, write, writev } from 'node:fs'
 import { countBuffer } from './young-collector.ts'

@@ -10,6 +10,8 @@ import { endpoint, listenError } from './address.ts'
 /** How long accepted connections may take to end in order once their listener is closed. */
 const CLOSE_GRACE_MS = 1000
 const STALE_PROBE_MS = 1000
+/** Connections a listener holds at once; the system drops those beyond. */
+const CONNECTIONS_MAX = 4096
 
 /** What a listener accepted. */
 export interface Accepted {
@@ -22,6 +24,7 @@ export interface Accepted {
 /** Binds `server`. `accepted` is what it accepted and is not gone; entries must leave the set when they are. */
 export async function bind(server: Server, address: Address, accepted: ReadonlySet<Accepted>): Promise<Listener> {
   const target = endpoint(address)
+  server.maxConnections = CONNECTIONS_MAX
   try {
     await listen(server, target)
   } catch (error) {
