@@ -77,7 +77,8 @@ export class Connection {
   }
 
   get over(): boolean {
-    return this.endpoints.every(endpoint => endpoint.closed) && this.forward.idle && this.backward.idle
+    if (!this.forward.idle || !this.backward.idle) return false
+    return this.forward.to?.closed !== false && this.backward.to?.closed !== false
   }
 
   pipeTo(endpoint: Endpoint): Pipe {

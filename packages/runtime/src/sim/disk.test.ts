@@ -1,4 +1,4 @@
-// Simulated files and stores: what is visible, what is durable, and what a crash or a fault makes of it.
+// Simulated files: what is visible, what is durable, and what a crash or a fault makes of it.
 
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
@@ -7,23 +7,9 @@ import type { Environment, File } from '../environment.ts'
 import { errorCode } from '../errors.ts'
 import { GIB } from '../units.ts'
 import { SimRandom } from './random.ts'
-import { type CommitPoint, Simulation } from './simulation.ts'
+import { Simulation } from './simulation.ts'
 import { type CrashMode, SECTOR_BYTES, SparseFile } from './sparse-file.ts'
-import { filled, run, sleep } from './test-support.ts'
-
-/** Runs a program on `a/p` until it is through. */
-async function withFiles(
-  main: (env: Environment, sim: Simulation) => Promise<void>,
-  sim = new Simulation({ seed: 1 }),
-) {
-  let done = false
-  const process = run(sim, 'a/p', async env => {
-    await main(env, sim)
-    done = true
-  })
-  const finished = await sim.runUntil(() => done || !process.alive, 60_000)
-  return { sim, disk: sim.host('a').disk, process, finished, done }
-}
+import { filled, run, sleep, withFiles } from './test-support.ts'
 
 /** The first byte of each sector. */
 const sectors = (data: Uint8Array) =>
@@ -421,99 +407,5 @@ describe('disk faults', () => {
     disk.file('a/p', 'f')?.corrupt(599, new Uint8Array([3]))
     sim.host('a').crash()
     expect(disk.file('a/p', 'f')?.read(598, 2)).toEqual(new Uint8Array([1, 3]))
-  })
-})
-
-describe('stores', () => {
-  test('survive crashes, list by prefix in order, and hand out values nobody can change', async () => {
-    const sim = new Simulation({ seed: 1 })
-    const mine = { list: [1, 2] }
-    await withFiles(async env => {
-      env.store.commit([
-        { put: 'vm/b', value: mine },
-        { put: 'vm/a', value: 1 },
-        { put: 'vn', value: 2 },
-        { put: 'gone', value: 0 },
-      ])
-      env.store.commit([{ delete: 'gone' }])
-      mine.list.push(3)
-    }, sim)
-    sim.host('a').crash({ unsynced: 'lost' })
-    sim.host('a').powerOn()
-    const { done } = await withFiles(async env => {
-      expect(env.store.entries('vm/')).toEqual([
-        ['vm/a', 1],
-        ['vm/b', { list: [1, 2] }],
-      ])
-      expect(env.store.get('gone')).toBe(undefined)
-      const value = env.store.get('vm/b') as { list: number[] }
-      expect(() => value.list.push(9)).toThrow(TypeError)
-      expect(() =>
-        env.store.commit([
-          { put: 'x', value: 1 },
-          { put: 'y', value: undefined as never },
-        ]),
-      ).toThrow('y')
-      expect(env.store.get('x')).toBe(undefined)
-    }, sim)
-    expect(done).toBe(true)
-  })
-
-  test('a crash right before a commit leaves nothing of it, right after all of it', async () => {
-    for (const stage of ['before', 'after'] as const) {
-      for (const blow of ['process', 'power'] as const) {
-        const sim = new Simulation({ seed: 1 })
-        sim.onCommit((point: CommitPoint) => {
-          if (point.stage !== stage || !point.keys.includes('b')) return
-          if (blow === 'process') point.process.kill()
-          else point.process.host.crash()
-        })
-        const { process } = await withFiles(async env => {
-          env.store.commit([{ put: 'a', value: 1 }])
-          env.store.commit([{ put: 'b', value: 1 }, { delete: 'a' }])
-          env.store.commit([{ put: 'c', value: 1 }])
-        }, sim)
-        expect(process.alive).toBe(false)
-        const keys = sim
-          .host('a')
-          .disk.directory('a/p')
-          .store.withPrefix('')
-          .map(([key]) => key)
-        expect(keys).toEqual(stage === 'before' ? ['a'] : ['b'])
-      }
-    }
-  })
-
-  test('a commit on a full disk throws and changes nothing', async () => {
-    const { done } = await withFiles(async (env, sim) => {
-      const fault = sim.host('a').disk.fault({ operation: 'commit', verdict: 'ENOSPC' })
-      expect(() => env.store.commit([{ put: 'a', value: 1 }])).toThrow('ENOSPC')
-      expect(env.store.get('a')).toBe(undefined)
-      fault.heal()
-      env.store.commit([{ put: 'a', value: 2 }])
-      expect(env.store.get('a')).toBe(2)
-    })
-    expect(done).toBe(true)
-  })
-
-  test('a directory can be rolled back to an older copy', async () => {
-    const sim = new Simulation({ seed: 1 })
-    const write = (value: number) =>
-      withFiles(async env => {
-        env.store.commit([{ put: 'term', value }])
-        await env.files.writeAtomic('state', filled(100, value))
-      }, sim)
-    const first = await write(1)
-    const copy = first.disk.snapshot('a/p')
-    first.process.kill()
-    const second = await write(2)
-    expect(() => second.disk.restore('a/p', copy)).toThrow('not running')
-    second.process.kill()
-    second.disk.restore('a/p', copy)
-    const { done } = await withFiles(async env => {
-      expect(env.store.get('term')).toBe(1)
-      expect(await env.files.read('state')).toEqual(filled(100, 1))
-    }, sim)
-    expect(done).toBe(true)
   })
 })

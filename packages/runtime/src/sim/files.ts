@@ -63,8 +63,12 @@ function missing(path: string, process: SimProcess): StellwerkError {
   return new StellwerkError('missing-file', `no such file: ${path}`, { where: process.name })
 }
 
+function parentOf(path: string): string {
+  return path.slice(0, Math.max(0, path.lastIndexOf('/')))
+}
+
 function needParent(directory: SimDirectory, path: string, process: SimProcess): void {
-  const parent = path.slice(0, Math.max(0, path.lastIndexOf('/')))
+  const parent = parentOf(path)
   if (!directory.directories.has(parent)) throw missing(parent, process)
 }
 
@@ -115,9 +119,7 @@ function writeAtomic(
 ): Promise<void> {
   // The caller may change its buffer once the call returns a promise it ignores: the new file is written from a copy.
   const copy = data.slice()
-  const apply = () => {
-    needParent(directory, path, process)
-    disk.reserve(Math.ceil(copy.byteLength / PAGE_BYTES) * PAGE_BYTES, path)
+  const replace = () => {
     const file = new SparseFile()
     file.write(0, [copy])
     file.makeDurable(0, copy.byteLength)
@@ -127,10 +129,14 @@ function writeAtomic(
     operation: 'replace',
     path,
     length: copy.byteLength,
-    apply,
+    apply: () => {
+      needParent(directory, path, process)
+      disk.reserve(Math.ceil(copy.byteLength / PAGE_BYTES) * PAGE_BYTES, path)
+      replace()
+    },
     ignored: () => undefined,
     interrupted: random => {
-      if (directory.directories.has(path.slice(0, Math.max(0, path.lastIndexOf('/')))) && random.chance(0.5)) apply()
+      if (directory.directories.has(parentOf(path)) && random.chance(0.5)) replace()
     },
   })
 }

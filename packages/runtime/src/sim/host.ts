@@ -14,6 +14,10 @@ export interface CrashOptions {
 
 /** Processes one host may start in a simulation. */
 const PROCESSES_MAX = 100_000
+/** A host has been up for at most this long when the simulation begins. */
+const UPTIME_MAX_MS = 10_000_000
+/** What the monotonic clock shows when the first process runs after a power loss. */
+const BOOTED_AT_MS = 5000
 /** A timer on a drifting clock rings this much late rather than a rounding error early. */
 const DRIFT_GUARD_MS = 1 / 1024
 
@@ -22,10 +26,12 @@ export class SimHost {
   readonly disk: SimDisk
   readonly #sim: Simulation
   #powered = true
-  /** Local time is `#clockBase + (now - #clockSince) * #rate`. */
+  /** Time by this host's clock since the simulation began: `#elapsedBase + (now - #elapsedSince) * #rate`. */
   #rate = 1
-  #clockBase = 0
-  #clockSince = 0
+  #elapsedBase = 0
+  #elapsedSince = 0
+  /** What the monotonic clock shows beyond that: it counts from the boot, and no two hosts booted together. */
+  #clockOffset: number
   #wallOffset = 0
   /** Every process started, by pid; and by name how many. */
   readonly #processes = new Map<number, SimProcess>()
@@ -36,6 +42,7 @@ export class SimHost {
     this.#sim = sim
     this.name = name
     this.disk = new SimDisk(sim, this)
+    this.#clockOffset = sim.random.fork(`clock/${name}`).int(UPTIME_MAX_MS)
   }
 
   get powered(): boolean {
@@ -98,26 +105,31 @@ export class SimHost {
   powerOn(): void {
     if (this.#powered) return
     this.#powered = true
+    this.#clockOffset = BOOTED_AT_MS - this.#elapsed()
     this.#sim.emit({ level: 'decision', kind: 'host.powered-on', host: this.name })
     this.#sim.network.changed()
   }
 
   // --- clock ---------------------------------------------------------------------------------------------------------
 
-  /** The monotonic clock of this machine. */
+  /** The monotonic clock of this machine; it starts again with each boot. */
   now(): number {
-    return this.#clockBase + (this.#sim.now - this.#clockSince) * this.#rate
+    return this.#clockOffset + this.#elapsed()
   }
 
   wall(): number {
-    return this.#sim.wallStartMs + this.now() + this.#wallOffset
+    return this.#sim.wallStartMs + this.#elapsed() + this.#wallOffset
+  }
+
+  #elapsed(): number {
+    return this.#elapsedBase + (this.#sim.now - this.#elapsedSince) * this.#rate
   }
 
   /** 1.005: this machine's clock gains five milliseconds a second. Timers already set keep their time. */
   setClockRate(rate: number): void {
     assert(rate > 0.1 && rate < 10, `a clock rate of ${rate}`)
-    this.#clockBase = this.now()
-    this.#clockSince = this.#sim.now
+    this.#elapsedBase = this.#elapsed()
+    this.#elapsedSince = this.#sim.now
     this.#rate = rate
   }
 

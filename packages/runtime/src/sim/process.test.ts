@@ -54,7 +54,7 @@ test('a paused process runs nothing, its clock goes on, and what came meanwhile 
   const sim = new Simulation({ seed: 1 })
   const seen: [string, number][] = []
   const process = run(sim, 'a/p', env => {
-    for (const ms of [10, 20, 30, 5000]) env.timers.after(ms, () => seen.push([`t${ms}`, Math.round(env.clock.now())]))
+    for (const ms of [10, 20, 30, 5000]) env.timers.after(ms, () => seen.push([`t${ms}`, Math.round(sim.now)]))
     const cancelled = env.timers.after(25, () => seen.push(['cancelled', 0]))
     env.timers.after(15, () => cancelled.cancel())
   })
@@ -70,6 +70,18 @@ test('a paused process runs nothing, its clock goes on, and what came meanwhile 
     ['t30', 1000],
     ['t5000', 5002],
   ])
+})
+
+test('what is due at the very instant of the resume comes after what was held', async () => {
+  const sim = new Simulation({ seed: 1 })
+  const seen: string[] = []
+  const process = run(sim, 'a/p', env => {
+    for (const ms of [10, 20, 998]) env.timers.after(ms, () => seen.push(`t${ms}`))
+  })
+  sim.at(5, () => process.pause())
+  sim.at(1000, () => process.resume())
+  await sim.runFor(1000)
+  expect(seen).toEqual(['t10', 't20', 't998'])
 })
 
 test('a process paused at a record does nothing more to the world until it wakes', async () => {

@@ -2,7 +2,7 @@
 
 import type { Environment, Json } from '../environment.ts'
 import type { SimProcess } from './process.ts'
-import type { Simulation } from './simulation.ts'
+import { Simulation } from './simulation.ts'
 
 export const sleep = (env: Environment, ms: number) => new Promise<void>(resolve => void env.timers.after(ms, resolve))
 
@@ -21,3 +21,17 @@ export const text = (data: Uint8Array) => new TextDecoder().decode(data)
 
 /** Every sector filled with one value. */
 export const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
+
+/** Runs a program on `a/p` until it is through. */
+export async function withFiles(
+  main: (env: Environment, sim: Simulation) => Promise<void>,
+  sim = new Simulation({ seed: 1 }),
+) {
+  let done = false
+  const process = run(sim, 'a/p', async env => {
+    await main(env, sim)
+    done = true
+  })
+  const finished = await sim.runUntil(() => done || !process.alive, 60_000)
+  return { sim, disk: sim.host('a').disk, process, finished, done }
+}
