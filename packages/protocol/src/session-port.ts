@@ -11,8 +11,11 @@ export const REPLY_ROOM = 2
 export class SessionPort {
   readonly class: LinkClass
   readonly peer: string
-  onFrame: (frame: Uint8Array) => void
+  /** Credit goes back when it has returned, or when the promise it returned has resolved. */
+  onFrame: (frame: Uint8Array) => void | Promise<void>
   onClose: (code: string, reason: string) => void
+  /** The queue is empty again. */
+  onFlushed: () => void = () => undefined
   readonly #link: Link
   readonly #queue: Uint8Array[] = []
   #queuedBytes = 0
@@ -24,9 +27,7 @@ export class SessionPort {
     this.peer = link.peer
     this.onFrame = onFrame
     this.onClose = onClose
-    link.onFrame(frame => {
-      if (!this.#closed) this.onFrame(frame)
-    })
+    link.onFrame(frame => (this.#closed ? undefined : this.onFrame(frame)))
     link.onCredit(() => this.#flush())
     link.onClose((code, reason) => this.#end(code, reason))
   }
@@ -68,6 +69,7 @@ export class SessionPort {
       this.#queuedBytes -= frame.byteLength
     }
     this.#queue.splice(0, sent)
+    if (sent > 0 && this.#queue.length === 0) this.onFlushed()
   }
 
   #end(code: string, reason: string): void {

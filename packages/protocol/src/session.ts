@@ -189,6 +189,19 @@ export class Session implements Sender {
     else this.#closeListeners.push(listener)
   }
 
+  /**
+   * Gives the link up for other use (bulk-stream.ts): what comes on it is no message any more. Both sides do so after
+   * the same exchange. The session counts as closed; its close listeners are not called.
+   */
+  detach(): SessionPort {
+    assert(!this.closed, 'a closed session has no link')
+    assert(this.#pending.size === 0, 'requests are waiting for their answers')
+    this.#closing = { code: 'detached', reason: 'the link is used for bulk bytes' }
+    this.#serving.clear()
+    this.#held = []
+    return this.#port
+  }
+
   /** Idempotent. Pending requests fail with `link-lost`. */
   close(code = 'closed', reason = 'closed by this side'): void {
     this.#port.close(code, reason)

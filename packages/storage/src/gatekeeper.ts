@@ -84,8 +84,8 @@ export class Gatekeeper {
         return
       }
       case 'storage.session': {
-        const { kind, host, lun, session } = event
-        trace.emit({ level: 'decision', kind, host, volume: lun, body: { session: [...session] } })
+        const { kind, host, lun, session, owner } = event
+        trace.emit({ level: 'decision', kind, host, volume: lun, body: { session: [...session], owner } })
         return
       }
       case 'storage.owner':

@@ -35,6 +35,9 @@ export class InFlight {
   }
 }
 
+/** What a machine says before anybody listens is kept for the first listener, up to this much. */
+const MAX_EARLY_EVENTS = 1024
+
 /**
  * The state, from independent facts: it was started; somebody holds it (freeze); a migration has paused it for good;
  * it is dead.
@@ -47,6 +50,7 @@ export class Lifecycle {
   #dead = false
   #death: Promise<Dead> | null = null
   readonly #listeners: ((event: MachineEvent) => void)[] = []
+  #early: MachineEvent[] = []
 
   constructor(vm: string) {
     this.vm = vm
@@ -69,9 +73,14 @@ export class Lifecycle {
 
   onEvent(f: (event: MachineEvent) => void): void {
     this.#listeners.push(f)
+    const early = this.#early
+    this.#early = []
+    for (const event of early) f(event)
   }
 
+  /** An arrived machine may speak before its owner has heard that it runs: nothing it says may be lost. */
   tell(event: MachineEvent): void {
+    if (this.#listeners.length === 0 && this.#early.length < MAX_EARLY_EVENTS) this.#early.push(event)
     for (const listener of this.#listeners) listener(event)
   }
 

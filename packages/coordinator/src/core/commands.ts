@@ -5,7 +5,6 @@ import { hostLive, isUsable, vmsAt } from './hosts.ts'
 import { attestDead } from './membership.ts'
 import { abortMigration, type Refusal, requestMigration } from './migration.ts'
 import type { StepOutput } from './output.ts'
-import { withSlot } from './ownership.ts'
 import type { CoordinatorState, VmRecord, VmSpec, VolumeRecord } from './state.ts'
 
 export type Command =
@@ -194,7 +193,6 @@ function createVolume(
     generation: 0,
     owner: null,
     ownerEpoch: 0,
-    slots: {},
     phase: 'creating',
   } satisfies VolumeRecord)
   return accept({ volume: command.name })
@@ -214,7 +212,6 @@ function ownVolume(state: CoordinatorState, name: string, to: string, out: StepO
     ...volume,
     owner: { host: to, hostEpoch: host.epoch, epoch },
     ownerEpoch: epoch,
-    slots: withSlot(volume, to),
   })
   state.mapVersion += 1
   state.outstanding.delete(`owner/${name}`)

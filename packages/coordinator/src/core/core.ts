@@ -125,7 +125,7 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
       fenceAcknowledged(state, a, Number(b), c, (body as { lastSeenMs: number | null }).lastSeenMs, now, out)
       break
     case 'admit':
-      admitAnswered(state, a, Number(b), c, true, out)
+      admitAnswered(state, a, Number(b), c, body as { admitted: number; fenced: number }, out)
       break
     case 'seen':
       hostLive(state, a).seen.set(b, { seenAgoMs: (body as { lastSeenMs: number | null }).lastSeenMs, at: now })
@@ -148,6 +148,7 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
       state.outstanding.set(key, { retryAt: Number.POSITIVE_INFINITY })
       break
     case 'mig-send':
+      state.outstanding.set(key, { retryAt: now + state.cluster.settings.requestMs })
       sourceReady(state, a, now, out)
       break
     case 'mig-receive':
@@ -166,5 +167,5 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
 
 function takeRefusal(state: CoordinatorState, key: string, out: StepOutput): void {
   const [what, a = '', b = '', c = ''] = key.split('/')
-  if (what === 'admit') admitAnswered(state, a, Number(b), c, false, out)
+  if (what === 'admit') admitAnswered(state, a, Number(b), c, null, out)
 }

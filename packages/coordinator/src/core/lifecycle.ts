@@ -6,7 +6,7 @@ import { shouldAsk } from './asking.ts'
 import { deadAt } from './fencing.ts'
 import { hostLive, storagesOf, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
-import { isServing, withSlot } from './ownership.ts'
+import { isServing } from './ownership.ts'
 import { choose } from './placement.ts'
 import type { CoordinatorState, Placement, VmLive, VmRecord } from './state.ts'
 
@@ -150,7 +150,6 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
     phase: 'starting',
     why,
   }
-  reserveSlots(state, vm, choice.host.name, out)
   const lost = vm.lost
   out.put('vms', vm.name, { ...vm, epoch, placement, lost: null })
   out.decide({
@@ -191,16 +190,6 @@ function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: num
     }
   }
   return null
-}
-
-/** Every volume of the VM has a slot for the host, durably, before the host writes there. */
-export function reserveSlots(state: CoordinatorState, vm: VmRecord, host: string, out: StepOutput): void {
-  for (const name of volumesOf(vm)) {
-    const volume = state.volumes.get(name)
-    if (volume === undefined || volume.slots[host] !== undefined) continue
-    out.put('volumes', name, { ...volume, slots: withSlot(volume, host) })
-    state.mapVersion += 1
-  }
 }
 
 export function orderFor(
@@ -267,7 +256,7 @@ function createDisks(state: CoordinatorState, vm: VmRecord, now: number, out: St
   for (const disk of vm.disks) {
     if (disk.created) continue
     all = false
-    const body = { volume: disk.volume, disk: disk.disk, sizeBytes: disk.sizeBytes }
+    const body = { volume: disk.volume, disk: disk.disk, name: disk.disk, sizeBytes: disk.sizeBytes }
     askOwner(state, `disk-create/${vm.name}/${disk.disk}`, disk.volume, 'volume.create-disk', body, now, out)
     vmLive(state, vm.name).whyNot = `its disk ${disk.disk} is being made on volume ${disk.volume}`
   }

@@ -30,7 +30,6 @@ export function mapOf(state: CoordinatorState): ClusterMap {
         legs: volume.legs.map(leg => ({ ...leg })),
         generation: volume.generation,
         owner: volume.owner,
-        slots: volume.slots,
         format: volume.phase === 'formatting',
       })),
   }

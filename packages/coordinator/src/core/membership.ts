@@ -1,5 +1,6 @@
 // Who is here: hellos, heartbeats, leases, and the judgement on hosts that fell silent (DESIGN section 10).
 
+import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
 import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { shouldAsk } from './asking.ts'
@@ -113,21 +114,6 @@ function takeBeat(live: HostLive, message: Beat, now: number): void {
 
 function machinesDigest(live: HostLive): number {
   return live.machinesKnown ? digestOfMachines([...live.machines.values()]) : -1
-}
-
-/** FNV-1a over the machines in order of name: both sides compute it. */
-export function digestOfMachines(
-  machines: readonly { vm: string; epoch: number; state: string; why: string | null }[],
-): number {
-  let hash = 0x811c9dc5
-  const text = machines
-    .map(m => `${m.vm} ${m.epoch} ${m.state} ${m.why ?? ''}`)
-    .sort()
-    .join('\n')
-  for (let i = 0; i < text.length; i++) {
-    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0
-  }
-  return hash
 }
 
 /** A newer incarnation that does not list a VM placed with an older one attests its death. */

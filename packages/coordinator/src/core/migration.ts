@@ -4,7 +4,7 @@
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { shouldAsk } from './asking.ts'
 import { hostLive, volumesOf } from './hosts.ts'
-import { orderFor, reserveSlots } from './lifecycle.ts'
+import { orderFor } from './lifecycle.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
 import { choose, whyNot } from './placement.ts'
@@ -51,7 +51,6 @@ export function requestMigration(
     requestedWallMs: out.now.wallMs,
     statistics: {},
   }
-  reserveSlots(state, vm, target.name, out)
   out.put('migrations', id, migration)
   out.put('vms', name, { ...vm, epoch, migration: id })
   migrationLive(state, id, now)

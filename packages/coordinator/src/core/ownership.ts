@@ -26,7 +26,7 @@ export function workOnVolumes(state: CoordinatorState, now: number, out: StepOut
       key,
       host: owner.host,
       volume: recovery.volume,
-      message: 'volume.recover-host',
+      message: 'volume.release-host',
       body: { volume: recovery.volume, host: recovery.host, hostEpoch: recovery.hostEpoch },
     })
   }
@@ -93,7 +93,6 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
     ...volume,
     owner: { host: chosen.name, hostEpoch: chosen.epoch, epoch },
     ownerEpoch: epoch,
-    slots: withSlot(volume, chosen.name),
   })
   state.mapVersion += 1
   state.outstanding.set(key, { retryAt: now + state.cluster.settings.leaseMs * OPENING_LEASES })
@@ -116,10 +115,4 @@ function ownerIsGood(state: CoordinatorState, volume: VolumeRecord): boolean {
   return (
     live.verdict === 'up' || live.verdict === 'link-cut' || live.verdict === 'unknown' || live.verdict === 'suspect'
   )
-}
-
-/** A volume's slots, with one for this host. */
-export function withSlot(volume: VolumeRecord, host: string): { readonly [host: string]: number } {
-  if (volume.slots[host] !== undefined) return volume.slots
-  return { ...volume.slots, [host]: Object.keys(volume.slots).length }
 }

@@ -126,8 +126,6 @@ export interface VolumeRecord {
   readonly owner: OwnerRecord | null
   /** The highest ownership epoch ever given out. */
   readonly ownerEpoch: number
-  /** Hosts' slots: a host keeps its slot for good. */
-  readonly slots: { readonly [host: string]: number }
   readonly phase: 'creating' | 'formatting' | 'ready'
 }
 

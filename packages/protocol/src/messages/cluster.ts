@@ -30,7 +30,6 @@ const MapVolume = closed({
   legs: Type.Array(MapLeg),
   generation: Count,
   owner: Type.Union([Type.Null(), closed({ host: Name, hostEpoch: Count, epoch: Count })]),
-  slots: Type.Record(Type.String(), Count),
   /** The owner is to lay out the volume before it opens it. */
   format: Type.Boolean(),
 })
@@ -133,6 +132,11 @@ const Target = { vm: Name, epoch: Count, host: Name, incarnation: Count }
 const Nothing = closed({})
 
 export const clusterFamily = defineFamily('cluster', {
+  /** An agent's first word in a session. */
+  'cluster.join': {
+    request: closed({ host: Name, incarnation: Count, control: AddressSchema, memoryBytes: Count }),
+    reply: closed({ term: Count, settings: SettingsSchema }),
+  },
   'cluster.beat': { request: BeatSchema, reply: BeatReplySchema },
   'cluster.map': { request: ClusterMapSchema, reply: Nothing },
   /** Between agents: I am here. Carries nothing, answers nothing. */
@@ -143,8 +147,10 @@ export const clusterFamily = defineFamily('cluster', {
   /** The final state was seen: the agent need not report it any more. */
   'vm.forget': { request: closed(Target), reply: Nothing },
   'vm.input': { request: closed({ ...Target, line: Type.String({ maxLength: 4096 }) }), reply: Nothing },
-  /** From an agent: a line of a guest's console. */
-  'vm.console': { request: closed({ vm: Name, epoch: Count, host: Name, line: Type.String({ maxLength: 4096 }) }) },
+  /** To an agent, from someone outside: tell me every line that the guests here say from now on. */
+  'console.follow': { request: Nothing, reply: closed({ host: Name, machines: Type.Array(ReportedMachineSchema) }) },
+  /** A line that a guest has said, as it leaves the host. */
+  'console.line': { request: closed({ vm: Name, epoch: Count, host: Name, line: Type.String({ maxLength: 4096 }) }) },
   /** From a guardian, after it reaped its agent: nothing that incarnation ran is left, but for `survivors`. */
   'guardian.attest': {
     request: closed({

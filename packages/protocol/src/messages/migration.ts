@@ -27,6 +27,8 @@ export const migrationFamily = defineFamily('migration', {
     request: closed({ migration: Id, order: VmOrderSchema, sourceHost: Name, source: AddressSchema }),
     reply: Nothing,
   },
+  /** On a bulk link, from the target to the source it dialled: after the answer the link carries the stream's bytes. */
+  'migration.open': { request: closed({ migration: Id, host: Name }), reply: Nothing },
   /** From the source, now and then. */
   'migration.progress': {
     request: closed({

@@ -121,6 +121,20 @@ describe('sessions', () => {
     expect(kinds(bench.connect('csv1', claimOf('a', { via: 'b' })).effects)).toEqual(['welcome'])
   })
 
+  it('a host counts the sessions of its owner connections apart from its own', () => {
+    const bench = new Bench().with('a')
+    const plain = bench.connect('csv1', claimOf('a', { session: [1, 5] }))
+    const owner = bench.connect('csv1', claimOf('a', { session: [1, 0], owner: 1 }))
+    expect(owner.effects.at(-1)).toMatchObject({ kind: 'welcome' })
+    const raised = bench.connect('csv1', claimOf('a', { session: [1, 1], owner: 1 }))
+    expect(raised.effects).toMatchObject([{ kind: 'drain', connection: owner.id }])
+    expect(bench.drained(owner.id)).toMatchObject([
+      { kind: 'evidence', event: { session: [1, 1], owner: true } },
+      { kind: 'welcome' },
+    ])
+    expect(bench.state.connections.get(plain.id)?.phase).toBe('open')
+  })
+
   it('a lower session is refused, also while the higher one still waits', () => {
     const bench = new Bench().with('a')
     bench.connect('csv1', claimOf('a', { session: [2, 0] }))

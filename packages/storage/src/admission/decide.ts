@@ -116,10 +116,10 @@ function connect(draft: Draft, id: number, name: ExportName): void {
     return
   }
 
-  const key = sessionKey(lun, claim.host)
+  const key = sessionKey(lun, claim)
   const session = draft.sessions.get(key)
   const raisedSession = session === undefined || compareSessions(claim.session, session) > 0
-  if (raisedSession) draft.putSession(lun, claim.host, claim.session)
+  if (raisedSession) draft.putSession(lun, claim)
   const marks = present(draft.luns.get(lun), 'the LUN that was just judged')
   const raisedOwner = claim.owner !== null && claim.owner > marks.owner
   if (claim.owner !== null && (raisedOwner || (claim.owner === marks.owner && marks.ownerHost === null))) {
@@ -141,7 +141,8 @@ function supersedes(connection: Connection, other: Connection): boolean {
   if (a.owner !== null && b.owner !== null && b.owner < a.owner) return !canary('owner-not-refused')
   if (a.host !== b.host) return false
   if (canary('session-not-drained')) return false
-  return b.epoch !== a.epoch || compareSessions(b.session, a.session) < 0
+  if (b.epoch !== a.epoch) return true
+  return (a.owner === null) === (b.owner === null) && compareSessions(b.session, a.session) < 0
 }
 
 function full(draft: Draft): Refusal | null {

@@ -6,7 +6,7 @@ import { assert, present } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { StoreChange } from '@stellwerk/runtime/environment.ts'
 import type { Decision, Effect } from './decide.ts'
-import type { Session } from './export-name.ts'
+import type { HostClaim, Session } from './export-name.ts'
 import { judge } from './judge.ts'
 import type { AdmissionState, Connection, HostMarks, Wait } from './state.ts'
 import { sessionKey } from './state.ts'
@@ -57,9 +57,10 @@ export class Draft implements AdmissionState {
     this.#changes.push({ put: `host/${host}`, value: { ...marks } })
   }
 
-  putSession(lun: string, host: string, session: Session): void {
-    this.sessions.set(sessionKey(lun, host), session)
-    this.#changes.push({ put: `session/${sessionKey(lun, host)}`, value: [...session] })
+  putSession(lun: string, claim: HostClaim): void {
+    const key = sessionKey(lun, claim)
+    this.sessions.set(key, claim.session)
+    this.#changes.push({ put: `session/${key}`, value: [...claim.session] })
   }
 
   putLun(lun: string, marks: LunMarks): void {
@@ -71,7 +72,7 @@ export class Draft implements AdmissionState {
     this.luns.delete(lun)
     this.#changes.push({ delete: `lun/${lun}` })
     for (const key of this.sessions.keys()) {
-      if (!key.startsWith(sessionKey(lun, ''))) continue
+      if (!key.startsWith(`${lun}/`)) continue
       this.sessions.delete(key)
       this.#changes.push({ delete: `session/${key}` })
     }
@@ -150,7 +151,13 @@ export class Draft implements AdmissionState {
     if (next.raisedSession) {
       this.effect({
         kind: 'evidence',
-        event: { kind: 'storage.session', lun: connection.lun, host: claim.host, session: claim.session },
+        event: {
+          kind: 'storage.session',
+          lun: connection.lun,
+          host: claim.host,
+          session: claim.session,
+          owner: claim.owner !== null,
+        },
       })
     }
     if (next.raisedOwner && claim.owner !== null) {

@@ -49,7 +49,7 @@ export function judge(state: AdmissionState, lun: string, claim: HostClaim | nul
     // Told in full, so that the host can act on it: this is how it learns which legs are in sync.
     return refusal('generation-refused', `${marks.generation} ${JSON.stringify(marks.legs)}`)
   }
-  const session = state.sessions.get(sessionKey(lun, claim.host))
+  const session = state.sessions.get(sessionKey(lun, claim))
   if (session !== undefined && compareSessions(claim.session, session) < 0) {
     return refusal(
       'session-superseded',

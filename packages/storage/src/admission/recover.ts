@@ -24,11 +24,11 @@ export function recoverAdmission(store: Store): AdmissionState {
   }
   const sessions = new Map<string, Session>()
   for (const [key, value] of store.entries('session/')) {
-    const [lun, host, rest] = key.slice('session/'.length).split('/')
-    if (lun === undefined || host === undefined || rest !== undefined || !luns.has(lun) || !isSession(value)) {
-      throw corrupt(key, value)
-    }
-    sessions.set(`${lun}/${host}`, value)
+    const name = key.slice('session/'.length)
+    const [lun, host, as, ...rest] = name.split('/')
+    const whose = host !== undefined && (as === undefined || as === 'owner') && rest.length === 0
+    if (lun === undefined || !whose || !luns.has(lun) || !isSession(value)) throw corrupt(key, value)
+    sessions.set(name, value)
   }
   return { ...EMPTY_ADMISSION, term, hosts, luns, sessions }
 }

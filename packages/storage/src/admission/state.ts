@@ -46,7 +46,13 @@ export interface Answer {
 export type EvidenceEvent =
   | { readonly kind: 'storage.fenced'; readonly host: string; readonly epoch: number; readonly term: number }
   | { readonly kind: 'storage.admitted'; readonly host: string; readonly epoch: number }
-  | { readonly kind: 'storage.session'; readonly host: string; readonly lun: string; readonly session: Session }
+  | {
+      readonly kind: 'storage.session'
+      readonly host: string
+      readonly lun: string
+      readonly session: Session
+      readonly owner: boolean
+    }
   | { readonly kind: 'storage.owner'; readonly lun: string; readonly owner: number }
   | { readonly kind: 'storage.generation'; readonly lun: string; readonly generation: number }
 
@@ -72,7 +78,10 @@ export const EMPTY_ADMISSION: AdmissionState = {
 
 export const NEVER: HostMarks = { admitted: 0, fenced: 0 }
 
-/** Names hold no slash. */
-export function sessionKey(lun: string, host: string): string {
-  return `${lun}/${host}`
+/**
+ * Whose session it is. A host's owner connections count apart from its own: the two write different things, and neither
+ * must drain the other whenever it loses a path. Names hold no slash.
+ */
+export function sessionKey(lun: string, claim: Pick<HostClaim, 'host' | 'owner'>): string {
+  return claim.owner === null ? `${lun}/${claim.host}` : `${lun}/${claim.host}/owner`
 }

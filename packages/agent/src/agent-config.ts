@@ -1,0 +1,19 @@
+// What an agent is started with.
+
+import type { Address, NetworkName } from '@stellwerk/runtime/environment.ts'
+
+export interface AgentConfig {
+  readonly cluster: string
+  readonly token: string
+  readonly host: string
+  /** Counted by the guardian; higher at each start. */
+  readonly incarnation: number
+  readonly coordinator: Address
+  /** Where peers and the coordinator's sessions reach it, on the cluster network. */
+  readonly listen: Address
+  readonly memoryBytes: number
+  /** The host's HBAs: the fabrics it has a cable to. */
+  readonly hbas: readonly NetworkName[]
+  /** What this host can run. */
+  readonly hypervisors: readonly ('wasm' | 'model')[]
+}

@@ -1,0 +1,195 @@
+// The agent process: wires the host's actor, its leases, HBAs, volumes, hypervisors and links. No logic of its own.
+
+import '@stellwerk/protocol/messages/all.ts'
+import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
+import type { Identity, Session } from '@stellwerk/protocol/session.ts'
+import { bindSession } from '@stellwerk/protocol/session-bridge.ts'
+import { listenSessions } from '@stellwerk/protocol/session-handshake.ts'
+import { TermGuard } from '@stellwerk/protocol/term-guard.ts'
+import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
+import type { Environment, Listener } from '@stellwerk/runtime/environment.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { AgentConfig } from './agent-config.ts'
+import { LunSessions } from './hba/lun-sessions.ts'
+import { StorageLinks } from './hba/storage-links.ts'
+import { HostActor } from './host-actor.ts'
+import type { Hypervisor } from './hypervisor/hypervisor.ts'
+import { ModelHypervisor } from './hypervisor/model/hypervisor.ts'
+import type { HypervisorOptions } from './hypervisor/options.ts'
+import { WasmHypervisor } from './hypervisor/wasm/hypervisor.ts'
+import { RightToRun } from './lease/right-to-run.ts'
+import { BulkStreams } from './migration/streams.ts'
+import { Peers } from './peers.ts'
+import { RunGate } from './vm/run-gate.ts'
+import type { VmParts } from './vm/vm-parts.ts'
+import { HostVolumes } from './volume/host-volumes.ts'
+
+export interface Agent {
+  stop(): Promise<void>
+}
+
+const BACKOFF = { minMs: 20, maxMs: 500 }
+
+export async function startAgent(env: Environment, config: AgentConfig): Promise<Agent> {
+  const { host, cluster, token, incarnation } = config
+  const identity: Identity = { cluster, node: host, role: 'agent', incarnation, credential: token }
+  const system = new ActorSystem({ env, local: [host] })
+  const terms = termGuard(env)
+  const right = new RightToRun({ leaseMs: 0 })
+  const gate = new RunGate(env, right)
+  const self = `${host}/agent`
+  const streams = new BulkStreams(env, identity)
+  const peers = new Peers(env, system, identity)
+  const links: StorageLinks = new StorageLinks({
+    env,
+    identity,
+    hbas: config.hbas,
+    epoch: () => actor.epoch,
+    onProbed: (storage, sentAt, epoch) => {
+      if (epoch !== actor.epoch) return
+      right.probed(storage, sentAt)
+      gate.rightChanged()
+    },
+    onRefused: (epoch, why) => system.send(self, 'host.refused', { epoch, why }, { from: self }),
+  })
+  const volumes: HostVolumes = new HostVolumes({
+    env,
+    system,
+    host,
+    cluster,
+    hbas: config.hbas,
+    links,
+    sessions: new LunSessions(config),
+    settings: () => actor.settings,
+    onRefused: (epoch, why) => system.send(self, 'host.refused', { epoch, why }, { from: self }),
+    onChange: () => actor.beatSoon(),
+  })
+  const hypervisors = makeHypervisors(env, config, gate)
+  const vmParts: VmParts = {
+    env,
+    host,
+    incarnation,
+    settings: () => actor.settings,
+    gate,
+    disks: volumes,
+    hypervisor: kind => {
+      const hypervisor = hypervisors.get(kind)
+      if (hypervisor !== undefined) return hypervisor
+      throw new StellwerkError('no-hypervisor', `this host does not run ${kind} guests`, { where: host })
+    },
+    report: machine => actor.report(machine),
+    gone: (vm, epoch) => actor.gone(vm, epoch),
+    console: (vm, epoch, line) => actor.console(vm, epoch, line),
+    streams,
+    ask: (from, to, kind, body, deadlineMs) => system.ask(from, to, kind, body, deadlineMs),
+    reportDone: done => actor.reportDone(done),
+  }
+  const actor = new HostActor({
+    env,
+    config,
+    system,
+    right,
+    gate,
+    links: () => links,
+    peers,
+    volumes: () => volumes,
+    vmParts: () => vmParts,
+  })
+  system.spawn(self, actor, { mailbox: 8192 })
+  const listener = await listenSessions(
+    env,
+    config.listen,
+    identity,
+    who =>
+      who.role === 'agent' || who.role === 'cli'
+        ? { ok: true }
+        : { ok: false, code: 'wrong-role', message: `a ${who.role} has no business with an agent` },
+    session => serve(session, system, actor, peers, streams),
+  )
+  const coordinator = new PersistentSession({
+    env,
+    address: () => config.coordinator,
+    class: 'control',
+    identity,
+    backoff: BACKOFF,
+    handshake: { terms },
+    onUp: session => {
+      bindSession(system, session, { remotePrefix: 'coordinator' })
+      system.send(self, 'host.coordinator-up', null, { from: self })
+    },
+  })
+  coordinator.start()
+  const agent: Agent = {
+    stop: () => stop(actor, listener, coordinator, peers, links, volumes, system),
+  }
+  endWithParent(env, gate, agent)
+  return agent
+}
+
+/** The highest term heard of, over restarts. */
+function termGuard(env: Environment): TermGuard {
+  const stored = env.store.get('term')
+  return new TermGuard(typeof stored === 'number' ? stored : 0, term => {
+    env.store.commit([{ put: 'term', value: term }])
+  })
+}
+
+function makeHypervisors(env: Environment, config: AgentConfig, gate: RunGate): Map<string, Hypervisor> {
+  const options: HypervisorOptions = {
+    env,
+    mayExecute: vm => gate.mayExecute(vm),
+    evidence: event => env.trace.emit({ ...event, host: config.host }),
+  }
+  const hypervisors = new Map<string, Hypervisor>()
+  for (const kind of config.hypervisors) {
+    hypervisors.set(kind, kind === 'model' ? new ModelHypervisor(options) : new WasmHypervisor(options))
+  }
+  return hypervisors
+}
+
+function serve(session: Session, system: ActorSystem, actor: HostActor, peers: Peers, streams: BulkStreams): void {
+  if (session.class === 'bulk') {
+    streams.accept(session)
+    return
+  }
+  if (session.peer.role === 'agent') {
+    peers.accept(session)
+    return
+  }
+  bindSession(system, session, { remotePrefix: session.peer.node })
+  session.onClose(() => actor.unfollow(session.peer.node))
+}
+
+function endWithParent(env: Environment, gate: RunGate, agent: Agent): void {
+  const inOrder = (): void => {
+    agent.stop().then(
+      () => env.processes.exit(0),
+      (error: unknown) => {
+        env.log.error({ code: errorCode(error) }, `could not stop in order: ${errorMessage(error)}`)
+        env.processes.exit(1)
+      },
+    )
+  }
+  gate.onStop = inOrder
+  // Its guardian is gone, and with it whoever would kill what runs too long: it ends at once.
+  env.processes.parent?.onGone(() => env.processes.exit(1))
+  env.processes.onStop(inOrder)
+}
+
+async function stop(
+  actor: HostActor,
+  listener: Listener,
+  coordinator: PersistentSession,
+  peers: Peers,
+  links: StorageLinks,
+  volumes: HostVolumes,
+  system: ActorSystem,
+): Promise<void> {
+  await actor.stop()
+  await volumes.close()
+  coordinator.stop()
+  peers.stop()
+  links.stop()
+  await listener.close()
+  system.stop()
+}

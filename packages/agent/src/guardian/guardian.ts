@@ -1,0 +1,216 @@
+// The guardian of a host: parent of its agent. It counts the agent's incarnations durably, kills what runs past its
+// deadline, and attests, once it has reaped the agent, that nothing of it is left. It decides nothing else.
+
+import '@stellwerk/protocol/messages/all.ts'
+import { clusterFamily } from '@stellwerk/protocol/messages/cluster.ts'
+import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
+import type { Identity } from '@stellwerk/protocol/session.ts'
+import type { Address, Child, Environment, Json, Timer } from '@stellwerk/runtime/environment.ts'
+import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
+import type { AgentConfig } from '../agent-config.ts'
+import { judgeDeadlines } from './deadlines.ts'
+import { asToGuardian, type MachineDeadline, type ToAgent } from './pipe.ts'
+
+export interface GuardianConfig {
+  readonly cluster: string
+  readonly token: string
+  readonly host: string
+  readonly coordinator: Address
+  readonly agent: Omit<AgentConfig, 'incarnation' | 'cluster' | 'token' | 'host' | 'coordinator'>
+  /** Start the agent again when it has died. */
+  readonly supervise: boolean
+}
+
+/** An attestation is repeated until the coordinator has taken it. */
+const ATTEST_RETRY_MS = 100
+const ATTEST_DEADLINE_MS = 1_000
+/** After a stop was asked for, the agent gets this long for its guests. */
+const STOP_MS = 15_000
+const RESTART_MS = 500
+
+export interface Guardian {
+  /** Starts the agent unless it runs. */
+  startAgent(): void
+  stop(): Promise<void>
+}
+
+export async function startGuardian(env: Environment, config: GuardianConfig): Promise<Guardian> {
+  const killed = await env.processes.killLeftovers()
+  if (killed.length > 0) env.log.warn({ pids: killed }, 'killed what the last guardian had left running')
+  const guardian = new HostGuardian(env, config)
+  guardian.startAgent()
+  env.processes.parent?.onMessage(message => {
+    if ((message as { kind?: string } | null)?.kind === 'start-agent') guardian.startAgent()
+  })
+  env.processes.parent?.onGone(() => guardian.killAndExit())
+  env.processes.onStop(() => {
+    guardian.stop().then(
+      () => env.processes.exit(0),
+      (error: unknown) => {
+        env.log.error({ code: errorCode(error) }, `could not stop in order: ${errorMessage(error)}`)
+        guardian.killAndExit()
+      },
+    )
+  })
+  return guardian
+}
+
+class HostGuardian implements Guardian {
+  readonly #env: Environment
+  readonly #config: GuardianConfig
+  readonly #incarnation: number
+  readonly #session: PersistentSession
+  #child: { readonly process: Child; readonly incarnation: number } | null = null
+  #machines: readonly MachineDeadline[] = []
+  #judgeTimer: Timer | null = null
+  #stopping = false
+  #onReaped: (() => void) | null = null
+  /** The newest incarnation known to be dead and not yet taken note of by the coordinator. */
+  #toAttest: number | null = null
+  #attesting = false
+
+  constructor(env: Environment, config: GuardianConfig) {
+    this.#env = env
+    this.#config = config
+    this.#incarnation = this.#next('guardian')
+    const identity: Identity = {
+      cluster: config.cluster,
+      node: config.host,
+      role: 'guardian',
+      incarnation: this.#incarnation,
+      credential: config.token,
+    }
+    this.#session = new PersistentSession({
+      env,
+      address: () => config.coordinator,
+      class: 'control',
+      identity,
+      onUp: () => this.#attest(),
+    })
+    this.#session.start()
+    // Whatever an earlier guardian had started died with it or was just killed.
+    const last = env.store.get('incarnation/agent')
+    if (typeof last === 'number') this.#toAttest = last
+  }
+
+  /** Durable before it is used. */
+  #next(what: string): number {
+    const key = `incarnation/${what}`
+    const last = this.#env.store.get(key)
+    const next = (typeof last === 'number' ? last : 0) + 1
+    this.#env.store.commit([{ put: key, value: next }])
+    return next
+  }
+
+  startAgent(): void {
+    if (this.#child !== null || this.#stopping) return
+    const { cluster, token, host, coordinator, agent } = this.#config
+    const incarnation = this.#next('agent')
+    const config: AgentConfig = { ...agent, cluster, token, host, coordinator, incarnation }
+    const process = this.#env.processes.spawn({
+      program: 'agent',
+      name: `${host}/agent`,
+      config: config as unknown as Json,
+    })
+    this.#child = { process, incarnation }
+    this.#machines = []
+    process.onMessage(message => this.#hear(process, message))
+    process.onExit(exit => this.#reaped(process, incarnation, exit))
+    this.#env.log.info({ pid: process.pid, incarnation }, 'started the agent')
+  }
+
+  #hear(process: Child, message: Json): void {
+    if (this.#child?.process !== process) return
+    const said = asToGuardian(message)
+    this.#machines = said.machines
+    process.send({ kind: 'acknowledged', seq: said.seq } satisfies ToAgent)
+    this.#judge()
+  }
+
+  #judge(): void {
+    this.#judgeTimer?.cancel()
+    this.#judgeTimer = null
+    const now = this.#env.clock.now()
+    const { overdue, nextAt } = judgeDeadlines(this.#machines, now)
+    if (overdue.length > 0 && this.#child !== null) {
+      // Embedded guests live in the agent's own process: it goes with them.
+      this.#env.log.error({ machines: overdue.map(m => m.vm) }, 'past their deadline: killing the agent')
+      this.#env.trace.emit({
+        level: 'decision',
+        kind: 'guardian.kill',
+        host: this.#config.host,
+        body: { machines: overdue.map(m => m.vm) },
+      })
+      this.#child.process.kill()
+      this.#machines = []
+      return
+    }
+    if (nextAt !== null) this.#judgeTimer = this.#env.timers.after(nextAt - now, () => this.#judge())
+  }
+
+  #reaped(process: Child, incarnation: number, exit: { code: number | null; signal: string | null }): void {
+    if (this.#child?.process !== process) return
+    this.#child = null
+    this.#machines = []
+    this.#env.log.warn({ incarnation, ...exit }, 'the agent is gone')
+    this.#env.trace.emit({
+      level: 'decision',
+      kind: 'process.dead',
+      host: this.#config.host,
+      body: { process: `${this.#config.host}/agent`, incarnation },
+    })
+    this.#toAttest = incarnation
+    this.#attest()
+    this.#onReaped?.()
+    if (this.#config.supervise && !this.#stopping) this.#env.timers.after(RESTART_MS, () => this.startAgent())
+  }
+
+  #attest(): void {
+    const incarnation = this.#toAttest
+    if (incarnation === null || this.#attesting || this.#session.session === null) return
+    this.#attesting = true
+    const { host } = this.#config
+    const body = { host, guardian: this.#incarnation, incarnation, survivors: [] }
+    clusterFamily
+      .request(this.#session, 'guardian.attest', body, ATTEST_DEADLINE_MS, {
+        from: `${host}/guardian`,
+        to: 'coordinator/decider',
+      })
+      .then(
+        () => {
+          this.#attesting = false
+          if (this.#toAttest === incarnation) this.#toAttest = null
+          this.#attest()
+        },
+        (error: unknown) => {
+          this.#attesting = false
+          this.#env.log.debug({ code: errorCode(error) }, `the attestation was not taken: ${errorMessage(error)}`)
+          this.#env.timers.after(ATTEST_RETRY_MS, () => this.#attest())
+        },
+      )
+  }
+
+  /** The agent stops its guests; what it does not manage in time is killed. */
+  async stop(): Promise<void> {
+    this.#stopping = true
+    const child = this.#child
+    if (child !== null) {
+      await new Promise<void>(resolve => {
+        const timer = this.#env.timers.after(STOP_MS, () => child.process.kill())
+        this.#onReaped = () => {
+          timer.cancel()
+          resolve()
+        }
+        child.process.send({ kind: 'stop' } satisfies ToAgent)
+      })
+    }
+    this.#session.stop()
+    this.#judgeTimer?.cancel()
+  }
+
+  killAndExit(): void {
+    this.#stopping = true
+    this.#child?.process.kill()
+    this.#env.processes.exit(1)
+  }
+}

@@ -1,0 +1,61 @@
+// The `echo` guest: says every line it is given, counted. It also shows that exported globals are state: the count is one.
+
+import {
+  clockMs,
+  consoleRoom,
+  diskBytes,
+  endLine,
+  HALT,
+  inputByte,
+  inputDone,
+  inputIs,
+  inputLength,
+  memoryBytes,
+  say,
+  sayByte,
+  sayNumber,
+  WAIT,
+  AGAIN,
+} from './machine'
+
+/** The version of the machine this guest is made for. */
+export const machineVersion: i32 = 1
+export let lines: i32 = 0
+export let booted: i32 = 0
+
+/** A line of its own and the longest input. */
+const ROOM: u32 = 4096 + 128
+
+export function step(_budget: i32): i32 {
+  if (!booted) {
+    booted = 1
+    say('boot')
+    endLine()
+    return AGAIN
+  }
+  const length = inputLength()
+  if (length < 0) return WAIT
+  // No room: the machine wakes the guest when it has taken some.
+  if (consoleRoom() < ROOM) return WAIT
+  if (inputIs(length, 'halt')) return HALT
+  if (inputIs(length, 'crash')) unreachable()
+  lines++
+  if (inputIs(length, 'status')) {
+    say('status lines ')
+    sayNumber(lines)
+    say(' memory ')
+    sayNumber(memoryBytes())
+    say(' disk ')
+    sayNumber(diskBytes())
+    say(' clock ')
+    sayNumber(<u64>clockMs())
+  } else {
+    say('echo ')
+    sayNumber(lines)
+    say(' ')
+    for (let n: i32 = 0; n < length; n++) sayByte(inputByte(n))
+  }
+  endLine()
+  inputDone(length)
+  return AGAIN
+}

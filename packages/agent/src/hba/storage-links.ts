@@ -1,0 +1,158 @@
+// The host's HBAs as seen from the control side: over each fabric a session to each storage's control link. Probes renew
+// the storage lease and tell whether a path works; the same links relay the coordinator's orders where it can't reach one.
+
+import type { ClusterMapStorage } from '@stellwerk/protocol/messages/cluster.ts'
+import { storageFamily } from '@stellwerk/protocol/messages/storage.ts'
+import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
+import type { Identity } from '@stellwerk/protocol/session.ts'
+import type { Environment, NetworkName } from '@stellwerk/runtime/environment.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+
+export interface StorageLinksOptions {
+  readonly env: Environment
+  readonly identity: Identity
+  readonly hbas: readonly NetworkName[]
+  /** Our epoch; 0: none. */
+  readonly epoch: () => number
+  /** A probe sent at this time was answered as to an admitted host of this epoch. */
+  readonly onProbed: (storage: string, sentAt: number, epoch: number) => void
+  /** Our epoch is refused: it was fenced. */
+  readonly onRefused: (epoch: number, why: string) => void
+}
+
+interface StorageLink {
+  readonly storage: string
+  readonly hba: NetworkName
+  readonly session: PersistentSession
+  answeredAt: number
+  why: string
+}
+
+/** A backoff short enough that a healed fabric is used within a heartbeat or two. */
+const BACKOFF = { minMs: 50, maxMs: 1_000 }
+
+export class StorageLinks {
+  readonly #options: StorageLinksOptions
+  readonly #links = new Map<string, StorageLink>()
+
+  constructor(options: StorageLinksOptions) {
+    this.#options = options
+  }
+
+  /** Follows the map: new storages are dialled, removed ones dropped. */
+  follow(storages: readonly ClusterMapStorage[]): void {
+    const wanted = new Set<string>()
+    for (const storage of storages) {
+      for (const hba of this.#options.hbas) {
+        const address = storage.control.find(control => control.network === hba)
+        if (address === undefined) continue
+        const key = `${hba}/${storage.name}`
+        wanted.add(key)
+        if (this.#links.has(key)) continue
+        const { env, identity } = this.#options
+        const link: StorageLink = {
+          storage: storage.name,
+          hba,
+          answeredAt: Number.NEGATIVE_INFINITY,
+          why: 'not connected yet',
+          session: new PersistentSession({
+            env,
+            address: () => address,
+            class: 'control',
+            identity,
+            backoff: BACKOFF,
+            onUp: () => this.#probeLink(link, 1_000),
+            onDown: error => {
+              link.why = error.message
+            },
+            onFailed: error => {
+              link.why = error.message
+            },
+          }),
+        }
+        this.#links.set(key, link)
+        link.session.start()
+      }
+    }
+    for (const [key, link] of this.#links) {
+      if (wanted.has(key)) continue
+      link.session.stop()
+      this.#links.delete(key)
+    }
+  }
+
+  /** Once a heartbeat. */
+  probeAll(deadlineMs: number): void {
+    for (const link of this.#links.values()) this.#probeLink(link, deadlineMs)
+  }
+
+  /** One question over one HBA; rejects when there is no answer. A refusal is an answer: the path works. */
+  async probe(hba: NetworkName, storage: string, deadlineMs: number): Promise<void> {
+    const link = this.#links.get(`${hba}/${storage}`)
+    if (link === undefined) throw new StellwerkError('no-path', `no HBA on ${hba} to ${storage}`, { retryable: true })
+    await this.#ask(link, deadlineMs)
+  }
+
+  #probeLink(link: StorageLink, deadlineMs: number): void {
+    if (link.session.session === null || this.#options.epoch() === 0) return
+    this.#ask(link, deadlineMs).catch((error: unknown) => {
+      link.why = errorMessage(error)
+    })
+  }
+
+  async #ask(link: StorageLink, deadlineMs: number): Promise<void> {
+    const { env, identity, epoch } = this.#options
+    const sentAt = env.clock.now()
+    const asked = epoch()
+    try {
+      await storageFamily.request(link.session, 'storage.probe', { host: identity.node, epoch: asked }, deadlineMs)
+    } catch (error) {
+      const code = errorCode(error)
+      if (code !== 'epoch-refused' && code !== 'not-admitted') throw error
+      link.answeredAt = env.clock.now()
+      link.why = code
+      if (code === 'epoch-refused') this.#options.onRefused(asked, errorMessage(error))
+      return
+    }
+    link.answeredAt = env.clock.now()
+    link.why = 'answers'
+    this.#options.onProbed(link.storage, sentAt, asked)
+  }
+
+  /** Storages that answered over some HBA within this time. */
+  reachable(withinMs: number): string[] {
+    const now = this.#options.env.clock.now()
+    const names = new Set<string>()
+    for (const link of this.#links.values()) if (now - link.answeredAt <= withinMs) names.add(link.storage)
+    return [...names].sort()
+  }
+
+  /** Passes a control message on as it is, over the first HBA that takes it. */
+  async relay(storage: string, kind: string, body: unknown, deadlineMs: number): Promise<unknown> {
+    let last: unknown = new StellwerkError('no-path', `no HBA reaches ${storage}`, { retryable: true })
+    for (const link of this.#links.values()) {
+      if (link.storage !== storage || link.session.session === null) continue
+      try {
+        return await link.session.request(kind, body, deadlineMs)
+      } catch (error) {
+        last = error
+        if (errorCode(error) !== 'link-lost' && errorCode(error) !== 'deadline') throw error
+      }
+    }
+    throw last
+  }
+
+  states(withinMs: number): { storage: string; path: string; state: string }[] {
+    const now = this.#options.env.clock.now()
+    return [...this.#links.values()].map(link => ({
+      storage: link.storage,
+      path: `${link.hba}/${link.storage}`,
+      state: now - link.answeredAt <= withinMs ? 'up' : 'failed',
+    }))
+  }
+
+  stop(): void {
+    for (const link of this.#links.values()) link.session.stop()
+    this.#links.clear()
+  }
+}

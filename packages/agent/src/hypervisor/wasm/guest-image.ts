@@ -1,0 +1,96 @@
+// From a machine's definition to what its worker needs: the module found, checked and compiled, the memory made, and the
+// boot block filled in.
+
+import type { BlockDevice } from '@stellwerk/block/device.ts'
+import type { Environment } from '@stellwerk/runtime/environment.ts'
+import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { GIB } from '@stellwerk/runtime/units.ts'
+import { CATALOG_NAMES, catalogGuest } from '../../guests/catalog.ts'
+import { ledgerTag } from '../../guests/ledger-format.ts'
+import type { MachineSpec } from '../hypervisor.ts'
+import { HEADER, MACHINE_MAGIC, MACHINE_VERSION, MAX_PARAMETER_BYTES, WASM_PAGE_BYTES } from './layout.ts'
+import { badGuest, checkModule, type ModuleFacts } from './module-check.ts'
+
+/** A migration keeps a second copy of the memory; larger guests are a matter for QEMU. */
+export const MAX_MEMORY_BYTES = 2 * GIB
+
+export interface GuestImage {
+  readonly module: WebAssembly.Module
+  readonly facts: ModuleFacts
+  readonly memory: WebAssembly.Memory
+}
+
+export async function loadGuest(env: Environment, spec: MachineSpec): Promise<GuestImage> {
+  const catalog = catalogGuest(spec.guest)
+  if (catalog !== null) checkParameters(spec, catalog.parameters)
+  const bytes = catalog?.module ?? (await env.files.read(spec.guest))
+  if (bytes === null) {
+    throw badGuest(spec.guest, 'there is no such guest', `known: ${CATALOG_NAMES.join(', ')}, or the path of a module`)
+  }
+  const facts = checkModule(spec.guest, bytes)
+  let module: WebAssembly.Module
+  try {
+    // A copy: what was checked is what is compiled, whoever else holds the bytes.
+    module = await WebAssembly.compile(Uint8Array.from(bytes))
+  } catch (error) {
+    throw badGuest(spec.guest, errorMessage(error))
+  }
+  return { module, facts, memory: makeMemory(spec, facts) }
+}
+
+function makeMemory(spec: MachineSpec, facts: ModuleFacts): WebAssembly.Memory {
+  const pages = spec.memoryBytes / WASM_PAGE_BYTES
+  const least = facts.minimumPages
+  const most = Math.min(facts.maximumPages, MAX_MEMORY_BYTES / WASM_PAGE_BYTES)
+  if (!Number.isInteger(pages) || pages < least || pages > most) {
+    throw new StellwerkError('bad-memory-size', `${spec.guest} cannot have ${spec.memoryBytes} bytes of memory`, {
+      where: `vm ${spec.vm}`,
+      hint: `give it a multiple of 64 KiB from ${least * WASM_PAGE_BYTES} to ${most * WASM_PAGE_BYTES} bytes`,
+    })
+  }
+  // As large as it may ever be: growing would be a change of the machine.
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+}
+
+function checkParameters(spec: MachineSpec, known: readonly string[]): void {
+  for (const [name, value] of Object.entries(spec.parameters)) {
+    const hint = known.length === 0 ? 'it takes none' : `known: ${known.join(', ')}`
+    const where = `vm ${spec.vm}`
+    if (!known.includes(name)) {
+      throw new StellwerkError('bad-parameter', `guest ${spec.guest} has no parameter "${name}"`, { where, hint })
+    }
+    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
+      throw new StellwerkError('bad-parameter', `parameter "${name}" is ${JSON.stringify(value)}`, {
+        where,
+        hint: 'give a number that is not negative',
+      })
+    }
+  }
+}
+
+/** Writes what a guest finds in its memory when it boots. */
+export function fillBootBlock(memory: Buffer, spec: MachineSpec, disk: BlockDevice | null, randomSeed: number): void {
+  const lines = Object.entries(spec.parameters).map(([name, value]) => `${name}=${plain(value)}\n`)
+  const parameters = Buffer.from(lines.join(''), 'utf8')
+  if (parameters.length > MAX_PARAMETER_BYTES) {
+    throw new StellwerkError('bad-parameter', `${parameters.length} bytes of parameters`, {
+      where: `vm ${spec.vm}`,
+      hint: `at most ${MAX_PARAMETER_BYTES}`,
+    })
+  }
+  memory.writeUInt32LE(MACHINE_MAGIC, HEADER.magic)
+  memory.writeUInt32LE(MACHINE_VERSION, HEADER.version)
+  memory.writeBigUInt64LE(BigInt(memory.length), HEADER.memoryBytes)
+  memory.writeBigUInt64LE(BigInt(disk?.size ?? 0), HEADER.diskBytes)
+  memory.writeUInt32LE(Math.max(512, disk?.limits.minimum ?? 512), HEADER.unitBytes)
+  memory.writeUInt32LE(ledgerTag(spec.vm), HEADER.tag)
+  memory.writeUInt32LE(randomSeed, HEADER.randomSeed)
+  memory.writeUInt32LE(parameters.length, HEADER.parametersLength)
+  parameters.copy(memory, HEADER.parameters)
+}
+
+/** Numbers without an exponent, so that a guest needs no more than digits and a point. */
+function plain(value: unknown): string {
+  if (typeof value === 'number') return value.toFixed(6)
+  return (typeof value === 'string' ? value : JSON.stringify(value)).replaceAll('\n', ' ')
+}

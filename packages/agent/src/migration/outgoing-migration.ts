@@ -1,0 +1,246 @@
+// The source's side of a live migration. The machine runs on until the coordinator says switch; then it is paused,
+// drained, `released` is made durable, and it never runs here again but for a durable abort.
+
+import { canary } from '@stellwerk/runtime/canary.ts'
+import type { ByteStream, Json } from '@stellwerk/runtime/environment.ts'
+import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
+import type { Machine, Outgoing, Released } from '../hypervisor/hypervisor.ts'
+import type { VmActor } from '../vm/vm-actor.ts'
+import type { DiskSet } from '../volume/disk-set.ts'
+import { relay } from './byte-relay.ts'
+import { OutcomeAsker } from './outcome-asker.ts'
+
+export interface SendOrder {
+  readonly migration: string
+  readonly vm: string
+  readonly epoch: number
+  readonly targetHost: string
+  readonly targetEpoch: number
+  readonly downtimeMs: number
+}
+
+/** What stands in-band behind the last page: what the target must be at least at, and takes over. */
+export interface ReleasedTrailer {
+  readonly migration: string
+  readonly epoch: number
+  readonly handover: Json
+  readonly releasedWallMs: number
+}
+
+/** Rounds after which a guest that dirties faster than the link carries is given a longer pause. */
+const MAX_ROUNDS = 30
+/** Convergence is told again until the switch comes. */
+const TELL_AGAIN_MS = 200
+
+export class OutgoingMigration {
+  readonly id: string
+  readonly #vm: VmActor
+  readonly #machine: Machine
+  readonly #disks: DiskSet
+  readonly #order: SendOrder
+  #outgoing: Outgoing | null = null
+  #phase: 'linking' | 'copying' | 'releasing' | 'released' | 'ending' | 'over' = 'linking'
+  #released: Released | null = null
+  #asker: OutcomeAsker | null = null
+  #pausedAt = 0
+  #rounds = 0
+  #startedAt: number
+
+  constructor(vm: VmActor, machine: Machine, disks: DiskSet, order: SendOrder) {
+    this.id = order.migration
+    this.#vm = vm
+    this.#machine = machine
+    this.#disks = disks
+    this.#order = order
+    this.#startedAt = vm.parts.env.clock.now()
+    vm.parts.streams.expect(this.id, stream => {
+      vm.task(
+        Promise.resolve(stream),
+        s => this.#linked(s),
+        () => undefined,
+      )
+    })
+  }
+
+  #linked(stream: ByteStream): void {
+    if (this.#phase !== 'linking') {
+      stream.destroy()
+      return
+    }
+    this.#phase = 'copying'
+    const { downtimeMs } = this.#order
+    const outgoing = this.#machine.send({ downtimeMs, maxRounds: MAX_ROUNDS, whenDiverging: 'pause' })
+    this.#outgoing = outgoing
+    relay(outgoing.stream, stream)
+    outgoing.onProgress(progress => {
+      this.#rounds = progress.round
+      this.#tell({
+        round: progress.round,
+        pagesSent: progress.pagesSent,
+        bytesSent: progress.bytesSent,
+        dirtyPages: progress.dirtyPages,
+        forecastMs: progress.forecastMs,
+        converged: false,
+      })
+    })
+    this.#vm.task(
+      outgoing.converged,
+      () => this.#converged(),
+      error => this.#failed(error),
+    )
+  }
+
+  #tell(progress: { readonly [key: string]: number | boolean }): void {
+    this.#vm.tellCoordinator('migration.progress', { migration: this.id, vm: this.#order.vm, ...progress })
+  }
+
+  #converged(): void {
+    if (this.#phase !== 'copying') return
+    this.#tell({ round: this.#rounds, pagesSent: 0, bytesSent: 0, dirtyPages: 0, forecastMs: 0, converged: true })
+    this.#vm.parts.env.timers.after(TELL_AGAIN_MS, () => this.#converged())
+  }
+
+  /** The coordinator's order, durable as `switching` there. */
+  switchOver(migration: string): void {
+    if (migration !== this.id || this.#phase !== 'copying' || this.#outgoing === null) return
+    this.#phase = 'releasing'
+    this.#pausedAt = this.#vm.parts.env.clock.now()
+    this.#vm.task(
+      this.#outgoing.release(() => this.#release()),
+      released => this.#sent(released),
+      error => this.#failed(error),
+    )
+  }
+
+  /** Called when the guest executes nothing and its requests are done: what it gives goes out behind the last page. */
+  async #release(): Promise<Json> {
+    const { env } = this.#vm.parts
+    this.#vm.evidence.halted('released')
+    await this.#disks.drain()
+    const trailer: ReleasedTrailer = {
+      migration: this.id,
+      epoch: this.#order.targetEpoch,
+      handover: this.#disks.handover(),
+      releasedWallMs: env.clock.wall(),
+    }
+    env.store.commit([{ put: releasedKey(this.#order.vm), value: { migration: this.id, epoch: this.#order.epoch } }])
+    this.#vm.released()
+    return trailer as unknown as Json
+  }
+
+  #sent(released: Released): void {
+    if (this.#phase !== 'releasing') return
+    this.#phase = 'released'
+    this.#released = released
+    this.#vm.evidence.of(this.id, 'machine.released', { checksum: released.stateChecksum })
+    if (canary('resume-after-released')) {
+      // Planted bug: does not wait for the coordinator's word.
+      this.#vm.parts.env.timers.after(TELL_AGAIN_MS, () => this.outcome(this.id, 'aborted'))
+    }
+    this.#ask()
+  }
+
+  #ask(): void {
+    const body = { migration: this.id, vm: this.#order.vm }
+    this.#asker = new OutcomeAsker(
+      this.#vm,
+      () => this.#vm.askCoordinator('migration.ask', body),
+      outcome => this.outcome(this.id, outcome),
+    )
+  }
+
+  outcome(migration: string, outcome: 'committed' | 'aborted'): void {
+    if (migration !== this.id || this.#phase === 'ending' || this.#phase === 'over') return
+    if (outcome === 'committed') this.#committed()
+    else this.#abort()
+  }
+
+  #committed(): void {
+    this.#end()
+    this.#forgetReleased()
+    const statistics = {
+      rounds: this.#released?.rounds ?? 0,
+      pagesSent: this.#released?.pagesSent ?? 0,
+      bytesSent: this.#released?.bytesSent ?? 0,
+      sourceTotalMs: this.#vm.parts.env.clock.now() - this.#startedAt,
+    }
+    this.#vm.reportDone(this.id, statistics)
+    this.#vm.handedOver()
+  }
+
+  #abort(): void {
+    const paused = this.#phase === 'releasing' || this.#phase === 'released'
+    this.#end()
+    this.#disks.burn(this.#order.targetEpoch)
+    const outgoing = this.#outgoing
+    if (outgoing === null) {
+      this.#aborted(false)
+      return
+    }
+    this.#vm.task(
+      outgoing.abort(checksum => {
+        this.#forgetReleased()
+        this.#vm.evidence.of(this.id, 'machine.resumed', { checksum })
+        this.#vm.evidence.runs('resume')
+      }),
+      () => this.#aborted(paused),
+      error => {
+        throw error
+      },
+    )
+  }
+
+  #aborted(resume: boolean): void {
+    this.#phase = 'over'
+    this.#vm.reportDone(this.id, {})
+    this.#vm.sendingEnded(resume)
+  }
+
+  /** It cannot go on: the coordinator is told until it has aborted it (or, too late, committed it). */
+  #failed(error: unknown): void {
+    if (this.#phase === 'ending' || this.#phase === 'over') return
+    const reason = `${errorCode(error)}: ${errorMessage(error)}`
+    this.#fail(reason)
+  }
+
+  #fail(reason: string): void {
+    const { env, settings, host, incarnation } = this.#vm.parts
+    if (this.#phase === 'ending' || this.#phase === 'over') return
+    const body = { migration: this.id, vm: this.#order.vm, host, incarnation, reason: reason.slice(0, 500) }
+    this.#vm.task(
+      this.#vm.askCoordinator('migration.failed', body),
+      () => {
+        this.#asker?.settle()
+        if (this.#phase !== 'ending' && this.#phase !== 'over') this.#ask()
+      },
+      () => {
+        env.timers.after(settings().heartbeatMs, () => this.#fail(reason))
+      },
+    )
+  }
+
+  cancel(reason: string): void {
+    this.#fail(reason)
+  }
+
+  /** The host is fenced: the machine is being killed. */
+  dropped(): void {
+    this.#end()
+    this.#phase = 'over'
+    this.#forgetReleased()
+  }
+
+  #end(): void {
+    this.#phase = 'ending'
+    this.#asker?.settle()
+    this.#vm.parts.streams.forget(this.id)
+  }
+
+  #forgetReleased(): void {
+    this.#vm.parts.env.store.commit([{ delete: releasedKey(this.#order.vm) }])
+  }
+}
+
+function releasedKey(vm: string): string {
+  return `released/${vm}`
+}

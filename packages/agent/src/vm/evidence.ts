@@ -1,0 +1,51 @@
+// What a VM's actor puts on record of its machine (docs/SPEC.md): when it may execute, when it does not, what it said.
+
+import type { VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import type { Json, TraceEvent } from '@stellwerk/runtime/environment.ts'
+import type { VmParts } from './vm-parts.ts'
+
+export class Evidence {
+  readonly #parts: VmParts
+  readonly #order: VmOrder
+  readonly #instance: string
+
+  constructor(parts: VmParts, order: VmOrder, instance: string) {
+    this.#parts = parts
+    this.#order = order
+    this.#instance = instance
+  }
+
+  /** To be called the instant before the guest may execute. */
+  runs(how: 'start' | 'thaw' | 'resume' | 'arrive'): void {
+    this.#emit('decision', 'vm.run', { epoch: this.#order.epoch, instance: this.#instance, how })
+  }
+
+  /** To be called once it executes nothing. */
+  halted(how: 'frozen' | 'released' | 'killed' | 'crashed' | 'halted'): void {
+    this.#emit('decision', 'vm.halt', { epoch: this.#order.epoch, instance: this.#instance, how })
+  }
+
+  of(migration: string, kind: string, body: { readonly [key: string]: Json }): void {
+    this.#emit('decision', kind, { epoch: this.#order.epoch, instance: this.#instance, ...body }, migration)
+  }
+
+  /** The ledger's words, as they leave the host. */
+  said(line: string): void {
+    if (!this.#parts.env.trace.on('io')) return
+    const [word, number, state] = line.split(' ')
+    const entry = Number(number)
+    if (word === 'ack') this.#emit('io', 'guest.acknowledged', { entry })
+    else if (word === 'recovered') this.#emit('io', 'guest.recovered', { entry, intact: state === 'intact' })
+  }
+
+  #emit(level: TraceEvent['level'], kind: string, body: Json, migration?: string): void {
+    this.#parts.env.trace.emit({
+      level,
+      kind,
+      vm: this.#order.vm,
+      host: this.#parts.host,
+      ...(migration === undefined ? {} : { migration }),
+      body,
+    })
+  }
+}

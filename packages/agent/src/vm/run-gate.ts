@@ -1,0 +1,135 @@
+// Every machine's way to the right to run: what the leases allow, and what the guardian has taken note of. A guest is
+// asked about at every step and every output; the machine's actor hears when the answer may have changed.
+
+import { canary } from '@stellwerk/runtime/canary.ts'
+import type { Environment, Timer } from '@stellwerk/runtime/environment.ts'
+import { asToAgent, type MachineDeadline, type ToGuardian } from '../guardian/pipe.ts'
+import type { RightToRun } from '../lease/right-to-run.ts'
+
+/** Granted leases are passed on to the guardian at most this often. */
+const PUSH_MS = 50
+
+interface Gated {
+  readonly epoch: number
+  readonly storages: readonly string[] | null
+  frozen: boolean
+  /** Until when the guardian lets it run; without a guardian: always. */
+  armedUntil: number
+  readonly changed: () => void
+}
+
+export class RunGate {
+  readonly #env: Environment
+  readonly #right: RightToRun
+  readonly #gated = new Map<string, Gated>()
+  readonly #pushed = new Map<number, ReadonlyMap<string, MachineDeadline>>()
+  #seq = 0
+  #pushTimer: Timer | null = null
+  #expiryTimer: Timer | null = null
+
+  constructor(env: Environment, right: RightToRun) {
+    this.#env = env
+    this.#right = right
+    env.processes.parent?.onMessage(message => {
+      const said = asToAgent(message)
+      if (said.kind === 'acknowledged') this.#acknowledged(said.seq)
+      else this.onStop()
+    })
+  }
+
+  /** The guardian asks the agent to end in order. Set by the agent. */
+  onStop: () => void = () => undefined
+
+  /** From now on the guardian knows the machine. `storages` as in RightToRun. */
+  register(vm: string, epoch: number, storages: readonly string[] | null, changed: () => void): void {
+    const armedUntil = this.#env.processes.parent === null ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY
+    this.#gated.set(vm, { epoch, storages, frozen: false, armedUntil, changed })
+    this.#push()
+  }
+
+  unregister(vm: string): void {
+    if (this.#gated.delete(vm)) this.#pushSoon()
+  }
+
+  /** A frozen machine is not killed at its deadline; a thaw needs the guardian's word on a new one first. */
+  setFrozen(vm: string, frozen: boolean): void {
+    const gated = this.#gated.get(vm)
+    if (gated === undefined || gated.frozen === frozen) return
+    gated.frozen = frozen
+    if (!frozen && this.#env.processes.parent !== null) gated.armedUntil = Number.NEGATIVE_INFINITY
+    this.#push()
+  }
+
+  until(vm: string): number {
+    const gated = this.#gated.get(vm)
+    if (gated === undefined) return Number.NEGATIVE_INFINITY
+    return Math.min(gated.armedUntil, this.#right.until(gated.storages))
+  }
+
+  mayExecute(vm: string): boolean {
+    if (canary('lease-unchecked') && this.#gated.has(vm)) return true
+    return this.#env.clock.now() < this.until(vm)
+  }
+
+  /** What allows machines to run has changed: a lease came, or all were lost. */
+  rightChanged(): void {
+    this.#pushSoon()
+    for (const gated of [...this.#gated.values()]) gated.changed()
+    this.#watchExpiry()
+  }
+
+  #pushSoon(): void {
+    if (this.#env.processes.parent === null || this.#pushTimer !== null) return
+    this.#pushTimer = this.#env.timers.after(PUSH_MS, () => {
+      this.#pushTimer = null
+      this.#push()
+    })
+  }
+
+  #push(): void {
+    const { parent } = this.#env.processes
+    if (parent === null) {
+      this.#watchExpiry()
+      return
+    }
+    const machines = [...this.#gated].map(([vm, gated]) => ({
+      vm,
+      epoch: gated.epoch,
+      until: Math.max(0, this.#right.until(gated.storages)),
+      frozen: gated.frozen,
+    }))
+    this.#seq += 1
+    this.#pushed.set(this.#seq, new Map(machines.map(machine => [machine.vm, machine])))
+    parent.send({ kind: 'deadlines', seq: this.#seq, machines } satisfies ToGuardian)
+  }
+
+  #acknowledged(seq: number): void {
+    const machines = this.#pushed.get(seq)
+    for (const known of [...this.#pushed.keys()]) if (known <= seq) this.#pushed.delete(known)
+    if (machines === undefined) return
+    for (const [vm, machine] of machines) {
+      const gated = this.#gated.get(vm)
+      if (gated === undefined || gated.epoch !== machine.epoch || machine.frozen || gated.frozen) continue
+      gated.armedUntil = Math.max(gated.armedUntil, machine.until)
+      gated.changed()
+    }
+    this.#watchExpiry()
+  }
+
+  /** Wakes the actors of machines whose time is up, should nothing prolong it. */
+  #watchExpiry(): void {
+    this.#expiryTimer?.cancel()
+    this.#expiryTimer = null
+    const now = this.#env.clock.now()
+    let next = Number.POSITIVE_INFINITY
+    for (const [vm, gated] of this.#gated) {
+      const until = this.until(vm)
+      if (!gated.frozen && until > now) next = Math.min(next, until)
+    }
+    if (next === Number.POSITIVE_INFINITY) return
+    this.#expiryTimer = this.#env.timers.after(next - now, () => {
+      for (const gated of [...this.#gated.values()]) gated.changed()
+      this.#watchExpiry()
+    })
+  }
+}

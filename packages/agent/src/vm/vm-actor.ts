@@ -1,0 +1,435 @@
+// A VM on this host: opens its disks, starts it when it may run, freezes and thaws it with the leases, stops it, kills it
+// when it is fenced. Its migration lives in ../migration/. Work that takes time reports back by messages to itself.
+
+import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
+import { assert } from '@stellwerk/runtime/assert.ts'
+import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { Machine, MachineEvent, MachineSpec } from '../hypervisor/hypervisor.ts'
+import { IncomingMigration, type ReceiveOrder } from '../migration/incoming-migration.ts'
+import { OutgoingMigration, type SendOrder } from '../migration/outgoing-migration.ts'
+import type { DiskSet } from '../volume/disk-set.ts'
+import { Evidence } from './evidence.ts'
+import type { VmParts } from './vm-parts.ts'
+
+const COORDINATOR = 'coordinator/decider'
+
+/** What the host's actor says to it. */
+export type VmMessage =
+  | { readonly kind: 'vm.begin' }
+  | { readonly kind: 'vm.end' }
+  | { readonly kind: 'vm.fenced' }
+  | { readonly kind: 'vm.right-changed' }
+
+/**
+ * `standing`: it exists and has not run yet; `over`: nothing of it is left. A migration out leaves it `running` until the
+ * switch; one coming in is `incoming` until the commit.
+ */
+type Phase = 'opening' | 'standing' | 'running' | 'frozen' | 'incoming' | 'released' | 'stopping' | 'over'
+
+export class VmActor implements Behavior {
+  readonly parts: VmParts
+  readonly order: VmOrder
+  readonly evidence: Evidence
+  readonly instance: string
+  readonly #receive: ReceiveOrder | null
+  #phase: Phase
+  #disks: DiskSet | null = null
+  #machine: Machine | null = null
+  #outgoing: OutgoingMigration | null = null
+  #incoming: IncomingMigration | null = null
+  #fenced = false
+  /** What it is to end as; the first reason counts. */
+  #ending: { readonly state: 'stopped' | 'halted' | 'failed'; readonly why: string | null } | null = null
+  #freezing = false
+  #context: ActorContext | null = null
+
+  constructor(parts: VmParts, order: VmOrder, receive: ReceiveOrder | null) {
+    this.parts = parts
+    this.order = order
+    this.#receive = receive
+    this.instance = parts.env.random.id()
+    this.evidence = new Evidence(parts, order, this.instance)
+    this.#phase = receive === null ? 'opening' : 'incoming'
+  }
+
+  get phase(): Phase {
+    return this.#phase
+  }
+
+  /** For what it does to itself later: `then` runs as a message of this actor, in order with the others. */
+  task<T>(work: Promise<T>, then: (value: T) => void, failed: (error: unknown) => void): void {
+    const { env } = this.parts
+    const context = this.#context
+    assert(context !== null, 'a task of an actor that has not started')
+    const later = (run: () => void): void => {
+      if (this.#phase !== 'over') context.send(context.self, 'vm.task', run)
+    }
+    work.then(
+      value => later(() => then(value)),
+      error => {
+        if (!(error instanceof Error)) env.log.warn({ vm: this.order.vm }, `rejected with ${String(error)}`)
+        later(() => failed(error))
+      },
+    )
+  }
+
+  started(context: ActorContext): void {
+    this.#context = context
+    if (this.#receive !== null) {
+      this.#report('incoming', null)
+      this.#incoming = new IncomingMigration(this, this.#receive)
+      return
+    }
+    this.#report('starting', null)
+    this.task(
+      this.parts.disks.attach(this.order),
+      disks => this.#opened(disks),
+      error => this.#fail(`its disks cannot be opened: ${errorMessage(error)}`),
+    )
+  }
+
+  receive(message: Message, context: ActorContext): void {
+    if (message.kind === 'vm.task') {
+      ;(message.body as () => void)()
+      return
+    }
+    if (message.re !== undefined) return
+    switch (message.kind) {
+      case 'vm.right-changed':
+        this.#evaluate()
+        return
+      case 'vm.end':
+        this.#end({ state: 'stopped', why: null })
+        return
+      case 'vm.fenced':
+        this.#fence()
+        return
+      case 'vm.input':
+        this.#machine?.input((message.body as { line: string }).line)
+        break
+      case 'migration.send':
+        this.#send(message.body as SendOrder)
+        break
+      case 'migration.switch':
+        this.#outgoing?.switchOver((message.body as { migration: string }).migration)
+        break
+      case 'migration.commit':
+      case 'migration.abort': {
+        const { migration } = message.body as { migration: string }
+        const outcome = message.kind === 'migration.commit' ? 'committed' : 'aborted'
+        this.#outgoing?.outcome(migration, outcome)
+        this.#incoming?.outcome(migration, outcome)
+        break
+      }
+      default:
+        context.fail(message, new StellwerkError('unknown-kind', `a VM does not take ${message.kind}`))
+        return
+    }
+    if (message.deadlineAt !== null) context.reply(message, {})
+  }
+
+  // --- starting ------------------------------------------------------------------------------------------------------------
+
+  #opened(disks: DiskSet): void {
+    this.#disks = disks
+    if (this.#fenced || this.#ending !== null) {
+      this.#finish()
+      return
+    }
+    const { parts, order } = this
+    const spec = this.machineSpec()
+    this.task(
+      parts.hypervisor(order.spec.hypervisor).create(spec, disks.devices, []),
+      machine => {
+        this.#machine = machine
+        this.#listen(machine)
+        if (this.#fenced || this.#ending !== null) {
+          this.#finish()
+          return
+        }
+        this.#phase = 'standing'
+        this.gateIn(disks.storages)
+        this.#evaluate()
+      },
+      error => this.#fail(`it cannot be created: ${errorMessage(error)}`),
+    )
+  }
+
+  machineSpec(): MachineSpec {
+    const { vm, epoch, spec } = this.order
+    return { vm, ...spec, identity: { epoch, instance: this.instance } }
+  }
+
+  /** Makes it known to the guardian; the right to run is looked at again whenever it may have changed. */
+  gateIn(storages: readonly string[] | null): void {
+    const { vm, epoch } = this.order
+    const context = this.#context
+    this.parts.gate.register(vm, epoch, storages, () => {
+      if (this.#phase !== 'over') context?.send(context.self, 'vm.right-changed', null)
+    })
+  }
+
+  #listen(machine: Machine): void {
+    machine.onEvent(event => this.#heard(event))
+  }
+
+  #heard(event: MachineEvent): void {
+    switch (event.kind) {
+      case 'console':
+        this.evidence.said(event.line)
+        this.parts.console(this.order.vm, this.order.epoch, event.line)
+        break
+      case 'frozen':
+        this.task(
+          Promise.resolve(),
+          () => this.#evaluate(),
+          () => undefined,
+        )
+        break
+      case 'halted':
+      case 'crashed': {
+        const state = event.kind === 'halted' ? 'halted' : 'failed'
+        this.evidence.halted(event.kind)
+        this.task(
+          Promise.resolve(),
+          () => this.#end({ state, why: event.reason }),
+          () => undefined,
+        )
+        break
+      }
+    }
+  }
+
+  // --- running and standing still --------------------------------------------------------------------------------------------
+
+  /** Compares what it does with what it may do. */
+  #evaluate(): void {
+    const machine = this.#machine
+    if (machine === null || this.#ending !== null || this.#fenced) return
+    this.#incoming?.mayRunNow()
+    const may = this.parts.gate.mayExecute(this.order.vm)
+    if (this.#phase === 'standing' && may) {
+      this.#phase = 'running'
+      this.evidence.runs('start')
+      machine.start()
+      this.#reportRunning()
+    } else if (this.#phase === 'running' && !may) {
+      this.#freeze(machine)
+    } else if (this.#phase === 'frozen') {
+      this.#thaw(machine)
+    }
+  }
+
+  #freeze(machine: Machine): void {
+    if (this.#freezing) return
+    this.#freezing = true
+    this.task(
+      machine.freeze('the right to run is gone'),
+      () => {
+        this.#freezing = false
+        if (this.#phase !== 'running' || this.#ending !== null || this.#fenced) return
+        this.#phase = 'frozen'
+        this.evidence.halted('frozen')
+        this.parts.gate.setFrozen(this.order.vm, true)
+        this.#report('frozen', 'no lease')
+        this.#evaluate()
+      },
+      error => this.#fail(`it cannot be frozen: ${errorMessage(error)}`),
+    )
+  }
+
+  /** First the lease, then the guardian's word on the new deadline, then the thaw. */
+  #thaw(machine: Machine): void {
+    const { gate } = this.parts
+    const { vm } = this.order
+    gate.setFrozen(vm, false)
+    if (!gate.mayExecute(vm)) return
+    this.#phase = 'running'
+    this.evidence.runs('thaw')
+    machine.thaw()
+    this.#reportRunning()
+  }
+
+  #reportRunning(): void {
+    this.#report(this.#outgoing === null ? 'running' : 'outgoing', null)
+  }
+
+  // --- migration -------------------------------------------------------------------------------------------------------------
+
+  #send(order: SendOrder): void {
+    if (this.#outgoing?.id === order.migration) return
+    const { vm, epoch } = this.order
+    if (this.#phase !== 'running' || order.epoch !== epoch || this.#machine === null || this.#disks === null) {
+      throw new StellwerkError('not-running', `VM "${vm}" is ${this.#phase} here, at placement epoch ${epoch}`)
+    }
+    if (this.#outgoing !== null) throw new StellwerkError('migrating', `VM "${vm}" is being sent already`)
+    this.#outgoing = new OutgoingMigration(this, this.#machine, this.#disks, order)
+    this.#reportRunning()
+  }
+
+  /** The source stands still for good, unless the migration is aborted. */
+  released(): void {
+    if (this.#phase === 'over') return
+    this.#phase = 'released'
+    this.parts.gate.setFrozen(this.order.vm, true)
+    this.#report('released', null)
+  }
+
+  /** The migration out was aborted; `resume`: it had been paused and runs on now. */
+  sendingEnded(resume: boolean): void {
+    this.#outgoing = null
+    if (this.#ending !== null || this.#fenced) {
+      this.#finish()
+      return
+    }
+    if (resume && this.#phase === 'released') {
+      this.#phase = 'running'
+      this.parts.gate.setFrozen(this.order.vm, false)
+    }
+    if (this.#phase === 'running') this.#reportRunning()
+    this.#evaluate()
+  }
+
+  /** The machine is somebody else's: what is left of it here goes without a word. */
+  handedOver(): void {
+    this.#outgoing = null
+    this.#letGo()
+  }
+
+  get canRun(): boolean {
+    return this.#ending === null && !this.#fenced
+  }
+
+  arrived(machine: Machine, disks: DiskSet): void {
+    this.#incoming = null
+    this.#machine = machine
+    this.#disks = disks
+    this.#phase = 'running'
+    this.#listen(machine)
+    if (this.#ending !== null || this.#fenced) {
+      this.#finish()
+      return
+    }
+    this.#reportRunning()
+    this.#evaluate()
+  }
+
+  /** The migration in was aborted: there never was a machine here. */
+  receivingEnded(): void {
+    this.#incoming = null
+    this.#letGo()
+  }
+
+  /** Told once; may be lost. */
+  tellCoordinator(kind: string, body: unknown): void {
+    this.#context?.send(COORDINATOR, kind, body)
+  }
+
+  askCoordinator(kind: string, body: object): Promise<unknown> {
+    const { host, incarnation, settings } = this.parts
+    const full = { host, incarnation, ...body }
+    return this.parts.ask(`${host}/vm/${this.order.vm}`, COORDINATOR, kind, full, settings().requestMs)
+  }
+
+  /** Until the coordinator has taken it, or has asked and been told again. */
+  reportDone(migration: string, statistics: { readonly [name: string]: number }): void {
+    this.parts.reportDone({ migration, vm: this.order.vm, statistics })
+  }
+
+  // --- ending ----------------------------------------------------------------------------------------------------------------
+
+  #fail(why: string): void {
+    this.parts.env.log.warn({ vm: this.order.vm }, why)
+    this.#end({ state: 'failed', why })
+  }
+
+  #end(ending: { readonly state: 'stopped' | 'halted' | 'failed'; readonly why: string | null }): void {
+    if (this.#ending !== null || this.#fenced || this.#phase === 'over') return
+    this.#ending = ending
+    this.#report('stopping', ending.why)
+    // What is being opened, sent or received ends at its next step and comes back here.
+    if (this.#outgoing !== null) this.#outgoing.cancel('the VM is being stopped')
+    else if (this.#incoming !== null) this.#incoming.cancel('the VM is being stopped')
+    else if (this.#phase !== 'opening' || this.#disks !== null || ending.state === 'failed') this.#finish()
+  }
+
+  /** Our epoch is refused: nothing of it may go on, and nobody is asked. */
+  #fence(): void {
+    if (this.#fenced || this.#phase === 'over') return
+    this.#fenced = true
+    this.#outgoing?.dropped()
+    this.#incoming?.dropped()
+    this.#outgoing = null
+    this.#incoming = null
+    if (this.#phase !== 'opening' || this.#disks !== null) this.#finish()
+    else this.#letGo()
+  }
+
+  #finish(): void {
+    if (this.#phase === 'over') return
+    this.#phase = 'stopping'
+    const machine = this.#machine
+    const killed = machine === null ? Promise.resolve() : machine.kill().then(() => undefined)
+    // Fenced disks refuse what is in flight; otherwise it is let finish.
+    if (this.#fenced) this.#disks?.drop()
+    this.task(
+      killed,
+      () => {
+        if (machine !== null) this.evidence.halted('killed')
+        this.parts.gate.unregister(this.order.vm)
+        this.#giveBack()
+      },
+      error => {
+        this.parts.env.log.error({ vm: this.order.vm }, `it cannot be killed: ${errorMessage(error)}`)
+        throw error
+      },
+    )
+  }
+
+  #giveBack(): void {
+    const ending = this.#ending ?? { state: 'failed' as const, why: 'its host was fenced' }
+    if (this.#fenced || this.#disks === null) {
+      this.#over(ending)
+      return
+    }
+    this.task(
+      this.#disks.detach(),
+      () => this.#over(ending),
+      error => {
+        this.parts.env.log.warn({ vm: this.order.vm }, `its disks were not detached: ${errorMessage(error)}`)
+        this.#over(ending)
+      },
+    )
+  }
+
+  #over(ending: { readonly state: 'stopped' | 'halted' | 'failed'; readonly why: string | null }): void {
+    this.#phase = 'over'
+    this.#report(ending.state, ending.why)
+    this.#context?.stop()
+  }
+
+  /** Kills what is here and leaves no report: the VM lives elsewhere, or never lived here. */
+  #letGo(): void {
+    if (this.#phase === 'over') return
+    this.#phase = 'stopping'
+    const killed = this.#machine === null ? Promise.resolve() : this.#machine.kill().then(() => undefined)
+    this.#disks?.drop()
+    this.task(
+      killed,
+      () => {
+        this.#phase = 'over'
+        this.parts.gate.unregister(this.order.vm)
+        this.parts.gone(this.order.vm, this.order.epoch)
+        this.#context?.stop()
+      },
+      error => {
+        throw error
+      },
+    )
+  }
+
+  #report(state: ReportedMachine['state'], why: string | null): void {
+    this.parts.report({ vm: this.order.vm, epoch: this.order.epoch, state, why })
+  }
+}

@@ -1,0 +1,170 @@
+// A volume's owner on this host, as an actor: opens the LUN as owner (storage drains the predecessor), lays the volume out
+// if it is new, replays, then answers. It ends when another epoch comes, or when it is deposed.
+
+import type { MultipathDevice } from '@stellwerk/block/path/multipath.ts'
+import { formatVolume } from '@stellwerk/csv/format/format-volume.ts'
+import type { MetadataRanges } from '@stellwerk/csv/format/layout.ts'
+import type { VolumeBody, VolumeKind } from '@stellwerk/csv/owner/request.ts'
+import { VolumeOwner } from '@stellwerk/csv/owner/volume-owner.ts'
+import type { ClusterMapStorage, ClusterMapVolume } from '@stellwerk/protocol/messages/cluster.ts'
+import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
+import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
+import { present } from '@stellwerk/runtime/assert.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { type LunAccess, openLun } from '../hba/lun.ts'
+
+export interface OwnerOptions {
+  readonly access: LunAccess
+  readonly system: ActorSystem
+  readonly cluster: string
+  readonly volume: ClusterMapVolume
+  readonly storages: readonly ClusterMapStorage[]
+  readonly hostEpoch: number
+  readonly ownerEpoch: number
+}
+
+/** An owner that could not open its volume tries again after this. */
+const RETRY_MS = 500
+const LAYOUT_MS = 2_000
+
+export class OwnerService implements Behavior {
+  readonly ownerEpoch: number
+  readonly #options: OwnerOptions
+  readonly #abort = new AbortController()
+  #devices: MultipathDevice[] = []
+  #owner: VolumeOwner | null = null
+  #state: 'opening' | 'serving' | 'failed' | 'ended' = 'opening'
+  #work: Promise<void> = Promise.resolve()
+
+  constructor(options: OwnerOptions) {
+    this.#options = options
+    this.ownerEpoch = options.ownerEpoch
+  }
+
+  get state(): string {
+    return this.#state
+  }
+
+  started(): void {
+    this.#work = this.#open()
+  }
+
+  receive(message: Message, context: ActorContext): void {
+    if (message.re !== undefined) return
+    const { system, volume } = this.#options
+    const owner = this.#owner
+    if (owner === null || this.#state !== 'serving') {
+      const why = `volume "${volume.name}" is ${this.#state} here`
+      context.fail(message, new StellwerkError('owner-away', why, { retryable: true, hint: 'try again' }))
+      return
+    }
+    owner.handle(message.kind as VolumeKind, message.body as VolumeBody<VolumeKind>).then(
+      reply => system.reply(message, reply),
+      (error: unknown) => system.fail(message, error),
+    )
+  }
+
+  /** Resolves when nothing is written any more. */
+  async end(inOrder: boolean): Promise<void> {
+    if (this.#state === 'ended') return
+    this.#state = 'ended'
+    this.#abort.abort()
+    if (!inOrder) for (const device of this.#devices) device.abort('the host is fenced')
+    await this.#work
+    await this.#owner?.close()
+    for (const device of this.#devices) device.abort('the volume is owned elsewhere')
+  }
+
+  async #open(): Promise<void> {
+    const { access, volume } = this.#options
+    while (this.#state === 'opening') {
+      try {
+        await this.#tryOpen()
+        return
+      } catch (error) {
+        if (this.#ended()) return
+        access.env.log.warn(
+          { volume: volume.name, code: errorCode(error) },
+          `not opened as owner: ${errorMessage(error)}`,
+        )
+        for (const device of this.#devices.splice(0)) device.abort('opening failed')
+        if (errorCode(error) === 'stale-owner') this.#state = 'failed'
+        await new Promise<void>(resolve => access.env.timers.after(RETRY_MS, resolve))
+      }
+    }
+  }
+
+  /** Read anew: it changes while something is awaited. */
+  #ended(): boolean {
+    return this.#state === 'ended'
+  }
+
+  async #tryOpen(): Promise<void> {
+    const { access, volume, cluster, storages, hostEpoch, ownerEpoch } = this.#options
+    const legs = []
+    for (const leg of volume.legs) {
+      const storage = present(
+        storages.find(s => s.name === leg.storage),
+        `the storage ${leg.storage} of volume ${volume.name}`,
+      )
+      const device = await openLun(access, {
+        storage,
+        lun: leg.lun,
+        epoch: hostEpoch,
+        generation: volume.generation,
+        owner: ownerEpoch,
+        signal: this.#abort.signal,
+        onRefused: refusal => this.#lost(`${refusal.code}: ${refusal.message}`),
+      })
+      this.#devices.push(device)
+      legs.push({ id: leg.leg, device })
+    }
+    if (this.#ended()) return
+    if (volume.format) await this.#formatOnce(legs, cluster)
+    const owner = await VolumeOwner.open({
+      legs,
+      volume: volume.name,
+      expected: { volumeId: volume.id },
+      ownerEpoch,
+      env: access.env,
+      onRanges: ranges => this.#register(ranges),
+      onEnd: error => this.#lost(error.message),
+    })
+    this.#owner = owner
+    if (this.#ended()) return
+    this.#state = 'serving'
+    access.env.trace.emit({
+      level: 'decision',
+      kind: 'volume.owned',
+      host: access.host,
+      volume: volume.name,
+      body: { ownerEpoch },
+    })
+  }
+
+  async #formatOnce(legs: { id: string; device: MultipathDevice }[], cluster: string): Promise<void> {
+    const { volume } = this.#options
+    try {
+      await formatVolume({ legs, volumeId: volume.id, clusterId: cluster })
+    } catch (error) {
+      // A predecessor got as far as the superblocks: if they are this volume's, opening it says the rest.
+      if (errorCode(error) !== 'volume-exists') throw error
+    }
+  }
+
+  /** Only owner connections may write the metadata, and a slot only its host's. */
+  async #register(ranges: MetadataRanges): Promise<void> {
+    const { access, volume, ownerEpoch, hostEpoch } = this.#options
+    for (const leg of volume.legs) {
+      const body = { lun: leg.lun, ownerEpoch, host: access.host, epoch: hostEpoch, ...ranges }
+      await access.links.relay(leg.storage, 'storage.layout', body, LAYOUT_MS)
+    }
+  }
+
+  #lost(why: string): void {
+    if (this.#state === 'ended') return
+    const { access, volume } = this.#options
+    access.env.log.warn({ volume: volume.name }, `no longer its owner: ${why}`)
+    this.#state = 'failed'
+  }
+}

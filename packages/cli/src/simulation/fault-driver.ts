@@ -1,0 +1,150 @@
+// Carries a plan out: begins and ends faults, aims some at migrations' phases, plays the operators, and counts what
+// happened in which phase of which migration.
+
+import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
+import type { FaultKind } from './faults.ts'
+import { type AimedFault, MIGRATION_PHASES, type MigrationPhaseName, type OperatorAct, type SeedPlan } from './plan.ts'
+import type { World } from './world.ts'
+
+const PHASE_OF: { readonly [kind: string]: MigrationPhaseName | 'over' } = {
+  'migration.requested': 'preparing',
+  'migration.precopy': 'precopy',
+  'migration.switching': 'switching',
+  'migration.committed': 'committed',
+  'migration.done': 'over',
+  'migration.aborted': 'over',
+}
+
+export class FaultDriver {
+  readonly #world: World
+  readonly #plan: SeedPlan
+  readonly #random: SimRandom
+  readonly #active = new Set<() => void>()
+  readonly #counts = new Map<string, number>()
+  readonly #coverage = new Map<string, Map<string, number>>()
+  readonly #underWay = new Map<string, MigrationPhaseName>()
+  readonly #numbers = new Map<string, number>()
+  #over = false
+
+  constructor(world: World, plan: SeedPlan) {
+    this.#world = world
+    this.#plan = plan
+    this.#random = new SimRandom(`faults/${plan.seed}`)
+    world.sim.onRecord(record => this.#observe(record))
+  }
+
+  start(): void {
+    const { sim } = this.#world
+    for (const fault of this.#plan.faults) {
+      sim.after(fault.atMs, () => this.#begin(fault.kind, fault.host, fault.storage, fault.lastsMs))
+    }
+    for (const act of this.#plan.acts) sim.after(act.atMs, () => this.#act(act))
+  }
+
+  #begin(kind: FaultKind, host: string, storage: string, lastsMs: number): void {
+    if (this.#over) return
+    const { sim } = this.#world
+    this.#counts.set(kind.name, (this.#counts.get(kind.name) ?? 0) + 1)
+    for (const phase of this.#underWay.values()) this.#cover(kind.name, phase)
+    sim.emit({ level: 'decision', kind: 'fault.begun', body: { fault: kind.name, host, storage, lastsMs } })
+    const end = kind.begin({ world: this.#world, random: this.#random, host, storage })
+    let ended = false
+    const endOnce = (): void => {
+      if (ended) return
+      ended = true
+      this.#active.delete(endOnce)
+      end()
+      sim.emit({ level: 'decision', kind: 'fault.ended', body: { fault: kind.name, host, storage } })
+    }
+    this.#active.add(endOnce)
+    sim.after(lastsMs, endOnce)
+  }
+
+  #observe(record: TraceRecord): void {
+    const phase = PHASE_OF[record.kind]
+    if (phase === undefined || record.migration === undefined) return
+    const id = record.migration
+    if (phase === 'over') {
+      this.#underWay.delete(id)
+      return
+    }
+    this.#underWay.set(id, phase)
+    if (!this.#numbers.has(id)) this.#numbers.set(id, this.#numbers.size)
+    for (const aimed of this.#plan.aimed) {
+      if (aimed.migration === this.#numbers.get(id) && aimed.phase === phase) this.#aim(aimed, record)
+    }
+  }
+
+  #aim(aimed: AimedFault, record: TraceRecord): void {
+    const body = record.body as { source?: string; target?: string } | undefined
+    const { hosts, storages } = this.#plan
+    const others = hosts.filter(host => host !== body?.source && host !== body?.target)
+    const host = aimed.on === 'source' ? body?.source : aimed.on === 'target' ? body?.target : others[0]
+    const storage = storages[this.#random.int(storages.length)]!
+    // Not inside the record's own call: a crash right behind it.
+    this.#world.sim.after(aimed.afterMs, () => this.#begin(aimed.kind, host ?? hosts[0]!, storage, aimed.lastsMs))
+  }
+
+  #act({ act, vm, host }: OperatorAct): void {
+    if (this.#over) return
+    switch (act) {
+      case 'migrate': {
+        const at = this.#world.coordinator?.state.vms.get(vm)?.placement?.host
+        this.#world.command({ kind: 'vm-migrate', name: vm, to: at === host ? null : host, id: this.#random.id() })
+        break
+      }
+      case 'stop':
+        this.#world.command({ kind: 'vm-stop', name: vm })
+        break
+      case 'start':
+        this.#world.command({ kind: 'vm-start', name: vm, host: null })
+        break
+      case 'own':
+        this.#world.command({ kind: 'volume-own', name: this.#random.chance(0.5) ? 'csv1' : 'csv2', host })
+        break
+    }
+  }
+
+  /** Everything is put right: power, cables, clocks, processes. */
+  healAll(): void {
+    this.#over = true
+    for (const end of [...this.#active]) end()
+    const { sim, options } = this.#world
+    sim.network.healAll()
+    for (const host of sim.hosts) {
+      host.resume()
+      host.disk.healAll()
+      host.setClockRate(1)
+    }
+    for (const storage of options.storages) this.#world.startStorage(storage)
+    this.#world.startCoordinator()
+    for (const host of options.hosts) this.#world.startHost(host)
+  }
+
+  #cover(kind: string, phase: MigrationPhaseName): void {
+    let row = this.#coverage.get(kind)
+    if (row === undefined) {
+      row = new Map()
+      this.#coverage.set(kind, row)
+    }
+    row.set(phase, (row.get(phase) ?? 0) + 1)
+  }
+
+  counts(): { readonly [kind: string]: number } {
+    return Object.fromEntries([...this.#counts].sort(([a], [b]) => (a < b ? -1 : 1)))
+  }
+
+  coverage(): SeedCoverage {
+    return Object.fromEntries([...this.#coverage].map(([kind, row]) => [kind, Object.fromEntries(row)]))
+  }
+}
+
+export type SeedCoverage = { readonly [kind: string]: { readonly [phase: string]: number } }
+
+/** Cells of the table fault × phase that nothing fell into. */
+export function emptyCells(coverage: SeedCoverage, kinds: readonly string[]): string[] {
+  return kinds.flatMap(kind =>
+    MIGRATION_PHASES.filter(phase => (coverage[kind]?.[phase] ?? 0) === 0).map(phase => `${kind} × ${phase}`),
+  )
+}

@@ -1,0 +1,246 @@
+// The faults a seed may do to the simulated cluster. Each has a name, does something now, and is over after a while.
+
+import type { NetworkName } from '@stellwerk/runtime/environment.ts'
+import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
+import { COORDINATOR_HOST, type World } from './world.ts'
+
+export interface FaultContext {
+  readonly world: World
+  readonly random: SimRandom
+  /** The host it is to hit, where it hits one. */
+  readonly host: string
+  readonly storage: string
+}
+
+export interface FaultKind {
+  readonly name: string
+  /** How long it lasts, ms: at least, at most. */
+  readonly lasts: readonly [number, number]
+  /** Begins it and gives the way to end it. */
+  readonly begin: (context: FaultContext) => () => void
+}
+
+const FABRICS: readonly NetworkName[] = ['fabric-0', 'fabric-1']
+
+function restartHost({ world, host }: FaultContext): () => void {
+  return () => world.startHost(host)
+}
+
+export const FAULTS: readonly FaultKind[] = [
+  {
+    name: 'agent-kill',
+    lasts: [500, 3_000],
+    begin: context => {
+      context.world.sim.host(context.host).process(`${context.host}/agent`)?.kill()
+      return restartHost(context)
+    },
+  },
+  {
+    name: 'guardian-kill',
+    lasts: [1_000, 8_000],
+    begin: context => {
+      context.world.sim.host(context.host).process(`${context.host}/guardian`)?.kill()
+      return restartHost(context)
+    },
+  },
+  {
+    name: 'host-crash',
+    lasts: [1_000, 15_000],
+    begin: context => {
+      context.world.sim.host(context.host).crash({ unsynced: 'torn' })
+      return restartHost(context)
+    },
+  },
+  {
+    name: 'host-pause',
+    lasts: [500, 15_000],
+    begin: ({ world, host }) => {
+      world.sim.host(host).pause()
+      return () => world.sim.host(host).resume()
+    },
+  },
+  {
+    name: 'agent-pause',
+    lasts: [500, 12_000],
+    begin: ({ world, host }) => {
+      const agent = world.sim.host(host).process(`${host}/agent`)
+      agent?.pause()
+      return () => agent?.resume()
+    },
+  },
+  {
+    name: 'coordinator-crash',
+    lasts: [200, 6_000],
+    begin: ({ world }) => {
+      world.sim.host(COORDINATOR_HOST).crash({ unsynced: 'lost' })
+      return () => world.startCoordinator()
+    },
+  },
+  {
+    name: 'coordinator-pause',
+    lasts: [500, 8_000],
+    begin: ({ world }) => {
+      world.sim.host(COORDINATOR_HOST).pause()
+      return () => world.sim.host(COORDINATOR_HOST).resume()
+    },
+  },
+  {
+    name: 'storage-kill',
+    lasts: [300, 5_000],
+    begin: ({ world, storage }) => {
+      world.sim.host(storage).process(storage)?.kill()
+      return () => world.startStorage(storage)
+    },
+  },
+  {
+    name: 'storage-power',
+    lasts: [300, 5_000],
+    begin: ({ world, storage, random }) => {
+      const { sim } = world
+      sim.emit({ level: 'decision', kind: 'storage.power-cycled', body: { storage } })
+      sim.host(storage).crash({ unsynced: random.chance(0.5) ? 'lost' : 'torn' })
+      return () => world.startStorage(storage)
+    },
+  },
+  {
+    name: 'control-cut',
+    lasts: [1_000, 15_000],
+    begin: ({ world, host }) => heal(world.sim.network.cut(host, COORDINATOR_HOST, { network: 'cluster' })),
+  },
+  {
+    name: 'control-one-way',
+    lasts: [1_000, 12_000],
+    begin: ({ world, host, random }) => {
+      const out = random.chance(0.5)
+      const from = out ? host : COORDINATOR_HOST
+      const to = out ? COORDINATOR_HOST : host
+      return heal(world.sim.network.cut(from, to, { network: 'cluster', oneWay: true }))
+    },
+  },
+  {
+    name: 'cluster-partition',
+    lasts: [1_000, 12_000],
+    begin: ({ world, random }) => {
+      const all = [...world.options.hosts, COORDINATOR_HOST]
+      const groups: string[][] = [[], []]
+      for (const name of all) groups[random.int(2)]?.push(name)
+      // A bridge, sometimes: one that both sides reach.
+      if (random.chance(0.3)) {
+        const bridge = all[random.int(all.length)]!
+        for (const group of groups) if (!group.includes(bridge)) group.push(bridge)
+      }
+      for (const storage of world.options.storages) for (const group of groups) group.push(storage)
+      return heal(world.sim.network.partition(groups, { network: 'cluster' }))
+    },
+  },
+  {
+    name: 'host-isolated',
+    lasts: [1_000, 12_000],
+    begin: ({ world, host }) => heal(world.sim.network.isolate(host)),
+  },
+  {
+    name: 'fabric-cut',
+    lasts: [1_000, 12_000],
+    begin: ({ world, host, storage, random }) =>
+      heal(world.sim.network.cut(host, storage, { network: FABRICS[random.int(2)]! })),
+  },
+  {
+    name: 'fabrics-cut',
+    lasts: [1_000, 10_000],
+    begin: ({ world, host, storage }) => heal(world.sim.network.cut(host, storage, { network: FABRICS })),
+  },
+  {
+    name: 'fabric-one-way',
+    lasts: [1_000, 10_000],
+    begin: ({ world, host, storage, random }) => {
+      const toStorage = random.chance(0.5)
+      const from = toStorage ? host : storage
+      const to = toStorage ? storage : host
+      return heal(world.sim.network.cut(from, to, { network: FABRICS[random.int(2)]!, oneWay: true }))
+    },
+  },
+  {
+    name: 'storage-control-cut',
+    lasts: [1_000, 12_000],
+    begin: ({ world, storage }) => heal(world.sim.network.cut(COORDINATOR_HOST, storage)),
+  },
+  {
+    name: 'storages-split',
+    lasts: [1_000, 10_000],
+    begin: ({ world, host, storage }) => {
+      // The host and the coordinator reach different storage.
+      const other = world.options.storages.find(name => name !== storage) ?? storage
+      const one = world.sim.network.cut(host, storage)
+      const two = world.sim.network.cut(COORDINATOR_HOST, other)
+      return () => {
+        one.heal()
+        two.heal()
+      }
+    },
+  },
+  {
+    name: 'paths-reset',
+    lasts: [1, 50],
+    begin: ({ world, host, random }) => {
+      const match = random.chance(0.5) ? { from: host, network: FABRICS[random.int(2)]! } : { from: host }
+      world.sim.network.reset({ ...match, bothWays: true, class: 'stream' })
+      return () => undefined
+    },
+  },
+  {
+    name: 'links-reset',
+    lasts: [1, 50],
+    begin: ({ world, host }) => {
+      world.sim.network.reset({ from: host, bothWays: true, class: ['control', 'bulk'] })
+      return () => undefined
+    },
+  },
+  {
+    name: 'network-slow',
+    lasts: [2_000, 15_000],
+    begin: ({ world, host, random }) =>
+      heal(
+        world.sim.network.slow(
+          { from: host, bothWays: true, network: random.chance(0.5) ? 'cluster' : FABRICS },
+          { delayMs: 5 + random.int(120), jitterMs: 50, loss: random.float() * 0.2 },
+        ),
+      ),
+  },
+  {
+    name: 'network-clog',
+    lasts: [500, 8_000],
+    begin: ({ world, host, random }) =>
+      heal(
+        world.sim.network.clog({
+          from: host,
+          bothWays: true,
+          network: random.chance(0.5) ? 'cluster' : FABRICS[random.int(2)]!,
+        }),
+      ),
+  },
+  {
+    name: 'disk-slow',
+    lasts: [1_000, 10_000],
+    begin: ({ world, storage, random }) =>
+      heal(
+        world.sim.host(storage).disk.fault({
+          operation: ['read', 'write', 'sync'],
+          verdict: { delayMs: 20 + random.int(500), jitterMs: 100 },
+        }),
+      ),
+  },
+  {
+    name: 'clock-drift',
+    lasts: [5_000, 30_000],
+    begin: ({ world, host, random }) => {
+      // Two hosts may differ by the configured drift: half of it to either side.
+      world.sim.host(host).setClockRate(1 + (random.float() - 0.5) * world.settings.drift)
+      world.sim.host(host).jumpWall((random.float() - 0.5) * 576_000)
+      return () => world.sim.host(host).setClockRate(1)
+    },
+  },
+]
+
+function heal(fault: { heal(): void }): () => void {
+  return () => fault.heal()
+}

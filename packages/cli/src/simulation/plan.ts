@@ -1,0 +1,128 @@
+// What a seed does: the cluster it draws, the faults at random times, those aimed at a migration's phase, and what
+// operators do. Drawn whole before the run, from the seed alone.
+
+import type { Settings } from '@stellwerk/protocol/settings.ts'
+import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
+import { FAULTS, type FaultKind } from './faults.ts'
+
+export interface PlannedFault {
+  readonly kind: FaultKind
+  readonly host: string
+  readonly storage: string
+  readonly lastsMs: number
+}
+
+export interface TimedFault extends PlannedFault {
+  readonly atMs: number
+}
+
+export const MIGRATION_PHASES = ['preparing', 'precopy', 'switching', 'committed'] as const
+export type MigrationPhaseName = (typeof MIGRATION_PHASES)[number]
+
+/** A fault that waits for the n-th migration to come into a phase; `on` says whom it hits. */
+export interface AimedFault {
+  readonly kind: FaultKind
+  readonly migration: number
+  readonly phase: MigrationPhaseName
+  readonly on: 'source' | 'target' | 'other'
+  readonly afterMs: number
+  readonly lastsMs: number
+}
+
+export interface OperatorAct {
+  readonly atMs: number
+  readonly act: 'migrate' | 'stop' | 'start' | 'own'
+  readonly vm: string
+  readonly host: string
+}
+
+export interface PlannedVm {
+  readonly name: string
+  readonly volume: string
+  readonly parameters: { readonly [name: string]: number }
+}
+
+export interface SeedPlan {
+  readonly seed: string
+  readonly hosts: readonly string[]
+  readonly storages: readonly string[]
+  readonly vms: readonly PlannedVm[]
+  readonly settings: Partial<Settings>
+  readonly safetyMs: number
+  readonly faults: readonly TimedFault[]
+  readonly aimed: readonly AimedFault[]
+  readonly acts: readonly OperatorAct[]
+}
+
+/** The time of faults, simulated: at least two minutes. */
+const SAFETY_MS = 120_000
+/** Migrations asked for in a run; some are refused or aborted, so that at least six take place. */
+const MIGRATIONS_MIN = 10
+
+export function drawPlan(seed: string, random: SimRandom): SeedPlan {
+  const hosts = ['host-a', 'host-b', 'host-c', 'host-d', 'host-e'].slice(0, 3 + random.int(3))
+  const storages = ['san-a', 'san-b']
+  const pick = <T>(items: readonly T[]): T => items[random.int(items.length)]!
+  const vms: PlannedVm[] = []
+  const count = 3 + random.int(3)
+  for (let i = 0; i < count; i++) {
+    vms.push({
+      name: `vm-${i + 1}`,
+      volume: i < 2 ? `csv${i + 1}` : pick(['csv1', 'csv2']),
+      parameters: {
+        writesPerSecond: 10 + random.int(5),
+        dirtyPagesPerStep: 1 + random.int(4),
+        pages: 32 + random.int(64),
+        scratchPerSecond: random.int(3),
+      },
+    })
+  }
+  const duration = (kind: FaultKind): number => kind.lasts[0] + random.float() * (kind.lasts[1] - kind.lasts[0])
+  // A seed uses some of the kinds only: what each of them does alone shows better.
+  const kinds = FAULTS.filter(() => random.chance(0.5))
+  if (kinds.length === 0) kinds.push(pick(FAULTS))
+  const faults: TimedFault[] = []
+  const meanGapMs = 4_000 + random.int(16_000)
+  for (let at = 3_000 + random.float() * meanGapMs; at < SAFETY_MS - 5_000; at += random.float() * 2 * meanGapMs) {
+    const kind = pick(kinds)
+    faults.push({ kind, atMs: at, host: pick(hosts), storage: pick(storages), lastsMs: duration(kind) })
+  }
+  const aimed: AimedFault[] = []
+  const acts: OperatorAct[] = []
+  const migrations = MIGRATIONS_MIN + random.int(6)
+  for (let i = 0; i < migrations; i++) {
+    const atMs = 4_000 + ((SAFETY_MS - 8_000) * (i + random.float())) / migrations
+    acts.push({ atMs, act: 'migrate', vm: pick(vms).name, host: pick(hosts) })
+    if (!random.chance(0.5)) continue
+    const kind = pick(FAULTS)
+    aimed.push({
+      kind,
+      migration: i,
+      phase: pick(MIGRATION_PHASES),
+      on: pick(['source', 'target', 'other'] as const),
+      afterMs: random.chance(0.5) ? 0 : random.float() * 15,
+      lastsMs: duration(kind),
+    })
+  }
+  for (let i = random.int(5); i > 0; i--) {
+    const vm = pick(vms).name
+    const atMs = 10_000 + random.float() * (SAFETY_MS - 30_000)
+    acts.push({ atMs, act: 'stop', vm, host: pick(hosts) })
+    acts.push({ atMs: atMs + 1_000 + random.float() * 8_000, act: 'start', vm, host: pick(hosts) })
+  }
+  for (let i = random.int(3); i > 0; i--) {
+    acts.push({
+      atMs: 10_000 + random.float() * (SAFETY_MS - 20_000),
+      act: 'own',
+      vm: pick(vms).name,
+      host: pick(hosts),
+    })
+  }
+  acts.sort((a, b) => a.atMs - b.atMs)
+  const settings: Partial<Settings> = {
+    isolatedMs: 5_000 + random.int(20_000),
+    migrationsPerHost: 1 + random.int(3),
+    ioDeadlineMs: pick([1_000, 2_000]),
+  }
+  return { seed, hosts, storages, vms, settings, safetyMs: SAFETY_MS, faults, aimed, acts }
+}

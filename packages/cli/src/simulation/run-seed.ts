@@ -1,0 +1,160 @@
+// Runs one seed: makes the cluster, lets the plan happen for two minutes (safety), heals everything, and demands that all
+// that should run does within thirty seconds (liveness). The monitors judge all along; nothing else does.
+
+import { createMonitors, type MonitorSet } from '@stellwerk/protocol/monitors/all-monitors.ts'
+import type { Violation } from '@stellwerk/protocol/monitors/monitor.ts'
+import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { errorMessage } from '@stellwerk/runtime/errors.ts'
+import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
+import { SimulationFailure } from '@stellwerk/runtime/sim/simulation.ts'
+import { GIB, MIB } from '@stellwerk/runtime/units.ts'
+import { FaultDriver } from './fault-driver.ts'
+import { drawPlan, type SeedPlan } from './plan.ts'
+import { VOLUME_BYTES, World } from './world.ts'
+
+export interface SeedResult {
+  readonly seed: string
+  /** The first violation of a rule, or of none (a crash, a run without substance). */
+  readonly failure: { readonly rule: string; readonly message: string } | null
+  readonly violations: readonly Violation[]
+  readonly simulatedMs: number
+  readonly events: number
+  readonly faults: { readonly [kind: string]: number }
+  /** Fault kind → migration phase → how often. */
+  readonly coverage: { readonly [kind: string]: { readonly [phase: string]: number } }
+  readonly migrations: number
+  readonly failovers: number
+  readonly acknowledgedWrites: number
+  readonly traceHash: string
+}
+
+export interface RunOptions {
+  readonly onRecord?: (record: TraceRecord) => void
+  readonly onLog?: (process: string, level: string, fields: object, message: string) => void
+  /** Stop at the first violation. Default true. */
+  readonly stopEarly?: boolean
+}
+
+const SETUP_MS = 20_000
+/** Healed, everything that should run must, within this. */
+export const CONVERGE_MS = 30_000
+const VM_MEMORY = 256 * MIB
+const DISK_BYTES = 8 * MIB
+
+export async function runSeed(seed: string, options: RunOptions = {}): Promise<SeedResult> {
+  const plan = drawPlan(seed, new SimRandom(`plan/${seed}`))
+  const world = new World({
+    seed,
+    hosts: plan.hosts,
+    storages: plan.storages,
+    settings: plan.settings,
+    hostMemoryBytes: 4 * GIB,
+    ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
+  })
+  const monitors = createMonitors({ fen2: { driftFraction: world.settings.drift } })
+  const counts = new Counts()
+  const { sim } = world
+  sim.onRecord(record => {
+    monitors.observe(record, sim.now)
+    counts.observe(record)
+    options.onRecord?.(record)
+  })
+  const driver = new FaultDriver(world, plan)
+  const stopEarly = options.stopEarly ?? true
+  let crash: string | null = null
+  try {
+    await phases(world, plan, driver, () => stopEarly && monitors.violations.length > 0)
+  } catch (error) {
+    if (!(error instanceof SimulationFailure)) throw error
+    crash = error.stack ?? errorMessage(error)
+  }
+  return {
+    seed,
+    failure: failureOf(monitors, sim.now, crash),
+    violations: monitors.violations,
+    simulatedMs: sim.now,
+    events: sim.events,
+    faults: driver.counts(),
+    coverage: driver.coverage(),
+    migrations: counts.migrations,
+    failovers: counts.failovers,
+    acknowledgedWrites: counts.acknowledged,
+    traceHash: sim.traceHash(),
+  }
+}
+
+async function phases(world: World, plan: SeedPlan, driver: FaultDriver, over: () => boolean): Promise<void> {
+  const { sim } = world
+  world.start()
+  await setUp(world, plan)
+  driver.start()
+  if (await sim.runUntil(over, plan.safetyMs)) return
+  driver.healAll()
+  // A rolling operator: what was stopped by hand is started again, so that the end state is known.
+  for (const vm of plan.vms) startAgain(world, vm.name)
+  sim.emit({
+    level: 'decision',
+    kind: 'faults.ended',
+    body: { withinMs: CONVERGE_MS, vms: plan.vms.map(vm => vm.name) },
+  })
+  await sim.runUntil(over, CONVERGE_MS)
+}
+
+/** The coordinator may still be starting: asked until it has said yes, or that it runs. */
+function startAgain(world: World, name: string): void {
+  world.command({ kind: 'vm-start', name, host: null }, result => {
+    if (!result.ok && result.code !== 'already-running') world.sim.after(500, () => startAgain(world, name))
+  })
+}
+
+async function setUp(world: World, plan: SeedPlan): Promise<void> {
+  const { sim } = world
+  await sim.runUntil(() => world.coordinator !== null, SETUP_MS)
+  for (const [i, storage] of plan.storages.entries()) {
+    const name = `csv${i + 1}`
+    world.command({ kind: 'volume-create', name, id: `volume-${name}`, sizeBytes: VOLUME_BYTES, storages: [storage] })
+  }
+  for (const vm of plan.vms) {
+    world.command({
+      kind: 'vm-create',
+      name: vm.name,
+      spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: VM_MEMORY, parameters: vm.parameters },
+      disks: [{ volume: vm.volume, sizeBytes: DISK_BYTES }],
+      start: true,
+      priority: 0,
+      host: null,
+    })
+  }
+  const running = () => {
+    const state = world.coordinator?.state
+    return plan.vms.every(vm => state?.vms.get(vm.name)?.placement?.phase === 'running')
+  }
+  if (!(await sim.runUntil(running, SETUP_MS))) {
+    const missing = plan.vms.filter(vm => world.coordinator?.state.vms.get(vm.name)?.placement?.phase !== 'running')
+    const why = missing.map(vm => `${vm.name}: ${world.coordinator?.state.liveVms.get(vm.name)?.whyNot ?? 'unknown'}`)
+    throw new SimulationFailure(
+      world.options.seed.toString(),
+      sim.now,
+      null,
+      new Error(`not set up: ${why.join('; ')}`),
+    )
+  }
+}
+
+function failureOf(monitors: MonitorSet, now: number, crash: string | null): SeedResult['failure'] {
+  if (crash !== null) return { rule: 'crash', message: crash }
+  const first = monitors.violations[0] ?? monitors.finish(now)[0]
+  return first === undefined ? null : { rule: first.rule, message: first.message }
+}
+
+class Counts {
+  migrations = 0
+  failovers = 0
+  acknowledged = 0
+
+  observe(record: TraceRecord): void {
+    if (record.kind === 'guest.acknowledged') this.acknowledged++
+    else if (record.kind === 'migration.committed') this.migrations++
+    else if (record.kind === 'failover.start') this.failovers++
+  }
+}

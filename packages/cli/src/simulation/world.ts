@@ -1,0 +1,150 @@
+// A whole cluster in the simulator: the real coordinator, guardians, agents, storages, each a process on its own simulated
+// machine. What a seed does to it is plan.ts; how it is judged is run-seed.ts.
+
+import { startAgent } from '@stellwerk/agent/agent.ts'
+import type { AgentConfig } from '@stellwerk/agent/agent-config.ts'
+import { type GuardianConfig, startGuardian } from '@stellwerk/agent/guardian/guardian.ts'
+import { type Coordinator, type CoordinatorConfig, startCoordinator } from '@stellwerk/coordinator/coordinator.ts'
+import type { Command } from '@stellwerk/coordinator/core/commands.ts'
+import { PROFILES, type Settings } from '@stellwerk/protocol/settings.ts'
+import type { Address, Json, NetworkName } from '@stellwerk/runtime/environment.ts'
+import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
+import { Simulation, type SimulationOptions } from '@stellwerk/runtime/sim/simulation.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
+import { type StorageConfig, startStorage } from '@stellwerk/storage/server.ts'
+
+export const COORDINATOR_HOST = 'coord'
+const CLUSTER = 'sim'
+const TOKEN = 'join-token-of-the-simulation'
+const FABRICS: readonly NetworkName[] = ['fabric-0', 'fabric-1']
+const PORT = { coordinator: 7000, agent: 7001, control: 7002, nbd: 10809 } as const
+
+export interface WorldOptions {
+  readonly seed: string | number
+  readonly hosts: readonly string[]
+  readonly storages: readonly string[]
+  readonly settings: Partial<Settings>
+  readonly hostMemoryBytes: number
+  readonly onLog?: SimulationOptions['onLog']
+}
+
+export class World {
+  readonly sim: Simulation
+  readonly options: WorldOptions
+  readonly settings: Settings
+  #coordinator: { readonly handle: Coordinator; readonly process: SimProcess } | null = null
+
+  constructor(options: WorldOptions) {
+    this.options = options
+    this.settings = { ...PROFILES.lab, ...options.settings }
+    this.sim = new Simulation({
+      seed: options.seed,
+      traceKeepMax: 50_000,
+      ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
+    })
+    this.sim.program('storage', async (env, config) => {
+      await startStorage(env, config as unknown as StorageConfig)
+    })
+    this.sim.program('guardian', async (env, config) => {
+      await startGuardian(env, config as unknown as GuardianConfig)
+    })
+    this.sim.program('agent', async (env, config) => {
+      await startAgent(env, config as unknown as AgentConfig)
+    })
+    this.sim.program('coordinator', async (env, config) => {
+      const process = this.sim.host(COORDINATOR_HOST).process('coordinator')
+      const handle = await startCoordinator(env, config as unknown as CoordinatorConfig)
+      if (process !== null) this.#coordinator = { handle, process }
+    })
+  }
+
+  /** Switches everything on. */
+  start(): void {
+    for (const storage of this.options.storages) this.startStorage(storage)
+    this.startCoordinator()
+    for (const host of this.options.hosts) this.startHost(host)
+  }
+
+  startStorage(name: string): void {
+    const host = this.sim.host(name)
+    host.powerOn()
+    if (host.process(name)?.alive) return
+    const config: StorageConfig = {
+      name,
+      cluster: CLUSTER,
+      credential: TOKEN,
+      portals: FABRICS.map(network => ({ network, host: name, port: PORT.nbd })),
+      control: controlAddresses(name),
+    }
+    host.spawn('storage', name, config as unknown as Json)
+  }
+
+  startCoordinator(): void {
+    const host = this.sim.host(COORDINATOR_HOST)
+    host.powerOn()
+    if (host.process('coordinator')?.alive) return
+    this.#coordinator = null
+    const config: CoordinatorConfig = {
+      cluster: CLUSTER,
+      token: TOKEN,
+      profile: 'lab',
+      settings: this.options.settings,
+      listen: { network: 'cluster', host: COORDINATOR_HOST, port: PORT.coordinator },
+      storages: this.options.storages.map(name => ({
+        name,
+        portals: FABRICS.map(network => ({ network, host: name, port: PORT.nbd })),
+        control: controlAddresses(name),
+      })),
+    }
+    host.spawn('coordinator', 'coordinator', config as unknown as Json)
+  }
+
+  /** The guardian, which starts the agent. */
+  startHost(name: string): void {
+    const host = this.sim.host(name)
+    host.powerOn()
+    if (host.process(`${name}/guardian`)?.alive) return
+    const config: GuardianConfig = {
+      cluster: CLUSTER,
+      token: TOKEN,
+      host: name,
+      coordinator: { network: 'cluster', host: COORDINATOR_HOST, port: PORT.coordinator },
+      supervise: true,
+      agent: {
+        listen: { network: 'cluster', host: name, port: PORT.agent },
+        memoryBytes: this.options.hostMemoryBytes,
+        hbas: FABRICS,
+        hypervisors: ['model'],
+      },
+    }
+    host.spawn('guardian', `${name}/guardian`, config as unknown as Json)
+  }
+
+  /** The coordinator that answers now, or null. */
+  get coordinator(): Coordinator | null {
+    const current = this.#coordinator
+    return current?.process.alive === true && !current.process.paused ? current.handle : null
+  }
+
+  /** An operator's command; what becomes of it is told to `then`. Dropped when no coordinator is there. */
+  command(command: Command, then: (result: { ok: boolean; code: string }) => void = () => undefined): void {
+    const current = this.#coordinator
+    if (current === null || !current.process.alive || current.process.paused) {
+      then({ ok: false, code: 'coordinator-away' })
+      return
+    }
+    this.sim.enter(current.process, () => {
+      current.handle.command(command).then(
+        () => then({ ok: true, code: '' }),
+        (error: { code?: string }) => then({ ok: false, code: error.code ?? 'unknown' }),
+      )
+    })
+  }
+}
+
+export const VOLUME_BYTES = 128 * MIB
+
+function controlAddresses(name: string): Address[] {
+  const networks: NetworkName[] = ['cluster', ...FABRICS]
+  return networks.map(network => ({ network, host: name, port: PORT.control }))
+}

@@ -1,0 +1,138 @@
+// The coordinator process: opens its state, listens for agents and guardians, keeps a session to each storage, and runs
+// the decider. It wires; the decisions are in core/.
+
+import '@stellwerk/protocol/messages/all.ts'
+import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
+import type { Identity, Session } from '@stellwerk/protocol/session.ts'
+import { bindSession } from '@stellwerk/protocol/session-bridge.ts'
+import { type Admission, type Introduction, listenSessions } from '@stellwerk/protocol/session-handshake.ts'
+import { PROFILES, type Profile, type Settings } from '@stellwerk/protocol/settings.ts'
+import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
+import type { Address, Environment, Listener } from '@stellwerk/runtime/environment.ts'
+import type { Command } from './core/commands.ts'
+import { load } from './core/load.ts'
+import type { CoordinatorState, StorageRecord } from './core/state.ts'
+import { DECIDER, Decider } from './decider.ts'
+
+export interface CoordinatorConfig {
+  readonly cluster: string
+  readonly token: string
+  readonly profile: Profile
+  /** Overrides of the profile. */
+  readonly settings?: Partial<Settings>
+  readonly listen: Address
+  readonly storages: readonly StorageRecord[]
+}
+
+export interface Coordinator {
+  readonly address: Address
+  readonly state: CoordinatorState
+  /** Rejects with the refusal's coded error. */
+  command(command: Command): Promise<unknown>
+  /** Asks a volume's owner directly, for what only it knows. */
+  askOwner(volume: string, kind: string, body: unknown): Promise<unknown>
+  askAgent(host: string, kind: string, body: unknown): Promise<unknown>
+  stop(): Promise<void>
+}
+
+const COMMAND_MS = 5_000
+
+export async function startCoordinator(env: Environment, config: CoordinatorConfig): Promise<Coordinator> {
+  const settings: Settings = { ...PROFILES[config.profile], ...config.settings }
+  const state = load(env.store, config.cluster, settings, config.storages, env.clock.now())
+  const system = new ActorSystem({ env, local: ['coordinator'] })
+  const identity: Identity = {
+    cluster: config.cluster,
+    node: 'coordinator',
+    role: 'coordinator',
+    incarnation: state.cluster.term,
+    credential: config.token,
+  }
+  const storages = new Map<string, PersistentSession>()
+  system.spawn(
+    DECIDER,
+    new Decider({ state, store: env.store, reaches: name => storages.get(name)?.session !== null }),
+    {
+      mailbox: 16_384,
+    },
+  )
+  for (const storage of state.storages.values()) {
+    storages.set(storage.name, keepStorageSession(env, system, identity, storage))
+  }
+  const listener = await listenSessions(env, config.listen, identity, admitTo(state), session => {
+    serve(system, session)
+  })
+  env.log.info({ address: listener.address, term: state.cluster.term }, 'the coordinator listens')
+  return {
+    address: listener.address,
+    state,
+    command: command => system.ask('coordinator/api', DECIDER, 'shell.command', { command }, COMMAND_MS),
+    askOwner: (volume, kind, body) => {
+      const owner = state.volumes.get(volume)?.owner?.host ?? 'nobody'
+      const term = state.cluster.term
+      return system.ask('coordinator/api', `${owner}/owner/${volume}`, kind, body, COMMAND_MS, { term })
+    },
+    askAgent: (host, kind, body) => {
+      const term = state.cluster.term
+      return system.ask('coordinator/api', `${host}/agent`, kind, body, COMMAND_MS, { term })
+    },
+    stop: () => stop(listener, storages, system),
+  }
+}
+
+/** Agents and guardians come in by their host's name; a removed host does not. */
+function admitTo(state: CoordinatorState): (who: Introduction) => Admission {
+  return who => {
+    if (who.role !== 'agent' && who.role !== 'guardian' && who.role !== 'cli') {
+      return { ok: false, code: 'wrong-role', message: `a ${who.role} has no business with the coordinator` }
+    }
+    if (state.hosts.get(who.node)?.removed) {
+      return { ok: false, code: 'host-removed', message: `host "${who.node}" was removed from the cluster` }
+    }
+    const known = state.liveHosts.get(who.node)?.incarnation ?? 0
+    if (who.role === 'agent' && who.incarnation < known) {
+      return { ok: false, code: 'stale-incarnation', message: `a newer agent of host "${who.node}" has been here` }
+    }
+    return { ok: true }
+  }
+}
+
+function serve(system: ActorSystem, session: Session): void {
+  const { node, role, incarnation } = session.peer
+  if (role === 'guardian') {
+    bindSession(system, session, { remotePrefix: `${node}/guardian` })
+    return
+  }
+  bindSession(system, session, { remotePrefix: node })
+  if (role !== 'agent') return
+  session.onClose(() =>
+    system.send(DECIDER, 'shell.agent-down', { host: node, incarnation }, { from: 'coordinator/api' }),
+  )
+}
+
+function keepStorageSession(
+  env: Environment,
+  system: ActorSystem,
+  identity: Identity,
+  storage: StorageRecord,
+): PersistentSession {
+  let next = 0
+  const session = new PersistentSession({
+    env,
+    // The cluster network first; a control link over a fabric serves too, where this machine has one.
+    address: () => storage.control[next++ % storage.control.length]!,
+    class: 'control',
+    identity,
+    onUp: up => {
+      bindSession(system, up, { remotePrefix: storage.name })
+    },
+  })
+  session.start()
+  return session
+}
+
+async function stop(listener: Listener, storages: Map<string, PersistentSession>, system: ActorSystem): Promise<void> {
+  for (const session of storages.values()) session.stop()
+  await listener.close()
+  system.stop()
+}

@@ -1,0 +1,144 @@
+import { describe, expect, it } from 'vitest'
+import { Bench } from './testing.ts'
+
+describe('admission', () => {
+  it('a new host is admitted at epoch 1 and gets leases only then', () => {
+    const bench = new Bench()
+    bench.holdBack = key => key.startsWith('admit/')
+    bench.join('host-a')
+    expect(bench.beat('host-a')).toMatchObject({ status: 'wait', leaseMs: 0 })
+    bench.answer('admit/host-a/1/san-a', { admitted: 1, fenced: 0 })
+    bench.answer('admit/host-a/1/san-b', { admitted: 1, fenced: 0 })
+    bench.round()
+    expect(bench.beat('host-a')).toMatchObject({ status: 'admitted', epoch: 1, leaseMs: 3000 })
+  })
+
+  it('a coordinator restored from an older state admits above every epoch that storage has seen', () => {
+    const bench = new Bench()
+    bench.holdBack = key => key === 'admit/host-a/1/san-a'
+    bench.join('host-a')
+    bench.answer('admit/host-a/1/san-a', { admitted: 7, fenced: 6 })
+    bench.round(2)
+    expect(bench.state.hosts.get('host-a')?.epoch).toBe(8)
+  })
+})
+
+describe('a host that falls silent (FEN1)', () => {
+  it('is fenced on the storage of its VMs, waited out, and only then its VMs start elsewhere', () => {
+    const bench = Bench.cluster()
+    const from = bench.placement('web')?.host ?? ''
+    const silentAt = bench.now
+    bench.hosts.get(from)!.beating = false
+    while (bench.placement('web')?.host === from || bench.placement('web') === null) {
+      bench.round()
+      if (bench.now > silentAt + 20_000) throw new Error('no failover')
+    }
+    expect(bench.now - silentAt).toBeGreaterThanOrEqual(3_000 * 1.04)
+    expect(bench.placement('web')).toMatchObject({ epoch: 2 })
+    const kinds = bench.kindsTraced()
+    expect(kinds.indexOf('decision.fence')).toBeLessThan(kinds.indexOf('decision.fenced'))
+    expect(kinds.indexOf('decision.fenced')).toBeLessThan(kinds.indexOf('failover.start'))
+    const failover = bench.traces.find(event => event.kind === 'failover.start')
+    expect(failover?.body).toMatchObject({ from, attested: false, legs: ['san-a'] })
+  })
+
+  it('gets no lease once its fence has begun, though storage has not answered yet', () => {
+    const bench = Bench.cluster()
+    const from = bench.placement('web')?.host ?? ''
+    bench.holdBack = key => key.startsWith('fence/')
+    bench.hosts.get(from)!.beating = false
+    bench.round(6)
+    expect(bench.state.hosts.get(from)?.phase).toBe('fencing')
+    expect(bench.beat(from)).toMatchObject({ status: 'fenced', leaseMs: 0 })
+    bench.round(40)
+    expect(bench.placement('web')?.host).toBe(from)
+  })
+
+  it('is not fenced while a peer hears it: only its link to the coordinator is cut', () => {
+    const bench = Bench.cluster()
+    const from = bench.placement('web')?.host ?? ''
+    bench.hosts.get(from)!.beating = false
+    for (const [name, host] of bench.hosts) if (name !== from) host.peers = [{ host: from, heardAgoMs: 100 }]
+    bench.round(100)
+    expect(bench.state.liveHosts.get(from)?.verdict).toBe('link-cut')
+    expect(bench.state.hosts.get(from)?.phase).toBe('admitted')
+    expect(bench.placement('web')?.host).toBe(from)
+  })
+
+  it('is left alone for a while when storage still sees it, then fenced', () => {
+    const bench = Bench.cluster()
+    const from = bench.placement('web')?.host ?? ''
+    bench.hosts.get(from)!.beating = false
+    bench.lastSeenMs = () => 100
+    bench.round(20)
+    expect(bench.state.liveHosts.get(from)?.verdict).toBe('isolated')
+    expect(bench.state.hosts.get(from)?.phase).toBe('admitted')
+    bench.round(60)
+    expect(bench.state.hosts.get(from)?.phase).not.toBe('admitted')
+  })
+
+  it('is not fenced when no other host is left: the coordinator may be the one that is cut off', () => {
+    const bench = Bench.cluster()
+    for (const host of bench.hosts.values()) host.beating = false
+    bench.round(100)
+    for (const host of bench.state.hosts.values()) expect(host.phase).toBe('admitted')
+  })
+
+  it('saves the wait, not the fence, when its guardian attests', () => {
+    const bench = Bench.cluster()
+    const from = bench.placement('web')?.host ?? ''
+    bench.hosts.get(from)!.beating = false
+    bench.input({ kind: 'agent-down', host: from, incarnation: 1 })
+    bench.ask(request => ({ kind: 'attest', request, host: from, incarnation: 1 }))
+    bench.round()
+    expect(bench.placement('web')?.host).not.toBe(from)
+    expect(bench.traces.find(event => event.kind === 'failover.start')?.body).toMatchObject({ attested: true })
+    expect(bench.state.hosts.get(from)?.fence?.acknowledged).toContain('san-a')
+  })
+
+  it('an attestation of an older incarnation than the VM was placed with is dropped', () => {
+    const bench = Bench.cluster()
+    const from = bench.placement('web')?.host ?? ''
+    bench.ask(request => ({ kind: 'attest', request, host: from, incarnation: 0 }))
+    expect(bench.state.hosts.get(from)?.phase).toBe('admitted')
+  })
+
+  it('waits a whole lease again after the coordinator was restarted while it fenced', () => {
+    const bench = Bench.cluster()
+    const from = bench.placement('web')?.host ?? ''
+    bench.hosts.get(from)!.beating = false
+    bench.round(5)
+    bench.restart()
+    const restartedAt = bench.now
+    while (bench.placement('web')?.host === from || bench.placement('web') === null) {
+      bench.round()
+      if (bench.now > restartedAt + 30_000) throw new Error('no failover')
+    }
+    expect(bench.now - restartedAt).toBeGreaterThanOrEqual(3_000 * 1.04)
+  })
+
+  it('comes back: is told that it is fenced, kills, and is admitted at the next epoch', () => {
+    const bench = Bench.cluster()
+    const from = bench.placement('web')?.host ?? ''
+    bench.hosts.get(from)!.beating = false
+    bench.round(20)
+    bench.hosts.get(from)!.beating = true
+    bench.join(from)
+    bench.round(4)
+    expect(bench.state.hosts.get(from)).toMatchObject({ phase: 'admitted', epoch: 2 })
+    expect(bench.hosts.get(from)?.machines).toEqual([])
+  })
+
+  it('nothing of a volume starts before what the lost host left there is recovered', () => {
+    const bench = Bench.cluster()
+    const from = bench.placement('web')?.host ?? ''
+    bench.holdBack = key => key.startsWith('recover/')
+    bench.hosts.get(from)!.beating = false
+    bench.round(40)
+    expect(bench.placement('web')).toBe(null)
+    bench.holdBack = () => false
+    bench.answer(`recover/csv1/${from}/1`, {})
+    bench.round(2)
+    expect(bench.placement('web')?.phase).toBe('running')
+  })
+})

@@ -1,0 +1,200 @@
+// The coordinator's one deciding actor: turns messages into inputs of the core, makes what it decided durable, then sends.
+// It has no policy. The order is the contract: commit, and only then is anybody told.
+
+import type { Beat } from '@stellwerk/protocol/messages/cluster.ts'
+import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
+import type { Json, Store } from '@stellwerk/runtime/environment.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { Command } from './core/commands.ts'
+import { type Input, step } from './core/core.ts'
+import { usableHosts } from './core/hosts.ts'
+import type { AgentHello } from './core/membership.ts'
+import type { Effect } from './core/output.ts'
+import type { CoordinatorState } from './core/state.ts'
+import { snapshotOf } from './snapshot.ts'
+
+export const DECIDER = 'coordinator/decider'
+
+/** How often time alone may change what should be done. */
+export const TICK_MS = 100
+
+/** Messages that the shell sends to the decider, besides those of the protocol. */
+export type ShellMessage =
+  | { readonly kind: 'shell.agent-down'; readonly body: { readonly host: string; readonly incarnation: number } }
+  | { readonly kind: 'shell.command'; readonly body: { readonly command: Command } }
+
+export interface DeciderParts {
+  readonly state: CoordinatorState
+  readonly store: Store
+  /** Whether the storage's control link is up: if not, an agent with a path relays. */
+  readonly reaches: (storage: string) => boolean
+}
+
+/** How much later a canary makes its decision durable than it tells of it. */
+const CANARY_DELAY_MS = 5
+
+export class Decider implements Behavior {
+  readonly #parts: DeciderParts
+  /** Orders under way: the seq of the message, and the key that the core knows it by. */
+  readonly #keys = new Map<number, string>()
+  /** Requests that the core has not answered. */
+  readonly #requests = new Map<number, Message>()
+
+  constructor(parts: DeciderParts) {
+    this.#parts = parts
+  }
+
+  started(context: ActorContext): void {
+    context.env.trace.snapshot('coordinator', snapshotOf(this.#parts.state))
+    this.#tick(context)
+  }
+
+  receive(message: Message, context: ActorContext): void {
+    if (message.re !== undefined) {
+      this.#answered(message, message.re, context)
+      return
+    }
+    if (message.kind === 'shell.tick') {
+      this.#tick(context)
+      return
+    }
+    const input = inputOf(message)
+    if (input === null) {
+      context.fail(message, new StellwerkError('unknown-kind', `the coordinator does not take ${message.kind}`))
+      return
+    }
+    if ('request' in input) this.#requests.set(message.seq, message)
+    this.#step(input, context)
+    // `cluster.join` is answered by what the shell knows; everything else by the core.
+    if (input.kind === 'agent-up') {
+      const { term, settings } = this.#parts.state.cluster
+      context.reply(message, { term, settings })
+    }
+  }
+
+  #tick(context: ActorContext): void {
+    this.#step({ kind: 'tick' }, context)
+    context.after(TICK_MS, 'shell.tick', null)
+  }
+
+  #answered(message: Message, re: number, context: ActorContext): void {
+    const key = this.#keys.get(re)
+    if (key === undefined) return
+    this.#keys.delete(re)
+    if (message.error === undefined) {
+      const body = message.kind === 'storage.relay' ? (message.body as { body: unknown }).body : message.body
+      this.#step({ kind: 'answered', key, body }, context)
+    } else {
+      const { code, message: text } = message.error
+      this.#step({ kind: 'unanswered', key, code, message: text }, context)
+    }
+  }
+
+  #step(input: Input, context: ActorContext): void {
+    const { state, store } = this.#parts
+    const { env } = context
+    env.trace.input('coordinator', input as unknown as Json)
+    const output = step(state, input, env.clock.now(), env.clock.wall())
+    const early = canary('commit-not-durable') && input.kind === 'migration-loaded'
+    const late = canary('abort-before-durable') && output.effects.some(isAbort)
+    if ((early || late) && output.changes.length > 0) {
+      // Planted bug: tells first. The trace record of the durable decision comes when it is durable, as it should.
+      const told = output.effects.filter(effect => effect.kind !== 'trace')
+      const recorded = output.effects.filter(effect => effect.kind === 'trace')
+      for (const effect of told) this.#carryOut(effect, context)
+      env.timers.after(CANARY_DELAY_MS, () => {
+        store.commit(output.changes)
+        for (const effect of recorded) this.#carryOut(effect, context)
+      })
+      return
+    }
+    if (output.changes.length > 0) store.commit(output.changes)
+    for (const effect of output.effects) this.#carryOut(effect, context)
+  }
+
+  #carryOut(effect: Effect, context: ActorContext): void {
+    const { state } = this.#parts
+    switch (effect.kind) {
+      case 'order':
+        this.#ask(effect.key, `${effect.host}/agent`, effect.message, effect.body, context)
+        break
+      case 'owner':
+        this.#ask(effect.key, `${effect.host}/owner/${effect.volume}`, effect.message, effect.body, context)
+        break
+      case 'storage':
+        this.#askStorage(effect, context)
+        break
+      case 'reply': {
+        const request = this.#requests.get(effect.to)
+        this.#requests.delete(effect.to)
+        if (request !== undefined) context.reply(request, effect.body)
+        break
+      }
+      case 'refuse': {
+        const request = this.#requests.get(effect.to)
+        this.#requests.delete(effect.to)
+        const { code, message, hint } = effect
+        if (request !== undefined)
+          context.fail(request, new StellwerkError(code, message, hint === undefined ? {} : { hint }))
+        break
+      }
+      case 'trace':
+        context.env.trace.emit(effect.event)
+        break
+    }
+    // Bounded by what the core asks at once; what was never answered has failed by its deadline.
+    if (this.#requests.size > state.hosts.size * 64 + 1024) this.#requests.clear()
+  }
+
+  #ask(key: string, to: string, kind: string, body: unknown, context: ActorContext): void {
+    const { term, settings } = this.#parts.state.cluster
+    const seq = context.send(to, kind, body, { deadlineMs: settings.requestMs, term })
+    this.#keys.set(seq, key)
+  }
+
+  /** Directly, or where the control link is down through an agent that has a path (it passes it on as it is). */
+  #askStorage(effect: Extract<Effect, { kind: 'storage' }>, context: ActorContext): void {
+    const { state, reaches } = this.#parts
+    const { key, storage, message, body } = effect
+    const relay = reaches(storage)
+      ? undefined
+      : usableHosts(state).find(host => state.liveHosts.get(host.name)?.reachableStorages.includes(storage))
+    if (relay === undefined) this.#ask(key, `${storage}/control`, message, body, context)
+    else this.#ask(key, `${relay.name}/agent`, 'storage.relay', { storage, kind: message, body }, context)
+  }
+}
+
+function isAbort(effect: Effect): boolean {
+  return effect.kind === 'order' && effect.message === 'migration.abort'
+}
+
+/** The core's input for a message of the protocol or the shell; null for anything else. */
+function inputOf(message: Message): Input | null {
+  const request = message.seq
+  const body = message.body as never
+  switch (message.kind) {
+    case 'cluster.join':
+      return { kind: 'agent-up', hello: body as AgentHello }
+    case 'shell.agent-down':
+      return { kind: 'agent-down', ...(body as { host: string; incarnation: number }) }
+    case 'shell.command':
+      return { kind: 'command', request, command: (body as { command: Command }).command }
+    case 'cluster.beat':
+      return { kind: 'beat', request, beat: body as Beat }
+    case 'guardian.attest':
+      return { kind: 'attest', request, ...(body as { host: string; incarnation: number }) }
+    case 'migration.progress':
+      return { kind: 'migration-progress', ...(body as { migration: string; converged: boolean }) }
+    case 'migration.loaded':
+      return { kind: 'migration-loaded', request, message: body }
+    case 'migration.failed':
+      return { kind: 'migration-failed', request, message: body }
+    case 'migration.ask':
+      return { kind: 'migration-ask', request, migration: (body as { migration: string }).migration }
+    case 'migration.done':
+      return { kind: 'migration-done', request, message: body }
+    default:
+      return null
+  }
+}

@@ -1,0 +1,98 @@
+// A link as a byte stream: what bulk transfers (migrations) use once a session has agreed on them. Frames carry bytes as
+// they are; an empty frame is the end. A receiver that pauses gives no credit back, and so holds the sender.
+
+import type { ByteStream } from '@stellwerk/runtime/environment.ts'
+import type { Session } from './session.ts'
+
+/** Bytes queued beyond the link's window before `write` says to wait. */
+export const BULK_HIGH_WATER = 256 * 1024
+
+const END = new Uint8Array(0)
+
+/** Takes the session's link over; the other side does the same. */
+export function bulkStream(session: Session): ByteStream {
+  const port = session.detach()
+  let onData: ((chunk: Uint8Array) => void) | null = null
+  let onEnd: () => void = () => undefined
+  let onDrain: () => void = () => undefined
+  let onClose: (error: Error | null) => void = () => undefined
+  let held: (() => void)[] = []
+  let waiting: Uint8Array[] = []
+  let paused = false
+  let ended = false
+  let endedThere = false
+  let gone = false
+
+  const take = (frame: Uint8Array): void => {
+    if (frame.byteLength > 0) onData?.(frame)
+    else {
+      endedThere = true
+      onEnd()
+    }
+  }
+  const flow = (): void => {
+    while (!paused && !gone && onData !== null && waiting.length > 0) take(waiting.shift()!)
+    if (waiting.length > 0) return
+    const release = held
+    held = []
+    for (const give of release) give()
+  }
+  port.onFrame = frame => {
+    if (gone) return
+    if (!paused && onData !== null && waiting.length === 0) return take(frame)
+    waiting.push(frame)
+    return new Promise<void>(resolve => {
+      held.push(resolve)
+    })
+  }
+  port.onClose = (code, reason) => {
+    if (gone) return
+    gone = true
+    const complete = ended && endedThere
+    onClose(complete || code === 'closed' ? null : new Error(`the bulk link is gone: ${reason || code}`))
+  }
+  port.onFlushed = () => onDrain()
+
+  return {
+    peer: session.peer.address,
+    write: parts => {
+      if (gone || ended) return true
+      for (const part of parts) if (part.byteLength > 0) port.send(part)
+      return port.queuedBytes < BULK_HIGH_WATER
+    },
+    get bufferedBytes() {
+      return port.queuedBytes
+    },
+    onDrain: f => {
+      onDrain = f
+    },
+    onData: f => {
+      onData = f
+      flow()
+    },
+    pause: () => {
+      paused = true
+    },
+    resume: () => {
+      paused = false
+      flow()
+    },
+    onEnd: f => {
+      onEnd = f
+    },
+    onClose: f => {
+      onClose = f
+    },
+    end: () => {
+      if (gone || ended) return
+      ended = true
+      port.send(END)
+    },
+    destroy: () => {
+      if (gone) return
+      gone = true
+      waiting = []
+      port.close(ended && endedThere ? 'closed' : 'dropped', 'the stream was dropped')
+    },
+  }
+}
