@@ -7,7 +7,6 @@ import {
   type BlockExtent,
   type Caps,
   type DeviceState,
-  type Io,
   type Limits,
 } from '@stellwerk/block/device.ts'
 import type { Layout } from '@stellwerk/protocol/messages/storage.ts'
@@ -15,7 +14,7 @@ import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import type { HostClaim } from './admission/export-name.ts'
 import { judgeWrite } from './admission/ranges.ts'
-import type { Refusal } from './admission/refusal.ts'
+import { type Refusal, refusal } from './admission/refusal.ts'
 import { type Gate, LUN_CAPS, LUN_LIMITS, type Lun } from './lun/lun.ts'
 
 /** When a host's last probe or request was answered. One for all of a host's connections. */
@@ -46,11 +45,17 @@ export class GatedDevice implements BlockDevice, Gate {
   #refusal: Refusal | null = null
   #inFlight = 0
   #drained = false
+  readonly #listeners: ((state: DeviceState, reason: string) => void)[] = []
+  readonly #closers: (() => void)[] = []
+  readonly #forgetLun: () => void
 
   constructor(parts: GatedDeviceParts) {
     this.#parts = parts
     this.#lun = parts.lun
     this.size = parts.lun.size
+    this.#forgetLun = parts.lun.onFailed(reason => {
+      for (const listener of this.#listeners) listener('failed', reason)
+    })
   }
 
   /** From now on nothing passes; what has passed may finish. Idempotent. */
@@ -83,21 +88,21 @@ export class GatedDevice implements BlockDevice, Gate {
   }
 
   async read(offset: number, length: number): Promise<Uint8Array[]> {
-    this.#begin()
+    this.#begin(offset, length, LUN_LIMITS.maximum, 'EINVAL')
     try {
-      return await this.#lun.read(offset, length, this)
+      return length === 0 ? [] : await this.#lun.read(offset, length, this)
     } finally {
       this.#end()
     }
   }
 
   async write(offset: number, data: readonly Uint8Array[], flags: { readonly fua?: true }): Promise<void> {
-    this.#begin()
+    let length = 0
+    for (const part of data) length += part.length
+    this.#begin(offset, length, LUN_LIMITS.maximum, 'ENOSPC')
     try {
-      let length = 0
-      for (const part of data) length += part.length
       this.#mayWrite(offset, length)
-      await this.#lun.write(offset, data, length, flags.fua === true, this)
+      if (length > 0) await this.#lun.write(offset, data, length, flags.fua === true, this)
       if (flags.fua) this.#acknowledged(offset, length)
     } finally {
       this.#end()
@@ -105,7 +110,7 @@ export class GatedDevice implements BlockDevice, Gate {
   }
 
   async flush(): Promise<void> {
-    this.#begin()
+    this.#begin(0, 0, 0, 'EINVAL')
     try {
       await this.#lun.flush(this)
       this.#acknowledged(0, this.size)
@@ -119,10 +124,10 @@ export class GatedDevice implements BlockDevice, Gate {
     length: number,
     flags: { readonly fua?: true; readonly noHole?: true; readonly fast?: true },
   ): Promise<void> {
-    this.#begin()
+    this.#begin(offset, length, this.size, 'ENOSPC')
     try {
       this.#mayWrite(offset, length)
-      await this.#lun.zero(offset, length, flags, this)
+      if (length > 0) await this.#lun.zero(offset, length, flags, this)
       if (flags.fua) this.#acknowledged(offset, length)
     } finally {
       this.#end()
@@ -130,19 +135,20 @@ export class GatedDevice implements BlockDevice, Gate {
   }
 
   async trim(offset: number, length: number, flags: { readonly fua?: true }): Promise<void> {
-    this.#begin()
+    this.#begin(offset, length, this.size, 'EINVAL')
     try {
       this.#mayWrite(offset, length)
-      await this.#lun.trim(offset, length, flags.fua === true, this)
+      if (length > 0) await this.#lun.trim(offset, length, flags.fua === true, this)
       if (flags.fua) this.#acknowledged(offset, length)
     } finally {
       this.#end()
     }
   }
 
-  async blockStatus(offset: number, length: number, _io: Io): Promise<BlockExtent[]> {
-    this.#begin()
+  async blockStatus(offset: number, length: number): Promise<BlockExtent[]> {
+    this.#begin(offset, length, this.size, 'EINVAL')
     try {
+      if (length === 0) throw new BlockError('EINVAL', 'none', 'the status of no bytes')
       return this.#lun.blockStatus(offset, length, this)
     } finally {
       this.#end()
@@ -150,19 +156,26 @@ export class GatedDevice implements BlockDevice, Gate {
   }
 
   onState(listener: (state: DeviceState, reason: string) => void): void {
-    this.#lun.onFailed(reason => listener('failed', reason))
+    this.#listeners.push(listener)
   }
 
-  /** The LUN stays; only this connection's requests are waited for by its owner (`onDrained`). */
+  /** The LUN stays; what of this connection is in flight is waited for. */
   async close(): Promise<void> {
-    this.shut({ code: 'gone', message: 'gone the device is closed' })
+    this.shut(refusal('gone', 'the device is closed'))
+    if (!this.#drained) await new Promise<void>(resolve => this.#closers.push(resolve))
   }
 
-  #begin(): void {
+  /** Refuses what the LUN has no bytes for; from its return to `#end` the request counts as in flight. */
+  #begin(offset: number, length: number, maximum: number, pastEnd: 'EINVAL' | 'ENOSPC'): void {
     this.check()
+    if (!Number.isInteger(offset) || offset < 0) throw new BlockError('EINVAL', 'none', `there is no offset ${offset}`)
+    if (offset > this.size || length > this.size - offset) {
+      throw new BlockError(pastEnd, 'none', `${length} bytes at ${offset} reach past the end at ${this.size}`)
+    }
+    if (length > maximum)
+      throw new BlockError('EINVAL', 'none', `${length} bytes are more than the maximum of ${maximum}`)
     this.#inFlight += 1
   }
-
   #end(): void {
     this.#inFlight -= 1
     const { seen, env } = this.#parts
@@ -175,6 +188,9 @@ export class GatedDevice implements BlockDevice, Gate {
     assert(this.#inFlight >= 0, 'a request ends once')
     if (this.#refusal === null || this.#inFlight > 0 || this.#drained) return
     this.#drained = true
+    this.#forgetLun()
+    for (const listener of this.#listeners) listener('closed', this.#refusal.message)
+    for (const closer of this.#closers) closer()
     this.#parts.onDrained()
   }
 

@@ -300,7 +300,11 @@ export class Lun {
   // --- durability and failure ----------------------------------------------------------------------------------------------
 
   async #durable(): Promise<void> {
-    if (canary('ack-before-sync')) return void this.#commit.commit().catch(() => undefined)
+    if (canary('ack-before-sync')) {
+      // A planted bug: nobody waits, and nobody hears of a failure.
+      this.#commit.commit().catch(() => undefined)
+      return
+    }
     await this.#commit.commit()
   }
 
