@@ -46,7 +46,7 @@ function run(data: WorkerData, post: (message: WorkerMessage) => void): void {
   const rest = (): void => {
     const stopped = guestClock()
     saved.setFloat64(CONTROL_CLOCK_AT, stopped, true)
-    data.globals.forEach((global, n) => saveGlobal(instance, global, saved, CONTROL_GLOBALS_AT + n * 8))
+    eachGlobal(data, (global, at) => saveGlobal(instance, global, saved, at))
     let told = -1
     for (;;) {
       const command = Atomics.load(control, CONTROL.command)
@@ -56,7 +56,7 @@ function run(data: WorkerData, post: (message: WorkerMessage) => void): void {
       Atomics.wait(control, CONTROL.command, command)
     }
     if (Atomics.exchange(control, CONTROL.restore, 0) === 1) {
-      data.globals.forEach((global, n) => restoreGlobal(instance, global, saved, CONTROL_GLOBALS_AT + n * 8))
+      eachGlobal(data, (global, at) => restoreGlobal(instance, global, saved, at))
     }
     clockOffset = saved.getFloat64(CONTROL_CLOCK_AT, true) - clock.now()
   }
@@ -104,6 +104,15 @@ function run(data: WorkerData, post: (message: WorkerMessage) => void): void {
   function throttledSleep(ms: number): void {
     const command = Atomics.load(control, CONTROL.command)
     if (command % 2 === 0) Atomics.wait(control, CONTROL.command, command, ms)
+  }
+}
+
+/** Each of the guest's globals with its place in the control block. */
+function eachGlobal(data: WorkerData, f: (global: StateGlobal, at: number) => void): void {
+  let at = CONTROL_GLOBALS_AT
+  for (const global of data.globals) {
+    f(global, at)
+    at += 8
   }
 }
 
