@@ -1,0 +1,54 @@
+// LIV1: once faults end and what is needed is up, every VM that should run does, within its budget. Judged when the trace
+// is over: in the last quarter of the window each such VM must have made progress. A VM that ever acknowledged
+// anything must acknowledge again; one that never does (no ledger in it) must at least execute.
+
+import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { id, type Monitor, numberField, stringsField, type Violation, violation } from './monitor.ts'
+
+interface Window {
+  readonly record: TraceRecord
+  readonly from: number
+  readonly to: number
+  readonly vms: readonly string[]
+  readonly stepped: Set<string>
+  readonly acknowledged: Set<string>
+}
+
+export class Liv1Monitor implements Monitor {
+  readonly rule = 'LIV1'
+  readonly kinds = ['faults.ended', 'guest.acknowledged', 'guest.step']
+  readonly #talkers = new Set<string>()
+  #window: Window | null = null
+
+  observe(record: TraceRecord, now: number): Violation | null {
+    if (record.kind === 'faults.ended') {
+      const broken = this.finish(now)
+      const withinMs = numberField(record, 'withinMs')
+      const vms = stringsField(record, 'vms')
+      const span = { from: now + 0.75 * withinMs, to: now + withinMs }
+      this.#window = { record, ...span, vms, stepped: new Set(), acknowledged: new Set() }
+      return broken
+    }
+    const acknowledged = record.kind === 'guest.acknowledged'
+    if (acknowledged) this.#talkers.add(id(record, 'vm'))
+    const window = this.#window
+    if (window === null || now < window.from || now > window.to) return null
+    const seen = acknowledged ? window.acknowledged : window.stepped
+    seen.add(id(record, 'vm'))
+    return null
+  }
+
+  finish(now: number): Violation | null {
+    const window = this.#window
+    this.#window = null
+    if (window === null || now < window.to) return null // Cut short: the budget was not used up, nothing to judge.
+    const stuck = window.vms.filter(vm => {
+      const seen = this.#talkers.has(vm) ? window.acknowledged : window.stepped
+      return !seen.has(vm)
+    })
+    if (stuck.length === 0) return null
+    const budget = Math.round((window.to - window.from) * 4)
+    const message = `${stuck.join(', ')}: no progress by the end of the ${budget} ms after faults had ended`
+    return violation('LIV1', message, now, [window.record])
+  }
+}

@@ -1,0 +1,145 @@
+// VM1: at most one instance of a VM executes guest code at any time. Judged by the guest's own steps: along a trace the
+// instances that execute rise in placement epoch, and one epoch has one instance. A resumed source after an aborted
+// migration keeps its old epoch, which is fine because the burnt epoch never stepped.
+
+import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import {
+  ensure,
+  hostOfGuests,
+  id,
+  type Monitor,
+  numberField,
+  stringField,
+  type Violation,
+  violation,
+} from './monitor.ts'
+
+/** Instances remembered per VM; only those that run or have run lately matter. */
+const MAX_INSTANCES = 16
+
+interface Instance {
+  readonly host: string
+  state: 'running' | 'halted' | 'dead'
+  /** Places in the order of records; 0: never. */
+  runOrder: number
+  stepOrder: number
+  run: TraceRecord | null
+  step: TraceRecord | null
+  halt: TraceRecord | null
+}
+
+interface Vm {
+  highestEpoch: number
+  highestInstance: string
+  highestStep: TraceRecord | null
+  readonly instances: Map<string, Instance>
+}
+
+export class Vm1Monitor implements Monitor {
+  readonly rule = 'VM1'
+  readonly kinds = ['guest.step', 'vm.run', 'vm.halt', 'process.dead', 'process.paused', 'process.resumed']
+  readonly #vms = new Map<string, Vm>()
+  readonly #paused = new Set<string>()
+  #order = 0
+
+  observe(record: TraceRecord, now: number): Violation | null {
+    this.#order++
+    switch (record.kind) {
+      case 'guest.step':
+        return this.#step(record, now)
+      case 'vm.run': {
+        const instance = this.#instance(record)
+        instance.state = 'running'
+        instance.runOrder = this.#order
+        instance.run = record
+        return null
+      }
+      case 'vm.halt': {
+        const instance = this.#instance(record)
+        instance.state = 'halted'
+        instance.halt = record
+        return null
+      }
+      default:
+        this.#process(record)
+        return null
+    }
+  }
+
+  #process(record: TraceRecord): void {
+    const host = hostOfGuests(record)
+    if (host === null) return
+    if (record.kind === 'process.paused') this.#paused.add(host)
+    else this.#paused.delete(host)
+    if (record.kind !== 'process.dead') return
+    for (const vm of this.#vms.values()) {
+      for (const instance of vm.instances.values()) if (instance.host === host) instance.state = 'dead'
+    }
+  }
+
+  #step(record: TraceRecord, now: number): Violation | null {
+    const epoch = numberField(record, 'epoch')
+    const name = stringField(record, 'instance')
+    const instance = this.#instance(record)
+    const vm = this.#vms.get(id(record, 'vm'))!
+    instance.step = record
+    instance.stepOrder = this.#order
+    if (instance.state === 'halted') {
+      const message = `${record.vm}: instance ${name} on ${instance.host} executes after it was halted`
+      return violation('VM1', message, now, [instance.halt, record])
+    }
+    if (epoch > vm.highestEpoch) {
+      vm.highestEpoch = epoch
+      vm.highestInstance = name
+    } else if (epoch < vm.highestEpoch) {
+      const message = `${record.vm}: instance ${name} on ${instance.host} executes at placement epoch ${epoch} after another executed at ${vm.highestEpoch}`
+      return violation('VM1', message, now, [vm.highestStep, record])
+    } else if (name !== vm.highestInstance) {
+      const message = `${record.vm}: two instances, ${vm.highestInstance} and ${name}, execute at placement epoch ${epoch}`
+      return violation('VM1', message, now, [vm.highestStep, record])
+    }
+    vm.highestStep = record
+    return vm.instances.size > 1 ? this.#overlap(record, now, vm, instance) : null
+  }
+
+  /** Another instance has executed since this one began, and has neither halted nor died nor been stopped in its tracks. */
+  #overlap(record: TraceRecord, now: number, vm: Vm, instance: Instance): Violation | null {
+    if (instance.runOrder === 0) return null
+    for (const other of vm.instances.values()) {
+      if (other === instance || other.state !== 'running' || this.#paused.has(other.host)) continue
+      if (other.stepOrder <= instance.runOrder) continue
+      const message = `${record.vm}: executes on ${instance.host} while the instance on ${other.host} runs and has not halted`
+      return violation('VM1', message, now, [other.run, instance.run, other.step, record])
+    }
+    return null
+  }
+
+  #instance(record: TraceRecord): Instance {
+    const vm = ensure(this.#vms, id(record, 'vm'), () => ({
+      highestEpoch: Number.NEGATIVE_INFINITY,
+      highestInstance: '',
+      highestStep: null,
+      instances: new Map(),
+    }))
+    const name = stringField(record, 'instance')
+    const known = vm.instances.get(name)
+    if (known !== undefined) return known
+    const host = id(record, 'host')
+    const made: Instance = { host, state: 'running', runOrder: 0, stepOrder: 0, run: null, step: null, halt: null }
+    vm.instances.set(name, made)
+    if (vm.instances.size > MAX_INSTANCES) this.#forget(vm)
+    return made
+  }
+
+  /** The oldest that no longer runs, or else the oldest. */
+  #forget(vm: Vm): void {
+    let victim: string | null = null
+    for (const [name, instance] of vm.instances) {
+      victim ??= name
+      if (instance.state === 'running') continue
+      victim = name
+      break
+    }
+    if (victim !== null) vm.instances.delete(victim)
+  }
+}

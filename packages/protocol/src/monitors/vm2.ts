@@ -1,0 +1,60 @@
+// VM2: no entry a guest acknowledged is ever lost, reordered or duplicated. Judged outside all hosts: what the observer
+// heard acknowledged, one entry after the other, must be on the disk of every later boot.
+
+import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { booleanField, ensure, id, type Monitor, numberField, type Violation, violation } from './monitor.ts'
+
+export interface Vm2Options {
+  /** The way from the guest to the observer may drop lines: entries may go unheard, but never come twice or late. */
+  readonly mayMissLines?: boolean
+}
+
+interface Ledger {
+  highest: number
+  /** The last entry found by the latest boot: entries up to there may have been written without being heard. */
+  recovered: number
+  last: TraceRecord | null
+}
+
+export class Vm2Monitor implements Monitor {
+  readonly rule = 'VM2'
+  readonly kinds = ['guest.acknowledged', 'guest.recovered']
+  readonly #ledgers = new Map<string, Ledger>()
+  readonly #mayMissLines: boolean
+
+  constructor(options: Vm2Options = {}) {
+    this.#mayMissLines = options.mayMissLines ?? false
+  }
+
+  observe(record: TraceRecord, now: number): Violation | null {
+    const vm = id(record, 'vm')
+    const ledger = ensure(this.#ledgers, vm, () => ({ highest: 0, recovered: 0, last: null }))
+    const entry = numberField(record, 'entry')
+    const before = ledger.last
+    if (record.kind === 'guest.recovered') {
+      const intact = booleanField(record, 'intact')
+      ledger.recovered = entry
+      if (!intact) {
+        const message = `${vm}: after a boot its entries up to ${entry} are not there once each and in order`
+        return violation('VM2', message, now, [before, record])
+      }
+      if (entry < ledger.highest) {
+        const message = `${vm}: lost entries ${entry + 1} to ${ledger.highest}, which it had acknowledged`
+        return violation('VM2', message, now, [before, record])
+      }
+      return null
+    }
+    if (entry <= ledger.highest) {
+      const message = `${vm}: acknowledged entry ${entry} after entry ${ledger.highest}`
+      return violation('VM2', message, now, [before, record])
+    }
+    const expected = ledger.highest + 1
+    // Entries the last boot found were written before it; they may be announced late or never.
+    const next = Math.max(expected, ledger.recovered + 1)
+    ledger.highest = entry
+    ledger.last = record
+    if (entry <= next || this.#mayMissLines) return null
+    const message = `${vm}: acknowledged entry ${entry} where ${expected === next ? expected : `${expected} to ${next}`} had to come`
+    return violation('VM2', message, now, [before, record])
+  }
+}
