@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Clock, Listener } from '@stellwerk/runtime/environment.ts'
+import { errorCode } from '@stellwerk/runtime/errors.ts'
 import { createNetwork } from '@stellwerk/runtime/node/network.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
 import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
@@ -83,11 +84,23 @@ async function start(program: string, args: readonly string[], socket: string): 
   const child = spawn(program, args, { stdio: 'ignore' })
   children.push(child)
   const until = clock.now() + START_TIMEOUT_MS
-  while (!existsSync(socket)) {
+  // A socket file alone is no listener yet.
+  while (!(existsSync(socket) && (await answers(socket)))) {
     if (child.exitCode !== null || clock.now() > until) throw new Error(`${program} does not serve ${socket}`)
     await new Promise(resolve => {
       timers.after(20, () => resolve(undefined))
     })
+  }
+}
+
+async function answers(socket: string): Promise<boolean> {
+  try {
+    const stream = await network.dialStream({ network: 'local', host: socket, port: 0 })
+    stream.destroy()
+    return true
+  } catch (error) {
+    if (errorCode(error) !== 'refused') throw error
+    return false
   }
 }
 

@@ -1,6 +1,7 @@
 // Multipath over real NBD connections in memory, to a storage that keeps sessions apart as the embedded subsystem does:
 // a connection of a higher session closes and drains the lower ones before it is answered.
 
+import { canaries } from '@stellwerk/runtime/canary.ts'
 import { describe, expect, it } from 'vitest'
 import { BlockError, type Io } from '../device.ts'
 import { MemoryDevice } from '../memory-device.ts'
@@ -196,6 +197,27 @@ describe('multipath', () => {
     expect(world.applied.map(write => write.byte)).toEqual([1, 1, 9])
     expect(Buffer.concat(await device.read(0, 1, IO))[0]).toBe(9)
     await device.close()
+  })
+
+  it('IO3 canary: without raising the session the same interleaving destroys an acknowledged write', async () => {
+    canaries.add('session-not-raised')
+    try {
+      const world = new World()
+      const device = await world.open([world.path('a'), world.path('b')], { config: { policy: 'fixed' } })
+      await settle()
+      world.stopWrites = true
+      const first = device.write(0, bytes(1), {}, IO)
+      await settle()
+      world.stopWrites = false
+      world.reset('a')
+      await first
+      await device.write(0, bytes(9), {}, IO)
+      await world.stopped[0]!.apply()
+      expect([device.session, Buffer.concat(await device.read(0, 1, IO))[0]]).toEqual([1, 1])
+      await device.close()
+    } finally {
+      canaries.clear()
+    }
   })
 
   it('holds requests while no path is up, says so, and goes on by itself', async () => {

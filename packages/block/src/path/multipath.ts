@@ -5,6 +5,7 @@
 // must not lose acknowledged writes write with FUA.
 
 import { assert } from '@stellwerk/runtime/assert.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type BlockDevice, BlockError, type BlockExtent, type Caps, type DeviceState, type Io } from '../device.ts'
 import { type Connection, type PathRefusal, PathSet, type PathSetOptions, type PathStatus } from './path-set.ts'
@@ -201,7 +202,7 @@ class RequestQueue {
       return
     }
     const unknown = error.outcome === 'unknown' && isMutating(request.kind)
-    if (unknown) request.unknownIn = Math.max(request.unknownIn, connection.session)
+    if (unknown && !canary('session-not-raised')) request.unknownIn = Math.max(request.unknownIn, connection.session)
     if (this.#dead === null) this.#retries.push(request)
     else request.reject(this.#deadError(request))
     // On a connection that stands it is the server's wish that we leave.

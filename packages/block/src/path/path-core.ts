@@ -6,6 +6,7 @@
 // the session, which retires every connection there is; nothing is dispatched until one of the new session stands.
 
 import { assert, present } from '@stellwerk/runtime/assert.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
 
 export type PathState = 'up' | 'slow' | 'failed' | 'probing'
 
@@ -277,7 +278,7 @@ export class PathCore {
     path.why = reason
     path.owedProbes = this.#config.failBackProbes
     this.#backOff(path, now)
-    if (unknown && session === this.#session && !this.#raising) {
+    if (unknown && session === this.#session && !this.#raising && !canary('session-not-raised')) {
       this.#raising = true
       this.#effects.push({ kind: 'raise-session', reason: `writes of unknown outcome on ${path.name}: ${reason}` })
       return
