@@ -3,7 +3,7 @@
 import { AssertionFailure } from '@stellwerk/runtime/assert.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import fc from 'fast-check'
-import { pack } from 'msgpackr'
+import { pack } from 'msgpackr/pack'
 import type { TSchema } from 'typebox'
 import { expect, test } from 'vitest'
 import { createCodec } from './codec.ts'
@@ -108,7 +108,9 @@ function samples(): Uint8Array[] {
   })
 }
 
-test(`${FUZZ_FRAMES} random and mutated frames each end in a coded error or an envelope`, () => {
+test(`${FUZZ_FRAMES} random and mutated frames each end in a coded error or an envelope`, {
+  timeout: 60_000 + FUZZ_FRAMES,
+}, () => {
   const random = new SimRandom('hostile frames')
   const next = (below: number): number => random.int(below)
   const valid = samples()

@@ -3,7 +3,6 @@
 import { assert } from '@stellwerk/runtime/assert.ts'
 import { LINK_FRAME_MAX_BYTES } from '@stellwerk/runtime/credited-link.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { addExtension, Packr } from 'msgpackr'
 import {
   type Envelope,
   type Failure,
@@ -13,29 +12,10 @@ import {
   MAX_KIND_LENGTH,
 } from './envelope.ts'
 import { compileChecker, type Registry, registry as sharedRegistry, unknownKind } from './messages/family.ts'
+import { packr } from './msgpack.ts'
 
 /** The largest frame unless told: a session's codec has the limit of its link's class. */
 export const MAX_FRAME_BYTES = LINK_FRAME_MAX_BYTES.bulk
-
-/** What is not plain data (dates, sets, errors, patterns, references, big integers in text) has no place in a message. */
-const FOREIGN_EXTENSIONS = [0x42, 0x62, 0x65, 0x69, 0x70, 0x73, 0x74, 0x78, 0xff]
-for (const type of FOREIGN_EXTENSIONS) {
-  addExtension({
-    type,
-    unpack: () => {
-      throw new Error(`extension ${type} is not plain data`)
-    },
-  })
-}
-
-/** Integers past 2^53 travel as bigint (int64) and come back as such; numbers come back as numbers. */
-const packr = new Packr({
-  useRecords: false,
-  structuredClone: false,
-  moreTypes: false,
-  int64AsType: 'bigint',
-  mapsAsObjects: true,
-})
 
 const failureChecker = compileChecker(FailureSchema)
 

@@ -1,5 +1,6 @@
 // Sessions over links in memory: the handshake, requests and replies, and what ends a link.
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { expect, test } from 'vitest'
 import { createCodec } from './codec.ts'
 import { type Identity, MAX_PENDING, Session } from './session.ts'
@@ -345,4 +346,24 @@ test('an answer is given once', async () => {
   near.requestWith('echo.say', { text: '' }, 1000, {}, () => undefined)
   await world.settle()
   expect(String(thrown[0])).toContain('answered twice')
+})
+
+test('hostile frames end a session with a code and never more than the session', async () => {
+  const codec = createCodec({ registry: testRegistry })
+  const random = new SimRandom('hostile sessions')
+  const codes = new Map<string, number>()
+  for (let round = 0; round < 300; round++) {
+    const { world, far } = await connected()
+    far.onMessage((_, reply) => reply.wanted && reply.ok({ text: '' }))
+    far.onClose(code => codes.set(code, (codes.get(code) ?? 0) + 1))
+    const body = random.int(2) === 0 ? { text: 'x'.repeat(random.int(50)) } : { count: 1 }
+    const hlc = { wallMs: 1, counter: 0 }
+    const kind = 'text' in body ? 'echo.say' : 'echo.note'
+    const frame = new Uint8Array(codec.encode({ v: 1, kind, from: 'a', to: 'b', seq: 2, hlc, body }))
+    for (let n = random.int(4); n >= 0; n--) frame[random.int(frame.byteLength)] = random.int(256)
+    world.links[0]!.inject(frame)
+    await world.settle()
+  }
+  expect([...codes.keys()].sort()).toEqual(['misfit', 'protocol-error', 'undecodable', 'unknown-kind'])
+  expect([...codes.values()].reduce((sum, n) => sum + n)).toBeGreaterThan(150)
 })

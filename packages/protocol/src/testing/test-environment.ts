@@ -17,8 +17,7 @@ export interface LogLine {
 export class TestWorld {
   now = 1000
   readonly links: LinkPair[] = []
-  readonly #timers: { at: number; order: number; f: () => void }[] = []
-  #order = 0
+  readonly #timers: { at: number; f: () => void }[] = []
   readonly #listeners = new Map<string, (link: Link) => void>()
 
   environment(name: string, options: { readonly traced?: boolean } = {}): TestEnvironment {
@@ -91,9 +90,10 @@ export class TestWorld {
   }
 
   #after(delayMs: number, f: () => void): { cancel(): void } {
-    const entry = { at: this.now + delayMs, order: this.#order++, f }
-    this.#timers.push(entry)
-    this.#timers.sort((a, b) => a.at - b.at || a.order - b.order)
+    const entry = { at: this.now + delayMs, f }
+    const later = this.#timers.findIndex(timer => timer.at > entry.at)
+    if (later < 0) this.#timers.push(entry)
+    else this.#timers.splice(later, 0, entry)
     return {
       cancel: () => {
         const index = this.#timers.indexOf(entry)

@@ -12,7 +12,7 @@ import { crc32 } from 'node:zlib'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { TraceLevel, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
-import { Packr } from 'msgpackr'
+import { packr } from '../msgpack.ts'
 
 export const HEAD_BYTES = 68
 /** A longer record is written without its body. */
@@ -24,8 +24,6 @@ export type IdField = (typeof ID_FIELDS)[number]
 
 const MAGIC = Buffer.from('SWTRACE1', 'latin1')
 const MAX_NAME_BYTES = 1024
-
-const packr = new Packr({ useRecords: false, structuredClone: false, moreTypes: false, int64AsType: 'bigint' })
 
 // --- hashes --------------------------------------------------------------------------------------------------------------
 
