@@ -1,0 +1,447 @@
+// A VM's disk as its host sees it: maps offsets to extents of the LUN, reads and writes those directly, and asks the
+// volume's owner only for what it has not got. The fast path, one write inside one mapped and marked region, is one
+// request below and one promise; everything else is in slow-path.ts and the parts it uses.
+
+import {
+  type BlockDevice,
+  BlockError,
+  type BlockExtent,
+  type Caps,
+  type DeviceState,
+  type Io,
+  type Limits,
+} from '@stellwerk/block/device.ts'
+import type { DiskGrant } from '@stellwerk/protocol/messages/volume.ts'
+import { assert } from '@stellwerk/runtime/assert.ts'
+import type { Json } from '@stellwerk/runtime/environment.ts'
+import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { ExtentFrees } from './extent-frees.ts'
+import { ExtentGrants } from './extent-grants.ts'
+import { ExtentMap, type Handover, parseHandover } from './extent-map.ts'
+import type { HostVolume } from './host-volume.ts'
+import type { IntentBit } from './intent-log.ts'
+import { IoTrace } from './io-trace.ts'
+import { OwnerAsker } from './owner-asker.ts'
+import { type Range, WriteRanges } from './ranges.ts'
+import { RequestGate } from './request-gate.ts'
+import { SlowPath } from './slow-path.ts'
+
+export interface CsvDiskOptions {
+  readonly volume: HostVolume
+  /** Its id, or its name. */
+  readonly disk: string
+  readonly vm: string
+  /** The VM's placement epoch. */
+  readonly epoch: number
+  /** The epoch was raised by the coordinator's commit of a migration to here. */
+  readonly committed?: boolean
+}
+
+const FUA = { fua: true } as const
+const MAX_REQUEST_BYTES = 32 * 1024 * 1024
+
+export class CsvDisk implements BlockDevice {
+  readonly limits: Limits
+  readonly caps: Caps
+  readonly #options: CsvDiskOptions
+  readonly #device: BlockDevice
+  readonly #map: ExtentMap
+  readonly #ranges = new WriteRanges()
+  readonly #gate = new RequestGate()
+  readonly #asker: OwnerAsker
+  readonly #frees: ExtentFrees
+  readonly #slow: SlowPath
+  readonly #trace: IoTrace
+  readonly #extentBytes: number
+  readonly #regionBytes: number
+  readonly #dataOffset: number
+  readonly #minimum: number
+  readonly #listeners: ((state: DeviceState, reason: string) => void)[] = []
+  #size: number
+  #state: DeviceState = 'up'
+  #belowState: DeviceState = 'up'
+  /** Why the owner has not answered something yet. */
+  #awaited: string | null = null
+  #failure: BlockError | null = null
+  #closing: Promise<void> | null = null
+  #drained = false
+
+  private constructor(options: CsvDiskOptions, grant: DiskGrant) {
+    const { volume } = options
+    const { view } = volume
+    const { device, env, host } = volume.options
+    this.#options = { ...options, disk: grant.disk }
+    this.#device = device
+    this.#extentBytes = view.extentBytes
+    this.#regionBytes = view.regionBytes
+    this.#dataOffset = view.dataOffset
+    this.#size = grant.sizeBytes
+    this.#minimum = device.limits.minimum
+    this.limits = { ...device.limits, maximum: Math.min(device.limits.maximum, MAX_REQUEST_BYTES) }
+    this.caps = {
+      readOnly: false,
+      flush: true,
+      fua: true,
+      trim: true,
+      zero: true,
+      fastZero: device.caps.zero && device.caps.fastZero,
+      blockStatus: true,
+      multiConn: true,
+    }
+    this.#map = new ExtentMap(Math.ceil(grant.sizeBytes / view.extentBytes), grant.mapVersion)
+    this.#map.add(grant.runs)
+    this.#asker = new OwnerAsker(volume.options.owner, env.timers, reason => this.#ownerAway(reason))
+    const instance = `${volume.options.hostEpoch}-${options.epoch}`
+    this.#trace = new IoTrace(env.trace, { host, vm: options.vm, disk: grant.disk, instance })
+    this.#frees = new ExtentFrees({
+      map: this.#map,
+      grace: () => this.#gate.grace(),
+      clearMarks: extents => volume.intent.clear(region => extents.has(this.#extentOf(region))),
+      free: runs => this.#asker.ask('volume.free', () => ({ ...this.#holding(), runs }), 'disk-switching'),
+      kept: error => this.#setState('slow', `trimmed extents are kept: ${errorMessage(error)}`),
+      refused: error => this.#fail(error),
+    })
+    const grants = new ExtentGrants(this.#map, async question => {
+      try {
+        return await this.#asker.ask('volume.allocate', () => ({ ...this.#holding(), ...question }))
+      } catch (error) {
+        this.#fail(error)
+        throw error
+      }
+    })
+    this.#slow = new SlowPath({
+      device,
+      geometry: view,
+      map: this.#map,
+      grants,
+      frees: this.#frees,
+      ranges: this.#ranges,
+      gate: this.#gate,
+      intent: volume.intent,
+      env,
+    })
+    device.onState((state, reason) => this.#below(state, reason))
+  }
+
+  /** Asks the owner for the disk and its whole map. */
+  static async attach(options: CsvDiskOptions): Promise<CsvDisk> {
+    const { host, hostEpoch, owner, volume } = options.volume.options
+    const committed = options.committed ?? false
+    const holding = { volume, disk: options.disk, host, epoch: options.epoch, committed }
+    const grant = await owner('volume.attach', { ...holding, vm: options.vm, hostEpoch })
+    const disk = new CsvDisk(options, grant)
+    for (let from = grant.next; from !== null; ) {
+      const page = await owner('volume.map', { ...holding, from })
+      disk.#map.add(page.runs)
+      from = page.next
+    }
+    return disk
+  }
+
+  /** Goes on with what the source of a migration handed over: needs no owner. */
+  static adopt(options: CsvDiskOptions, handover: Json): CsvDisk {
+    const given = parseHandover(handover)
+    const { volumeId } = options.volume.view
+    if (given.volumeId !== volumeId) {
+      throw new StellwerkError(
+        'bad-handover',
+        `disk ${given.disk} is on volume ${given.volumeId}, not on ${volumeId}`,
+        {
+          where: given.disk,
+        },
+      )
+    }
+    return new CsvDisk({ committed: true, ...options }, { ...given, runs: [...given.runs], next: null })
+  }
+
+  get size(): number {
+    return this.#size
+  }
+
+  get state(): DeviceState {
+    return this.#state
+  }
+
+  /** Marked, in flight, mapped: for displays and tests. */
+  get figures(): { readonly mappedExtents: number; readonly mapVersion: number; readonly requests: number } {
+    return { mappedExtents: this.#map.mapped, mapVersion: this.#map.version, requests: this.#gate.requests }
+  }
+
+  read(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
+    if (this.#trace.on) return this.#trace.read(offset, length, () => this.#read(offset, length, io))
+    return this.#read(offset, length, io)
+  }
+
+  write(offset: number, data: readonly Uint8Array[], _flags: { readonly fua?: true }, io: Io): Promise<void> {
+    let length = 0
+    for (let i = 0; i < data.length; i += 1) length += data[i]!.length
+    if (this.#trace.on) {
+      return this.#trace.change('write', offset, length, data, () => this.#write(offset, length, data, io))
+    }
+    return this.#write(offset, length, data, io)
+  }
+
+  zero(
+    offset: number,
+    length: number,
+    flags: { readonly fua?: true; readonly noHole?: true; readonly fast?: true },
+    io: Io,
+  ): Promise<void> {
+    const run = (): Promise<void> =>
+      this.#checked(offset, length, false, io, () => this.#slow.zero(offset, length, flags, io))
+    return this.#trace.on ? this.#trace.change('zero', offset, length, null, run) : run()
+  }
+
+  /** Reads as zeroes from then on; whole extents go back to the volume. */
+  trim(offset: number, length: number, _flags: { readonly fua?: true }, io: Io): Promise<void> {
+    const run = (): Promise<void> => this.#checked(offset, length, false, io, () => this.#slow.trim(offset, length, io))
+    return this.#trace.on ? this.#trace.change('trim', offset, length, null, run) : run()
+  }
+
+  /** Every acknowledged write is durable already. */
+  flush(io: Io): Promise<void> {
+    const run = (): Promise<void> => this.#checked(0, 0, false, io, () => Promise.resolve())
+    return this.#trace.on ? this.#trace.change('flush', 0, 0, null, run) : run()
+  }
+
+  async blockStatus(offset: number, length: number, _io: Io): Promise<BlockExtent[]> {
+    const error = this.#judge(offset, length, false) ?? (length === 0 ? this.#error('EINVAL', 'no bytes') : null)
+    if (error !== null) throw error
+    return this.#slow.status(offset, length)
+  }
+
+  onState(listener: (state: DeviceState, reason: string) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  /** The owner made it another size; shrinking happens only while it is detached. */
+  resized(sizeBytes: number, mapVersion: number): void {
+    assert(sizeBytes >= this.#size, 'an attached disk shrinks')
+    this.#size = sizeBytes
+    this.#map.resize(Math.ceil(sizeBytes / this.#extentBytes))
+    this.#map.version = Math.max(this.#map.version, mapVersion)
+  }
+
+  /**
+   * No request is in flight and none will be sent, until `resume`; nothing of this disk is marked. New requests wait.
+   * Rejects with `drain-interrupted` on `resume`, with `outcome-unknown` when a write may still land.
+   */
+  async drain(): Promise<void> {
+    this.#gate.shut()
+    await this.#gate.idle()
+    if (this.#gate.isShut) await this.#frees.idle()
+    if (!this.#gate.isShut) throw interrupted(this.#options.disk)
+    await this.#options.volume.intent.clear(this.#ownRegions())
+    if (!this.#gate.isShut) throw interrupted(this.#options.disk)
+    this.#drained = true
+  }
+
+  resume(): void {
+    this.#drained = false
+    this.#gate.open()
+  }
+
+  /** After `drain`: what the target of a migration needs. */
+  handover(): Json {
+    assert(this.#drained, 'a disk is handed over before it was drained')
+    const handover: Handover = {
+      disk: this.#options.disk,
+      volumeId: this.#options.volume.view.volumeId,
+      sizeBytes: this.#size,
+      mapVersion: this.#map.version,
+      runs: this.#map.runs(),
+    }
+    return handover as unknown as Json
+  }
+
+  /** The session was raised: no write of unknown outcome can land any more. */
+  settleUnknown(): void {
+    this.#options.volume.intent.settle(this.#ownRegions())
+  }
+
+  /**
+   * Waits for the requests in flight (not for those that wait for the owner: they end with an error) and clears the
+   * disk's marks if that is possible; the reason of the state `closed` says if it was not. The LUN's device stays open,
+   * other disks use it. To give the disk up in order: `drain`, `close`, then tell the owner `volume.detach`.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    this.#failure = this.#error('ESHUTDOWN', 'it is closed')
+    this.#asker.close()
+    this.#gate.refuse(this.#failure)
+    await this.#gate.idle()
+    await this.#frees.idle()
+    const reason = await this.#options.volume.intent.clear(this.#ownRegions()).then(
+      () => 'closed',
+      error => `closed, its marks are left for recovery: ${errorMessage(error)}`,
+    )
+    this.#setState('closed', reason)
+  }
+
+  // --- requests --------------------------------------------------------------------------------------------------------
+
+  #read(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
+    const gate = this.#gate
+    const extentBytes = this.#extentBytes
+    const index = (offset / extentBytes) | 0
+    const within = offset - index * extentBytes
+    if (
+      this.#judge(offset, length, true) === null &&
+      !gate.isShut &&
+      within + length <= extentBytes &&
+      length > 0 &&
+      (this.#ranges.size === 0 || this.#ranges.isFree(offset, offset + length))
+    ) {
+      const extent = this.#map.extents[index]!
+      if (extent < 0) return Promise.resolve([new Uint8Array(length)])
+      const generation = gate.enter()
+      return this.#device.read(this.#dataOffset + extent * extentBytes + within, length, io).then(
+        parts => {
+          gate.leave(generation)
+          return parts
+        },
+        error => {
+          gate.leave(generation)
+          throw error
+        },
+      )
+    }
+    return this.#checked(offset, length, true, io, () => this.#slow.read(offset, length, io))
+  }
+
+  #write(offset: number, length: number, data: readonly Uint8Array[], io: Io): Promise<void> {
+    const extentBytes = this.#extentBytes
+    const index = (offset / extentBytes) | 0
+    const within = offset - index * extentBytes
+    if (
+      this.#judge(offset, length, true) === null &&
+      !this.#gate.isShut &&
+      within + length <= extentBytes &&
+      length > 0
+    ) {
+      const extent = this.#map.extents[index]!
+      if (extent >= 0 && this.#ranges.isFree(offset, offset + length)) {
+        const address = this.#dataOffset + extent * extentBytes + within
+        const region = Math.floor(address / this.#regionBytes)
+        if (address + length <= (region + 1) * this.#regionBytes) {
+          const bit = this.#options.volume.intent.take(region)
+          if (bit !== null) return this.#writeNow(address, offset, length, data, bit, io)
+        }
+      }
+    }
+    return this.#checked(offset, length, true, io, () => this.#slow.write(offset, length, data, io))
+  }
+
+  #writeNow(
+    address: number,
+    offset: number,
+    length: number,
+    data: readonly Uint8Array[],
+    bit: IntentBit,
+    io: Io,
+  ): Promise<void> {
+    const range = this.#ranges.add(offset, offset + length)
+    const generation = this.#gate.enter()
+    const over = (uncertain: boolean): void => {
+      this.#wrote(range, bit, uncertain)
+      this.#gate.leave(generation)
+    }
+    return this.#device.write(address, data, FUA, io).then(
+      () => over(false),
+      error => {
+        over(!(error instanceof BlockError) || error.outcome === 'unknown')
+        throw error
+      },
+    )
+  }
+
+  #wrote(range: Range, bit: IntentBit, uncertain: boolean): void {
+    this.#ranges.remove(range)
+    this.#options.volume.intent.release(bit, uncertain)
+  }
+
+  /** A request off the fast path: judged, let in when the gate is open, counted until it is over. */
+  async #checked<T>(offset: number, length: number, bounded: boolean, io: Io, run: () => Promise<T>): Promise<T> {
+    if (this.#gate.isShut && this.#failure === null) await this.#gate.opened(io, this.#options.volume.options.env)
+    const error = this.#judge(offset, length, bounded)
+    if (error !== null) throw error
+    this.#gate.enterSlow()
+    try {
+      return await run()
+    } catch (failure) {
+      throw failure instanceof BlockError ? failure : this.#translate(failure)
+    } finally {
+      this.#gate.leaveSlow()
+    }
+  }
+
+  /** Null: the request may go on. `bounded`: zero and trim may be longer than reads and writes. */
+  #judge(offset: number, length: number, bounded: boolean): BlockError | null {
+    if (this.#failure !== null) return this.#failure
+    if (offset >= 0 && offset + length <= this.#size && offset % this.#minimum === 0 && length % this.#minimum === 0) {
+      if (!bounded || length <= this.limits.maximum) return null
+      return this.#error('EINVAL', `a request of ${length} bytes is longer than ${this.limits.maximum}`)
+    }
+    const range = `${offset}+${length} of ${this.#size}, in units of ${this.#minimum}`
+    return this.#error('EINVAL', `the range does not fit the disk: ${range}`)
+  }
+
+  // --- states ----------------------------------------------------------------------------------------------------------
+
+  #holding(): { volume: string; disk: string; host: string; epoch: number; committed: boolean } {
+    const { volume, disk, epoch, committed } = this.#options
+    return { volume: volume.options.volume, disk, host: volume.options.host, epoch, committed: committed ?? false }
+  }
+
+  #extentOf(region: number): number {
+    return Math.floor((region * this.#regionBytes - this.#dataOffset) / this.#extentBytes)
+  }
+
+  #ownRegions(): (region: number) => boolean {
+    const own = new Set(this.#map.extents)
+    return region => own.has(this.#extentOf(region))
+  }
+
+  #ownerAway(reason: string | null): void {
+    this.#awaited = reason
+    if (this.#belowState !== 'up') return
+    if (reason === null) this.#setState('up', 'the volume owner answers')
+    else this.#setState('waiting', `the volume owner: ${reason}`)
+  }
+
+  #below(state: DeviceState, reason: string): void {
+    this.#belowState = state
+    if (state === 'up' && this.#awaited !== null) return this.#ownerAway(this.#awaited)
+    this.#setState(state === 'closed' ? 'failed' : state, reason)
+  }
+
+  /** Not ours any more: nothing further is sent. */
+  #fail(error: unknown): void {
+    if (this.#closing !== null) return
+    this.#failure ??= this.#translate(error)
+    this.#setState('failed', errorMessage(error))
+  }
+
+  #translate(error: unknown): BlockError {
+    return new BlockError('EIO', 'none', `disk ${this.#options.disk}: ${errorMessage(error)}`, { cause: error })
+  }
+
+  #setState(state: DeviceState, reason: string): void {
+    if (this.#state === 'closed' || this.#state === state) return
+    if (this.#failure !== null && state !== 'failed' && state !== 'closed') return
+    this.#state = state
+    for (const listener of this.#listeners) listener(state, reason)
+  }
+
+  #error(errno: 'EINVAL' | 'ESHUTDOWN', what: string): BlockError {
+    return new BlockError(errno, 'none', `disk ${this.#options.disk}: ${what}`, { where: this.#options.disk })
+  }
+}
+
+function interrupted(disk: string): StellwerkError {
+  return new StellwerkError('drain-interrupted', `disk ${disk} was resumed while it drained`, { where: disk })
+}

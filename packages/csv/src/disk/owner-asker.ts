@@ -1,0 +1,86 @@
+// Asks the volume's owner until it answers: owners die, move, and have no room; whoever needs an extent waits. Only a
+// refusal that will not change, or the disk's end, is an error.
+
+import type { Timer, Timers } from '@stellwerk/runtime/environment.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { isFinal } from '../owner/refusal.ts'
+import type { OwnerCall, VolumeBody, VolumeKind, VolumeReply } from '../owner/request.ts'
+
+const FIRST_DELAY_MS = 50
+const LONGEST_DELAY_MS = 2_000
+
+export class OwnerAsker {
+  readonly #call: OwnerCall
+  readonly #timers: Timers
+  readonly #onWaiting: (reason: string | null) => void
+  /** Questions between two tries: ended by `close`. */
+  readonly #sleeping = new Map<Timer, () => void>()
+  #asking = 0
+  #unanswered = 0
+  #closed = false
+
+  /** `onWaiting`: why some question has no answer yet; null when all that did have one. */
+  constructor(call: OwnerCall, timers: Timers, onWaiting: (reason: string | null) => void) {
+    this.#call = call
+    this.#timers = timers
+    this.#onWaiting = onWaiting
+  }
+
+  get asking(): number {
+    return this.#asking
+  }
+
+  /** `definite`: passing refusals the caller wants to hear of. Rejects with `disk-closed` when the disk ends. */
+  async ask<K extends VolumeKind>(kind: K, body: () => VolumeBody<K>, definite = ''): Promise<VolumeReply<K>> {
+    let delay = FIRST_DELAY_MS
+    let waiting = false
+    this.#asking += 1
+    try {
+      for (;;) {
+        // A question that has not failed yet is still asked: its request was in flight before the end.
+        if (this.#closed && waiting) throw closed()
+        try {
+          return await this.#call(kind, body())
+        } catch (error) {
+          const code = errorCode(error)
+          if (isFinal(code) || code === definite) throw error
+          if (!waiting) this.#unanswered += 1
+          waiting = true
+          this.#onWaiting(code === 'unknown' ? errorMessage(error) : code)
+        }
+        await this.#sleep(delay)
+        delay = Math.min(delay * 2, LONGEST_DELAY_MS)
+      }
+    } finally {
+      this.#asking -= 1
+      if (waiting) {
+        this.#unanswered -= 1
+        if (this.#unanswered === 0) this.#onWaiting(null)
+      }
+    }
+  }
+
+  close(): void {
+    this.#closed = true
+    for (const [timer, wake] of this.#sleeping) {
+      timer.cancel()
+      wake()
+    }
+    this.#sleeping.clear()
+  }
+
+  #sleep(delayMs: number): Promise<void> {
+    if (this.#closed) return Promise.resolve()
+    return new Promise(resolve => {
+      const timer = this.#timers.after(delayMs, () => {
+        this.#sleeping.delete(timer)
+        resolve()
+      })
+      this.#sleeping.set(timer, resolve)
+    })
+  }
+}
+
+function closed(): StellwerkError {
+  return new StellwerkError('disk-closed', 'the disk was closed while it waited for the volume owner')
+}

@@ -1,0 +1,269 @@
+// Requests that are more than one request below: across extents or regions, to extents not there yet, to regions not
+// marked yet, overlapping others; zero and trim.
+
+import { type BlockDevice, BlockError, type BlockExtent, type Io } from '@stellwerk/block/device.ts'
+import type { HostView } from '@stellwerk/protocol/messages/volume.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
+import type { Environment } from '@stellwerk/runtime/environment.ts'
+import { errorMessage } from '@stellwerk/runtime/errors.ts'
+import { zeroRange } from '../format/device-io.ts'
+import type { ExtentFrees } from './extent-frees.ts'
+import type { ExtentGrants } from './extent-grants.ts'
+import type { ExtentMap } from './extent-map.ts'
+import type { IntentLog } from './intent-log.ts'
+import type { WriteRanges } from './ranges.ts'
+import type { RequestGate } from './request-gate.ts'
+
+export interface SlowPathParts {
+  readonly device: BlockDevice
+  readonly geometry: Pick<HostView, 'dataOffset' | 'extentBytes' | 'regionBytes'>
+  readonly map: ExtentMap
+  readonly grants: ExtentGrants
+  readonly frees: ExtentFrees
+  readonly ranges: WriteRanges
+  readonly gate: RequestGate
+  readonly intent: IntentLog
+  readonly env: Pick<Environment, 'clock' | 'timers'>
+}
+
+/** The part of a request that lies in one extent. */
+interface Piece {
+  readonly index: number
+  readonly within: number
+  readonly length: number
+  /** From the start of the request. */
+  readonly at: number
+}
+
+/** Pieces of one request worked on at the same time. */
+const PIECES_AT_ONCE = 8
+/** Block status is told for so many runs at once. */
+const MAX_STATUS_RUNS = 1024
+
+export class SlowPath {
+  readonly #parts: SlowPathParts
+
+  constructor(parts: SlowPathParts) {
+    this.#parts = parts
+  }
+
+  async read(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
+    await this.#parts.ranges.settled(offset, offset + length, null)
+    const pieces = this.#pieces(offset, length)
+    const results: Uint8Array[][] = new Array(pieces.length)
+    await this.#each(pieces, async (piece, i) => {
+      const { map, gate, device } = this.#parts
+      const extent = map.extents[piece.index]!
+      if (extent < 0) {
+        results[i] = [new Uint8Array(piece.length)]
+        return
+      }
+      const generation = gate.beginIo()
+      try {
+        results[i] = await device.read(this.#address(extent, piece), piece.length, io)
+      } finally {
+        gate.endIo(generation)
+      }
+    })
+    return results.flat()
+  }
+
+  async write(offset: number, length: number, data: readonly Uint8Array[], io: Io): Promise<void> {
+    const pieces = this.#pieces(offset, length)
+    await this.#ordered(offset, length, () =>
+      this.#each(pieces, async piece => {
+        await this.#mapped(piece.index, io)
+        const part = pieces.length === 1 ? data : slice(data, piece.at, piece.length)
+        await this.#change(piece, extent =>
+          this.#parts.device.write(this.#address(extent, piece), part, { fua: true }, io),
+        )
+      }),
+    )
+  }
+
+  async zero(
+    offset: number,
+    length: number,
+    flags: { readonly noHole?: true; readonly fast?: true },
+    io: Io,
+  ): Promise<void> {
+    const { map } = this.#parts
+    await this.#ordered(offset, length, () =>
+      this.#each(this.#pieces(offset, length), async piece => {
+        if (flags.noHole === true) await this.#mapped(piece.index, io)
+        if (map.extents[piece.index]! >= 0) await this.#zeroPiece(piece, flags, io)
+      }),
+    )
+  }
+
+  /**
+   * Zeroes what is mapped, durably, so that what is read from now on stays so whatever becomes of the rest; then gives
+   * whole extents back.
+   */
+  async trim(offset: number, length: number, io: Io): Promise<void> {
+    const { map, frees, geometry } = this.#parts
+    const run = (): Promise<void> =>
+      this.#each(this.#pieces(offset, length), async piece => {
+        if (map.extents[piece.index]! < 0) return
+        await this.#zeroPiece(piece, {}, io)
+        if (piece.length === geometry.extentBytes && map.extents[piece.index]! >= 0) frees.drop(piece.index)
+      })
+    if (canary('freed-extent-before-drain')) return run()
+    await this.#ordered(offset, length, run)
+  }
+
+  status(offset: number, length: number): BlockExtent[] {
+    const runs: { length: number; hole: boolean; zero: boolean }[] = []
+    for (const piece of this.#pieces(offset, length)) {
+      const hole = this.#parts.map.extents[piece.index]! < 0
+      const last = runs.at(-1)
+      if (last?.hole === hole) last.length += piece.length
+      else if (runs.length === MAX_STATUS_RUNS) break
+      else runs.push({ length: piece.length, hole, zero: hole })
+    }
+    return runs
+  }
+
+  // --- steps -----------------------------------------------------------------------------------------------------------
+
+  /** After every earlier write that it overlaps, before every later one. */
+  async #ordered(offset: number, length: number, run: () => Promise<void>): Promise<void> {
+    const { ranges } = this.#parts
+    const range = ranges.add(offset, offset + length)
+    try {
+      await ranges.settled(offset, offset + length, range)
+      await run()
+    } finally {
+      ranges.remove(range)
+    }
+  }
+
+  /** The index has an extent when it resolves. */
+  async #mapped(index: number, io: Io): Promise<void> {
+    const { map, grants, frees } = this.#parts
+    while (map.extents[index]! < 0) {
+      const freeing = frees.pending(index)
+      await this.#inTime(freeing ?? grants.want(index), io)
+    }
+  }
+
+  async #zeroPiece(piece: Piece, flags: { readonly noHole?: true; readonly fast?: true }, io: Io): Promise<void> {
+    const { device } = this.#parts
+    await this.#change(piece, extent => {
+      const address = this.#address(extent, piece)
+      if (device.caps.zero) return device.zero(address, piece.length, { ...flags, fua: true }, io)
+      if (flags.fast !== true) return zeroRange(device, address, piece.length, io)
+      return Promise.reject(new BlockError('ENOTSUP', 'none', 'zeroing here is no faster than writing'))
+    })
+  }
+
+  /** Changes a mapped piece, with its regions marked. */
+  async #change(piece: Piece, io: (extent: number) => Promise<void>): Promise<void> {
+    const { map, intent, gate } = this.#parts
+    const extent = map.extents[piece.index]!
+    const regions = this.#regions(extent, piece)
+    if (canary('intent-bit-after-write')) {
+      await io(extent)
+      for (const bit of await intent.mark(regions)) intent.release(bit, false)
+      return
+    }
+    const bits = await intent.mark(regions).catch(error => {
+      throw new BlockError('EIO', 'none', `the intent to write could not be recorded: ${errorMessage(error)}`, {
+        cause: error,
+      })
+    })
+    const generation = gate.beginIo()
+    let uncertain = true
+    try {
+      await io(extent)
+      uncertain = false
+    } catch (error) {
+      uncertain = !(error instanceof BlockError) || error.outcome === 'unknown'
+      throw error
+    } finally {
+      gate.endIo(generation)
+      for (const bit of bits) intent.release(bit, uncertain)
+    }
+  }
+
+  /** Waiting for the owner ends at the request's deadline, if it has one. */
+  async #inTime(work: Promise<void>, io: Io): Promise<void> {
+    if (io.deadlineAt === null) return work
+    const { clock, timers } = this.#parts.env
+    const left = Math.max(0, io.deadlineAt - clock.now())
+    return new Promise((resolve, reject) => {
+      const timer = timers.after(left, () => {
+        reject(new BlockError('EIO', 'none', 'the volume owner gave no extent in time', { retryable: true }))
+      })
+      work.then(
+        () => {
+          timer.cancel()
+          resolve()
+        },
+        error => {
+          timer.cancel()
+          reject(error)
+        },
+      )
+    })
+  }
+
+  /**
+   * All pieces, some at a time; waits for those under way even when one failed. A request of which a part was done is of
+   * unknown outcome as a whole.
+   */
+  async #each(pieces: readonly Piece[], f: (piece: Piece, i: number) => Promise<void>): Promise<void> {
+    if (pieces.length === 1) return f(pieces[0]!, 0)
+    for (let first = 0; first < pieces.length; first += PIECES_AT_ONCE) {
+      const batch = pieces.slice(first, first + PIECES_AT_ONCE)
+      const results = await Promise.allSettled(batch.map((piece, i) => f(piece, first + i)))
+      const failed = results.find(result => result.status === 'rejected')
+      if (failed === undefined) continue
+      const error: unknown = failed.reason
+      if (error instanceof BlockError && error.outcome === 'unknown') throw error
+      const errno = error instanceof BlockError ? error.errno : 'EIO'
+      throw new BlockError(errno, 'unknown', `a part of the request failed: ${errorMessage(error)}`, { cause: error })
+    }
+  }
+
+  #pieces(offset: number, length: number): Piece[] {
+    const { extentBytes } = this.#parts.geometry
+    const pieces: Piece[] = []
+    for (let at = 0; at < length; ) {
+      const index = Math.floor((offset + at) / extentBytes)
+      const within = offset + at - index * extentBytes
+      const step = Math.min(extentBytes - within, length - at)
+      pieces.push({ index, within, length: step, at })
+      at += step
+    }
+    return pieces
+  }
+
+  #address(extent: number, piece: Piece): number {
+    const { dataOffset, extentBytes } = this.#parts.geometry
+    return dataOffset + extent * extentBytes + piece.within
+  }
+
+  #regions(extent: number, piece: Piece): number[] {
+    const { regionBytes } = this.#parts.geometry
+    const address = this.#address(extent, piece)
+    const last = Math.floor((address + piece.length - 1) / regionBytes)
+    const regions: number[] = []
+    for (let region = Math.floor(address / regionBytes); region <= last; region += 1) regions.push(region)
+    return regions
+  }
+}
+
+/** The bytes `[at, at + length)` of scattered data, without copying. */
+function slice(data: readonly Uint8Array[], at: number, length: number): Uint8Array[] {
+  const parts: Uint8Array[] = []
+  let start = 0
+  for (const part of data) {
+    const from = Math.max(at - start, 0)
+    const to = Math.min(at + length - start, part.length)
+    if (from < to) parts.push(part.subarray(from, to))
+    start += part.length
+    if (start >= at + length) break
+  }
+  return parts
+}
