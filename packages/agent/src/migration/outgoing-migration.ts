@@ -42,7 +42,6 @@ export class OutgoingMigration {
   #phase: 'linking' | 'copying' | 'releasing' | 'released' | 'ending' | 'over' = 'linking'
   #released: Released | null = null
   #asker: OutcomeAsker | null = null
-  #pausedAt = 0
   #rounds = 0
   #startedAt: number
 
@@ -104,7 +103,6 @@ export class OutgoingMigration {
   switchOver(migration: string): void {
     if (migration !== this.id || this.#phase !== 'copying' || this.#outgoing === null) return
     this.#phase = 'releasing'
-    this.#pausedAt = this.#vm.parts.env.clock.now()
     this.#vm.task(
       this.#outgoing.release(() => this.#release()),
       released => this.#sent(released),
@@ -171,6 +169,7 @@ export class OutgoingMigration {
   #abort(): void {
     const paused = this.#phase === 'releasing' || this.#phase === 'released'
     this.#end()
+    this.#disks.resume()
     this.#disks.burn(this.#order.targetEpoch)
     const outgoing = this.#outgoing
     if (outgoing === null) {

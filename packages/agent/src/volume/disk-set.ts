@@ -11,6 +11,8 @@ export interface DiskSet {
   readonly storages: readonly string[] | null
   /** Nothing is in flight or will be sent, and this host's intent bits there are cleared. */
   drain(): Promise<void>
+  /** After an abort: requests are sent again. */
+  resume(): void
   /** Maps and versions, for the target of a migration. After `drain`. */
   handover(): Json
   /** At the target: takes over from there. Rejects with `bad-handover` if it is not at least at the versions known here. */

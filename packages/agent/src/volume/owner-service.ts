@@ -21,6 +21,7 @@ export interface OwnerOptions {
   readonly storages: readonly ClusterMapStorage[]
   readonly hostEpoch: number
   readonly ownerEpoch: number
+  readonly onChange: () => void
 }
 
 /** An owner that could not open its volume tries again after this. */
@@ -133,6 +134,7 @@ export class OwnerService implements Behavior {
     this.#owner = owner
     if (this.#ended()) return
     this.#state = 'serving'
+    this.#options.onChange()
     access.env.trace.emit({
       level: 'decision',
       kind: 'volume.owned',
@@ -166,5 +168,6 @@ export class OwnerService implements Behavior {
     const { access, volume } = this.#options
     access.env.log.warn({ volume: volume.name }, `no longer its owner: ${why}`)
     this.#state = 'failed'
+    this.#options.onChange()
   }
 }

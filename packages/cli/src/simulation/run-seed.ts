@@ -109,7 +109,11 @@ function startAgain(world: World, name: string): void {
 
 async function setUp(world: World, plan: SeedPlan): Promise<void> {
   const { sim } = world
-  await sim.runUntil(() => world.coordinator !== null, SETUP_MS)
+  const admitted = () => {
+    const known = world.coordinator?.state.hosts
+    return plan.hosts.every(host => known?.get(host)?.phase === 'admitted')
+  }
+  await sim.runUntil(admitted, SETUP_MS)
   for (const [i, storage] of plan.storages.entries()) {
     const name = `csv${i + 1}`
     world.command({ kind: 'volume-create', name, id: `volume-${name}`, sizeBytes: VOLUME_BYTES, storages: [storage] })
@@ -131,7 +135,7 @@ async function setUp(world: World, plan: SeedPlan): Promise<void> {
   }
   if (!(await sim.runUntil(running, SETUP_MS))) {
     const missing = plan.vms.filter(vm => world.coordinator?.state.vms.get(vm.name)?.placement?.phase !== 'running')
-    const why = missing.map(vm => `${vm.name}: ${world.coordinator?.state.liveVms.get(vm.name)?.whyNot ?? 'unknown'}`)
+    const why = missing.map(vm => `${vm.name}: ${whyNot(world, vm.name)}`)
     throw new SimulationFailure(
       world.options.seed.toString(),
       sim.now,
@@ -139,6 +143,13 @@ async function setUp(world: World, plan: SeedPlan): Promise<void> {
       new Error(`not set up: ${why.join('; ')}`),
     )
   }
+}
+
+function whyNot(world: World, name: string): string {
+  const state = world.coordinator?.state
+  const record = state?.vms.get(name)
+  if (record === undefined) return 'no such VM: its creation was refused'
+  return state?.liveVms.get(name)?.whyNot ?? JSON.stringify({ placement: record.placement, disks: record.disks })
 }
 
 function failureOf(monitors: MonitorSet, now: number, crash: string | null): SeedResult['failure'] {

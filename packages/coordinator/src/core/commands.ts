@@ -32,6 +32,8 @@ export type Command =
   | { readonly kind: 'volume-own'; readonly name: string; readonly host: string }
   | { readonly kind: 'host-confirm-dead'; readonly name: string }
   | { readonly kind: 'host-remove'; readonly name: string }
+  /** Stops every machine in order, and keeps what is wanted: the next start of the coordinator brings it back. */
+  | { readonly kind: 'cluster-halt' }
 
 /** The smallest volume that holds the metadata and some extents. */
 export const MIN_VOLUME_BYTES = 64 * 1024 * 1024
@@ -84,6 +86,9 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       return ownVolume(state, command.name, command.host, out)
     case 'host-confirm-dead':
       return confirmDead(state, command.name, out)
+    case 'cluster-halt':
+      state.halted = true
+      return accept({ halting: [...state.vms.values()].filter(vm => vm.placement !== null).map(vm => vm.name) })
     case 'host-remove':
       return removeHost(state, command.name, out)
   }

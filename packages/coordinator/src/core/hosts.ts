@@ -44,6 +44,11 @@ export function usableHosts(state: CoordinatorState): HostRecord[] {
   return [...state.hosts.values()].filter(host => isUsable(state, host)).sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
+/** It should run now. */
+export function isWanted(state: CoordinatorState, vm: VmRecord): boolean {
+  return vm.desired === 'running' && !state.halted
+}
+
 /** VMs whose instance is at the host now, or may be: placed there, or being received. Sorted by name. */
 export function vmsAt(state: CoordinatorState, host: string): VmRecord[] {
   const found: VmRecord[] = []

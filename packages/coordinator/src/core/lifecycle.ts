@@ -4,7 +4,7 @@ import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/clus
 import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { shouldAsk } from './asking.ts'
 import { deadAt } from './fencing.ts'
-import { hostLive, storagesOf, volumesOf } from './hosts.ts'
+import { hostLive, isWanted, storagesOf, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
 import { choose } from './placement.ts'
@@ -130,7 +130,7 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
     return
   }
   if (!createDisks(state, vm, now, out)) return
-  if (vm.desired !== 'running') return
+  if (!isWanted(state, vm)) return
   const live = vmLive(state, vm.name)
   live.whyNot = whyNotNow(state, vm, live, now)
   if (live.whyNot !== null) return
@@ -212,7 +212,7 @@ function workOnPlaced(state: CoordinatorState, vm: VmRecord, placement: Placemen
   const { requestMs } = state.cluster.settings
   const host = state.hosts.get(placement.host)
   if (host === undefined || host.phase !== 'admitted' || host.epoch !== placement.hostEpoch) return
-  if (vm.desired === 'running') {
+  if (isWanted(state, vm)) {
     if (placement.phase !== 'starting' || machine !== null) return
     const key = `start/${vm.name}/${placement.epoch}`
     if (!shouldAsk(state, key, now, requestMs)) return

@@ -38,6 +38,7 @@ export function load(
     volumes: new Map(),
     migrations: new Map(),
     recoveries: new Map(),
+    halted: false,
     decisionSeq: lastDecision(store),
     // Versions of an earlier run are lower, whatever that run had reached.
     mapVersion: record.term * 1_000_000,

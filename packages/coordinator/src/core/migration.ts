@@ -3,7 +3,7 @@
 
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { shouldAsk } from './asking.ts'
-import { hostLive, volumesOf } from './hosts.ts'
+import { hostLive, isWanted, volumesOf } from './hosts.ts'
 import { orderFor } from './lifecycle.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
@@ -73,7 +73,7 @@ function admit(
   to: string | null,
 ): Refusal | { source: MigrationEnd; target: HostRecord; rejected: readonly { option: string; why: string }[] } {
   const placement = vm.placement
-  if (placement === null || placement.phase !== 'running' || vm.desired !== 'running') {
+  if (placement === null || placement.phase !== 'running' || !isWanted(state, vm)) {
     const is = placement === null ? 'stopped' : placement.phase
     return { code: 'not-running', message: `VM "${vm.name}" is ${is}`, hint: 'only a running VM can be migrated' }
   }
@@ -328,7 +328,7 @@ function whyAbort(state: CoordinatorState, migration: MigrationRecord, now: numb
     const fencing = source?.phase === 'fencing' && source.epoch === migration.source.hostEpoch
     if (migration.phase !== 'switching' || !fencing) return `the source ${migration.source.host} is not what it was`
   }
-  if (vm.desired !== 'running' && migration.phase !== 'switching') return 'the VM is to be stopped'
+  if (!isWanted(state, vm) && migration.phase !== 'switching') return 'the VM is to be stopped'
   const live = migrationLive(state, migration.id, now)
   const ageMs = now - live.phaseSince
   if (migration.phase === 'preparing' && ageMs > settings.prepareMs)

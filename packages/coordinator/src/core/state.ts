@@ -219,6 +219,8 @@ export interface CoordinatorState {
   readonly volumes: Map<string, VolumeRecord>
   readonly migrations: Map<string, MigrationRecord>
   readonly recoveries: Map<string, RecoveryRecord>
+  /** An operator ends the cluster's work in order: nothing is to run until the next start of the coordinator. */
+  halted: boolean
   decisionSeq: number
   mapVersion: number
   map: ClusterMap | null

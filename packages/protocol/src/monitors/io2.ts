@@ -3,7 +3,7 @@
 // which knows what its disks really held) had not been acknowledged.
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { ensure, id, type Monitor, numberField, stringField, type Violation, violation } from './monitor.ts'
+import { ensure, field, id, type Monitor, numberField, stringField, type Violation, violation } from './monitor.ts'
 
 /** Writes per LUN that took effect and were not acknowledged (by FUA) since. */
 const MAX_OUTSTANDING = 4096
@@ -51,6 +51,8 @@ export class Io2Monitor implements Monitor {
   }
 
   #applied(record: TraceRecord): void {
+    // A piece of a zero or trim: what is acknowledged is the whole.
+    if (field(record, 'part') === true) return
     const lun = this.#lun(record)
     const offset = numberField(record, 'offset')
     const length = numberField(record, 'length')

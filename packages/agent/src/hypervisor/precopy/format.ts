@@ -25,7 +25,7 @@ export const INDEX_ENTRY_BYTES = 8
 export const BATCH_PAGES = 64
 export const MAX_FINAL_BYTES = 4 * MIB
 /** A compressed body may exceed its raw size by zstd's own overhead, never by more than this. */
-const MAX_BODY_BYTES = BATCH_PAGES * PAGE_BYTES + 4 * KIB
+export const MAX_BODY_BYTES = BATCH_PAGES * PAGE_BYTES + 4 * KIB
 
 export const ZERO_PAGE_BIT = 0x80000000
 

@@ -15,7 +15,7 @@ import { PAGE_BYTES } from './state-checksum.ts'
 /** While the guest runs, the event loop gets its turn after this much was compared, */
 const SCAN_SLICE_PAGES = (16 * MIB) / PAGE_BYTES
 /** or this much was sent. */
-const SEND_SLICE_PAGES = MIB / PAGE_BYTES
+const SEND_SLICE_PAGES = (2 * MIB) / PAGE_BYTES
 /** Once converged, rounds go on at this pace until the switch, so that the last one stays short. */
 export const IDLE_ROUND_MS = 25
 

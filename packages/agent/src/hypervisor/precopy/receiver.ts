@@ -14,6 +14,7 @@ import {
   FRAME_HEADER_BYTES,
   type FrameHeader,
   INDEX_ENTRY_BYTES,
+  MAX_BODY_BYTES,
   STREAM_HEADER_BYTES,
   ZERO_PAGE_BIT,
 } from './format.ts'
@@ -27,11 +28,11 @@ export interface ReceivedImage {
 
 /** Bytes that are to come, filled from chunks of any size. */
 class Part {
-  buffer: Buffer
+  readonly buffer: Buffer
   filled = 0
 
-  constructor(length: number) {
-    this.buffer = Buffer.allocUnsafe(length)
+  constructor(buffer: Buffer) {
+    this.buffer = buffer
   }
 
   get complete(): boolean {
@@ -58,7 +59,8 @@ export class PageReceiver {
   readonly #env: Environment
   readonly #memory: Buffer
   readonly #checksums: PageChecksums
-  #stage: Stage = { at: 'stream-header', part: new Part(STREAM_HEADER_BYTES) }
+  #stage: Stage = { at: 'stream-header', part: new Part(Buffer.alloc(STREAM_HEADER_BYTES)) }
+  #pagesBuffer: Buffer | null = null
   #round = 0
   #image: ReceivedImage | null = null
 
@@ -98,7 +100,7 @@ export class PageReceiver {
       }
       case 'frame-header': {
         const header = decodeFrameHeader(stage.part.buffer)
-        const part = new Part(FRAME_HEADER_BYTES + header.entries * INDEX_ENTRY_BYTES)
+        const part = new Part(Buffer.alloc(FRAME_HEADER_BYTES + header.entries * INDEX_ENTRY_BYTES))
         part.take(stage.part.buffer)
         this.#stage = { at: 'index', part, header }
         return null
@@ -109,7 +111,7 @@ export class PageReceiver {
         if (header.round < this.#round) throw corrupt(`round ${header.round} after round ${this.#round}`)
         this.#round = header.round
         const index = stage.part.buffer.subarray(FRAME_HEADER_BYTES)
-        this.#stage = { at: 'body', part: new Part(header.bodyBytes), header, index }
+        this.#stage = { at: 'body', part: new Part(this.#bodyBuffer(header)), header, index }
         // Only zero pages: there is no body to wait for.
         return header.bodyBytes === 0 ? this.#body(header, index, stage.part.buffer.subarray(0, 0)) : null
       }
@@ -137,8 +139,15 @@ export class PageReceiver {
     )
   }
 
+  /** One buffer for the pages of all frames: a frame is done with before the next begins. */
+  #bodyBuffer(header: FrameHeader): Buffer {
+    if (header.type === FRAME_FINAL) return Buffer.allocUnsafe(header.bodyBytes)
+    this.#pagesBuffer ??= Buffer.allocUnsafeSlow(MAX_BODY_BYTES)
+    return this.#pagesBuffer.subarray(0, header.bodyBytes)
+  }
+
   #nextFrame(): void {
-    this.#stage = { at: 'frame-header', part: new Part(FRAME_HEADER_BYTES) }
+    this.#stage = { at: 'frame-header', part: new Part(Buffer.alloc(FRAME_HEADER_BYTES)) }
   }
 
   #place(index: Buffer, raw: Buffer): void {

@@ -1,0 +1,212 @@
+// The cluster's volumes on this host: opened when a VM needs them, all dropped when the host is fenced; and those whose
+// owner this host is, by the map.
+
+import type { OwnerCall } from '@stellwerk/csv/owner/request.ts'
+import type { ClusterMap, ClusterMapVolume, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import type { Settings } from '@stellwerk/protocol/settings.ts'
+import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
+import type { Environment, NetworkName } from '@stellwerk/runtime/environment.ts'
+import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { LunAccess } from '../hba/lun.ts'
+import type { LunSessions } from '../hba/lun-sessions.ts'
+import type { StorageLinks } from '../hba/storage-links.ts'
+import type { DiskOpener, DiskSet } from './disk-set.ts'
+import { OpenVolume } from './open-volume.ts'
+import { OwnerService } from './owner-service.ts'
+import { type VmDisk, VmDisks } from './vm-disks.ts'
+
+export interface HostVolumesOptions {
+  readonly env: Environment
+  readonly system: ActorSystem
+  readonly host: string
+  readonly cluster: string
+  readonly hbas: readonly NetworkName[]
+  readonly links: StorageLinks
+  readonly sessions: LunSessions
+  readonly settings: () => Settings
+  /** Our epoch was refused by storage. */
+  readonly onRefused: (epoch: number, why: string) => void
+  /** What is owned here has changed. */
+  readonly onChange: () => void
+}
+
+interface OwnedVolume {
+  readonly service: OwnerService
+  readonly address: string
+}
+
+export class HostVolumes implements DiskOpener {
+  readonly #options: HostVolumesOptions
+  readonly #open = new Map<string, OpenVolume>()
+  readonly #owned = new Map<string, OwnedVolume>()
+  readonly #ending = new Set<Promise<void>>()
+  #map: ClusterMap | null = null
+  #epoch = 0
+  #fenced = false
+
+  constructor(options: HostVolumesOptions) {
+    this.#options = options
+  }
+
+  // --- the host's epoch --------------------------------------------------------------------------------------------------------
+
+  admitted(epoch: number): void {
+    this.#epoch = epoch
+    this.#fenced = false
+    if (this.#map !== null) this.follow(this.#map)
+  }
+
+  /** Nothing is written under the old epoch any more when it resolves. */
+  async fenced(): Promise<void> {
+    this.#fenced = true
+    for (const volume of this.#open.values()) volume.drop('the host is fenced')
+    this.#open.clear()
+    for (const name of [...this.#owned.keys()]) this.#disown(name, false)
+    while (this.#ending.size > 0) await Promise.all(this.#ending)
+  }
+
+  get idle(): boolean {
+    return this.#open.size === 0 && this.#owned.size === 0 && this.#ending.size === 0
+  }
+
+  /** In order: slots are cleared, owners answer what they have taken. */
+  async close(): Promise<void> {
+    for (const volume of this.#open.values()) {
+      await volume.close().catch((error: unknown) => {
+        this.#options.env.log.warn({ volume: volume.name }, `not closed in order: ${errorMessage(error)}`)
+      })
+    }
+    this.#open.clear()
+    for (const name of [...this.#owned.keys()]) this.#disown(name, true)
+    while (this.#ending.size > 0) await Promise.all(this.#ending)
+  }
+
+  // --- ownership ---------------------------------------------------------------------------------------------------------------
+
+  follow(map: ClusterMap): void {
+    this.#map = map
+    if (this.#fenced || this.#epoch === 0) return
+    const { host } = this.#options
+    for (const volume of map.volumes) {
+      const { owner } = volume
+      const mine = owner !== null && owner.host === host && owner.hostEpoch === this.#epoch
+      const current = this.#owned.get(volume.name)
+      if (current !== undefined && (!mine || current.service.ownerEpoch !== owner.epoch)) {
+        this.#disown(volume.name, true)
+      }
+      if (mine && !this.#owned.has(volume.name)) this.#own(volume, owner.epoch)
+    }
+    for (const name of [...this.#owned.keys()]) {
+      if (!map.volumes.some(volume => volume.name === name)) this.#disown(name, true)
+    }
+  }
+
+  #own(volume: ClusterMapVolume, ownerEpoch: number): void {
+    const { system, host, cluster } = this.#options
+    const service = new OwnerService({
+      access: this.#access(),
+      system,
+      cluster,
+      volume,
+      storages: this.#map?.storages ?? [],
+      hostEpoch: this.#epoch,
+      ownerEpoch,
+      onChange: () => this.#options.onChange(),
+    })
+    const address = `${host}/owner/${volume.name}`
+    this.#owned.set(volume.name, { service, address })
+    system.spawn(address, service, { mailbox: 4096 })
+  }
+
+  #disown(name: string, inOrder: boolean): void {
+    const owned = this.#owned.get(name)
+    if (owned === undefined) return
+    this.#owned.delete(name)
+    this.#options.system.stopActor(owned.address)
+    const ending = owned.service.end(inOrder)
+    this.#ending.add(ending)
+    ending.then(
+      () => this.#ending.delete(ending),
+      (error: unknown) => {
+        this.#ending.delete(ending)
+        this.#options.env.log.error({ volume: name }, `its ownership did not end in order: ${errorMessage(error)}`)
+      },
+    )
+  }
+
+  owned(): { volume: string; ownerEpoch: number; state: string }[] {
+    return [...this.#owned].map(([volume, { service }]) => ({
+      volume,
+      ownerEpoch: service.ownerEpoch,
+      state: service.state,
+    }))
+  }
+
+  // --- disks -------------------------------------------------------------------------------------------------------------------
+
+  async attach(order: VmOrder): Promise<DiskSet> {
+    const places = await this.#places(order)
+    return VmDisks.attach(this.#options.env, order, places, this.#storagesOf(order))
+  }
+
+  async reserve(order: VmOrder): Promise<DiskSet> {
+    const places = await this.#places(order)
+    return VmDisks.reserve(this.#options.env, order, places, this.#storagesOf(order))
+  }
+
+  #storagesOf(order: VmOrder): string[] {
+    const names = new Set<string>()
+    for (const { volume } of order.disks)
+      for (const storage of this.#open.get(volume)?.storages ?? []) names.add(storage)
+    return [...names].sort()
+  }
+
+  async #places(order: VmOrder): Promise<VmDisk[]> {
+    const places: VmDisk[] = []
+    for (const { volume, disk } of order.disks) {
+      places.push({ volume: await this.#volume(volume).opened, disk, owner: this.#ownerCall(volume) })
+    }
+    return places
+  }
+
+  #volume(name: string): OpenVolume {
+    const known = this.#open.get(name)
+    if (known !== undefined) return known
+    const volume = this.#map?.volumes.find(v => v.name === name)
+    if (volume === undefined || this.#fenced || this.#epoch === 0) {
+      throw new StellwerkError('unknown-volume', `volume "${name}" is not known to this host`, { retryable: true })
+    }
+    const epoch = this.#epoch
+    const open: OpenVolume = new OpenVolume({
+      access: this.#access(),
+      volume,
+      storages: this.#map?.storages ?? [],
+      hostEpoch: epoch,
+      owner: this.#ownerCall(name),
+      onRefused: (code, message) => {
+        if (code === 'epoch-refused') this.#options.onRefused(epoch, message)
+        else if (this.#open.get(name) === open) this.#open.delete(name)
+      },
+    })
+    this.#open.set(name, open)
+    open.opened.catch(() => {
+      if (this.#open.get(name) === open) this.#open.delete(name)
+    })
+    return open
+  }
+
+  /** Whoever owns it when asked: looked up anew each time. */
+  #ownerCall(name: string): OwnerCall {
+    const { system, host, settings } = this.#options
+    return (async (kind: string, body: unknown) => {
+      const owner = this.#map?.volumes.find(volume => volume.name === name)?.owner
+      if (!owner) throw new StellwerkError('owner-away', `volume "${name}" has no owner`, { retryable: true })
+      return system.ask(`${host}/volumes`, `${owner.host}/owner/${name}`, kind, body, settings().requestMs)
+    }) as OwnerCall
+  }
+
+  #access(): LunAccess {
+    const { env, host, hbas, links, sessions, settings } = this.#options
+    return { env, host, hbas, links, sessions, settings: settings() }
+  }
+}

@@ -1,0 +1,177 @@
+// The disks of one VM on this host: attached for a start, or reserved for a migration and taken over when the source has
+// released them.
+
+import type { BlockDevice } from '@stellwerk/block/device.ts'
+import { CsvDisk } from '@stellwerk/csv/disk/csv-disk.ts'
+import type { HostVolume } from '@stellwerk/csv/disk/host-volume.ts'
+import { isFinal } from '@stellwerk/csv/owner/refusal.ts'
+import type { OwnerCall, VolumeBody, VolumeKind, VolumeReply } from '@stellwerk/csv/owner/request.ts'
+import type { VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import type { Environment, Json } from '@stellwerk/runtime/environment.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { DiskSet } from './disk-set.ts'
+import { LateDevice } from './late-device.ts'
+
+export interface VmDisk {
+  readonly volume: HostVolume
+  readonly disk: string
+  readonly owner: OwnerCall
+}
+
+/** Between two tries of what the owner must be told. */
+const RETRY_MS = 200
+
+export class VmDisks implements DiskSet {
+  readonly storages: readonly string[] | null
+  readonly devices: readonly BlockDevice[]
+  readonly #env: Environment
+  readonly #order: VmOrder
+  readonly #places: readonly VmDisk[]
+  #disks: readonly CsvDisk[]
+  readonly #late: readonly LateDevice[]
+  #dropped = false
+
+  private constructor(
+    env: Environment,
+    order: VmOrder,
+    places: readonly VmDisk[],
+    storages: readonly string[],
+    disks: readonly CsvDisk[],
+    late: readonly LateDevice[],
+  ) {
+    this.#env = env
+    this.#order = order
+    this.#places = places
+    this.#disks = disks
+    this.#late = late
+    this.devices = late.length > 0 ? late : disks
+    this.storages = storages.length === 0 ? null : storages
+  }
+
+  static async attach(
+    env: Environment,
+    order: VmOrder,
+    places: readonly VmDisk[],
+    storages: readonly string[],
+  ): Promise<VmDisks> {
+    const disks: CsvDisk[] = []
+    for (const { volume, disk } of places) {
+      const options = { volume, disk, vm: order.vm, epoch: order.epoch }
+      disks.push(await untilAnswered(env, () => CsvDisk.attach(options)))
+    }
+    return new VmDisks(env, order, places, storages, disks, [])
+  }
+
+  static async reserve(
+    env: Environment,
+    order: VmOrder,
+    places: readonly VmDisk[],
+    storages: readonly string[],
+  ): Promise<VmDisks> {
+    const late: LateDevice[] = []
+    for (const { volume, disk, owner } of places) {
+      const { vm, host, hostEpoch, epoch } = order
+      const of = { volume: volume.options.volume, disk }
+      await untilAnswered(env, () => owner('volume.reserve', { ...of, vm, host, hostEpoch, epoch }))
+      const { disks } = await untilAnswered(env, () => owner('volume.list-disks', { volume: of.volume }))
+      const info = disks.find(d => d.disk === disk || d.name === disk)
+      if (info === undefined) throw new StellwerkError('disk-missing', `there is no disk ${disk}`, { where: of.volume })
+      const { device } = volume.options
+      late.push(
+        new LateDevice(info.sizeBytes, device.limits, {
+          ...device.caps,
+          flush: true,
+          fua: true,
+          trim: true,
+          zero: true,
+        }),
+      )
+    }
+    return new VmDisks(env, order, places, storages, [], late)
+  }
+
+  async drain(): Promise<void> {
+    await Promise.all(this.#disks.map(disk => disk.drain()))
+  }
+
+  resume(): void {
+    for (const disk of this.#disks) disk.resume()
+  }
+
+  handover(): Json {
+    return this.#disks.map(disk => disk.handover())
+  }
+
+  adopt(handover: Json): void {
+    if (!Array.isArray(handover) || handover.length !== this.#places.length) {
+      throw new StellwerkError('bad-handover', `${this.#places.length} disks are to be handed over`, {
+        where: this.#order.vm,
+      })
+    }
+    const { vm, epoch } = this.#order
+    this.#disks = this.#places.map(({ volume, disk }, i) =>
+      CsvDisk.adopt({ volume, disk, vm, epoch, committed: true }, handover[i] as Json),
+    )
+    for (const [i, disk] of this.#disks.entries()) this.#late[i]?.bind(disk)
+  }
+
+  committed(): void {
+    const { vm, host, hostEpoch, epoch } = this.#order
+    for (const { volume, disk, owner } of this.#places) {
+      const body = { volume: volume.options.volume, disk, vm, host, hostEpoch, epoch, committed: true }
+      this.#tell('volume.attach', owner, body)
+    }
+  }
+
+  burn(epoch: number): void {
+    for (const { volume, disk, owner } of this.#places) {
+      this.#tell('volume.abort', owner, { volume: volume.options.volume, disk, epoch })
+    }
+  }
+
+  async detach(): Promise<void> {
+    const { host, epoch } = this.#order
+    await Promise.all(this.#disks.map(disk => disk.close()))
+    for (const { volume, disk, owner } of this.#places) {
+      const body = { volume: volume.options.volume, disk, host, epoch }
+      await untilAnswered(this.#env, () => {
+        if (this.#dropped) throw new StellwerkError('disk-closed', 'the host was fenced while it detached the disk')
+        return owner('volume.detach', body)
+      })
+    }
+  }
+
+  drop(): void {
+    this.#dropped = true
+    for (const disk of this.#disks) {
+      disk.close().catch((error: unknown) => {
+        // Its paths are refused or its marks are another's to clear now: nothing is left to be done here.
+        this.#env.log.debug({ vm: this.#order.vm }, `a dropped disk did not close: ${errorMessage(error)}`)
+      })
+    }
+  }
+
+  /** In the background, until the owner, whoever that is by then, has taken or refused it. */
+  #tell<K extends VolumeKind>(kind: K, owner: OwnerCall, body: VolumeBody<K>): void {
+    untilAnswered<VolumeReply<K>>(this.#env, () => {
+      if (this.#dropped) throw new StellwerkError('disk-closed', 'the disk is no longer this host’s')
+      return owner(kind, body)
+    }).catch((error: unknown) => {
+      this.#env.log.info({ vm: this.#order.vm, code: errorCode(error) }, `${kind} was refused: ${errorMessage(error)}`)
+    })
+  }
+}
+
+/** Owners die, move and are not reached; only a refusal that will not change is an error. */
+async function untilAnswered<T>(env: Environment, ask: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await ask()
+    } catch (error) {
+      const code = errorCode(error)
+      if (isFinal(code) || code === 'disk-closed' || code === 'volume-dropped' || code === 'bad-handover') throw error
+      if (!(error instanceof StellwerkError)) throw error
+    }
+    await new Promise<void>(resolve => env.timers.after(RETRY_MS, resolve))
+  }
+}
