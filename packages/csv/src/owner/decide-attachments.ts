@@ -24,8 +24,12 @@ export function attach(state: OwnerState, body: VolumeBody<'volume.attach'>): De
   }
   if (disk.vm === body.vm && body.epoch < disk.leastEpoch) return refused(stale(disk, body.epoch))
   if (reserved !== null && body.epoch <= reserved.epoch) return refused(attached(disk, reserved))
-  if (holder !== null && (holder.host !== body.host || holder.vm !== body.vm)) return refused(attached(disk, holder))
-  if (holder !== null && holder.hostEpoch > body.hostEpoch) return refused(stale(disk, body.epoch))
+  // A higher placement epoch of the same VM: the coordinator gives one out only when the older instance is surely dead
+  // (fenced and waited out), or has handed over; what it did is drained by then.
+  const succeeds = holder !== null && holder.vm === body.vm && body.epoch > holder.epoch
+  const same = holder !== null && holder.host === body.host && holder.vm === body.vm
+  if (holder !== null && !succeeds && !same) return refused(attached(disk, holder))
+  if (same && holder.hostEpoch > body.hostEpoch) return refused(stale(disk, body.epoch))
   const entries: Entry[] = []
   if (reserved !== null) entries.push({ type: 'burnt', disk: disk.id, epoch: reserved.epoch })
   entries.push({ type: 'attached', disk: disk.id, holder: claimant })
