@@ -19,6 +19,9 @@ export const DECIDER = 'coordinator/decider'
 /** How often time alone may change what should be done. */
 export const TICK_MS = 100
 
+/** The exit status of a coordinator whose term is over. */
+export const EXIT_DEPOSED = 75
+
 /** Messages that the shell sends to the decider, besides those of the protocol. */
 export type ShellMessage =
   | { readonly kind: 'shell.agent-down'; readonly body: { readonly host: string; readonly incarnation: number } }
@@ -142,6 +145,10 @@ export class Decider implements Behavior {
       case 'trace':
         context.env.trace.emit(effect.event)
         break
+      case 'step-down':
+        context.env.log.error({ term: state.cluster.term }, `another coordinator has taken over: ${effect.why}`)
+        context.env.processes.exit(EXIT_DEPOSED)
+        break
     }
     // Bounded by what the core asks at once; what was never answered has failed by its deadline.
     if (this.#requests.size > state.hosts.size * 64 + 1024) this.#requests.clear()
@@ -185,7 +192,7 @@ function inputOf(message: Message): Input | null {
     case 'guardian.attest':
       return { kind: 'attest', request, ...(body as { host: string; incarnation: number }) }
     case 'migration.progress':
-      return { kind: 'migration-progress', ...(body as { migration: string; converged: boolean }) }
+      return { kind: 'migration-progress', ...(body as { migration: string; converged: boolean; round: number }) }
     case 'migration.loaded':
       return { kind: 'migration-loaded', request, message: body }
     case 'migration.failed':

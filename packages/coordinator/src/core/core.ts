@@ -2,6 +2,7 @@
 
 import type { Beat } from '@stellwerk/protocol/messages/cluster.ts'
 import { answered, forgetOldQuestions } from './asking.ts'
+import { copyTaken, spreadCopy } from './cluster-copy.ts'
 import { type Command, obey } from './commands.ts'
 import { admitAnswered, fenceAcknowledged, workOnFences } from './fencing.ts'
 import { hostLive } from './hosts.ts'
@@ -22,7 +23,16 @@ export type Input =
   | { readonly kind: 'agent-down'; readonly host: string; readonly incarnation: number }
   | { readonly kind: 'beat'; readonly request: number; readonly beat: Beat }
   | { readonly kind: 'attest'; readonly request: number; readonly host: string; readonly incarnation: number }
-  | { readonly kind: 'migration-progress'; readonly migration: string; readonly converged: boolean }
+  | {
+      readonly kind: 'migration-progress'
+      readonly migration: string
+      readonly converged: boolean
+      readonly round?: number
+      readonly pagesSent?: number
+      readonly bytesSent?: number
+      readonly dirtyPages?: number
+      readonly forecastMs?: number
+    }
   | {
       readonly kind: 'migration-loaded'
       readonly request: number
@@ -102,7 +112,8 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
       break
     case 'unanswered':
       answered(state, input.key, now + state.cluster.settings.requestMs * RETRY_SHARE)
-      takeRefusal(state, input.key, out)
+      if (input.code === 'stale-term') out.effect({ kind: 'step-down', why: input.message })
+      else takeRefusal(state, input.key, out)
       break
   }
 }
@@ -115,6 +126,7 @@ function follow(state: CoordinatorState, now: number, out: StepOutput): void {
   workOnVms(state, now, out)
   mapOf(state)
   spreadMap(state, now, out)
+  spreadCopy(state, now, out)
 }
 
 function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: number, out: StepOutput): void {
@@ -143,6 +155,9 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
       break
     case 'disk-delete':
       diskDeleted(state, a, b, out)
+      break
+    case 'copy':
+      copyTaken(state, a, now)
       break
     case 'map':
       state.outstanding.set(key, { retryAt: Number.POSITIVE_INFINITY })

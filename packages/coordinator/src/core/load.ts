@@ -47,6 +47,9 @@ export function load(
     liveVms: new Map(),
     liveMigrations: new Map(),
     outstanding: new Map(),
+    changes: 1,
+    copied: new Map(),
+    copying: new Map(),
   }
   for (const table of RECORD_TABLES) {
     const records = state[table] as Map<string, unknown>

@@ -3,6 +3,7 @@
 
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { shouldAsk } from './asking.ts'
+import type { Input } from './core.ts'
 import { hostLive, isWanted, volumesOf } from './hosts.ts'
 import { orderFor } from './lifecycle.ts'
 import type { StepOutput } from './output.ts'
@@ -255,12 +256,16 @@ export function failed(
 /** The source's pre-copy has converged: switch. */
 export function progressed(
   state: CoordinatorState,
-  message: { migration: string; converged: boolean },
+  message: Extract<Input, { kind: 'migration-progress' }>,
   now: number,
   out: StepOutput,
 ): void {
   const migration = state.migrations.get(message.migration)
-  if (migration === undefined || !message.converged) return
+  if (migration === undefined) return
+  const { round = 0, pagesSent = 0, bytesSent = 0, dirtyPages = 0, forecastMs = 0 } = message
+  if (!isOver(migration))
+    migrationLive(state, migration.id, now).progress = { round, pagesSent, bytesSent, dirtyPages, forecastMs }
+  if (!message.converged) return
   if (migration.phase !== 'precopy' && migration.phase !== 'preparing') return
   const switching: MigrationRecord = { ...migration, phase: 'switching' }
   out.put('migrations', migration.id, switching)

@@ -47,6 +47,8 @@ export type Effect =
       readonly message: string
       readonly hint?: string
     }
+  /** Another coordinator has taken over: this one must end. */
+  | { readonly kind: 'step-down'; readonly why: string }
   | { readonly kind: 'trace'; readonly event: TraceEvent }
 
 /** Decisions kept in the store; older ones are only in the traces. */
@@ -71,11 +73,13 @@ export class StepOutput implements Output {
   put(table: RecordTable, key: string, value: object): void {
     const records = this.state[table] as Map<string, object>
     records.set(key, value)
+    if (table !== 'migrations') this.state.changes += 1
     this.changes.push({ put: `${table}/${key}`, value: value as unknown as Json })
   }
 
   remove(table: RecordTable, key: string): void {
     this.state[table].delete(key)
+    this.state.changes += 1
     this.changes.push({ delete: `${table}/${key}` })
   }
 

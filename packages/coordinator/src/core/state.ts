@@ -202,6 +202,8 @@ export interface MigrationLive {
   prepared: boolean
   sourceDone: boolean
   targetDone: boolean
+  /** The last round as the source told it; for people. */
+  progress?: { readonly [key: string]: number }
 }
 
 export interface VmLive {
@@ -228,4 +230,9 @@ export interface CoordinatorState {
   readonly liveVms: Map<string, VmLive>
   readonly liveMigrations: Map<string, MigrationLive>
   readonly outstanding: Map<string, Outstanding>
+  /** Durable changes in this run of what the copies on the volumes hold. */
+  changes: number
+  /** Per volume: up to which change its copy is, and is being, written. */
+  readonly copied: Map<string, number>
+  readonly copying: Map<string, number>
 }

@@ -96,6 +96,8 @@ export class Bench {
 
   #carryOut(effect: Effect): void {
     switch (effect.kind) {
+      case 'step-down':
+        throw new Error(effect.why)
       case 'trace':
         this.traces.push(effect.event)
         return

@@ -1,0 +1,109 @@
+// A copy of what a lost coordinator would need, kept on every volume: VM definitions, epochs, the term. Written by the
+// volume's owner whenever it has changed; read by `stellwerk cluster restore`.
+
+import type { Json, StoreChange } from '@stellwerk/runtime/environment.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { shouldAsk } from './asking.ts'
+import type { StepOutput } from './output.ts'
+import { isServing } from './ownership.ts'
+import type { ClusterRecord, CoordinatorState, HostRecord, StorageRecord, VmRecord, VolumeRecord } from './state.ts'
+
+export interface ClusterCopy {
+  readonly format: 1
+  readonly version: number
+  readonly cluster: ClusterRecord
+  readonly storages: readonly StorageRecord[]
+  readonly hosts: readonly HostRecord[]
+  readonly vms: readonly VmRecord[]
+  readonly volumes: readonly VolumeRecord[]
+}
+
+/** A change is copied at most this often. */
+const COPY_MS = 1_000
+
+/**
+ * Versions rise over restarts: the term counts in millions, the decisions and changes of a run below that. A copy of an
+ * older version never replaces a newer one.
+ */
+const VERSIONS_PER_TERM = 1_000_000
+
+export function copyOf(state: CoordinatorState): ClusterCopy {
+  return {
+    format: 1,
+    version: state.cluster.term * VERSIONS_PER_TERM + state.changes,
+    cluster: state.cluster,
+    storages: [...state.storages.values()],
+    hosts: [...state.hosts.values()],
+    vms: [...state.vms.values()],
+    volumes: [...state.volumes.values()],
+  }
+}
+
+/** Has the copy on each volume brought up to date by its owner. */
+export function spreadCopy(state: CoordinatorState, now: number, out: StepOutput): void {
+  for (const volume of state.volumes.values()) {
+    if (volume.owner === null || !isServing(state, volume.name)) continue
+    if (state.copied.get(volume.name) === state.changes) continue
+    const key = `copy/${volume.name}`
+    if (!shouldAsk(state, key, now, COPY_MS)) continue
+    const value = copyOf(state)
+    state.copying.set(volume.name, state.changes)
+    const body = { volume: volume.name, version: value.version, value: value as unknown as Json }
+    out.effect({
+      kind: 'owner',
+      key,
+      host: volume.owner.host,
+      volume: volume.name,
+      message: 'volume.put-cluster-copy',
+      body,
+    })
+  }
+}
+
+export function copyTaken(state: CoordinatorState, volume: string, now: number): void {
+  const changes = state.copying.get(volume)
+  if (changes !== undefined) state.copied.set(volume, changes)
+  state.outstanding.set(`copy/${volume}`, { retryAt: now + COPY_MS })
+}
+
+/** Terms and placement epochs of a restored coordinator begin this far above the copy's, which may be old. */
+const RESTORE_JUMP = 1_000
+
+/**
+ * A coordinator's state from a copy. Nothing that the copy says of hosts is believed: each is fenced, and waited out
+ * unless it reports, before anything starts. Throws `bad-copy`.
+ */
+export function restoreFrom(value: Json): StoreChange[] {
+  const copy = value as unknown as Partial<ClusterCopy> | null
+  if (copy === null || typeof copy !== 'object' || copy.format !== 1 || copy.cluster === undefined) {
+    throw new StellwerkError('bad-copy', 'what the volume carries is no copy of a cluster', {
+      hint: 'name a volume of the lost cluster; a volume that was never owned carries none',
+    })
+  }
+  const put = (key: string, record: object): StoreChange => ({ put: key, value: record as unknown as Json })
+  const storages = (copy.storages ?? []).map(storage => storage.name)
+  const changes: StoreChange[] = [put('cluster', { ...copy.cluster, term: copy.cluster.term + RESTORE_JUMP })]
+  for (const storage of copy.storages ?? []) changes.push(put(`storages/${storage.name}`, storage))
+  for (const host of copy.hosts ?? []) {
+    const fence = {
+      why: 'the coordinator was restored from a copy',
+      needed: storages,
+      acknowledged: [],
+      attestedIncarnation: null,
+      attestedBy: null,
+    }
+    changes.push(put(`hosts/${host.name}`, { ...host, phase: 'fencing', fence } satisfies HostRecord))
+  }
+  for (const vm of copy.vms ?? []) {
+    changes.push(put(`vms/${vm.name}`, { ...vm, epoch: vm.epoch + RESTORE_JUMP, migration: null } satisfies VmRecord))
+  }
+  for (const volume of copy.volumes ?? []) {
+    const restored: VolumeRecord = { ...volume, owner: null, ownerEpoch: volume.ownerEpoch + RESTORE_JUMP }
+    changes.push(put(`volumes/${volume.name}`, restored))
+    for (const host of copy.hosts ?? []) {
+      const recovery = { volume: volume.name, host: host.name, hostEpoch: host.epoch }
+      changes.push(put(`recoveries/${volume.name}/${host.name}/${host.epoch}`, recovery))
+    }
+  }
+  return changes
+}
