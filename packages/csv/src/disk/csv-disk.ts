@@ -415,8 +415,8 @@ export class CsvDisk implements BlockDevice {
 
   #below(state: DeviceState, reason: string): void {
     this.#belowState = state
-    if (state === 'up' && this.#awaited !== null) return this.#ownerAway(this.#awaited)
-    this.#setState(state === 'closed' ? 'failed' : state, reason)
+    if (state === 'up' && this.#awaited !== null) this.#ownerAway(this.#awaited)
+    else this.#setState(state === 'closed' ? 'failed' : state, reason)
   }
 
   /** Not ours any more: nothing further is sent. */

@@ -102,7 +102,7 @@ export interface Replay {
 
 /**
  * The records after `from.sequence`, in order, exactly to the journal's end. A good record beyond the end, or one whose
- * owner epoch is older than its predecessor's, means that something in between was lost: `journal-damaged`.
+ * owner epoch is older than its predecessor's, is damage: `journal-damaged`, `journal-epoch`.
  */
 export function replayJournal(
   ring: Uint8Array,
@@ -116,7 +116,11 @@ export function replayJournal(
     const record = next(ring, layout, sealer, position, sequence + 1)
     if (record === null) break
     if (record.ownerEpoch < ownerEpoch) {
-      throw damaged(layout, `record ${record.sequence} is of owner epoch ${record.ownerEpoch}, after ${ownerEpoch}`)
+      throw damaged(
+        'journal-epoch',
+        layout,
+        `record ${record.sequence} is of owner epoch ${record.ownerEpoch}, after ${ownerEpoch}`,
+      )
     }
     records.push(record)
     ;({ sequence, ownerEpoch } = record)
@@ -124,7 +128,11 @@ export function replayJournal(
   }
   const beyond = firstBeyond(ring, layout, sealer, records, sequence)
   if (beyond !== null) {
-    throw damaged(layout, `record ${sequence + 1} is missing, but there is a later one, ${beyond.sequence}`)
+    throw damaged(
+      'journal-damaged',
+      layout,
+      `record ${sequence + 1} is missing, but there is a later one, ${beyond.sequence}`,
+    )
   }
   return { records, position }
 }
@@ -169,8 +177,8 @@ function firstBeyond(
   return null
 }
 
-function damaged(layout: Layout, what: string): StellwerkError {
-  return new StellwerkError('journal-damaged', `the volume's journal is damaged: ${what}`, {
+function damaged(code: 'journal-damaged' | 'journal-epoch', layout: Layout, what: string): StellwerkError {
+  return new StellwerkError(code, `the volume's journal is damaged: ${what}`, {
     where: layout.volumeId,
     hint: 'run `stellwerk volume check` on each leg; a good leg of the mirror can replace this one',
   })

@@ -244,6 +244,32 @@ export function planLayout(options: LayoutOptions): Layout {
   }
 }
 
+/** A superblock can check out and still make no sense. */
+export function isSane(layout: Layout): boolean {
+  const { checkpointOffset, checkpointBytes, journalOffset, journalBytes, clusterCopyOffset, clusterCopyBytes } = layout
+  const { slotsOffset, slotBytes, slotCount, dataOffset, extentBytes, regionBytes, extentCount, volumeBytes } = layout
+  const inOrder =
+    checkpointOffset >= AREAS_OFFSET &&
+    journalOffset >= checkpointOffset + 2 * checkpointBytes &&
+    clusterCopyOffset >= journalOffset + journalBytes &&
+    slotsOffset >= clusterCopyOffset + 2 * clusterCopyBytes &&
+    dataOffset >= slotsOffset + slotCount * slotBytes &&
+    volumeBytes >= dataOffset + extentCount * extentBytes
+  const aligned = [checkpointBytes, journalBytes, clusterCopyBytes, slotBytes].every(
+    bytes => bytes > 0 && bytes % BLOCK_BYTES === 0,
+  )
+  const sizes =
+    isPowerOfTwo(extentBytes) &&
+    isPowerOfTwo(regionBytes) &&
+    extentBytes % regionBytes === 0 &&
+    dataOffset % extentBytes === 0 &&
+    journalBytes >= MIN_JOURNAL_BYTES &&
+    slotBytes >= SLOT_STALE_OFFSET &&
+    slotCount >= 1 &&
+    slotCount <= MAX_SLOTS
+  return inOrder && aligned && sizes
+}
+
 export function blocks(bytes: number): number {
   return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES
 }

@@ -5,7 +5,7 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { getText, getU64, setText, setU64, viewOf } from './bytes.ts'
 import { Sealer } from './checksum.ts'
 import { readBytes, writeBytes } from './device-io.ts'
-import { BLOCK_BYTES, type Layout, SUPERBLOCK, SUPERBLOCK_OFFSETS } from './layout.ts'
+import { BLOCK_BYTES, isSane, type Layout, SUPERBLOCK, SUPERBLOCK_OFFSETS } from './layout.ts'
 
 export const SUPERBLOCK_MAGIC = 0x53565753
 export const FORMAT_VERSION = 1
@@ -127,6 +127,12 @@ export async function findSuperblock(device: BlockDevice, expected: Expected, io
     })
   }
   if ((superblock.incompatFeatures & ~KNOWN_INCOMPAT) !== 0) throw unsupported('features unknown here', where)
+  if (!isSane(superblock.layout)) {
+    throw new StellwerkError('superblock-geometry', 'the areas the superblock names overlap or do not fit', {
+      where,
+      hint: 'restore the leg from its mirror or from a backup',
+    })
+  }
   if (superblock.layout.volumeBytes > device.size) {
     throw new StellwerkError(
       'volume-truncated',

@@ -1,7 +1,7 @@
 // Reading a volume: superblock, the newest good checkpoint, the journal from there. Never writes. Two legs can differ where
 // an owner died between them: the one whose journal goes further is the truth, and settle.ts makes the other equal.
 
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type Checkpoint, checkpointLength, decodeCheckpoint } from '../format/checkpoint.ts'
 import { Sealer } from '../format/checksum.ts'
 import { type Leg, OWNER_IO, readBytes } from '../format/device-io.ts'
@@ -42,10 +42,7 @@ export async function loadLeg(leg: Leg, expected: Expected): Promise<Loaded> {
   const ring = await readBytes(leg.device, layout.journalOffset, layout.journalBytes, OWNER_IO)
   const { records, position } = replayJournal(ring, layout, sealer, checkpoint)
   const { metadata } = checkpoint
-  for (const record of records) {
-    for (const entry of entriesOf(record)) applyEntry(metadata, entry)
-    metadata.ownerEpoch = record.ownerEpoch
-  }
+  for (const record of records) applyRecord(metadata, record)
   return {
     leg,
     layout,
@@ -57,6 +54,20 @@ export async function loadLeg(leg: Leg, expected: Expected): Promise<Loaded> {
     sequence: records.at(-1)?.sequence ?? checkpoint.sequence,
     position,
     metadata,
+  }
+}
+
+/** Here an entry that makes no sense comes from the volume: it is damage, not a bug. */
+function applyRecord(metadata: Metadata, record: JournalRecord): void {
+  try {
+    for (const entry of entriesOf(record)) applyEntry(metadata, entry)
+    metadata.ownerEpoch = record.ownerEpoch
+  } catch (error) {
+    throw new StellwerkError('journal-inconsistent', `journal record ${record.sequence}: ${errorMessage(error)}`, {
+      where: metadata.layout.volumeId,
+      hint: 'run `stellwerk volume check` on each leg; a good leg of the mirror can replace this one',
+      cause: error,
+    })
   }
 }
 

@@ -5,6 +5,7 @@
 import { AssertionFailure, assert } from '@stellwerk/runtime/assert.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { auditMetadata } from '../check/audit-metadata.ts'
 import { findClusterCopy } from '../format/cluster-copy.ts'
 import { type Leg, OWNER_IO } from '../format/device-io.ts'
 import { maxRecordBytes, Payload } from '../format/journal.ts'
@@ -104,6 +105,13 @@ export class VolumeOwner {
           where: options.volume,
         },
       )
+    }
+    const damage = auditMetadata(metadata).find(finding => finding.severity === 'damage')
+    if (damage !== undefined) {
+      throw new StellwerkError('metadata-damaged', `${damage.code}: ${damage.message}`, {
+        where: options.volume,
+        hint: 'run `stellwerk volume check`; nothing was changed',
+      })
     }
     await settle(best, all, options.legs)
     const writer = new JournalWriter(options.legs, best, options.ownerEpoch)

@@ -1,0 +1,137 @@
+// `volume check`: proves the format's invariants on the legs of a volume that no owner has open. Reads only. `repairLeaks`
+// gives back extents that nothing maps, and touches nothing else.
+
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { auditCheckpoints, auditClusterCopy, auditMisdirected, auditSuperblocks } from './check/audit-copies.ts'
+import { auditMetadata } from './check/audit-metadata.ts'
+import { auditSlotAreas } from './check/audit-slots.ts'
+import { type Finding, type FindingCode, finding } from './check/finding.ts'
+import { type Leg, OWNER_IO, readBytes } from './format/device-io.ts'
+import type { Layout } from './format/layout.ts'
+import { type Expected, findSuperblock } from './format/superblock.ts'
+import { JournalWriter } from './owner/journal-writer.ts'
+import { furthest, type Loaded, loadLeg } from './owner/load.ts'
+import { settle } from './owner/settle.ts'
+
+export interface CheckReport {
+  /** Nothing contradicts itself and nothing is lost. Copies may be bad where another serves. */
+  readonly clean: boolean
+  readonly findings: readonly (Finding & { readonly leg: string })[]
+  /** Null when the volume can't be read at all. */
+  readonly summary: null | {
+    readonly volumeId: string
+    readonly disks: number
+    readonly usedExtents: number
+    readonly extents: number
+    readonly sequence: number
+    readonly ownerEpoch: number
+  }
+}
+
+export async function checkVolume(legs: readonly Leg[], expected: Expected = {}): Promise<CheckReport> {
+  const findings: (Finding & { leg: string })[] = []
+  const loaded: Loaded[] = []
+  for (const leg of legs) {
+    const result = await checkLeg(leg, expected)
+    findings.push(...result.findings.map(each => ({ ...each, leg: leg.id })))
+    if (result.loaded !== null) loaded.push(result.loaded)
+  }
+  const first = loaded[0]
+  for (const other of loaded.slice(1)) {
+    if (other.layout.volumeId === first!.layout.volumeId && other.sequence === first!.sequence) continue
+    const message = `it is at record ${other.sequence}, leg ${first!.leg.id} at ${first!.sequence}`
+    findings.push({ ...finding('legs-differ', 'degraded', 'journal', message), leg: other.leg.id })
+  }
+  return {
+    clean: findings.every(({ severity }) => severity === 'degraded'),
+    findings,
+    summary:
+      first === undefined
+        ? null
+        : {
+            volumeId: first.layout.volumeId,
+            disks: first.metadata.disks.size,
+            usedExtents: first.metadata.usedExtents,
+            extents: first.layout.extentCount,
+            sequence: first.sequence,
+            ownerEpoch: first.metadata.ownerEpoch,
+          },
+  }
+}
+
+/** How many extents were given back. Refuses a volume with any other damage. As owner: no other may have it open. */
+export async function repairLeaks(legs: readonly Leg[], expected: Expected = {}): Promise<number> {
+  const { findings } = await checkVolume(legs, expected)
+  const damage = findings.find(({ severity }) => severity === 'damage')
+  if (damage !== undefined) {
+    throw new StellwerkError('metadata-damaged', `${damage.code}: ${damage.message}`, {
+      where: damage.where,
+      hint: 'only leaks are repaired; restore the leg from its mirror or from a backup',
+    })
+  }
+  const all: Loaded[] = []
+  for (const leg of legs) all.push(await loadLeg(leg, expected))
+  const best = furthest(all)
+  const { metadata } = best
+  const leaked = auditMetadata(metadata).filter(({ code }) => code === 'extent-leaked')
+  if (leaked.length === 0) return 0
+  await settle(best, all, legs)
+  const mapped = new Set([...metadata.disks.values()].flatMap(disk => [...disk.map.values()]))
+  for (let extent = 0; extent < metadata.references.length; extent += 1) {
+    if (metadata.references[extent]! > 0 && !mapped.has(extent)) {
+      metadata.references[extent] = 0
+      metadata.usedExtents -= 1
+    }
+  }
+  const writer = new JournalWriter(legs, best, metadata.ownerEpoch)
+  // Both: either of them must do.
+  await writer.checkpoint(metadata)
+  await writer.checkpoint(metadata)
+  return leaked.length
+}
+
+async function checkLeg(leg: Leg, expected: Expected): Promise<{ findings: Finding[]; loaded: Loaded | null }> {
+  const findings: Finding[] = []
+  let layout: Layout
+  try {
+    findings.push(...(await auditSuperblocks(leg)))
+    layout = (await findSuperblock(leg.device, expected, OWNER_IO)).superblock.layout
+  } catch (error) {
+    return { findings: [...findings, failure(error, 'superblock')], loaded: null }
+  }
+  let loaded: Loaded | null = null
+  try {
+    findings.push(...(await auditCheckpoints(leg, layout)))
+    findings.push(...(await auditClusterCopy(leg, layout)))
+    const ring = await readBytes(leg.device, layout.journalOffset, layout.journalBytes, OWNER_IO)
+    findings.push(...auditMisdirected(ring, layout))
+    loaded = await loadLeg(leg, expected)
+    findings.push(...auditMetadata(loaded.metadata))
+    findings.push(...(await auditSlotAreas(leg.device, loaded.metadata)))
+  } catch (error) {
+    if (!findings.some(({ code }) => code === errorCode(error))) findings.push(failure(error, 'metadata'))
+  }
+  return { findings, loaded }
+}
+
+const KNOWN: ReadonlySet<string> = new Set<FindingCode>([
+  'not-a-volume',
+  'superblock-damaged',
+  'superblock-conflict',
+  'superblock-geometry',
+  'foreign-volume',
+  'format-unsupported',
+  'volume-truncated',
+  'checkpoint-damaged',
+  'malformed',
+  'journal-damaged',
+  'journal-epoch',
+  'journal-inconsistent',
+])
+
+function failure(error: unknown, where: string): Finding {
+  const code = errorCode(error)
+  // A bug in the check is not a finding.
+  if (!KNOWN.has(code) && !(error instanceof StellwerkError)) throw error
+  return finding(KNOWN.has(code) ? (code as FindingCode) : 'unreadable', 'damage', where, errorMessage(error))
+}
