@@ -17,6 +17,7 @@ export class Evidence {
 
   /** To be called the instant before the guest may execute. */
   runs(how: 'start' | 'thaw' | 'resume' | 'arrive'): void {
+    this.#parts.gate.begins(this.#order.vm)
     this.#emit('decision', 'vm.run', { epoch: this.#order.epoch, instance: this.#instance, how })
   }
 

@@ -13,6 +13,8 @@ interface Gated {
   readonly epoch: number
   readonly storages: readonly string[] | null
   frozen: boolean
+  /** It has begun to run here. Before that there is nothing to kill, whatever its deadline. */
+  begun: boolean
   /** Until when the guardian lets it run; without a guardian: always. */
   armedUntil: number
   readonly changed: () => void
@@ -43,12 +45,18 @@ export class RunGate {
   /** From now on the guardian knows the machine. `storages` as in RightToRun. */
   register(vm: string, epoch: number, storages: readonly string[] | null, changed: () => void): void {
     const armedUntil = this.#env.processes.parent === null ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY
-    this.#gated.set(vm, { epoch, storages, frozen: false, armedUntil, changed })
+    this.#gated.set(vm, { epoch, storages, frozen: false, begun: false, armedUntil, changed })
     this.#push()
   }
 
   unregister(vm: string): void {
     if (this.#gated.delete(vm)) this.#pushSoon()
+  }
+
+  /** From now on it may execute: past its deadline it is killed. */
+  begins(vm: string): void {
+    const gated = this.#gated.get(vm)
+    if (gated !== undefined) gated.begun = true
   }
 
   /** A frozen machine is not killed at its deadline; a thaw needs the guardian's word on a new one first. */
@@ -92,12 +100,11 @@ export class RunGate {
       this.#watchExpiry()
       return
     }
-    const machines = [...this.#gated].map(([vm, gated]) => ({
-      vm,
-      epoch: gated.epoch,
-      until: Math.max(0, this.#right.until(gated.storages)),
-      frozen: gated.frozen,
-    }))
+    const now = this.#env.clock.now()
+    const machines = [...this.#gated].map(([vm, gated]) => {
+      const until = Math.max(0, this.#right.until(gated.storages))
+      return { vm, epoch: gated.epoch, until, frozen: gated.frozen || (!gated.begun && until <= now) }
+    })
     this.#seq += 1
     this.#pushed.set(this.#seq, new Map(machines.map(machine => [machine.vm, machine])))
     parent.send({ kind: 'deadlines', seq: this.#seq, machines } satisfies ToGuardian)

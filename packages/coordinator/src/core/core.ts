@@ -72,7 +72,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
       watchHosts(state, now, out)
       break
     case 'agent-up':
-      agentUp(state, input.hello, out)
+      agentUp(state, input.hello, now, out)
       break
     case 'agent-down':
       agentDown(state, input.host, input.incarnation)

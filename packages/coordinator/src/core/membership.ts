@@ -17,7 +17,7 @@ export interface AgentHello {
 }
 
 /** An agent's session was opened; an unknown host with the right token joins by it. */
-export function agentUp(state: CoordinatorState, hello: AgentHello, out: StepOutput): void {
+export function agentUp(state: CoordinatorState, hello: AgentHello, now: number, out: StepOutput): void {
   const known = state.hosts.get(hello.host)
   if (known === undefined) {
     out.put('hosts', hello.host, {
@@ -51,6 +51,8 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, out: StepOut
     live.volumes = new Map()
   }
   live.session = { incarnation: hello.incarnation }
+  // A process that has just started may take its time to the first beat.
+  live.lastBeatAt = now
 }
 
 export function agentDown(state: CoordinatorState, host: string, incarnation: number): void {
