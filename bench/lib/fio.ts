@@ -1,0 +1,94 @@
+// fio's nbd engine as the client of all NBD servers alike: one number a run.
+
+import { execFile } from 'node:child_process'
+import { tmpdir } from 'node:os'
+import { promisify } from 'node:util'
+import type { Unit } from './rows.ts'
+
+const run = promisify(execFile)
+const MIB = 1024 * 1024
+/** fio's report is JSON of some tens of KiB. */
+const OUTPUT_MAX_BYTES = 4 * MIB
+
+export interface Load {
+  readonly name: string
+  readonly kind: 'read' | 'write'
+  readonly unit: Extract<Unit, 'IOPS' | 'MiB/s'>
+  readonly args: readonly string[]
+}
+
+function load(name: string, rw: string, blockSize: string, depth: number, ...more: string[]): Load {
+  return {
+    name,
+    kind: rw.endsWith('read') ? 'read' : 'write',
+    unit: blockSize === '4k' ? 'IOPS' : 'MiB/s',
+    args: [`--rw=${rw}`, `--bs=${blockSize}`, `--iodepth=${depth}`, ...more],
+  }
+}
+
+/** What the disk paths are measured with. */
+export const DISK_LOADS: readonly Load[] = [
+  load('4k read qd1', 'randread', '4k', 1),
+  load('4k write qd1', 'randwrite', '4k', 1),
+  load('4k read qd32', 'randread', '4k', 32),
+  load('4k write qd32', 'randwrite', '4k', 32),
+  load('256k read qd8', 'read', '256k', 8),
+  load('256k write qd8', 'write', '256k', 8),
+]
+
+/** What file-backed servers are measured with. */
+export const STORAGE_LOADS: readonly Load[] = [
+  load('4k read qd32', 'randread', '4k', 32),
+  load('4k write qd32', 'randwrite', '4k', 32),
+  load('4k write qd32, flush every 32', 'randwrite', '4k', 32, '--fsync=32'),
+  load('256k read qd8', 'read', '256k', 8),
+  load('256k write qd8', 'write', '256k', 8),
+]
+
+export interface Target {
+  readonly name: string
+  readonly socket: string
+  readonly exportName: string
+  /** Where the range begins that may be written. */
+  readonly offsetBytes: number
+}
+
+export interface FioTimes {
+  readonly runtimeS: number
+  readonly rampS: number
+}
+
+/** Gives the load's unit. */
+export async function measure(target: Target, { args, kind, unit }: Load, sizeBytes: number, times: FioTimes) {
+  const time = ['--time_based', `--runtime=${times.runtimeS}`, `--ramp_time=${times.rampS}`]
+  const side = await fio(target, kind, [...args, `--size=${sizeBytes}`, ...time])
+  return unit === 'IOPS' ? side.iops : side.bw_bytes / MIB
+}
+
+/** Once over the whole range, so that nothing measured later allocates. */
+export async function fill(target: Target, sizeBytes: number): Promise<void> {
+  await fio(target, 'write', ['--rw=write', '--bs=1m', '--iodepth=4', `--size=${sizeBytes}`])
+}
+
+interface Side {
+  readonly iops: number
+  readonly bw_bytes: number
+}
+
+async function fio(target: Target, kind: 'read' | 'write', args: readonly string[]): Promise<Side> {
+  const fixed = [
+    '--name=bench',
+    '--ioengine=nbd',
+    `--uri=nbd+unix:///${target.exportName}?socket=${target.socket}`,
+    `--offset=${target.offsetBytes}`,
+    '--norandommap',
+    '--randrepeat=1',
+    '--output-format=json',
+  ]
+  const { stdout } = await run('fio', [...fixed, ...args], { cwd: tmpdir(), maxBuffer: OUTPUT_MAX_BYTES })
+  // Before its JSON the nbd engine says that it is connected.
+  const { jobs } = JSON.parse(stdout.slice(stdout.indexOf('{')))
+  const job = jobs[0]
+  if (job.error !== 0) throw new Error(`fio on ${target.name} failed with error ${job.error}`)
+  return job[kind]
+}

@@ -1,0 +1,28 @@
+// The programs of others that the bench stands beside, and the Debian packages they come in.
+
+import { installed } from './processes.ts'
+
+const PACKAGES = {
+  fio: 'fio',
+  nbdkit: 'nbdkit',
+  'qemu-nbd': 'qemu-utils',
+  'qemu-storage-daemon': 'qemu-system-common',
+} as const
+
+export type Program = keyof typeof PACKAGES
+
+const missing = new Set<Program>()
+
+/** Remembers what was looked for in vain. */
+export function has(program: Program): boolean {
+  if (installed(program)) return true
+  missing.add(program)
+  return false
+}
+
+/** One line for each program that is missing, with the package that has it. */
+export function missingPrograms(): string[] {
+  return [...missing].map(
+    program => `not installed: ${program} (Debian: apt-get install ${PACKAGES[program]}); its rows are left out`,
+  )
+}

@@ -1,0 +1,58 @@
+// The servers of a bench, each a process of its own; all of them end with the bench, by their ids.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const START_MS = 30_000
+const POLL_MS = 20
+const STOP_MS = 3_000
+
+export class Servers {
+  readonly #children = new Set<ChildProcess>()
+
+  /** Starts a program that is ready when it listens on this unix socket. */
+  async start(command: string, args: readonly string[], socket: string): Promise<ChildProcess> {
+    // Its own process group: Ctrl-C reaches the bench alone, which then ends them in order.
+    const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'inherit'], detached: true })
+    this.#children.add(child)
+    let failure: string | null = null
+    child.on('error', error => {
+      failure = error.message
+    })
+    child.on('exit', (code, signal) => {
+      this.#children.delete(child)
+      failure ??= `ended with ${signal ?? code}`
+    })
+    for (let waited = 0; !existsSync(socket); waited += POLL_MS) {
+      if (failure !== null) throw new Error(`${command} did not start: ${failure}`)
+      if (waited > START_MS) throw new Error(`${command} did not listen on ${socket} within ${START_MS} ms`)
+      await sleep(POLL_MS)
+    }
+    return child
+  }
+
+  /** One of bench/servers: gets its configuration as JSON, ends with its standard input. */
+  serve(program: string, config: object, socket: string): Promise<ChildProcess> {
+    const file = join(import.meta.dirname, '..', 'servers', program)
+    const flags = process.env.STELLWERK_BENCH_NODE_FLAGS?.split(' ').filter(flag => flag !== '') ?? []
+    return this.start(process.execPath, [...flags, file, JSON.stringify(config)], socket)
+  }
+
+  async stopAll(): Promise<void> {
+    // The latest first: a proxy goes before what it stands on.
+    for (const child of [...this.#children].reverse()) {
+      const gone = new Promise(resolve => child.once('exit', resolve))
+      child.stdin?.end()
+      child.kill('SIGTERM')
+      const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
+      await gone
+      clearTimeout(late)
+    }
+  }
+}
+
+export function installed(program: string): boolean {
+  return (process.env.PATH ?? '').split(delimiter).some(directory => existsSync(join(directory, program)))
+}

@@ -1,0 +1,61 @@
+// The bench: Stellwerk side by side with its peers, in one run, with ratios. `npm run bench [-- --json] [--only GROUP,…]
+// [--quick]`. Shows each row as it is measured; `--json` prints { rows: […] } at the end and nothing else on stdout.
+
+import { loadavg } from 'node:os'
+import { parseArgs } from 'node:util'
+import { diskPath } from './disk-path.ts'
+import type { BenchContext, Group } from './lib/group.ts'
+import { missingPrograms } from './lib/peers.ts'
+import { formatRow, type Row } from './lib/rows.ts'
+
+const GROUPS: readonly Group[] = [diskPath]
+
+async function main(): Promise<number> {
+  const options = { json: { type: 'boolean' }, only: { type: 'string' }, quick: { type: 'boolean' } } as const
+  const { values } = parseArgs({ options })
+  const names = values.only?.split(',') ?? GROUPS.map(group => group.name)
+  const unknown = names.filter(name => !GROUPS.some(group => group.name === name))
+  if (unknown.length > 0) {
+    process.stderr.write(
+      `bench: there is no group ${unknown.join(', ')}; groups: ${GROUPS.map(g => g.name).join(', ')}\n`,
+    )
+    return 2
+  }
+  const json = values.json === true
+  const quick = values.quick === true
+  const rows: Row[] = []
+  const context: BenchContext = {
+    quick,
+    rounds: quick ? 1 : 5,
+    fio: quick ? { runtimeS: 1, rampS: 0.3 } : { runtimeS: 2, rampS: 0.5 },
+    report(row) {
+      rows.push(row)
+      clearProgress()
+      if (!json) process.stdout.write(`${formatRow(row)}\n`)
+    },
+    progress(text) {
+      if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`)
+    },
+  }
+  process.stderr.write(
+    `load average at the start: ${loadavg()
+      .map(load => load.toFixed(1))
+      .join(' ')}\n`,
+  )
+  for (const group of GROUPS) if (names.includes(group.name)) await group.run(context)
+  clearProgress()
+  for (const line of missingPrograms()) process.stderr.write(`${line}\n`)
+  process.stderr.write(
+    `load average at the end: ${loadavg()
+      .map(load => load.toFixed(1))
+      .join(' ')}\n`,
+  )
+  if (json) process.stdout.write(`${JSON.stringify({ rows }, null, 1)}\n`)
+  return 0
+}
+
+function clearProgress(): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
+}
+
+process.exitCode = await main()

@@ -1,0 +1,29 @@
+// How a bench's server processes are started: a configuration as JSON, a scratch directory, and an end with their parent.
+
+import { join } from 'node:path'
+import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
+import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
+
+export const BENCH_CLUSTER = 'bench'
+export const BENCH_TOKEN = 'bench'
+export const BENCH_HOST = 'a'
+
+/** The one argument of a server. */
+export function config<T>(): T {
+  return JSON.parse(process.argv[2] ?? '{}') as T
+}
+
+export function serverEnvironment(name: string, directory: string, durable = false): NodeEnvironment {
+  return createEnvironment({
+    name,
+    directory: join(directory, name),
+    logLevel: 'warn',
+    ...(durable ? {} : { store: memoryStore() }),
+  })
+}
+
+/** In order when asked, at once when the parent is gone. */
+export function endWithParent(): void {
+  process.stdin.on('end', () => process.exit(0)).resume()
+  process.on('SIGTERM', () => process.exit(0))
+}
