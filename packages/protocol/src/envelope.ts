@@ -2,7 +2,7 @@
 import type { Failure } from '@stellwerk/runtime/actors/failure.ts'
 import type { Cause, Hlc } from '@stellwerk/runtime/environment.ts'
 import Type from 'typebox'
-import { Count, closed } from './messages/shapes.ts'
+import { Count, closed } from './messages/fields.ts'
 
 export type { Failure } from '@stellwerk/runtime/actors/failure.ts'
 

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import './messages/all.ts'
 import Type from 'typebox'
 import { defineFamily, Registry, registry } from './messages/family.ts'
-import { closed } from './messages/shapes.ts'
+import { closed } from './messages/fields.ts'
 import { canonical, schemaHash } from './schema-hash.ts'
 import { CURRENT_VERSION, MINIMUM_VERSION, negotiate, VERSION_HISTORY } from './versions.ts'
 

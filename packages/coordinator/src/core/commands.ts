@@ -1,6 +1,6 @@
 // What operators ask for. Each is checked against what is known before anything changes: a refusal changes nothing.
 
-import { NAME_PATTERN } from '@stellwerk/protocol/messages/shapes.ts'
+import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { hostLive, isUsable, vmsAt } from './hosts.ts'
 import { attestDead } from './membership.ts'
 import { abortMigration, type Refusal, requestMigration } from './migration.ts'

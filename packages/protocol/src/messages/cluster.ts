@@ -4,7 +4,7 @@
 import { type Static, Type } from 'typebox'
 import { SettingsSchema } from '../settings.ts'
 import { defineFamily } from './family.ts'
-import { Count, closed, Name } from './shapes.ts'
+import { Count, closed, Name } from './fields.ts'
 
 export const AddressSchema = closed({
   network: Type.Union([

@@ -2,8 +2,7 @@
 // every version, since they are exchanged before a version is agreed on.
 import Type, { type Static } from 'typebox'
 import { defineFamily } from './family.ts'
-import { OneOf, Text } from './fields.ts'
-import { Count, closed, Name } from './shapes.ts'
+import { Count, closed, Name, OneOf, Text } from './fields.ts'
 
 export const Role = OneOf('coordinator', 'agent', 'guardian', 'storage', 'cli')
 export type Role = Static<typeof Role>

@@ -3,7 +3,7 @@
 import { Type } from 'typebox'
 import { AddressSchema, VmOrderSchema } from './cluster.ts'
 import { defineFamily } from './family.ts'
-import { Count, closed, Name } from './shapes.ts'
+import { Count, closed, Name } from './fields.ts'
 
 const Id = Type.String({ minLength: 1, maxLength: 64 })
 const Nothing = closed({})

@@ -4,7 +4,7 @@
 import { type Static, Type } from 'typebox'
 import { Value } from 'typebox/value'
 import { defineFamily } from './family.ts'
-import { Count, closed, Name } from './shapes.ts'
+import { Count, closed, Name } from './fields.ts'
 
 /** What one leg of a mirror is in a generation. */
 export const LegsSchema = Type.Record(

@@ -3,7 +3,7 @@
 
 import { type Static, Type } from 'typebox'
 import { defineFamily } from './family.ts'
-import { Count, closed, Name } from './shapes.ts'
+import { Count, closed, Name } from './fields.ts'
 
 /** Indexes in one allocate or free. */
 export const MAX_EXTENTS_PER_REQUEST = 64
