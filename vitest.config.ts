@@ -6,7 +6,8 @@ export default defineConfig({
     include: ['scripts/**/*.test.ts', 'packages/*/src/**/*.test.ts', 'test/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    reporters: ['dot', './scripts/closing-reporter.ts'],
   },
 })
