@@ -22,7 +22,7 @@ export interface Environment {
 // --- time ------------------------------------------------------------------------------------------------------------
 
 export interface Clock {
-  /** Milliseconds (fractional) since an arbitrary point; never goes back, counts the time a machine was suspended. */
+  /** Milliseconds (fractional) since a point that all processes of a machine share; never goes back, counts suspends. */
   now(): number
   /** Milliseconds since 1970, for display and trace stamps only; may jump. */
   wall(): number
@@ -128,7 +128,7 @@ export interface ByteStream {
 export interface Files {
   /**
    * `missing-file` if it is not there and `create` is not set. `worker` says that heavy traffic is to be expected: an
-   * environment may then serve the file from a thread of its own. (The real one gains nothing by it: node/raw-file.ts.)
+   * environment may then serve it from a thread of its own.
    */
   open(path: string, options?: { readonly create?: boolean; readonly worker?: boolean }): Promise<File>
   /** The whole file, or null if there is none. */

@@ -7,6 +7,7 @@ import { errorCode, StellwerkError } from '../errors.ts'
 import { lockFile } from './file-lock.ts'
 import { NodeFile } from './node-file.ts'
 import { Puncher } from './puncher.ts'
+import { quickReader } from './quick-reader.ts'
 import { RawFile } from './raw-file.ts'
 
 /** A file that `writeAtomic` had not finished when the process died; `list` does not show it. */
@@ -27,7 +28,10 @@ export function createFiles(directory: string, name: string, log: Logger): Files
     async open(path, options) {
       const full = absolute(path)
       const create = options?.create === true
-      const file = await orMissing(path, RawFile.open(full, { create, dataSync: false }))
+      const file = await orMissing(
+        path,
+        RawFile.open(full, { create, dataSync: false, ...(options?.worker === true ? { quick: quickReader() } : {}) }),
+      )
       try {
         if (create) await syncDirectory(dirname(full))
         return new NodeFile(full, file, await RawFile.open(full, { create: false, dataSync: true }), puncher)

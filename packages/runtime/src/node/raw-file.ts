@@ -1,11 +1,11 @@
 // System calls on one file, by the thread pool: whole transfers or an error. No policy: who syncs when is node-file.ts.
 //
-// A thread that reads synchronously, one message a batch each way, was measured against this. 4 KiB with 32 in flight: both
-// 80,000 to 165,000 reads/s as the machine's other load had it, this one with 4 µs of the main thread a read, the other with
-// 2.5. 256 KiB with 8 in flight: this one 3.7 GiB/s, the other 2.9. One at a time: 8,000 to 40,000 against 4,500 to 10,000.
-// Losing more than it wins, it was left out.
+// A thread that reads synchronously, one message a batch each way, was measured against the pool and won nothing: 256 KiB
+// with 8 in flight 2.9 GiB/s against 3.7, one read at a time 4,500 to 10,000/s against 8,000 to 40,000. What does win, for
+// short reads and many at once only, is a ring in shared memory (quick-reader.ts): an open with `worker` may use it.
 
 import { close, constants, fdatasync, fstat, ftruncate, open, read, write, writev } from 'node:fs'
+import type { QuickReader } from './quick-reader.ts'
 import { countBuffer } from './young-collector.ts'
 
 type Done = (error: NodeJS.ErrnoException | null) => void
@@ -16,22 +16,51 @@ function settled(start: (done: Done) => void): Promise<void> {
 
 export class RawFile {
   readonly #fd: number
+  readonly #quick: QuickReader | null
+  /** Reads under way, where a quick reader wants to know. */
+  #reads = 0
 
-  private constructor(fd: number) {
+  private constructor(fd: number, quick: QuickReader | null) {
     this.#fd = fd
+    this.#quick = quick
   }
 
   /** `dataSync`: a write returns when its data is on stable storage (O_DSYNC). */
-  static open(path: string, options: { readonly create: boolean; readonly dataSync: boolean }): Promise<RawFile> {
+  static open(
+    path: string,
+    options: { readonly create: boolean; readonly dataSync: boolean; readonly quick?: QuickReader },
+  ): Promise<RawFile> {
     const flags =
       constants.O_RDWR | (options.create ? constants.O_CREAT : 0) | (options.dataSync ? constants.O_DSYNC : 0)
     return new Promise((resolve, reject) => {
-      open(path, flags, 0o600, (error, fd) => (error === null ? resolve(new RawFile(fd)) : reject(error)))
+      open(path, flags, 0o600, (error, fd) =>
+        error === null ? resolve(new RawFile(fd, options.quick ?? null)) : reject(error),
+      )
     })
   }
 
   /** What lies past the end reads as zeroes. */
   read(offset: number, length: number): Promise<Uint8Array> {
+    const quick = this.#quick
+    if (quick === null) return this.#readByPool(offset, length)
+    return new Promise((resolve, reject) => {
+      this.#reads += 1
+      const settle = (): void => {
+        this.#reads -= 1
+      }
+      const byPool = (): void => {
+        this.#readByPool(offset, length).then(resolve, reject).finally(settle)
+      }
+      const offered = quick.offer(this.#fd, offset, length, this.#reads, bytes => {
+        if (bytes === null) return byPool()
+        settle()
+        resolve(bytes)
+      })
+      if (!offered) byPool()
+    })
+  }
+
+  #readByPool(offset: number, length: number): Promise<Uint8Array> {
     const buffer = Buffer.allocUnsafeSlow(length)
     countBuffer(length)
     return new Promise((resolve, reject) => {
