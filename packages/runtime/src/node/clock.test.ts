@@ -1,5 +1,6 @@
 // The clock counts suspend, never goes back, and is not fooled by a wall clock that is set.
 
+import { execFileSync } from 'node:child_process'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { createClock } from './clock.ts'
@@ -65,8 +66,9 @@ test('whatever happens, the clock never goes back and misses at most the slow cl
     fc.property(fc.array(step, { maxLength: 60 }), steps => {
       const m = machine()
       const clock = createClock(m.sources)
+      const start = clock.now()
       let truth = 0
-      let last = clock.now()
+      let last = start
       for (const [what, ms] of steps) {
         if (what === 'setWall') m.setWall(ms)
         else {
@@ -79,9 +81,29 @@ test('whatever happens, the clock never goes back and misses at most the slow cl
       }
       m.run(1001)
       // Each unnoticed suspend is shorter than the 50 ms that count as one, together they are found as soon as they pass it.
-      expect(Math.abs(clock.now() - truth - 1001)).toBeLessThanOrEqual(70)
+      expect(Math.abs(clock.now() - start - truth - 1001)).toBeLessThanOrEqual(70)
     }),
   )
+})
+
+test('a process that starts after a suspend reads the same as one that started before it', () => {
+  const m = machine()
+  const older = createClock(m.sources)
+  m.run(300)
+  m.suspend(60_000)
+  m.run(2_000)
+  const younger = createClock(m.sources)
+  // Each has read the slow clock once, in its ticks.
+  expect(Math.abs(younger.now() - older.now())).toBeLessThanOrEqual(20)
+})
+
+test('processes of this machine read the same time', () => {
+  const source = `import('${new URL('./clock.ts', import.meta.url).href}').then(m => console.log(m.createClock().now()))`
+  const clock = createClock()
+  const before = clock.now()
+  const theirs = Number(execFileSync(process.execPath, ['-e', source], { encoding: 'utf8' }))
+  expect(theirs).toBeGreaterThan(before)
+  expect(theirs).toBeLessThan(clock.now())
 })
 
 test('on this machine both clocks agree', () => {

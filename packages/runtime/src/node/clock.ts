@@ -1,4 +1,5 @@
-// The real clock: monotonic milliseconds that also count the time the machine was suspended.
+// The real clock: monotonic milliseconds since the machine's start, which all of its processes read alike (a guardian judges
+// by its own clock what its agent dated by its), and which also count the time the machine was suspended.
 // process.hrtime does not count suspend, /proc/uptime does, but costs a file read and ticks in 10 ms. So the fast clock is
 // read always, and the slow one only when there is a sign of a suspend.
 
@@ -14,7 +15,7 @@ const SUSPEND_MIN_MS = 50
 
 /** The three clocks of an operating system, all in milliseconds. */
 export interface ClockSources {
-  /** Never goes back, stands still during suspend, cheap. */
+  /** Never goes back, stands still during suspend, cheap; of the same origin in every process of the machine. */
   monotonicMs(): number
   /** Jumps when it is set; goes on during suspend, cheap. */
   wallMs(): number
@@ -22,16 +23,22 @@ export interface ClockSources {
   uptimeMs(): number
 }
 
+/** `performance.now()` counts from the start of each process or thread, on the clock that hrtime shows from its origin. */
+const ORIGIN_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now()
+
 const SYSTEM: ClockSources = {
-  monotonicMs: () => performance.now(),
+  monotonicMs: () => performance.now() + ORIGIN_MS,
   wallMs: () => Date.now(),
   uptimeMs: () => uptime() * 1000,
 }
 
 export function createClock(sources: ClockSources = SYSTEM): Clock {
   const start = sources.monotonicMs()
-  const base = sources.uptimeMs() - start
-  let suspendedMs = 0
+  const lagAtStart = sources.uptimeMs() - start
+  // Suspended before this process began: the others have counted it. In a container that shows its own, younger uptime the
+  // lag is negative and says nothing.
+  let suspendedMs = lagAtStart > SUSPEND_MIN_MS ? lagAtStart : 0
+  const base = lagAtStart - suspendedMs
   let checkedAt = start
   let wallOffset = sources.wallMs() - start
 
@@ -46,7 +53,7 @@ export function createClock(sources: ClockSources = SYSTEM): Clock {
         const lag = sources.uptimeMs() - sources.monotonicMs() - base
         if (lag - suspendedMs > SUSPEND_MIN_MS) suspendedMs = lag
       }
-      return monotonic - start + suspendedMs
+      return monotonic + suspendedMs
     },
     wall: () => sources.wallMs(),
   }
