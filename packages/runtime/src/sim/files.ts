@@ -154,9 +154,12 @@ function lock(process: SimProcess, disk: SimDisk, directory: SimDirectory, path:
         })
       }
       directory.locks.set(path, process)
+      let released = false
       return {
         release: () => {
-          if (directory.locks.get(path) === process) directory.locks.delete(path)
+          // Once: the same process may have taken it anew since.
+          if (!released && directory.locks.get(path) === process) directory.locks.delete(path)
+          released = true
         },
       }
     },

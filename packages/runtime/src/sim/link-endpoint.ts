@@ -54,6 +54,13 @@ export class LinkEndpoint implements FrameSocket, Endpoint {
     this.#connection.network.forgetWhenOver(this.#connection)
   }
 
+  /** Closed by what accepted it, not by who uses it: the user is told. */
+  closeFor(code: string, reason: string): void {
+    if (this.#closed) return
+    this.close(code, reason)
+    this.process.later(0, () => this.#closeListener?.(code, reason))
+  }
+
   receive(segment: Segment): void {
     this.process.deliver(() => this.#take(segment))
   }

@@ -295,7 +295,7 @@ export class SimNetwork {
               if (this.#listeners.get(key) === listener) this.#listeners.delete(key)
               for (const endpoint of listener.accepted) {
                 if ('destroy' in endpoint) endpoint.destroy()
-                else endpoint.close('closed', 'the listener was closed')
+                else endpoint.closeFor('closed', 'the listener was closed')
               }
               listener.accepted.clear()
               process.later(0, closed)
