@@ -8,6 +8,8 @@ export class Evidence {
   readonly #parts: VmParts
   readonly #order: VmOrder
   readonly #instance: string
+  /** With legs of its disks: what its storage lease rests on. Null: it has none. */
+  storages: readonly string[] | null = null
 
   constructor(parts: VmParts, order: VmOrder, instance: string) {
     this.#parts = parts
@@ -18,7 +20,8 @@ export class Evidence {
   /** To be called the instant before the guest may execute. */
   runs(how: 'start' | 'thaw' | 'resume' | 'arrive'): void {
     this.#parts.gate.begins(this.#order.vm)
-    this.#emit('decision', 'vm.run', { epoch: this.#order.epoch, instance: this.#instance, how })
+    const { epoch } = this.#order
+    this.#emit('decision', 'vm.run', { epoch, instance: this.#instance, how, storages: [...(this.storages ?? [])] })
   }
 
   /** To be called once it executes nothing. */

@@ -165,6 +165,7 @@ export class VmActor implements Behavior {
   gateIn(storages: readonly string[] | null): void {
     const { vm, epoch } = this.order
     const context = this.#context
+    this.evidence.storages = storages
     this.parts.gate.register(vm, epoch, storages, () => {
       if (this.#phase !== 'over') context?.send(context.self, 'vm.right-changed', null)
     })
