@@ -264,10 +264,10 @@ const DAMAGE: readonly (readonly [FindingCode, Severity, Plant])[] = [
       flip(subject.platter, slotAddress(subject.layout, 0) + SLOT_INTENT_OFFSET + 40)
     },
   ],
-  ['intent-outside-extents', 'damage', subject => mark(subject, 0, [firstRegion(subject) + 4 * 50])],
+  ['intent-outside-extents', 'degraded', subject => mark(subject, 0, [firstRegion(subject) + 4 * 50])],
   [
     'intent-not-held',
-    'damage',
+    'degraded',
     async subject => {
       await rewrite(subject, metadata => {
         disk1(metadata).holder = null
@@ -311,13 +311,7 @@ describe('volume check', () => {
   })
 
   /** What concerns one host's slot does not keep the volume's owner from opening it. */
-  const SLOT_ONLY: readonly FindingCode[] = [
-    'slot-damaged',
-    'slot-wrong-host',
-    'slot-unknown-host',
-    'intent-outside-extents',
-    'intent-not-held',
-  ]
+  const SLOT_ONLY: readonly FindingCode[] = ['slot-damaged', 'slot-wrong-host', 'slot-unknown-host']
   const DAMAGED = DAMAGE.filter(([code, severity]) => severity === 'damage' && !SLOT_ONLY.includes(code))
 
   it.each(DAMAGED)('%s: an owner refuses to open, and writes nothing', async (code, _severity, plant) => {

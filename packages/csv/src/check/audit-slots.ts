@@ -54,12 +54,14 @@ function auditMarks(metadata: Metadata, host: string, where: string, regions: re
     for (const extent of disk.map.values()) own.add(extent)
   }
   const found: Finding[] = []
+  // Not damage: a host dies, a successor takes its disks over, and only then its slot is recovered; recovery leaves alone
+  // what the host does not hold.
   for (const region of regions) {
     const extent = Math.floor((region * layout.regionBytes - layout.dataOffset) / layout.extentBytes)
     if (extent < 0 || extent >= layout.extentCount || references[extent] === 0) {
-      found.push(finding('intent-outside-extents', 'damage', where, `region ${region} belongs to no extent in use`))
+      found.push(finding('intent-outside-extents', 'degraded', where, `region ${region} belongs to no extent in use`))
     } else if (!own.has(extent)) {
-      found.push(finding('intent-not-held', 'damage', where, `region ${region} is of a disk ${host} does not hold`))
+      found.push(finding('intent-not-held', 'degraded', where, `region ${region} is of a disk ${host} does not hold`))
     }
   }
   return found

@@ -8,7 +8,7 @@ import type { OwnerCall } from '../owner/request.ts'
 import type { VolumeOwner } from '../owner/volume-owner.ts'
 import { CrashDevice, type Platter } from '../testing/crash-device.ts'
 import { codeOf, EXTENT, IO, openOwner, REGION, readAll, smallVolume } from '../testing/fixture.ts'
-import { callTo, openDisk, openHost, turns } from '../testing/host-fixture.ts'
+import { openDisk, openHost, turns } from '../testing/host-fixture.ts'
 import { CsvDisk } from './csv-disk.ts'
 import type { HostVolume } from './host-volume.ts'
 

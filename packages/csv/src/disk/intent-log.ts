@@ -111,6 +111,20 @@ export class IntentLog {
     return bit
   }
 
+  /** All of them, or null and none. */
+  takeAll(regions: readonly number[]): IntentBit[] | null {
+    const bits: IntentBit[] = []
+    for (const region of regions) {
+      const bit = this.take(region)
+      if (bit === null) {
+        for (const taken of bits) this.release(taken, false)
+        return null
+      }
+      bits.push(bit)
+    }
+    return bits
+  }
+
   /** Gives back what `take` or `mark` gave. */
   release(bit: IntentBit, uncertain: boolean): void {
     bit.users -= 1

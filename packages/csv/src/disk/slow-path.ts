@@ -10,7 +10,7 @@ import { zeroRange } from '../format/device-io.ts'
 import type { ExtentFrees } from './extent-frees.ts'
 import type { ExtentGrants } from './extent-grants.ts'
 import type { ExtentMap } from './extent-map.ts'
-import type { IntentLog } from './intent-log.ts'
+import type { IntentBit, IntentLog } from './intent-log.ts'
 import type { WriteRanges } from './ranges.ts'
 import type { RequestGate } from './request-gate.ts'
 
@@ -129,9 +129,10 @@ export class SlowPath {
   /** After every earlier write that it overlaps, before every later one. */
   async #ordered(offset: number, length: number, run: () => Promise<void>): Promise<void> {
     const { ranges } = this.#parts
+    const free = ranges.isFree(offset, offset + length)
     const range = ranges.add(offset, offset + length)
     try {
-      await ranges.settled(offset, offset + length, range)
+      if (!free) await ranges.settled(offset, offset + length, range)
       await run()
     } finally {
       ranges.remove(range)
@@ -167,11 +168,7 @@ export class SlowPath {
       for (const bit of await intent.mark(regions)) intent.release(bit, false)
       return
     }
-    const bits = await intent.mark(regions).catch(error => {
-      throw new BlockError('EIO', 'none', `the intent to write could not be recorded: ${errorMessage(error)}`, {
-        cause: error,
-      })
-    })
+    const bits = intent.takeAll(regions) ?? (await this.#mark(regions))
     const generation = gate.beginIo()
     let uncertain = true
     try {
@@ -184,6 +181,14 @@ export class SlowPath {
       gate.endIo(generation)
       for (const bit of bits) intent.release(bit, uncertain)
     }
+  }
+
+  #mark(regions: readonly number[]): Promise<IntentBit[]> {
+    return this.#parts.intent.mark(regions).catch(error => {
+      throw new BlockError('EIO', 'none', `the intent to write could not be recorded: ${errorMessage(error)}`, {
+        cause: error,
+      })
+    })
   }
 
   /** Waiting for the owner ends at the request's deadline, if it has one. */

@@ -3,7 +3,7 @@
 
 import { checkpointLength } from '../format/checkpoint.ts'
 import { type Leg, OWNER_IO, readBytes, writeBytes, writeLegs } from '../format/device-io.ts'
-import { BLOCK_BYTES, checkpointAddress, type Layout } from '../format/layout.ts'
+import { BLOCK_BYTES, checkpointAddress, type Layout, slotAddress } from '../format/layout.ts'
 import { mendSuperblock } from '../format/superblock.ts'
 import type { Loaded } from './load.ts'
 
@@ -25,10 +25,17 @@ export async function settle(best: Loaded, all: readonly Loaded[], legs: readonl
   await writeLegs(legs, layout.journalOffset + last.position, bytes, OWNER_IO)
 }
 
-/** Checkpoints and journal, where they differ. */
+/** Checkpoints, journal, cluster copies and the slots' headers, where they differ: a slot's rest is its host's. */
 async function copyMetadata(from: Leg, to: Leg, layout: Layout): Promise<void> {
-  const end = layout.journalOffset + layout.journalBytes
-  for (let at = layout.checkpointOffset; at < end; at += COMPARE_BYTES) {
+  await copyRange(from, to, layout.checkpointOffset, layout.slotsOffset)
+  for (let slot = 0; slot < layout.slotCount; slot += 1) {
+    const address = slotAddress(layout, slot)
+    await copyRange(from, to, address, address + BLOCK_BYTES)
+  }
+}
+
+async function copyRange(from: Leg, to: Leg, start: number, end: number): Promise<void> {
+  for (let at = start; at < end; at += COMPARE_BYTES) {
     const length = Math.min(COMPARE_BYTES, end - at)
     const wanted = await readBytes(from.device, at, length, OWNER_IO)
     const there = await readBytes(to.device, at, length, OWNER_IO)

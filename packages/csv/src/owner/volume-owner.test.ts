@@ -1,8 +1,21 @@
 import { BlockError } from '@stellwerk/block/device.ts'
 import { canaries } from '@stellwerk/runtime/canary.ts'
 import { describe, expect, it } from 'vitest'
+import { checkVolume } from '../check.ts'
 import { extentAddress } from '../format/layout.ts'
-import { attachedDisk, codeOf, EXTENT, hold, host, openOwner, readAll, smallVolume } from '../testing/fixture.ts'
+import {
+  attachedDisk,
+  codeOf,
+  EXTENT,
+  hold,
+  host,
+  legOn,
+  openOwner,
+  quietLog,
+  readAll,
+  smallVolume,
+} from '../testing/fixture.ts'
+import { VolumeOwner } from './volume-owner.ts'
 
 describe('a volume owner', () => {
   it('finds what its predecessor had answered', async () => {
@@ -146,6 +159,25 @@ describe('a volume owner', () => {
     })
     await owner.handle('volume.open-host', { ...host, slot: 2 }).then(view => told.push(`answered ${view.slot}`))
     expect(told).toEqual(['', 'host-a', 'answered 2'])
+  })
+
+  it('makes a leg equal that its predecessor left behind', async () => {
+    const { platter } = await smallVolume()
+    const first = await openOwner(platter, 1)
+    const behind = platter.copy()
+    await attachedDisk(first.owner)
+    await first.owner.handle('volume.allocate', { ...hold, indexes: [1], ahead: [] })
+    await first.owner.close()
+    const legs = [{ ...legOn(behind), id: 'san-b' }, legOn(platter)]
+    const env = { trace: first.records, log: quietLog }
+    const owner = await VolumeOwner.open({ legs, volume: 'csv1', ownerEpoch: 2, env })
+    await owner.handle('volume.allocate', { ...hold, indexes: [2], ahead: [] })
+    await owner.close()
+    expect((await checkVolume(legs)).findings).toEqual([])
+    for (const each of [platter, behind]) {
+      const { owner: alone } = await openOwner(each.copy(), 3)
+      expect(await alone.handle('volume.usage', { volume: 'csv1' })).toMatchObject({ usedBytes: 2 * EXTENT })
+    }
   })
 
   it('keeps the newest copy of the cluster and refuses one that is too large', async () => {
