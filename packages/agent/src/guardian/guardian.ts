@@ -40,19 +40,23 @@ export async function startGuardian(env: Environment, config: GuardianConfig): P
   const guardian = new HostGuardian(env, config)
   guardian.startAgent()
   env.processes.parent?.onMessage(message => {
-    if ((message as { kind?: string } | null)?.kind === 'start-agent') guardian.startAgent()
+    const kind = (message as { kind?: string } | null)?.kind
+    if (kind === 'start-agent') guardian.startAgent()
+    else if (kind === 'stop') stopAndExit(env, guardian)
   })
   env.processes.parent?.onGone(() => guardian.killAndExit())
-  env.processes.onStop(() => {
-    guardian.stop().then(
-      () => env.processes.exit(0),
-      (error: unknown) => {
-        env.log.error({ code: errorCode(error) }, `could not stop in order: ${errorMessage(error)}`)
-        guardian.killAndExit()
-      },
-    )
-  })
+  env.processes.onStop(() => stopAndExit(env, guardian))
   return guardian
+}
+
+function stopAndExit(env: Environment, guardian: HostGuardian): void {
+  guardian.stop().then(
+    () => env.processes.exit(0),
+    (error: unknown) => {
+      env.log.error({ code: errorCode(error) }, `could not stop in order: ${errorMessage(error)}`)
+      guardian.killAndExit()
+    },
+  )
 }
 
 class HostGuardian implements Guardian {

@@ -1,0 +1,255 @@
+// A whole cluster on this machine, each part its own process: made or recovered from its directory, started, watched, and
+// ended in order. What it is used for is up to `up` and `demo`.
+
+import { join } from 'node:path'
+import type { FileLock, Json, TraceLevel } from '@stellwerk/runtime/environment.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
+import type { LogLevel } from '@stellwerk/runtime/node/log.ts'
+import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
+import { ApiClient } from '../api-client/client.ts'
+import { type Launch, PROCESS_ENTRY } from '../programs/process.ts'
+import { tellError } from '../programs/running.ts'
+import { API_TOKEN_FILE, type ClusterFile, JOIN_TOKEN_FILE, takeToken, writeClusterFile } from './cluster-file.ts'
+import { lookInto } from './directory.ts'
+import { coordinatorConfig, guardianConfig, newCluster, portsNeeded, storageConfig, type Tokens } from './layout.ts'
+import { type Ended, LocalProcess } from './local-process.ts'
+import { findPorts } from './ports.ts'
+
+export interface LocalClusterOptions {
+  readonly directory: string
+  /** Of a new cluster; a known one keeps what it has. */
+  readonly hosts: number
+  readonly memoryBytes: number
+  readonly profile: ClusterFile['profile']
+  /** Dead processes are started again. */
+  readonly supervise: boolean
+  readonly logLevel: LogLevel
+  /** Of its processes; default `message`. */
+  readonly traceLevel?: TraceLevel
+  /** A process ended that was not told to. */
+  readonly onEnded: (name: string, ended: Ended) => void
+}
+
+const LOCK_FILE = 'lock'
+const ADDRESS = '127.0.0.1'
+const RESTART_MS = 1_000
+const HALT_MS = 20_000
+const GUARDIAN_STOP_MS = 25_000
+const STOP_MS = 10_000
+const POLL_MS = 50
+
+export class LocalCluster {
+  readonly env: NodeEnvironment
+  readonly api: ApiClient
+  readonly tokens: Tokens
+  /** Nothing of it was there before. */
+  readonly isNew: boolean
+  file: ClusterFile
+  readonly #options: LocalClusterOptions
+  readonly #lock: FileLock
+  readonly #processes = new Map<string, LocalProcess>()
+  #stopping = false
+
+  /** Throws what is wrong with the directory; `locked` when another `up` has it. Starts nothing. */
+  static async open(options: LocalClusterOptions): Promise<LocalCluster> {
+    const known = await lookInto(options.directory)
+    const env = createEnvironment({
+      name: 'up',
+      directory: options.directory,
+      entry: PROCESS_ENTRY,
+      outputDirectory: join(options.directory, 'output'),
+      store: memoryStore(),
+      logLevel: options.logLevel,
+      logFile: join(options.directory, 'log'),
+    })
+    try {
+      const lock = await takeLock(env, options.directory)
+      const file = known ?? (await make(env, options))
+      const tokens = {
+        join: await takeToken(env.files, JOIN_TOKEN_FILE, env.random),
+        api: await takeToken(env.files, API_TOKEN_FILE, env.random),
+      }
+      if (known === null) await writeClusterFile(env.files, file)
+      return new LocalCluster(env, options, lock, file, tokens, known === null)
+    } catch (error) {
+      await env.close()
+      throw error
+    }
+  }
+
+  private constructor(
+    env: NodeEnvironment,
+    options: LocalClusterOptions,
+    lock: FileLock,
+    file: ClusterFile,
+    tokens: Tokens,
+    isNew: boolean,
+  ) {
+    this.env = env
+    this.#options = options
+    this.#lock = lock
+    this.file = file
+    this.tokens = tokens
+    this.isNew = isNew
+    this.api = new ApiClient({ host: file.address, port: file.coordinator.apiPort, token: tokens.api })
+  }
+
+  /** `san-a`, `coordinator`, `host-a/guardian`; a guardian's agent is its own child. */
+  get processes(): readonly LocalProcess[] {
+    return [...this.#processes.values()]
+  }
+
+  get isStopping(): boolean {
+    return this.#stopping
+  }
+
+  /** Resolves when all are ready to be talked to; rejects with the first that can't start, after ending the others. */
+  async start(): Promise<void> {
+    const killed = await this.env.processes.killLeftovers()
+    if (killed.length > 0) this.env.log.warn({ pids: killed }, 'ended what an earlier start had left running')
+    try {
+      // What keeps state is asked first: if that can't be trusted, nothing else has begun.
+      await this.startCoordinator()
+      await Promise.all([
+        ...this.file.storages.map(storage => this.startStorage(storage.name)),
+        ...this.file.hosts.map(host => this.startHost(host.name)),
+      ])
+    } catch (error) {
+      await this.stop()
+      throw error
+    }
+  }
+
+  startCoordinator(): Promise<void> {
+    return this.#spawn('coordinator', 'coordinator', coordinatorConfig(this.file, this.tokens))
+  }
+
+  startStorage(name: string): Promise<void> {
+    return this.#spawn('storage', name, storageConfig(this.file, this.tokens, name))
+  }
+
+  /** Its guardian, which starts its agent; where the guardian runs: its agent, unless that runs. */
+  async startHost(name: string): Promise<void> {
+    const running = this.#processes.get(`${name}/guardian`)
+    if (running !== undefined && !running.isEnded) {
+      running.send({ kind: 'start-agent' })
+      return
+    }
+    const config = guardianConfig(this.file, this.tokens, name, this.#options.supervise)
+    await this.#spawn('guardian', `${name}/guardian`, config)
+  }
+
+  /** A host more, or one that is down again. Kept for the next start. */
+  async addHost(name: string): Promise<void> {
+    if (!this.file.hosts.some(host => host.name === name)) {
+      const [port = 0] = await findPorts(this.env, this.file.address, 1)
+      const host = { name, port, memoryBytes: this.#options.memoryBytes }
+      const file = { ...this.file, hosts: [...this.file.hosts, host] }
+      await writeClusterFile(this.env.files, file)
+      this.file = file
+    }
+    await this.startHost(name)
+  }
+
+  async #spawn(program: string, name: string, config: object): Promise<void> {
+    const { directory, logLevel, traceLevel, supervise, onEnded } = this.#options
+    const launch: Launch = {
+      root: directory,
+      logLevel,
+      ...(traceLevel === undefined ? {} : { traceLevel }),
+      config: config as unknown as Json,
+    }
+    const started = new LocalProcess(this.env, program, name, launch, message => this.#hostWanted(message))
+    this.#processes.set(name, started)
+    started.ended.then(ended => {
+      if (this.#stopping || started.isStopping) return
+      this.env.log.warn({ name, ...ended }, 'a process ended')
+      onEnded(name, ended)
+      if (!supervise) return
+      this.env.timers.after(RESTART_MS, () => {
+        if (this.#stopping) return
+        this.#spawn(program, name, config).catch((error: unknown) => {
+          this.env.log.error({ name, code: errorCode(error) }, `it did not start again: ${errorMessage(error)}`)
+        })
+      })
+    })
+    await started.ready
+  }
+
+  #hostWanted({ seq, name }: { readonly seq: number; readonly name: string }): void {
+    const answer = (error: unknown) =>
+      this.#processes
+        .get('coordinator')
+        ?.send({ kind: 'host-added', seq, name, error: error === null ? null : tellError(error) })
+    this.addHost(name).then(() => answer(null), answer)
+  }
+
+  /** Guests first, then agents, then the coordinator, then storage: each while what it needs is still there. */
+  async stop(): Promise<void> {
+    this.#stopping = true
+    await this.#haltGuests()
+    const named = (match: (name: string) => boolean) => this.processes.filter(({ name }) => match(name))
+    const guardians = named(name => name.endsWith('/guardian'))
+    await Promise.all(guardians.map(guardian => guardian.stop(this.env, GUARDIAN_STOP_MS)))
+    await Promise.all(named(name => name === 'coordinator').map(p => p.stop(this.env, STOP_MS)))
+    await Promise.all(this.processes.map(process => process.stop(this.env, STOP_MS)))
+    await this.env.close()
+    this.#lock.release()
+  }
+
+  /** VMs stay wanted: the next start brings them back. */
+  async #haltGuests(): Promise<void> {
+    const coordinator = this.#processes.get('coordinator')
+    if (coordinator === undefined || coordinator.isEnded) return
+    const { env, api } = this
+    const until = env.clock.now() + HALT_MS
+    try {
+      await api.post('/v1/cluster/halt')
+      while (env.clock.now() < until) {
+        const { vms, hosts } = await api.status()
+        // Where no host answers, nobody can say more of what ran there.
+        const left = Object.values(vms).filter(vm => vm.host !== null && hosts[vm.host]?.connected === true)
+        if (left.length === 0) return
+        await this.sleep(POLL_MS)
+      }
+      env.log.warn({}, 'some guests did not stop in time: their agents stop them')
+    } catch (error) {
+      env.log.warn({ code: errorCode(error) }, `the guests were not halted in order: ${errorMessage(error)}`)
+    }
+  }
+
+  sleep(ms: number): Promise<void> {
+    return new Promise(resolve => {
+      this.env.timers.after(ms, resolve)
+    })
+  }
+}
+
+async function takeLock(env: NodeEnvironment, directory: string): Promise<FileLock> {
+  try {
+    return await env.files.lock(LOCK_FILE)
+  } catch (error) {
+    if (errorCode(error) !== 'locked') throw error
+    throw new StellwerkError('locked', `a cluster already runs there: ${errorMessage(error)}`, {
+      where: directory,
+      hint: 'see it: npx stellwerk status; end it: npx stellwerk down; or name another directory with --dir',
+      cause: error,
+    })
+  }
+}
+
+async function make(env: NodeEnvironment, options: LocalClusterOptions): Promise<ClusterFile> {
+  const ports = await findPorts(env, ADDRESS, portsNeeded(options.hosts))
+  return newCluster({
+    cluster: `local-${env.random
+      .id(8)
+      .replace(/[^A-Za-z0-9]/g, 'x')
+      .toLowerCase()}`,
+    profile: options.profile,
+    address: ADDRESS,
+    hosts: options.hosts,
+    memoryBytes: options.memoryBytes,
+    ports,
+  })
+}

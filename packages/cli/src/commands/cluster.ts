@@ -1,0 +1,92 @@
+// `stellwerk cluster …`: what is set, and a lost coordinator's state back from a volume.
+
+import { join } from 'node:path'
+import { restoreFrom } from '@stellwerk/coordinator/core/cluster-copy.ts'
+import { findClusterCopy } from '@stellwerk/csv/format/cluster-copy.ts'
+import { OWNER_IO } from '@stellwerk/csv/format/device-io.ts'
+import { findSuperblock } from '@stellwerk/csv/format/superblock.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
+import { pathOf } from '../api-client/client.ts'
+import { clusterIn, filesOf } from '../cluster/directory.ts'
+import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
+import { legsOf } from './volume-check.ts'
+
+const config: CommandSpec = {
+  words: 'cluster config',
+  args: [],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'The settings in force',
+  run: async (context, input) => {
+    const answer = (await (await context.api(input)).get(pathOf('config'))) as {
+      cluster: string
+      term: number
+      settings: Record<string, number>
+    }
+    if (input.flag('json')) {
+      context.terminal.out(JSON.stringify(answer))
+      return OK
+    }
+    context.terminal.out(`cluster ${answer.cluster}, term ${answer.term}`)
+    for (const [name, value] of Object.entries(answer.settings)) context.terminal.out(`  ${name.padEnd(20)} ${value}`)
+    return OK
+  },
+}
+
+const restore: CommandSpec = {
+  words: 'cluster restore',
+  args: ['VOLUME'],
+  options: { dir: DIR },
+  summary: 'Make a lost coordinator’s state anew from the copy on a volume, while the cluster is down',
+  run: async (context, input) => {
+    const directory = context.directory(input)
+    const [volume = ''] = input.args
+    const { legs, close } = await legsOf(directory, volume)
+    try {
+      if ((await filesOf(directory).list('coordinator')).includes('state.sqlite')) {
+        throw new StellwerkError('state-exists', 'the coordinator has a state', {
+          where: join(directory, 'coordinator'),
+          hint: 'move that directory away first, if it really is lost or damaged',
+        })
+      }
+      const known = await clusterIn(directory)
+      const changes = await changesFrom(legs, volume, known.cluster)
+      await filesOf(directory).makeDirectory('coordinator')
+      const store = openSqliteStore(join(directory, 'coordinator', 'state.sqlite'))
+      store.commit(changes)
+      store.close()
+      const count = (table: string) =>
+        changes.filter(change => 'put' in change && change.put.startsWith(`${table}/`)).length
+      context.terminal.out(
+        `restored ${count('vms')} VMs, ${count('volumes')} volumes, ${count('hosts')} hosts; start it: npx stellwerk up`,
+      )
+      return OK
+    } finally {
+      await close()
+    }
+  },
+}
+
+async function changesFrom(legs: Awaited<ReturnType<typeof legsOf>>['legs'], volume: string, cluster: string) {
+  let newest: Awaited<ReturnType<typeof findClusterCopy>>['newest'] = null
+  for (const leg of legs) {
+    const { superblock } = await findSuperblock(leg.device, {}, OWNER_IO)
+    const found = await findClusterCopy(leg.device, superblock.layout, OWNER_IO)
+    if (found.newest !== null && (newest === null || found.newest.version > newest.version)) newest = found.newest
+  }
+  if (newest === null) {
+    throw new StellwerkError('bad-copy', `volume "${volume}" carries no copy of the cluster`, {
+      hint: 'try another volume',
+    })
+  }
+  const changes = restoreFrom(newest.value)
+  const [record] = changes.flatMap(change => ('put' in change && change.put === 'cluster' ? [change.value] : []))
+  const { cluster: name } = record as { cluster: string }
+  if (name === cluster) return changes
+  throw new StellwerkError('foreign-state', `the volume's copy is of cluster "${name}", not "${cluster}"`, {
+    where: volume,
+    hint: 'name a volume of this cluster',
+  })
+}
+
+export const commands: readonly CommandSpec[] = [config, restore]

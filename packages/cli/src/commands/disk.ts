@@ -1,0 +1,74 @@
+// `stellwerk disk …`
+
+import type { DiskInfo } from '@stellwerk/protocol/messages/volume.ts'
+import { pathOf } from '../api-client/client.ts'
+import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
+import { parseSize } from '../command-line/values.ts'
+import { table } from '../render/table.ts'
+import { bytes } from '../render/units.ts'
+
+const list: CommandSpec = {
+  words: 'disk list',
+  args: ['VOLUME'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'The disks of a volume',
+  run: async (context, input) => {
+    const volume = input.args[0] ?? ''
+    const disks = (await (await context.api(input)).get(pathOf('volumes', volume, 'disks'))) as DiskInfo[]
+    if (input.flag('json')) {
+      context.terminal.out(JSON.stringify(disks))
+      return OK
+    }
+    const rows = disks.map(disk => [
+      disk.disk,
+      bytes(disk.sizeBytes),
+      bytes(disk.allocatedBytes),
+      disk.holder === null ? '-' : `${disk.holder.host} for ${disk.holder.vm}`,
+    ])
+    for (const line of table(['DISK', 'SIZE', 'ALLOCATED', 'OPEN ON'], rows)) context.terminal.out(line)
+    return OK
+  },
+}
+
+const create: CommandSpec = {
+  words: 'disk create',
+  args: ['VOLUME', 'DISK', 'SIZE'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'Make a thin disk',
+  run: async (context, input) => {
+    const [volume = '', disk = '', size = ''] = input.args
+    const body = { disk, sizeBytes: parseSize('size', size) }
+    const answer = await (await context.api(input)).post(pathOf('volumes', volume, 'disks'), body)
+    context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `disk ${disk} is made on volume ${volume}`)
+    return OK
+  },
+}
+
+const resize: CommandSpec = {
+  words: 'disk resize',
+  args: ['VOLUME', 'DISK', 'SIZE'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'Give a disk another size',
+  run: async (context, input) => {
+    const [volume = '', disk = '', size = ''] = input.args
+    const body = { sizeBytes: parseSize('size', size) }
+    const answer = await (await context.api(input)).post(pathOf('volumes', volume, 'disks', disk, 'resize'), body)
+    context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `disk ${disk} has ${bytes(body.sizeBytes)} now`)
+    return OK
+  },
+}
+
+const remove: CommandSpec = {
+  words: 'disk delete',
+  args: ['VOLUME', 'DISK'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'Delete a disk that no VM has',
+  run: async (context, input) => {
+    const [volume = '', disk = ''] = input.args
+    const answer = await (await context.api(input)).delete(pathOf('volumes', volume, 'disks', disk))
+    context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `disk ${disk} is deleted`)
+    return OK
+  },
+}
+
+export const commands: readonly CommandSpec[] = [list, create, resize, remove]

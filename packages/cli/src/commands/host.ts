@@ -1,0 +1,98 @@
+// `stellwerk host …`
+
+import type { HostView, Status } from '@stellwerk/coordinator/view/schemas.ts'
+import { type ApiClient, pathOf } from '../api-client/client.ts'
+import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
+import { hostLines } from '../render/status.ts'
+import { age, bytes } from '../render/units.ts'
+
+const list: CommandSpec = {
+  words: 'host list',
+  args: [],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'All hosts',
+  run: async (context, input) => {
+    const { hosts, paths } = (await (await context.api(input)).get(pathOf('status'))) as Status
+    if (input.flag('json')) context.terminal.out(JSON.stringify(hosts))
+    else for (const line of hostLines({ hosts, paths })) context.terminal.out(line)
+    return OK
+  },
+}
+
+const show: CommandSpec = {
+  words: 'host show',
+  args: ['NAME'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'All about one host',
+  run: async (context, input) => {
+    const host = (await (await context.api(input)).get(pathOf('hosts', input.args[0] ?? ''))) as HostView
+    if (input.flag('json')) {
+      context.terminal.out(JSON.stringify(host))
+      return OK
+    }
+    const facts: [string, string][] = [
+      ['state', `${host.state} (phase ${host.phase}, verdict ${host.verdict})`],
+      ['heard', host.ageMs === null ? 'never since the coordinator started' : `${age(host.ageMs)} ago`],
+      ['epoch', String(host.epoch)],
+      ['agent', host.connected ? `connected, incarnation ${host.incarnation}` : 'not connected'],
+      ['address', host.address],
+      ['memory', `${bytes(host.memoryPlacedBytes)} of ${bytes(host.memoryBytes)} placed`],
+      ['VMs', host.vms.join(' ') || '-'],
+      ['owns', host.owns.join(' ') || '-'],
+      ['storages', host.storages.join(' ') || '-'],
+    ]
+    if (host.fence !== null) {
+      facts.push(['fence', host.fence.why])
+      facts.push([
+        'acknowledged',
+        `${host.fence.acknowledged.join(' ') || '-'} of ${host.fence.needed.join(' ') || '-'}`,
+      ])
+      if (host.fence.attestedBy !== null) facts.push(['death attested by', host.fence.attestedBy])
+    }
+    for (const [name, value] of facts) context.terminal.out(`${name.padEnd(20)} ${value}`)
+    return OK
+  },
+}
+
+function order(
+  verb: string,
+  summary: string,
+  call: (client: ApiClient, name: string) => Promise<unknown>,
+  done: string,
+): CommandSpec {
+  return {
+    words: `host ${verb}`,
+    args: ['NAME'],
+    options: { dir: DIR, json: JSON_OUT },
+    summary,
+    run: async (context, input) => {
+      const name = input.args[0] ?? ''
+      const answer = await call(await context.api(input), name)
+      context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `host ${name} ${done}`)
+      return OK
+    },
+  }
+}
+
+export const commands: readonly CommandSpec[] = [
+  list,
+  show,
+  order(
+    'add',
+    'Start a host on this machine: a new one, or one that is down',
+    (client, name) => client.post(pathOf('hosts'), { name }),
+    'is being started',
+  ),
+  order(
+    'remove',
+    'Remove a host that has no VMs',
+    (client, name) => client.delete(pathOf('hosts', name)),
+    'is removed',
+  ),
+  order(
+    'confirm-dead',
+    'Vouch that it is off: saves the wait before its VMs start elsewhere, never the fence',
+    (client, name) => client.post(pathOf('hosts', name, 'confirm-dead')),
+    'is taken for dead',
+  ),
+]

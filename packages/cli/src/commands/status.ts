@@ -1,0 +1,155 @@
+// `stellwerk status`, `events`, `why`, `path list`: looking, without touching.
+
+import type { Status, Why } from '@stellwerk/coordinator/view/schemas.ts'
+import { formatDate, formatTime } from '@stellwerk/protocol/trace/format-line.ts'
+import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
+import { pathOf } from '../api-client/client.ts'
+import { statusFromAgents } from '../cluster/agents-view.ts'
+import {
+  type CommandContext,
+  type CommandSpec,
+  DIR,
+  FAILED,
+  type Input,
+  JSON_OUT,
+  OK,
+} from '../command-line/command.ts'
+import { parseCount } from '../command-line/values.ts'
+import { eventLine, statusLines } from '../render/status.ts'
+import { table } from '../render/table.ts'
+import { age } from '../render/units.ts'
+import { untilInterrupted } from '../terminal/until-interrupted.ts'
+
+const WATCH_MS = 1_000
+const CLEAR = '\u001b[H\u001b[J'
+/** Codes that mean that nobody was there to answer. */
+const AWAY = new Set(['coordinator-away', 'deadline', 'unreachable'])
+
+const status: CommandSpec = {
+  words: 'status',
+  args: [],
+  options: { dir: DIR, json: JSON_OUT, watch: { type: 'boolean', help: 'show it again every second' } },
+  summary: 'What can be lost; hosts, VMs, volumes and paths',
+  run: async (context, input) => {
+    if (!input.flag('watch')) return showStatus(context, input)
+    await untilInterrupted(async sleep => {
+      while (await sleep(0)) {
+        if (context.terminal.isTty) context.terminal.write(CLEAR)
+        await showStatus(context, input)
+        if (!(await sleep(WATCH_MS))) return
+      }
+    })
+    return OK
+  },
+}
+
+async function showStatus(context: CommandContext, input: Input): Promise<number> {
+  const { terminal } = context
+  let found: Status
+  try {
+    found = await (await context.api(input)).status()
+  } catch (error) {
+    if (!AWAY.has(errorCode(error))) throw error
+    return showAgents(context, input, errorMessage(error))
+  }
+  if (input.flag('json')) terminal.out(JSON.stringify(found))
+  else for (const line of statusLines(found)) terminal.out(line)
+  return OK
+}
+
+/** The coordinator is away: the agents know what runs. */
+async function showAgents(context: CommandContext, input: Input, why: string): Promise<number> {
+  const { terminal } = context
+  const found = await statusFromAgents(context.directory(input))
+  if (input.flag('json')) {
+    terminal.out(JSON.stringify(found))
+    return FAILED
+  }
+  terminal.out(`the coordinator is away (${why}); VMs run on where they are`)
+  terminal.out('')
+  const hosts = Object.values(found.hosts).map(host => [host.name, host.state, host.vms.join(' ') || '-'])
+  for (const line of table(['HOST', 'STATE', 'VMS'], hosts)) terminal.out(line)
+  return FAILED
+}
+
+const events: CommandSpec = {
+  words: 'events',
+  args: [],
+  options: {
+    dir: DIR,
+    json: { type: 'boolean', help: 'for programs: one JSON object a line' },
+    follow: { type: 'boolean', help: 'go on with what happens' },
+    last: { type: 'string', value: 'N', help: 'only the last N (default 50)' },
+  },
+  summary: 'What happened, oldest first',
+  run: async (context, input) => {
+    const { terminal } = context
+    const client = await context.api(input)
+    const last = parseCount('last', input.text('last') ?? '50', 0, 2_000)
+    const show = (event: Parameters<typeof eventLine>[0]) =>
+      terminal.out(input.flag('json') ? JSON.stringify(event) : eventLine(event))
+    // Asked before the following begins: what happens in between comes twice rather than never.
+    const past = await client.events(0)
+    for (const event of past.slice(past.length - Math.min(last, past.length))) show(event)
+    if (!input.flag('follow')) return OK
+    const seen = past.at(-1)?.seq ?? 0
+    let ended = false
+    await untilInterrupted(async sleep => {
+      const close = await client.follow(
+        event => {
+          if (event.seq > seen) show(event)
+        },
+        () => {
+          ended = true
+        },
+      )
+      while (!ended && (await sleep(100)));
+      close()
+    })
+    if (!ended) return OK
+    terminal.err('stellwerk: the coordinator has ended the stream of events; run it again when it is back')
+    return FAILED
+  },
+}
+
+const why: CommandSpec = {
+  words: 'why',
+  args: ['WHAT', 'NAME'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'Why a vm, host or volume is as it is, or is not',
+  run: async (context, input) => {
+    const { terminal } = context
+    const [what = '', name = ''] = input.args
+    const answer = (await (await context.api(input)).get(pathOf('why', what, name))) as Why
+    if (input.flag('json')) {
+      terminal.out(JSON.stringify(answer))
+      return OK
+    }
+    for (const sentence of answer.now) terminal.out(sentence)
+    if (answer.decisions.length > 0) terminal.out('')
+    for (const decision of answer.decisions) {
+      const when = `${formatDate(decision.wallMs)} ${formatTime(decision.wallMs)}`
+      terminal.out(`${when}  ${decision.kind}: ${decision.chose}, because ${decision.why}`)
+      for (const rejected of decision.rejected) terminal.out(`    not ${rejected.option}: ${rejected.why}`)
+    }
+    return OK
+  },
+}
+
+const pathList: CommandSpec = {
+  words: 'path list',
+  args: [],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'The paths from hosts over fabrics to storages',
+  run: async (context, input) => {
+    const paths = (await (await context.api(input)).get(pathOf('paths'))) as Status['paths']
+    if (input.flag('json')) context.terminal.out(JSON.stringify(paths))
+    else {
+      const rows = Object.entries(paths).map(([name, path]) => [name, path.state, age(path.ageMs)])
+      for (const line of table(['PATH', 'STATE', 'HEARD'], rows)) context.terminal.out(line)
+    }
+    return OK
+  },
+}
+
+export const commands: readonly CommandSpec[] = [status, events, why, pathList]

@@ -1,0 +1,123 @@
+// `stellwerk up`: a cluster on this machine, until it is told to end. And `down`, which tells it.
+
+import { join } from 'node:path'
+import type { Json } from '@stellwerk/runtime/environment.ts'
+import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
+import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
+import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
+import { lookInto } from '../cluster/directory.ts'
+import { HOST_MEMORY_BYTES, HOSTS_MAX } from '../cluster/layout.ts'
+import { lookAtUp } from '../cluster/up-record.ts'
+import { type CommandContext, type CommandSpec, DIR, type Input, OK, type OptionSpec } from '../command-line/command.ts'
+import { oneOf, parseCount, parseSize } from '../command-line/values.ts'
+import { PROCESS_ENTRY } from '../programs/process.ts'
+import { asError, type ToldError } from '../programs/running.ts'
+import { runUp, type UpSettings } from '../programs/up.ts'
+
+const OPTIONS: { readonly [name: string]: OptionSpec } = {
+  dir: DIR,
+  hosts: { type: 'string', value: 'N', help: 'hosts of a new cluster (default 3)' },
+  memory: { type: 'string', value: 'SIZE', help: 'what a new cluster’s hosts have for VMs (default 1GiB)' },
+  profile: { type: 'string', value: 'lab|production', help: 'the times of a new cluster (default lab)' },
+  guests: { type: 'boolean', help: 'start three self-checking guests if there is no VM yet' },
+  supervise: { type: 'boolean', help: 'start again what has died' },
+  detach: { type: 'boolean', help: 'give the terminal back as soon as the cluster is up' },
+}
+
+function settingsOf(context: CommandContext, input: Input): UpSettings {
+  return {
+    directory: context.directory(input),
+    hosts: parseCount('hosts', input.text('hosts') ?? '3', 1, HOSTS_MAX),
+    memoryBytes: parseSize('memory', input.text('memory') ?? String(HOST_MEMORY_BYTES)),
+    profile: oneOf('profile', input.text('profile') ?? 'lab', ['lab', 'production'] as const),
+    supervise: input.flag('supervise'),
+    guests: input.flag('guests'),
+  }
+}
+
+const up: CommandSpec = {
+  words: 'up',
+  args: [],
+  options: OPTIONS,
+  summary: 'Start (or recover) a cluster on this machine and show it until Ctrl-C ends it',
+  run: (context, input) => {
+    const settings = settingsOf(context, input)
+    return input.flag('detach') ? detach(context, settings) : runUp(settings, context.terminal)
+  },
+}
+
+type FromDetached = { kind: 'up'; lines: string[] } | { kind: 'failed'; error: ToldError }
+
+/** The same, in a process that stays when this one has ended. */
+async function detach(context: CommandContext, settings: UpSettings): Promise<number> {
+  await lookInto(settings.directory)
+  const env = createEnvironment({
+    name: 'launch',
+    directory: join(settings.directory, 'launch'),
+    entry: PROCESS_ENTRY,
+    outputDirectory: join(settings.directory, 'output'),
+    store: memoryStore(),
+    logLevel: 'warn',
+  })
+  const child = env.processes.spawn({ program: 'up', name: 'up', config: settings as unknown as Json })
+  const said = await new Promise<FromDetached>((resolve, reject) => {
+    child.onMessage(message => resolve(message as unknown as FromDetached))
+    child.onExit(() =>
+      reject(
+        new StellwerkError('process-ended', 'the cluster ended before it was up', {
+          where: settings.directory,
+          hint: 'see its directory’s log and output',
+        }),
+      ),
+    )
+  })
+  if (said.kind === 'failed') throw asError(said.error)
+  for (const line of said.lines) context.terminal.out(line)
+  context.terminal.out(`the cluster runs on (pid ${child.pid}); end it with: npx stellwerk down`)
+  return OK
+}
+
+const DOWN_MS = 60_000
+const DOWN_POLL_MS = 50
+
+const down: CommandSpec = {
+  words: 'down',
+  args: [],
+  options: { dir: DIR },
+  summary: 'End the cluster on this machine in order',
+  run: async (context, input) => {
+    const directory = context.directory(input)
+    const running = await lookAtUp(directory)
+    if (running === null) {
+      throw new StellwerkError('not-running', 'no cluster runs there', {
+        where: directory,
+        hint: 'name its directory with --dir or STELLWERK_DIR',
+      })
+    }
+    const env = createEnvironment({ name: 'down', directory, store: memoryStore(), logLevel: 'silent' })
+    try {
+      process.kill(running.pid, 'SIGTERM')
+    } catch (error) {
+      // It ended by itself in between.
+      if (errorCode(error) !== 'ESRCH') throw error
+    }
+    for (let waited = 0; stillRuns(running); waited += DOWN_POLL_MS) {
+      if (waited > DOWN_MS) {
+        throw new StellwerkError('still-running', `the cluster did not end within ${DOWN_MS / 1000} s`, {
+          where: `pid ${running.pid}`,
+          hint: 'see its log; kill -9 does no harm to what was acknowledged',
+        })
+      }
+      await new Promise<void>(resolve => env.timers.after(DOWN_POLL_MS, resolve))
+    }
+    context.terminal.out('the cluster is down')
+    return OK
+  },
+}
+
+function stillRuns(running: { readonly pid: number; readonly startTicks: number }): boolean {
+  return identifyProcess(running.pid)?.startTicks === running.startTicks
+}
+
+export const commands: readonly CommandSpec[] = [up, down]

@@ -1,0 +1,289 @@
+// `stellwerk vm …`
+
+import { createInterface } from 'node:readline'
+import { CATALOG_NAMES, catalogGuest } from '@stellwerk/agent/guests/catalog.ts'
+import type { MigrationView, Status, VmView } from '@stellwerk/coordinator/view/schemas.ts'
+import type { Address } from '@stellwerk/runtime/environment.ts'
+import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
+import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
+import { type ApiClient, pathOf } from '../api-client/client.ts'
+import { JOIN_TOKEN_FILE } from '../cluster/cluster-file.ts'
+import { ConsoleFollower } from '../cluster/console-follower.ts'
+import { clusterIn, tokenIn } from '../cluster/directory.ts'
+import { type CommandSpec, DIR, FAILED, type Input, JSON_OUT, OK, type Terminal } from '../command-line/command.ts'
+import { oneOf, parseCount, parseParameter, parseSize } from '../command-line/values.ts'
+import { vmLines } from '../render/status.ts'
+import { age, bytes } from '../render/units.ts'
+import { untilInterrupted } from '../terminal/until-interrupted.ts'
+
+const DEFAULT_MEMORY_BYTES = 64 * MIB
+const POLL_MS = 100
+
+const create: CommandSpec = {
+  words: 'vm create',
+  args: ['NAME'],
+  options: {
+    dir: DIR,
+    guest: { type: 'string', value: 'GUEST', help: `what it runs: ${CATALOG_NAMES.join(', ')} (default ledger)` },
+    memory: { type: 'string', value: 'SIZE', help: 'default 64MiB' },
+    param: { type: 'string', multiple: true, value: 'NAME=VALUE', help: 'of the guest' },
+    disk: { type: 'string', multiple: true, value: 'VOLUME:SIZE', help: 'a thin disk on that volume' },
+    host: { type: 'string', value: 'H', help: 'the host to prefer' },
+    priority: { type: 'string', value: 'N', help: 'higher is started first (default 0)' },
+    hypervisor: { type: 'string', value: 'wasm|model', help: 'default wasm' },
+    stopped: { type: 'boolean', help: 'only define it' },
+    json: JSON_OUT,
+  },
+  summary: 'Define a VM and start it',
+  run: async (context, input) => {
+    const guest = input.text('guest') ?? 'ledger'
+    const parameters = Object.fromEntries(input.texts('param').map(parseParameter))
+    checkGuest(guest, Object.keys(parameters))
+    const body = {
+      name: input.args[0] ?? '',
+      guest,
+      hypervisor: oneOf('hypervisor', input.text('hypervisor') ?? 'wasm', ['wasm', 'model'] as const),
+      memoryBytes: parseSize('memory', input.text('memory') ?? String(DEFAULT_MEMORY_BYTES)),
+      parameters,
+      disks: input.texts('disk').map(parseDisk),
+      start: !input.flag('stopped'),
+      priority: parseCount('priority', input.text('priority') ?? '0', 0, 1000),
+      host: input.text('host') ?? null,
+    }
+    const answer = await (await context.api(input)).post(pathOf('vms'), body)
+    tell(context.terminal, input, answer, `VM ${body.name} is defined${body.start ? ' and is being started' : ''}`)
+    return OK
+  },
+}
+
+/** A guest that no host could run is refused here, before anything is made. */
+function checkGuest(name: string, parameters: readonly string[]): void {
+  const guest = catalogGuest(name)
+  const hint = `known: ${CATALOG_NAMES.join(', ')}`
+  if (guest === null)
+    throw new StellwerkError('unknown-guest', `there is no guest "${name}"`, { where: '--guest', hint })
+  const unknown = parameters.find(parameter => !guest.parameters.includes(parameter))
+  if (unknown === undefined) return
+  throw new StellwerkError('bad-parameter', `guest ${name} has no parameter "${unknown}"`, {
+    where: '--param',
+    hint: guest.parameters.length === 0 ? 'it takes none' : `known: ${guest.parameters.join(', ')}`,
+  })
+}
+
+function parseDisk(text: string): { volume: string; sizeBytes: number } {
+  const at = text.lastIndexOf(':')
+  if (at > 0) return { volume: text.slice(0, at), sizeBytes: parseSize('disk', text.slice(at + 1)) }
+  throw new StellwerkError('bad-disk', `"${text}" is no disk`, { where: '--disk', hint: 'say VOLUME:SIZE, csv1:1GiB' })
+}
+
+function tell(terminal: Terminal, input: Input, answer: unknown, line: string): void {
+  terminal.out(input.flag('json') ? JSON.stringify(answer) : line)
+}
+
+/** The commands that say one thing about one VM. */
+function order(
+  verb: string,
+  summary: string,
+  call: (client: ApiClient, name: string, input: Input) => Promise<unknown>,
+  done: string,
+  options: CommandSpec['options'] = {},
+): CommandSpec {
+  return {
+    words: `vm ${verb}`,
+    args: ['NAME'],
+    options: { dir: DIR, json: JSON_OUT, ...options },
+    summary,
+    run: async (context, input) => {
+      const name = input.args[0] ?? ''
+      const answer = await call(await context.api(input), name, input)
+      tell(context.terminal, input, answer, `VM ${name} ${done}`)
+      return OK
+    },
+  }
+}
+
+const start = order(
+  'start',
+  'It is to run',
+  (client, name, input) => client.post(pathOf('vms', name, 'start'), { host: input.text('host') ?? null }),
+  'is being started',
+  { host: { type: 'string', value: 'H', help: 'the host to prefer' } },
+)
+const stop = order(
+  'stop',
+  'It is to be stopped',
+  (client, name) => client.post(pathOf('vms', name, 'stop')),
+  'is being stopped',
+)
+const remove = order(
+  'delete',
+  'Stop it and delete it with its disks',
+  (client, name) => client.delete(pathOf('vms', name)),
+  'is being deleted',
+)
+const cancel = order(
+  'cancel',
+  'Cancel its migration',
+  (client, name) => client.post(pathOf('vms', name, 'cancel')),
+  'stays where it is',
+)
+
+const list: CommandSpec = {
+  words: 'vm list',
+  args: [],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'All VMs',
+  run: async (context, input) => {
+    const vms = (await (await context.api(input)).get(pathOf('vms'))) as Status['vms']
+    if (input.flag('json')) context.terminal.out(JSON.stringify(vms))
+    else for (const line of vmLines({ vms })) context.terminal.out(line)
+    return OK
+  },
+}
+
+const show: CommandSpec = {
+  words: 'vm show',
+  args: ['NAME'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'All about one VM',
+  run: async (context, input) => {
+    const vm = (await (await context.api(input)).get(pathOf('vms', input.args[0] ?? ''))) as VmView
+    if (input.flag('json')) {
+      context.terminal.out(JSON.stringify(vm))
+      return OK
+    }
+    const facts: [string, string][] = [
+      ['state', `${vm.state} (wanted: ${vm.desired}; said ${age(vm.ageMs)} ago)`],
+      ['host', `${vm.host ?? '-'}${vm.preferredHost === null ? '' : ` (prefers ${vm.preferredHost})`}`],
+      ['epoch', String(vm.epoch)],
+      ['guest', `${vm.guest} on ${vm.hypervisor}, ${bytes(vm.memoryBytes)}`],
+      ...Object.entries(vm.parameters).map(([name, value]): [string, string] => [`  ${name}`, String(value)]),
+      ...vm.disks.map((disk): [string, string] => ['disk', `${disk.disk} on ${disk.volume}, ${bytes(disk.sizeBytes)}`]),
+      ['priority', String(vm.priority)],
+    ]
+    if (vm.whyNot !== null) facts.push(['not running', vm.whyNot])
+    if (vm.why !== null) facts.push(['host says', vm.why])
+    if (vm.migration !== null) facts.push(['migration', migrationLine(vm.migration)])
+    for (const [name, value] of facts) context.terminal.out(`${name.padEnd(20)} ${value}`)
+    return OK
+  },
+}
+
+const migrate: CommandSpec = {
+  words: 'vm migrate',
+  args: ['NAME'],
+  options: {
+    dir: DIR,
+    to: { type: 'string', value: 'H', help: 'where to (default: wherever is best)' },
+    wait: { type: 'boolean', help: 'until it is over, showing how far it is' },
+    json: JSON_OUT,
+  },
+  summary: 'Migrate it live',
+  run: async (context, input) => {
+    const { terminal } = context
+    const name = input.args[0] ?? ''
+    const client = await context.api(input)
+    const answer = (await client.post(pathOf('vms', name, 'migrate'), { to: input.text('to') ?? null })) as {
+      migration: string
+      from: string
+      to: string
+    }
+    if (!input.flag('wait')) {
+      tell(terminal, input, answer, `VM ${name} is being migrated from ${answer.from} to ${answer.to}`)
+      return OK
+    }
+    const over = await follow(client, answer.migration, terminal, input.flag('json'))
+    if (over === null) return FAILED
+    if (input.flag('json')) terminal.out(JSON.stringify(over))
+    if (over.phase !== 'aborted') return OK
+    throw new StellwerkError('migration-aborted', `VM ${name} stays on ${over.from}: ${over.reason ?? 'aborted'}`, {
+      hint: `see: stellwerk why vm ${name}`,
+    })
+  },
+}
+
+/** Null: the user has had enough of looking; the migration goes on. */
+async function follow(
+  client: ApiClient,
+  id: string,
+  terminal: Terminal,
+  quiet: boolean,
+): Promise<MigrationView | null> {
+  let over: MigrationView | null = null
+  let last = ''
+  await untilInterrupted(async sleep => {
+    while (over === null && (await sleep(POLL_MS))) {
+      const migration = await client.migration(id)
+      const line = migrationLine(migration)
+      if (line !== last && !quiet) terminal.out(line)
+      last = line
+      if (migration.phase === 'done' || migration.phase === 'aborted') over = migration
+    }
+  })
+  return over
+}
+
+function migrationLine(migration: MigrationView): string {
+  const { round, rounds, bytesSent, downtimeMs, totalMs } = migration.statistics as Record<string, number | undefined>
+  const parts = [`${migration.vm}: ${migration.from} → ${migration.to}: ${migration.phase}`]
+  const sentRounds = rounds ?? round
+  if (sentRounds !== undefined) parts.push(`${sentRounds} rounds`)
+  if (bytesSent !== undefined) parts.push(`${bytes(bytesSent)} sent`)
+  if (downtimeMs !== undefined) parts.push(`downtime ${Math.round(downtimeMs)} ms`)
+  if (totalMs !== undefined) parts.push(`total ${Math.round(totalMs)} ms`)
+  if (migration.reason !== null) parts.push(migration.reason)
+  return parts.join(', ')
+}
+
+const consoleOf: CommandSpec = {
+  words: 'vm console',
+  args: ['NAME'],
+  options: { dir: DIR },
+  summary: 'What it says, and lines for it to read; Ctrl-C leaves it',
+  run: async (context, input) => {
+    const { terminal } = context
+    const name = input.args[0] ?? ''
+    const client = await context.api(input)
+    await client.get(pathOf('vms', name))
+    const { cluster } = (await client.get(pathOf('config'))) as { cluster: string }
+    const directory = context.directory(input)
+    await clusterIn(directory)
+    const token = await tokenIn(directory, JOIN_TOKEN_FILE)
+    const env = createEnvironment({ name: 'console', directory, store: memoryStore(), logLevel: 'silent' })
+    const follower = new ConsoleFollower({
+      env,
+      cluster,
+      token,
+      onLine: line => {
+        if (line.vm === name) terminal.out(line.line)
+      },
+    })
+    const reader = createInterface({ input: process.stdin })
+    reader.on('line', line => {
+      client.post(pathOf('vms', name, 'input'), { line }).catch((error: unknown) => {
+        terminal.err(`stellwerk: the line was not taken: ${errorCode(error)}`)
+      })
+    })
+    await untilInterrupted(async sleep => {
+      reader.on('close', () => process.emit('SIGINT'))
+      // Hosts may come and go while one looks.
+      do {
+        const { hosts } = (await client.status()) as Status
+        follower.follow(Object.values(hosts).map(host => ({ name: host.name, control: addressOf(host.address) })))
+      } while (await sleep(1_000))
+    })
+    reader.close()
+    follower.stop()
+    await env.close()
+    return OK
+  },
+}
+
+function addressOf(text: string): Address {
+  const at = text.lastIndexOf(':')
+  return { network: 'cluster', host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) }
+}
+
+export const commands: readonly CommandSpec[] = [create, start, stop, remove, list, show, migrate, cancel, consoleOf]

@@ -1,0 +1,6 @@
+// The `stellwerk` command's entry: the words it was given, the terminal it has, and its exit code.
+
+import { runCommandLine } from './command-line/run.ts'
+import { systemTerminal } from './terminal/system-terminal.ts'
+
+process.exitCode = await runCommandLine(process.argv.slice(2), systemTerminal())

@@ -1,0 +1,94 @@
+// Configuration of single processes, from a YAML or JSON file: checked against a schema that knows every key.
+
+import { dirname, resolve } from 'node:path'
+import { type Check, checkOf } from '@stellwerk/coordinator/api/misfit.ts'
+import { AddressSchema } from '@stellwerk/protocol/messages/cluster.ts'
+import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
+import { SettingsSchema } from '@stellwerk/protocol/settings.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { type Static, type TObject, Type } from 'typebox'
+import { parseDocument } from 'yaml'
+import { filesOf } from '../cluster/directory.ts'
+
+const Token = Type.String({ minLength: 16, maxLength: 256 })
+const Directory = Type.Optional(Type.String({ minLength: 1 }))
+const LogLevel = Type.Optional(
+  Type.Union([Type.Literal('debug'), Type.Literal('info'), Type.Literal('warn'), Type.Literal('error')]),
+)
+const Fabric = Type.Union([Type.Literal('fabric-0'), Type.Literal('fabric-1')])
+const Storage = closed({ name: Name, portals: Type.Array(AddressSchema), control: Type.Array(AddressSchema) })
+
+/** All of the profile's times, each optional. */
+const SettingsPart = Type.Object(
+  Object.fromEntries(Object.entries(SettingsSchema.properties).map(([name, schema]) => [name, Type.Optional(schema)])),
+  { additionalProperties: false },
+)
+
+const COMMON = { cluster: Name, token: Token, directory: Directory, logLevel: LogLevel }
+
+export const CoordinatorFile = closed({
+  ...COMMON,
+  profile: Type.Union([Type.Literal('lab'), Type.Literal('production')]),
+  settings: Type.Optional(SettingsPart),
+  listen: AddressSchema,
+  api: closed({ host: Type.Optional(Type.String()), port: Type.Integer({ minimum: 0, maximum: 65_535 }) }),
+  storages: Type.Array(Storage),
+})
+export type CoordinatorFile = Static<typeof CoordinatorFile>
+
+export const AgentFile = closed({
+  ...COMMON,
+  host: Name,
+  coordinator: AddressSchema,
+  listen: AddressSchema,
+  memoryBytes: Type.Integer({ minimum: 1 }),
+  hbas: Type.Optional(Type.Array(Fabric, { maxItems: 2 })),
+  hypervisors: Type.Optional(Type.Array(Type.Union([Type.Literal('wasm'), Type.Literal('model')]))),
+  supervise: Type.Optional(Type.Boolean()),
+})
+export type AgentFile = Static<typeof AgentFile>
+
+export const StorageFile = closed({ ...COMMON, ...Storage.properties })
+export type StorageFile = Static<typeof StorageFile>
+
+export interface ConfigFile<T> {
+  readonly value: T
+  /** Where the process keeps its state: as the file says, from where it lies. */
+  readonly directory: string
+}
+
+/** Throws `missing-file` or `bad-config`, which names the key. */
+export async function readConfig<T extends TObject>(path: string, schema: T): Promise<ConfigFile<Static<T>>> {
+  const full = resolve(path)
+  const bytes = await filesOf(dirname(full)).read(full)
+  if (bytes === null) {
+    throw new StellwerkError('missing-file', 'there is no such configuration file', {
+      where: path,
+      hint: 'see docs/ARCHITECTURE.md, or stellwerk help',
+    })
+  }
+  const value = parse(Buffer.from(bytes).toString('utf8'), path, checkOf(schema)) as Static<T>
+  const { directory = 'state' } = value as { directory?: string }
+  return { value, directory: resolve(dirname(full), directory) }
+}
+
+/** JSON is YAML, so one parser reads both. */
+export function parse(text: string, where: string, check: Check): unknown {
+  let value: unknown
+  try {
+    const document = parseDocument(text)
+    const [first] = document.errors
+    if (first !== undefined) throw first
+    value = document.toJS()
+  } catch (error) {
+    const line = errorMessage(error).split('\n')[0] ?? errorCode(error)
+    throw new StellwerkError('bad-config', `the configuration can't be read: ${line}`, {
+      where,
+      hint: 'write it as YAML or JSON',
+      cause: error,
+    })
+  }
+  const misfit = check(value)
+  if (misfit === null) return value
+  throw new StellwerkError('bad-config', misfit, { where, hint: 'mend that key; keys that are not known are refused' })
+}

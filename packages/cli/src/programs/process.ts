@@ -1,0 +1,85 @@
+// A process of a cluster, whatever it runs: its environment on its own directory, with log and trace files there, and the
+// same for the children it starts.
+
+import { join } from 'node:path'
+import { TraceFileWriter } from '@stellwerk/protocol/trace/file-writer.ts'
+import type { Environment, Json, Processes, TraceLevel } from '@stellwerk/runtime/environment.ts'
+import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
+import type { LogLevel } from '@stellwerk/runtime/node/log.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
+
+/** What children of a cluster's processes run. */
+export const PROCESS_ENTRY = new URL('../process-main.ts', import.meta.url)
+
+/** A process's trace on disk is at most so long; older records go. */
+const TRACE_SEGMENT_BYTES = 8 * MIB
+const TRACE_SEGMENTS = 8
+
+/** How a child is started: `config` is the program's own. */
+export interface Launch {
+  /** All processes' directories lie here, each under its name. */
+  readonly root: string
+  readonly logLevel: LogLevel
+  /** Default `message`. */
+  readonly traceLevel?: TraceLevel
+  readonly config: Json
+}
+
+export interface OpenedProcess {
+  readonly env: Environment
+  /** Called when a trace segment begins: what a core needs to be replayed from there is to be written now. */
+  onSegment: () => void
+  /** Orderly: traces are on disk when it resolves. */
+  close(): Promise<void>
+}
+
+/** Throws what opening the state throws: `locked`, `foreign-state`, `corrupt-state`. */
+export function openProcess(name: string, launch: Launch): OpenedProcess {
+  const directory = join(launch.root, name)
+  const writer = new TraceFileWriter({
+    process: name,
+    ...(launch.traceLevel === undefined ? {} : { level: launch.traceLevel }),
+    segmentBytes: TRACE_SEGMENT_BYTES,
+    maxSegments: TRACE_SEGMENTS,
+    onSegment: () => opened.onSegment(),
+  })
+  const node = createEnvironment({
+    name,
+    directory,
+    entry: PROCESS_ENTRY,
+    outputDirectory: join(launch.root, 'output'),
+    logLevel: launch.logLevel,
+    logFile: join(directory, 'log'),
+    traceWriter: writer,
+  })
+  writer.attach(node)
+  const close = async () => {
+    await writer.close()
+    await node.close()
+  }
+  const opened: OpenedProcess = {
+    env: { ...node, processes: processesOf(node, launch, writer) },
+    onSegment: () => undefined,
+    close,
+  }
+  return opened
+}
+
+/** Children get the same root; an orderly exit waits for the trace. */
+function processesOf(node: NodeEnvironment, launch: Launch, writer: TraceFileWriter): Processes {
+  const { processes } = node
+  return {
+    ...processes,
+    spawn: spec =>
+      processes.spawn({ ...spec, config: { ...launch, config: spec.config } satisfies Launch as unknown as Json }),
+    exit: code => {
+      if (code !== 0) processes.exit(code)
+      else writer.close().finally(() => processes.exit(0))
+    },
+  }
+}
+
+/** Where a process's traces lie, from the root. */
+export function traceDirectory(root: string, name: string): string {
+  return join(root, name, 'trace')
+}

@@ -1,0 +1,108 @@
+// What `up` does, in a terminal or detached: opens the cluster, starts it, gives it something to do, shows it, ends it.
+
+import type { Json, ProcessSpec } from '@stellwerk/runtime/environment.ts'
+import { errorCode } from '@stellwerk/runtime/errors.ts'
+import { parentOfThisProcess } from '@stellwerk/runtime/node/parent-pipe.ts'
+import type { ClusterFile } from '../cluster/cluster-file.ts'
+import { ConsoleFollower } from '../cluster/console-follower.ts'
+import { ensureGuests, ensureVolume, untilGuestsRun, untilHostsUp } from '../cluster/first-use.ts'
+import { LocalCluster } from '../cluster/local-cluster.ts'
+import { writeUpRecord } from '../cluster/up-record.ts'
+import { OK, type Terminal } from '../command-line/command.ts'
+import { UpView } from '../render/up-view.ts'
+import { tellError } from './running.ts'
+
+export interface UpSettings {
+  readonly directory: string
+  readonly hosts: number
+  readonly memoryBytes: number
+  readonly profile: ClusterFile['profile']
+  readonly supervise: boolean
+  readonly guests: boolean
+}
+
+export async function runUp(
+  settings: UpSettings,
+  terminal: Terminal,
+  onUp: (lines: string[]) => void = () => undefined,
+): Promise<number> {
+  const view: { current: UpView | null } = { current: null }
+  const cluster = await LocalCluster.open({
+    ...settings,
+    logLevel: 'info',
+    onEnded: (name, ended) => view.current?.processEnded(name, ended),
+  })
+  const { env } = cluster
+  const startedAt = env.clock.now()
+  const stopped = Promise.withResolvers<void>()
+  env.processes.onStop(() => stopped.resolve())
+  const shown = new UpView(cluster, terminal)
+  view.current = shown
+  const follower = new ConsoleFollower({
+    env,
+    cluster: cluster.file.cluster,
+    token: cluster.tokens.join,
+    onLine: line => shown.consoleLine(line),
+  })
+  const since = () => `${((env.clock.now() - startedAt) / 1000).toFixed(1)} s`
+  let failure: unknown = null
+  try {
+    await writeUpRecord(env.files, process.pid)
+    shown.say(
+      cluster.isNew ? `making a cluster in ${settings.directory}` : `recovering the cluster in ${settings.directory}`,
+    )
+    await Promise.race([bringUp(cluster, settings, follower), stopped.promise])
+    if (settings.guests) await Promise.race([shown.untilAcknowledged(), stopped.promise])
+    const lines = [`up after ${since()}; in another terminal: npx stellwerk status`]
+    for (const line of lines) shown.say(line)
+    onUp(lines)
+    shown.start()
+    await stopped.promise
+  } catch (error) {
+    failure = error
+  }
+  shown.stop()
+  follower.stop()
+  if (failure === null || errorCode(failure) === 'stopping') shown.say('ending: guests, then agents, then storage')
+  await cluster.stop()
+  if (failure !== null && errorCode(failure) !== 'stopping') throw failure
+  shown.say('the cluster is down; the next start recovers it')
+  return OK
+}
+
+async function bringUp(cluster: LocalCluster, settings: UpSettings, follower: ConsoleFollower): Promise<void> {
+  await cluster.start()
+  follower.follow(
+    cluster.file.hosts.map(({ name, port }) => ({
+      name,
+      control: { network: 'cluster', host: cluster.file.address, port },
+    })),
+  )
+  await untilHostsUp(cluster)
+  await ensureVolume(cluster)
+  if (settings.guests) await ensureGuests(cluster)
+  await untilGuestsRun(cluster)
+}
+
+/** The program `up`: spawned by `up --detach`, and outlives it. */
+export async function runDetached(spec: ProcessSpec): Promise<void> {
+  const parent = parentOfThisProcess()
+  parent?.onGone(() => undefined)
+  const tell = (message: object) => parent?.send(message as unknown as Json)
+  const terminal: Terminal = {
+    cwd: process.cwd(),
+    variables: process.env,
+    isTty: false,
+    columns: 120,
+    out: line => process.stdout.write(`${line}\n`),
+    write: text => process.stdout.write(text),
+    err: line => process.stderr.write(`${line}\n`),
+  }
+  try {
+    await runUp(spec.config as unknown as UpSettings, terminal, lines => tell({ kind: 'up', lines }))
+    process.exit(0)
+  } catch (error) {
+    tell({ kind: 'failed', error: tellError(error) })
+    process.exit(1)
+  }
+}

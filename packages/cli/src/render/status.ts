@@ -1,0 +1,84 @@
+// The cluster's status as lines for a terminal: first what can be lost, then hosts, VMs, volumes.
+
+import type { ClusterEvent, Status } from '@stellwerk/coordinator/view/schemas.ts'
+import { formatTime } from '@stellwerk/protocol/trace/format-line.ts'
+import { table } from './table.ts'
+import { age, bytes } from './units.ts'
+
+/** What somebody besides the coordinator knows: entries that guests acknowledged. */
+export interface Extras {
+  readonly acknowledged?: ReadonlyMap<string, number>
+}
+
+export function statusLines(status: Status, extras: Extras = {}): string[] {
+  const lines = [status.canLose.summary]
+  if (status.cluster.halted) lines.push('the cluster is being halted: nothing is to run')
+  lines.push('', ...hostLines(status))
+  if (Object.keys(status.vms).length > 0) lines.push('', ...vmLines(status, extras))
+  if (Object.keys(status.volumes).length > 0) lines.push('', ...volumeLines(status))
+  const failed = Object.entries(status.paths).filter(([, path]) => path.state === 'failed')
+  if (failed.length > 0) lines.push('', `failed paths: ${failed.map(([name]) => name).join(', ')}`)
+  return lines
+}
+
+export function hostLines(status: Pick<Status, 'hosts' | 'paths'>): string[] {
+  const rows = Object.values(status.hosts).map(host => {
+    const paths = Object.values(status.paths).filter(path => path.host === host.name)
+    const up = paths.filter(path => path.state === 'up').length
+    return [
+      host.name,
+      host.state,
+      age(host.ageMs),
+      String(host.epoch),
+      `${bytes(host.memoryPlacedBytes)} of ${bytes(host.memoryBytes)}`,
+      `${up} of ${paths.length}`,
+      host.vms.join(' ') || '-',
+      host.owns.join(' ') || '-',
+    ]
+  })
+  return table(['HOST', 'STATE', 'HEARD', 'EPOCH', 'MEMORY', 'PATHS UP', 'VMS', 'OWNS'], rows)
+}
+
+export function vmLines(status: Pick<Status, 'vms'>, extras: Extras = {}): string[] {
+  const { acknowledged } = extras
+  const rows = Object.values(status.vms).map(vm => [
+    vm.name,
+    vm.state,
+    vm.desired,
+    vm.host ?? '-',
+    String(vm.epoch),
+    bytes(vm.memoryBytes),
+    ...(acknowledged === undefined ? [] : [String(acknowledged.get(vm.name) ?? '-')]),
+    remarkOf(vm),
+  ])
+  const head = ['VM', 'STATE', 'WANTED', 'HOST', 'EPOCH', 'MEMORY']
+  return table([...head, ...(acknowledged === undefined ? [] : ['ENTRIES']), ''], rows)
+}
+
+function remarkOf(vm: Status['vms'][string]): string {
+  const { migration } = vm
+  if (migration !== null) {
+    const { round, bytesSent } = migration.statistics as { round?: number; bytesSent?: number }
+    const sent = bytesSent === undefined ? '' : `, ${bytes(bytesSent)} sent in ${round ?? 0} rounds`
+    return `${migration.phase} to ${migration.to}${sent}`
+  }
+  return vm.whyNot ?? (vm.state === vm.desired ? '' : (vm.why ?? ''))
+}
+
+export function volumeLines(status: Pick<Status, 'volumes'>): string[] {
+  const rows = Object.values(status.volumes).map(volume => [
+    volume.name,
+    volume.state,
+    bytes(volume.sizeBytes),
+    volume.usage === null ? 'unknown' : `${bytes(volume.usage.usedBytes)} (${age(volume.usage.ageMs)} ago)`,
+    volume.owner ?? '-',
+    String(volume.ownerEpoch),
+    volume.legs.map(leg => `${leg.storage} ${leg.state}`).join(', '),
+    volume.recovering.length === 0 ? '' : `recovering what ${volume.recovering.join(', ')} left`,
+  ])
+  return table(['VOLUME', 'STATE', 'SIZE', 'USED', 'OWNER', 'EPOCH', 'LEGS', ''], rows)
+}
+
+export function eventLine(event: ClusterEvent): string {
+  return `${formatTime(event.wallMs)}  ${event.text}`
+}

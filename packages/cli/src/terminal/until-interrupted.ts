@@ -1,0 +1,37 @@
+// Long looks that the user ends with Ctrl-C: that is their orderly end, not a failure.
+
+import { createClock } from '@stellwerk/runtime/node/clock.ts'
+import { createTimers } from '@stellwerk/runtime/node/timers.ts'
+
+/** True: go on; false: the user has had enough. */
+export type Sleep = (ms: number) => Promise<boolean>
+
+export async function untilInterrupted(work: (sleep: Sleep) => Promise<void>): Promise<void> {
+  const timers = createTimers(createClock())
+  let isOver = false
+  let wake: (() => void) | null = null
+  const interrupt = () => {
+    isOver = true
+    wake?.()
+  }
+  process.on('SIGINT', interrupt)
+  process.on('SIGTERM', interrupt)
+  const sleep: Sleep = ms =>
+    new Promise(resolve => {
+      if (isOver) {
+        resolve(false)
+        return
+      }
+      const timer = timers.after(ms, () => resolve(!isOver))
+      wake = () => {
+        timer.cancel()
+        resolve(false)
+      }
+    })
+  try {
+    await work(sleep)
+  } finally {
+    process.off('SIGINT', interrupt)
+    process.off('SIGTERM', interrupt)
+  }
+}

@@ -1,0 +1,44 @@
+// Says in one line how a value from outside does not fit its schema, naming the field: what a person needs to mend it.
+
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { TSchema } from 'typebox'
+import { Compile } from 'typebox/compile'
+
+/** Null: it fits. */
+export type Check = (value: unknown) => string | null
+
+/** Compiled once, at the first use. */
+export function checkOf(schema: TSchema): Check {
+  let compiled: ReturnType<typeof Compile> | null = null
+  return value => {
+    compiled ??= Compile(schema)
+    if (compiled.Check(value)) return null
+    const errors = compiled.Errors(value)
+    // The last word of a union or an object is its summary; the first is the nearest to the mistake.
+    const unknown = errors.find(error => error.keyword === 'additionalProperties')
+    if (unknown !== undefined) {
+      const names = (unknown.params as { additionalProperties?: readonly string[] }).additionalProperties ?? []
+      return `unknown key ${names.map(name => `"${pathOf(unknown.instancePath, name)}"`).join(', ')}`
+    }
+    const missing = errors.find(error => error.keyword === 'required')
+    if (missing !== undefined) {
+      const names = (missing.params as { requiredProperties?: readonly string[] }).requiredProperties ?? []
+      return `missing ${names.map(name => `"${pathOf(missing.instancePath, name)}"`).join(', ')}`
+    }
+    const first = errors[0]
+    if (first === undefined) return 'it does not fit its schema'
+    return `"${pathOf(first.instancePath, '')}" ${first.message}`
+  }
+}
+
+function pathOf(instancePath: string, name: string): string {
+  const parts = instancePath.split('/').filter(part => part !== '')
+  if (name !== '') parts.push(name)
+  return parts.length === 0 ? 'the value' : parts.join('.')
+}
+
+/** Throws `code`, naming `where`. */
+export function assertFits(check: Check, value: unknown, code: string, where: string, hint: string): void {
+  const misfit = check(value)
+  if (misfit !== null) throw new StellwerkError(code, misfit, { where, hint })
+}

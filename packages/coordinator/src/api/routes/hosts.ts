@@ -1,0 +1,70 @@
+// The HTTP API's routes about hosts and their paths.
+
+import { closed } from '@stellwerk/protocol/messages/fields.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { Type } from 'typebox'
+import { hostView, pathViews, sortedHosts } from '../../view/hosts.ts'
+import { HostViewSchema, PathViewSchema } from '../../view/schemas.ts'
+import { unknownThing } from '../refuse.ts'
+import { type Route, route } from '../route.ts'
+
+const Done = Type.Object({ host: Type.String() })
+
+export const hostRoutes: readonly Route[] = [
+  route({
+    method: 'GET',
+    path: '/v1/hosts',
+    summary: 'All hosts',
+    reply: Type.Record(Type.String(), HostViewSchema),
+    handle: ({ coordinator: { state }, env }) =>
+      Object.fromEntries(sortedHosts(state).map(host => [host.name, hostView(state, host, env.clock.now())])),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/hosts/{name}',
+    summary: 'One host',
+    reply: HostViewSchema,
+    handle: ({ coordinator: { state }, env }, { params }) => {
+      const name = params['name'] ?? ''
+      const host = sortedHosts(state).find(known => known.name === name)
+      if (host === undefined) throw unknownThing('host', name)
+      return hostView(state, host, env.clock.now())
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/hosts',
+    summary: 'Start a host on the machine of this coordinator: a new one, or one that is down',
+    status: 202,
+    body: closed({ name: Type.String({ maxLength: 256 }) }),
+    reply: Done,
+    handle: ({ hooks }, { body }) => {
+      if (hooks.addHost !== undefined) return hooks.addHost(body.name)
+      throw new StellwerkError('not-here', 'this coordinator starts no hosts: it was not started by "stellwerk up"', {
+        hint: 'run on the new host itself: stellwerk agent serve --config FILE; it joins by the join token',
+      })
+    },
+  }),
+  route({
+    method: 'DELETE',
+    path: '/v1/hosts/{name}',
+    summary: 'Remove a host that has no VMs',
+    reply: Done,
+    handle: ({ coordinator }, { params }) => coordinator.command({ kind: 'host-remove', name: params['name'] ?? '' }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/hosts/{name}/confirm-dead',
+    summary: 'The operator vouches that the host is off: saves the wait, never the fence',
+    reply: Done,
+    handle: ({ coordinator }, { params }) =>
+      coordinator.command({ kind: 'host-confirm-dead', name: params['name'] ?? '' }),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/paths',
+    summary: 'Paths from hosts over fabrics to storages, keyed host/fabric/storage',
+    reply: Type.Record(Type.String(), PathViewSchema),
+    handle: ({ coordinator, env }) => pathViews(coordinator.state, env.clock.now()),
+  }),
+]

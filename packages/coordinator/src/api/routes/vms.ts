@@ -1,0 +1,168 @@
+// The HTTP API's routes about VMs and their migrations.
+
+import { VmSpecSchema } from '@stellwerk/protocol/messages/cluster.ts'
+import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { Type } from 'typebox'
+import type { VmRecord } from '../../core/state.ts'
+import { MigrationViewSchema, VmViewSchema } from '../../view/schemas.ts'
+import { vmViews } from '../../view/status.ts'
+import { migrationView, vmView } from '../../view/vms.ts'
+import { unknownThing } from '../refuse.ts'
+import { type ApiContext, type Route, route } from '../route.ts'
+
+/** Checked by the coordinator, which names what is wrong with it; here only that it is text. */
+const AnyName = Type.String({ maxLength: 256 })
+const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+const MAX_DISKS = 16
+
+const Create = closed({
+  name: AnyName,
+  guest: Type.String({ minLength: 1, maxLength: 1024 }),
+  hypervisor: Type.Optional(VmSpecSchema.properties.hypervisor),
+  memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
+  parameters: Type.Optional(VmSpecSchema.properties.parameters),
+  disks: Type.Optional(Type.Array(closed({ volume: AnyName, sizeBytes: Bytes }), { maxItems: MAX_DISKS })),
+  start: Type.Optional(Type.Boolean()),
+  priority: Type.Optional(Type.Integer({ minimum: -1000, maximum: 1000 })),
+  host: Type.Optional(Type.Union([AnyName, Type.Null()])),
+})
+const OnHost = closed({ host: Type.Optional(Type.Union([AnyName, Type.Null()])) })
+const Done = Type.Object({ vm: Name })
+
+export function vmOf(context: ApiContext, name: string): VmRecord {
+  const vm = context.coordinator.state.vms.get(name)
+  if (vm === undefined) throw unknownThing('VM', name)
+  return vm
+}
+
+export const vmRoutes: readonly Route[] = [
+  route({
+    method: 'GET',
+    path: '/v1/vms',
+    summary: 'All VMs',
+    reply: Type.Record(Type.String(), VmViewSchema),
+    handle: ({ coordinator, env }) =>
+      Object.fromEntries(vmViews(coordinator.state, env.clock.now()).map(view => [view.name, view])),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/vms/{name}',
+    summary: 'One VM',
+    reply: VmViewSchema,
+    handle: (context, { params }) =>
+      vmView(context.coordinator.state, vmOf(context, params['name'] ?? ''), context.env.clock.now()),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/vms',
+    summary: 'Define a VM and, unless told otherwise, start it',
+    status: 201,
+    body: Create,
+    reply: Done,
+    handle: ({ coordinator }, { body }) =>
+      coordinator.command({
+        kind: 'vm-create',
+        name: body.name,
+        spec: {
+          hypervisor: body.hypervisor ?? 'wasm',
+          guest: body.guest,
+          memoryBytes: body.memoryBytes,
+          parameters: body.parameters ?? {},
+        },
+        disks: body.disks ?? [],
+        start: body.start ?? true,
+        priority: body.priority ?? 0,
+        host: body.host ?? null,
+      }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/vms/{name}/start',
+    summary: 'It is to run',
+    body: OnHost,
+    reply: Done,
+    handle: ({ coordinator }, { params, body }) =>
+      coordinator.command({ kind: 'vm-start', name: params['name'] ?? '', host: body.host ?? null }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/vms/{name}/stop',
+    summary: 'It is to be stopped',
+    reply: Done,
+    handle: ({ coordinator }, { params }) => coordinator.command({ kind: 'vm-stop', name: params['name'] ?? '' }),
+  }),
+  route({
+    method: 'DELETE',
+    path: '/v1/vms/{name}',
+    summary: 'Stop it and delete it with its disks',
+    reply: Done,
+    handle: ({ coordinator }, { params }) => coordinator.command({ kind: 'vm-delete', name: params['name'] ?? '' }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/vms/{name}/migrate',
+    summary: 'Migrate it live; without a host: to wherever is best',
+    status: 202,
+    body: closed({ to: Type.Optional(Type.Union([AnyName, Type.Null()])) }),
+    reply: Type.Object({ migration: Type.String(), vm: Name, from: Name, to: Name }),
+    handle: ({ coordinator, env }, { params, body }) =>
+      coordinator.command({
+        kind: 'vm-migrate',
+        name: params['name'] ?? '',
+        to: body.to ?? null,
+        id: env.random.id(),
+      }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/vms/{name}/cancel',
+    summary: 'Cancel its migration, unless that is committed',
+    reply: Done,
+    handle: ({ coordinator }, { params }) => coordinator.command({ kind: 'vm-cancel', name: params['name'] ?? '' }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/vms/{name}/input',
+    summary: 'A line for its console',
+    body: closed({ line: Type.String({ maxLength: 4096 }) }),
+    reply: Type.Object({ vm: Name }),
+    handle: (context, { params, body }) => sendInput(context, params['name'] ?? '', body.line),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/migrations',
+    summary: 'Migrations under way and those remembered, oldest first',
+    reply: Type.Array(MigrationViewSchema),
+    handle: ({ coordinator }) =>
+      [...coordinator.state.migrations.values()]
+        .sort((a, b) => a.requestedWallMs - b.requestedWallMs)
+        .map(migration => migrationView(coordinator.state, migration)),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/migrations/{id}',
+    summary: 'One migration and how far it is',
+    reply: MigrationViewSchema,
+    handle: ({ coordinator }, { params }) => {
+      const id = params['id'] ?? ''
+      const migration = coordinator.state.migrations.get(id)
+      if (migration === undefined) {
+        throw new StellwerkError('unknown-migration', `there is no migration "${id}"`, {
+          hint: 'only the last ones are remembered',
+        })
+      }
+      return migrationView(coordinator.state, migration)
+    },
+  }),
+]
+
+async function sendInput(context: ApiContext, name: string, line: string): Promise<object> {
+  const { placement } = vmOf(context, name)
+  if (placement === null) {
+    throw new StellwerkError('not-running', `VM "${name}" is stopped`, { hint: `start it: stellwerk vm start ${name}` })
+  }
+  const { host, epoch, incarnation } = placement
+  await context.coordinator.askAgent(host, 'vm.input', { vm: name, epoch, host, incarnation, line })
+  return { vm: name }
+}

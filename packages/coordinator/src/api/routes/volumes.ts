@@ -1,0 +1,228 @@
+// The HTTP API's routes about volumes and their disks. Disks are their volume's owner's: it is asked directly.
+
+import { closed, NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
+import { type DiskInfo, DiskInfoSchema } from '@stellwerk/protocol/messages/volume.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { Type } from 'typebox'
+import { isServing } from '../../core/ownership.ts'
+import type { VolumeRecord } from '../../core/state.ts'
+import { UsageSchema, VolumeViewSchema } from '../../view/schemas.ts'
+import { volumeViews } from '../../view/status.ts'
+import { volumeView } from '../../view/volumes.ts'
+import { unknownThing } from '../refuse.ts'
+import { type ApiContext, type Route, route } from '../route.ts'
+
+const AnyName = Type.String({ maxLength: 256 })
+const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+const BLOCK_BYTES = 4096
+const MAX_LEGS = 8
+
+function volumeOf(context: ApiContext, name: string): VolumeRecord {
+  const volume = context.coordinator.state.volumes.get(name)
+  if (volume === undefined) throw unknownThing('volume', name)
+  return volume
+}
+
+/** The volume, if its owner can be asked now. */
+function served(context: ApiContext, name: string): VolumeRecord {
+  const volume = volumeOf(context, name)
+  if (isServing(context.coordinator.state, name)) return volume
+  throw new StellwerkError('owner-away', `volume "${name}" has no owner that serves it now`, {
+    retryable: true,
+    hint: `see: stellwerk why volume ${name}`,
+  })
+}
+
+export const volumeRoutes: readonly Route[] = [
+  route({
+    method: 'GET',
+    path: '/v1/volumes',
+    summary: 'All volumes',
+    reply: Type.Record(Type.String(), VolumeViewSchema),
+    handle: ({ coordinator, env, usage }) =>
+      Object.fromEntries(
+        volumeViews(coordinator.state, env.clock.now(), name => usage.get(name)).map(view => [view.name, view]),
+      ),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/volumes/{name}',
+    summary: 'One volume',
+    reply: VolumeViewSchema,
+    handle: (context, { params }) => {
+      const volume = volumeOf(context, params['name'] ?? '')
+      return volumeView(context.coordinator.state, volume, context.usage.get(volume.name), context.env.clock.now())
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/volumes',
+    summary: 'Make a volume; without storages named: on the one that has fewest',
+    status: 201,
+    body: closed({
+      name: AnyName,
+      sizeBytes: Bytes,
+      storages: Type.Optional(Type.Array(AnyName, { maxItems: MAX_LEGS })),
+    }),
+    reply: Type.Object({ volume: Type.String() }),
+    handle: ({ coordinator, env }, { body }) =>
+      coordinator.command({
+        kind: 'volume-create',
+        name: body.name,
+        id: env.random.id(),
+        sizeBytes: body.sizeBytes,
+        storages: body.storages ?? leastUsed(coordinator.state),
+      }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/volumes/{name}/own',
+    summary: 'Give its metadata to another host',
+    body: closed({ host: AnyName }),
+    reply: Type.Object({ volume: Type.String(), owner: Type.String(), epoch: Type.Integer() }),
+    handle: ({ coordinator }, { params, body }) =>
+      coordinator.command({ kind: 'volume-own', name: params['name'] ?? '', host: body.host }),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/volumes/{name}/usage',
+    summary: 'How full it is, asked of its owner now',
+    reply: UsageSchema,
+    handle: (context, { params }) => context.usage.fresh(served(context, params['name'] ?? '').name),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/volumes/{name}/disks',
+    summary: 'Its disks',
+    reply: Type.Array(DiskInfoSchema),
+    handle: async (context, { params }) => listDisks(context, params['name'] ?? ''),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/volumes/{name}/disks',
+    summary: 'Make a thin disk',
+    status: 201,
+    body: closed({ disk: AnyName, sizeBytes: Bytes }),
+    reply: DiskInfoSchema,
+    handle: async (context, { params, body }) => {
+      const volume = served(context, params['name'] ?? '')
+      checkDisk(volume, body.disk, body.sizeBytes)
+      const known = await listDisks(context, volume.name)
+      if (known.some(disk => disk.disk === body.disk)) {
+        throw new StellwerkError(
+          'duplicate-name',
+          `there is already a disk "${body.disk}" on volume "${volume.name}"`,
+          {
+            hint: 'choose another name',
+          },
+        )
+      }
+      return ask(context, volume.name, 'volume.create-disk', {
+        volume: volume.name,
+        disk: body.disk,
+        name: body.disk,
+        sizeBytes: body.sizeBytes,
+      })
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/volumes/{name}/disks/{disk}/resize',
+    summary: 'Give a disk another size',
+    body: closed({ sizeBytes: Bytes }),
+    reply: DiskInfoSchema,
+    handle: async (context, { params, body }) => {
+      const volume = served(context, params['name'] ?? '')
+      const disk = await diskOf(context, volume.name, params['disk'] ?? '')
+      checkDisk(volume, disk.disk, body.sizeBytes)
+      refuseIfUsed(context, volume.name, disk)
+      return ask(context, volume.name, 'volume.resize-disk', {
+        volume: volume.name,
+        disk: disk.disk,
+        sizeBytes: body.sizeBytes,
+      })
+    },
+  }),
+  route({
+    method: 'DELETE',
+    path: '/v1/volumes/{name}/disks/{disk}',
+    summary: 'Delete a disk that no VM has',
+    reply: Type.Object({ existed: Type.Boolean() }),
+    handle: async (context, { params }) => {
+      const volume = served(context, params['name'] ?? '')
+      const disk = await diskOf(context, volume.name, params['disk'] ?? '')
+      const vm = vmWith(context, volume.name, disk.disk)
+      if (vm !== null) {
+        throw new StellwerkError('disk-in-use', `disk "${disk.disk}" is VM "${vm}"'s`, { hint: 'delete the VM' })
+      }
+      refuseIfUsed(context, volume.name, disk)
+      return ask(context, volume.name, 'volume.delete-disk', { volume: volume.name, disk: disk.disk })
+    },
+  }),
+]
+
+function leastUsed(state: ApiContext['coordinator']['state']): string[] {
+  const used = (storage: string) =>
+    [...state.volumes.values()].filter(volume => volume.legs.some(leg => leg.storage === storage)).length
+  const names = [...state.storages.keys()].sort((a, b) => used(a) - used(b) || (a < b ? -1 : 1))
+  return names.slice(0, 1)
+}
+
+function checkDisk(volume: VolumeRecord, disk: string, sizeBytes: number): void {
+  if (!new RegExp(NAME_PATTERN).test(disk)) {
+    throw new StellwerkError('bad-name', `"${disk}" is no name for a disk`, {
+      hint: 'use letters, digits, ".", "_" and "-", at most 63',
+    })
+  }
+  if (sizeBytes <= 0 || sizeBytes % BLOCK_BYTES !== 0) {
+    throw new StellwerkError('bad-size', `${sizeBytes} bytes is no size for a disk`, {
+      hint: `use a positive multiple of ${BLOCK_BYTES}`,
+    })
+  }
+  if (sizeBytes > volume.sizeBytes) {
+    throw new StellwerkError(
+      'disk-too-large',
+      `a disk of ${sizeBytes} bytes is larger than volume "${volume.name}" (${volume.sizeBytes})`,
+      { hint: 'give it less' },
+    )
+  }
+}
+
+/** Resized or deleted under a host that has it open, a disk would be two things at once. */
+function refuseIfUsed(context: ApiContext, volume: string, disk: DiskInfo): void {
+  const holder = disk.holder ?? disk.reserved
+  if (holder === null) return
+  const vm = vmWith(context, volume, disk.disk) ?? holder.vm
+  throw new StellwerkError('disk-in-use', `disk "${disk.disk}" is open on host "${holder.host}" for VM "${vm}"`, {
+    hint: `stop the VM: stellwerk vm stop ${vm}`,
+  })
+}
+
+function vmWith(context: ApiContext, volume: string, disk: string): string | null {
+  for (const vm of context.coordinator.state.vms.values()) {
+    if (vm.disks.some(known => known.volume === volume && known.disk === disk)) return vm.name
+  }
+  return null
+}
+
+async function listDisks(context: ApiContext, name: string): Promise<DiskInfo[]> {
+  const volume = served(context, name)
+  const answer = (await ask(context, volume.name, 'volume.list-disks', { volume: volume.name })) as {
+    disks: DiskInfo[]
+  }
+  return answer.disks
+}
+
+async function diskOf(context: ApiContext, volume: string, name: string): Promise<DiskInfo> {
+  const disk = (await listDisks(context, volume)).find(known => known.disk === name)
+  if (disk === undefined) {
+    throw new StellwerkError('unknown-disk', `there is no disk "${name}" on volume "${volume}"`, {
+      hint: `see: stellwerk disk list ${volume}`,
+    })
+  }
+  return disk
+}
+
+function ask(context: ApiContext, volume: string, kind: string, body: object): Promise<unknown> {
+  return context.coordinator.askOwner(volume, kind, body)
+}

@@ -1,0 +1,75 @@
+// What the cluster could lose right now without a VM staying down: asked of placement's own rules, host by host, on a copy
+// of the state in which that host is gone. Pure.
+
+import { isUsable, isWanted, usableHosts } from '../core/hosts.ts'
+import { choose } from '../core/placement.ts'
+import type { CoordinatorState, HostRecord, VmRecord } from '../core/state.ts'
+import { liveOf, sortedHosts } from './hosts.ts'
+import type { CanLose } from './schemas.ts'
+
+/** Reasons told; more are counted. */
+const REASONS_MAX = 3
+
+export function canLose(state: CoordinatorState): CanLose {
+  const host = judge(
+    sortedHosts(state).flatMap(lost => withoutHost(state, lost)),
+    noHost(state),
+  )
+  const storage = judge(
+    [...state.volumes.values()].filter(volume => volume.legs.length < 2).map(volume => `${volume.name}: one leg`),
+    null,
+  )
+  return { summary: `can lose: ${phrase('1 host', host)} · ${phrase('1 storage', storage)}`, host, storage }
+}
+
+function judge(reasons: string[], first: string | null): { ok: boolean; why: string[] } {
+  const why = first === null ? reasons : [first]
+  return { ok: why.length === 0, why }
+}
+
+function phrase(what: string, { ok, why }: { ok: boolean; why: readonly string[] }): string {
+  if (ok) return `${what} yes`
+  const more = why.length > REASONS_MAX ? `, and ${why.length - REASONS_MAX} more` : ''
+  return `${what} NO (${why.slice(0, REASONS_MAX).join(', ')}${more})`
+}
+
+function noHost(state: CoordinatorState): string | null {
+  const usable = usableHosts(state).length
+  if (usable === 0) return 'no host is up'
+  return usable === 1 ? 'only one host is up' : null
+}
+
+/** What would stay down or without an owner if this host were lost now. */
+function withoutHost(state: CoordinatorState, lost: HostRecord): string[] {
+  const vms = [...state.vms.values()].filter(vm => vm.placement?.host === lost.name && isWanted(state, vm))
+  const hypothetical = stateWithout(state, lost, vms)
+  const stranded: string[] = []
+  // In the order in which failover would place them.
+  for (const vm of vms.sort((a, b) => b.priority - a.priority || (a.name < b.name ? -1 : 1))) {
+    const current = hypothetical.vms.get(vm.name) ?? vm
+    const choice = choose(hypothetical, current)
+    if (choice.host === null) {
+      stranded.push(`${lost.name}: ${vm.name} fits nowhere else`)
+      continue
+    }
+    hypothetical.vms.set(vm.name, { ...current, placement: { ...vm.placement!, host: choice.host.name } })
+  }
+  for (const volume of state.volumes.values()) {
+    if (volume.owner?.host !== lost.name) continue
+    const heirs = usableHosts(hypothetical).filter(host =>
+      volume.legs.every(leg => liveOf(hypothetical, host.name).reachableStorages.includes(leg.storage)),
+    )
+    if (heirs.length === 0) stranded.push(`${lost.name}: nobody else reaches ${volume.name}`)
+  }
+  return stranded
+}
+
+function stateWithout(state: CoordinatorState, lost: HostRecord, vms: readonly VmRecord[]): CoordinatorState {
+  const hosts = new Map(state.hosts)
+  hosts.set(lost.name, { ...lost, phase: 'fenced' })
+  const left = new Map(state.vms)
+  for (const vm of vms) left.set(vm.name, { ...vm, placement: null, migration: null })
+  const liveHosts = new Map(state.liveHosts)
+  const copy = { ...state, hosts, vms: left, liveHosts }
+  return isUsable(copy, { ...lost, phase: 'fenced' }) ? state : copy
+}

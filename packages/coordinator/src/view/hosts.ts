@@ -1,0 +1,94 @@
+// Hosts and their paths as operators see them. Pure. Unknown is not down: what was never heard, or long ago, says so.
+
+import { newHostLive, vmsAt } from '../core/hosts.ts'
+import { memoryPlaced } from '../core/placement.ts'
+import type { CoordinatorState, HostLive, HostRecord } from '../core/state.ts'
+import { formatHostPort } from './format-address.ts'
+import type { HostView, PathView } from './schemas.ts'
+
+/** A read that leaves no trace in the state. */
+export function liveOf(state: CoordinatorState, host: string): HostLive {
+  return state.liveHosts.get(host) ?? newHostLive(state)
+}
+
+export function ageOfHost(state: CoordinatorState, host: string, now: number): number | null {
+  const at = liveOf(state, host).lastBeatAt
+  return at === null ? null : Math.max(0, now - at)
+}
+
+/** Heard of recently enough that what it said last may be called its present state. */
+export function isFresh(state: CoordinatorState, host: string, now: number): boolean {
+  const { heartbeatMs, suspectBeats } = state.cluster.settings
+  const ageMs = ageOfHost(state, host, now)
+  return ageMs !== null && ageMs <= heartbeatMs * suspectBeats
+}
+
+export function hostState(state: CoordinatorState, host: HostRecord): string {
+  if (host.phase !== 'admitted') return host.phase
+  const live = liveOf(state, host.name)
+  switch (live.verdict) {
+    case 'up':
+      // Its link has just ended; whether the host has, the next beats will tell.
+      return live.session === null ? 'suspect' : 'up'
+    case 'gone':
+      return 'down'
+    default:
+      return live.verdict
+  }
+}
+
+export function hostView(state: CoordinatorState, host: HostRecord, now: number): HostView {
+  const live = liveOf(state, host.name)
+  const { fence } = host
+  return {
+    name: host.name,
+    state: hostState(state, host),
+    ageMs: ageOfHost(state, host.name, now),
+    epoch: host.epoch,
+    phase: host.phase,
+    verdict: live.verdict,
+    connected: live.session !== null,
+    incarnation: live.incarnation,
+    address: formatHostPort(host.control),
+    memoryBytes: host.memoryBytes,
+    memoryPlacedBytes: memoryPlaced(state, host.name),
+    vms: vmsAt(state, host.name).map(vm => vm.name),
+    owns: [...state.volumes.values()]
+      .filter(volume => volume.owner?.host === host.name)
+      .map(volume => volume.name)
+      .sort(),
+    storages: [...live.reachableStorages],
+    fence:
+      fence === null
+        ? null
+        : {
+            why: fence.why,
+            needed: [...fence.needed],
+            acknowledged: [...fence.acknowledged],
+            attestedBy: fence.attestedBy,
+          },
+  }
+}
+
+/** Keyed `host/fabric/storage`. A host that is not heard says nothing of its paths any more. */
+export function pathViews(state: CoordinatorState, now: number): Record<string, PathView> {
+  const views: Record<string, PathView> = {}
+  for (const host of sortedHosts(state)) {
+    const fresh = isFresh(state, host.name, now)
+    for (const path of liveOf(state, host.name).paths) {
+      const [fabric = path.path] = path.path.split('/')
+      views[`${host.name}/${path.path}`] = {
+        host: host.name,
+        fabric,
+        storage: path.storage,
+        state: fresh ? path.state : 'unknown',
+        ageMs: ageOfHost(state, host.name, now),
+      }
+    }
+  }
+  return views
+}
+
+export function sortedHosts(state: CoordinatorState): HostRecord[] {
+  return [...state.hosts.values()].filter(host => !host.removed).sort((a, b) => (a.name < b.name ? -1 : 1))
+}

@@ -1,0 +1,170 @@
+// What operators see, as schemas: the HTTP API serves these shapes, its document describes them, and the views are typed by
+// them. Fields are added freely and never renamed: scripts rely on them.
+
+import { type Static, type TSchema, Type } from 'typebox'
+
+const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+const Text = Type.String()
+const Bytes = Type.Integer({ minimum: 0 })
+/** Milliseconds since the fact was last confirmed; null: never, in this run of the coordinator. */
+const Age = nullable(Type.Number({ minimum: 0 }))
+const Named = <T extends TSchema>(schema: T) => Type.Record(Type.String(), schema)
+
+export const HostViewSchema = Type.Object({
+  name: Text,
+  /** up, suspect, isolated, link-cut, admitting, fencing, fenced, down, unknown. */
+  state: Text,
+  ageMs: Age,
+  epoch: Type.Integer(),
+  phase: Text,
+  verdict: Text,
+  connected: Type.Boolean(),
+  incarnation: nullable(Type.Integer()),
+  address: Text,
+  memoryBytes: Bytes,
+  memoryPlacedBytes: Bytes,
+  vms: Type.Array(Text),
+  owns: Type.Array(Text),
+  storages: Type.Array(Text),
+  fence: nullable(
+    Type.Object({
+      why: Text,
+      needed: Type.Array(Text),
+      acknowledged: Type.Array(Text),
+      attestedBy: nullable(Text),
+    }),
+  ),
+})
+export type HostView = Static<typeof HostViewSchema>
+
+export const MigrationViewSchema = Type.Object({
+  id: Text,
+  vm: Text,
+  from: Text,
+  to: Text,
+  phase: Text,
+  epoch: Type.Integer(),
+  reason: nullable(Text),
+  requestedWallMs: Type.Number(),
+  /** What source and target measured, and while it runs the last round's counts. */
+  statistics: Type.Record(Type.String(), Type.Unknown()),
+})
+export type MigrationView = Static<typeof MigrationViewSchema>
+
+export const VmViewSchema = Type.Object({
+  name: Text,
+  /** The actual state: running, frozen, starting, stopping, migrating, stopped, waiting, lost, unknown, deleting, … */
+  state: Text,
+  desired: Text,
+  ageMs: Age,
+  host: nullable(Text),
+  epoch: Type.Integer(),
+  /** Why the actual state is what it is, as its host tells. */
+  why: nullable(Text),
+  /** Why it does not run though it should. */
+  whyNot: nullable(Text),
+  hypervisor: Text,
+  guest: Text,
+  memoryBytes: Bytes,
+  parameters: Type.Record(Type.String(), Type.Unknown()),
+  priority: Type.Integer(),
+  preferredHost: nullable(Text),
+  failures: Type.Integer(),
+  disks: Type.Array(Type.Object({ disk: Text, volume: Text, sizeBytes: Bytes, created: Type.Boolean() })),
+  migration: nullable(MigrationViewSchema),
+})
+export type VmView = Static<typeof VmViewSchema>
+
+export const UsageSchema = Type.Object({
+  usedBytes: Bytes,
+  freeBytes: Bytes,
+  extentBytes: Bytes,
+  disks: Type.Integer(),
+  ageMs: Age,
+})
+export type Usage = Static<typeof UsageSchema>
+
+export const VolumeViewSchema = Type.Object({
+  name: Text,
+  /** creating, formatting, serving, opening, without-owner. */
+  state: Text,
+  ageMs: Age,
+  id: Text,
+  sizeBytes: Bytes,
+  owner: nullable(Text),
+  ownerEpoch: Type.Integer(),
+  ownerReports: nullable(Text),
+  generation: Type.Integer(),
+  legs: Type.Array(Type.Object({ leg: Text, storage: Text, lun: Text, state: Text })),
+  /** Hosts whose slot is still to be recovered: nothing of this volume starts before. */
+  recovering: Type.Array(Text),
+  usage: nullable(UsageSchema),
+})
+export type VolumeView = Static<typeof VolumeViewSchema>
+
+export const PathViewSchema = Type.Object({
+  host: Text,
+  fabric: Text,
+  storage: Text,
+  /** up, failed, unknown. */
+  state: Text,
+  ageMs: Age,
+})
+export type PathView = Static<typeof PathViewSchema>
+
+const LoseSchema = Type.Object({ ok: Type.Boolean(), why: Type.Array(Text) })
+
+export const CanLoseSchema = Type.Object({
+  /** `can lose: 1 host yes · 1 storage NO (csv1: one leg)` */
+  summary: Text,
+  host: LoseSchema,
+  storage: LoseSchema,
+})
+export type CanLose = Static<typeof CanLoseSchema>
+
+export const StatusSchema = Type.Object({
+  cluster: Type.Object({
+    name: Text,
+    term: Type.Integer(),
+    uptimeMs: Type.Number(),
+    halted: Type.Boolean(),
+    settings: Type.Record(Type.String(), Type.Number()),
+  }),
+  canLose: CanLoseSchema,
+  hosts: Named(HostViewSchema),
+  vms: Named(VmViewSchema),
+  volumes: Named(VolumeViewSchema),
+  paths: Named(PathViewSchema),
+})
+export type Status = Static<typeof StatusSchema>
+
+export const DecisionSchema = Type.Object({
+  seq: Type.Integer(),
+  wallMs: Type.Number(),
+  kind: Text,
+  subject: Text,
+  saw: Type.Unknown(),
+  chose: Text,
+  rejected: Type.Array(Type.Object({ option: Text, why: Text })),
+  why: Text,
+})
+
+export const WhySchema = Type.Object({
+  what: Text,
+  name: Text,
+  /** Sentences: how it stands now, and what keeps it from being otherwise. */
+  now: Type.Array(Text),
+  /** Newest last. */
+  decisions: Type.Array(DecisionSchema),
+})
+export type Why = Static<typeof WhySchema>
+
+export const EventSchema = Type.Object({
+  /** Counts from 1 at each start of the coordinator. */
+  seq: Type.Integer(),
+  wallMs: Type.Number(),
+  kind: Text,
+  subject: nullable(Text),
+  text: Text,
+})
+export type ClusterEvent = Static<typeof EventSchema>

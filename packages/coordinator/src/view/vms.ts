@@ -1,0 +1,74 @@
+// VMs and migrations as operators see them: what is wanted and what is, side by side. Pure.
+
+import { isWanted } from '../core/hosts.ts'
+import type { CoordinatorState, MigrationRecord, VmRecord } from '../core/state.ts'
+import { ageOfHost, isFresh, liveOf } from './hosts.ts'
+import type { MigrationView, VmView } from './schemas.ts'
+
+export function migrationView(state: CoordinatorState, migration: MigrationRecord): MigrationView {
+  return {
+    id: migration.id,
+    vm: migration.vm,
+    from: migration.source.host,
+    to: migration.target.host,
+    phase: migration.phase,
+    epoch: migration.epoch,
+    reason: migration.reason,
+    requestedWallMs: migration.requestedWallMs,
+    statistics: { ...state.liveMigrations.get(migration.id)?.progress, ...migration.statistics },
+  }
+}
+
+interface Actual {
+  readonly state: string
+  readonly why: string | null
+  readonly ageMs: number | null
+}
+
+export function vmView(state: CoordinatorState, vm: VmRecord, now: number): VmView {
+  const actual = vm.placement === null ? unplaced(state, vm) : placed(state, vm, now)
+  const migration = vm.migration === null ? undefined : state.migrations.get(vm.migration)
+  const missing = isWanted(state, vm) && vm.placement === null
+  return {
+    name: vm.name,
+    state: actual.state,
+    desired: vm.desired,
+    ageMs: actual.ageMs,
+    host: vm.placement?.host ?? null,
+    epoch: vm.placement?.epoch ?? vm.epoch,
+    why: actual.why,
+    whyNot: missing ? (state.liveVms.get(vm.name)?.whyNot ?? null) : null,
+    hypervisor: vm.spec.hypervisor,
+    guest: vm.spec.guest,
+    memoryBytes: vm.spec.memoryBytes,
+    parameters: { ...vm.spec.parameters },
+    priority: vm.priority,
+    preferredHost: vm.preferredHost,
+    failures: vm.failures,
+    disks: vm.disks.map(disk => ({ ...disk })),
+    migration: migration === undefined ? null : migrationView(state, migration),
+  }
+}
+
+/** Nothing of it is left anywhere: the coordinator's own fact, as old as this look at it. */
+function unplaced(state: CoordinatorState, vm: VmRecord): Actual {
+  const fact = (name: string, why: string | null = null): Actual => ({ state: name, why, ageMs: 0 })
+  if (vm.desired === 'deleted') return fact('deleting')
+  if (!isWanted(state, vm)) return fact('stopped')
+  if (vm.lost !== null) return fact('lost', `its host ${vm.lost.host} was lost`)
+  return fact('waiting')
+}
+
+function placed(state: CoordinatorState, vm: VmRecord, now: number): Actual {
+  const placement = vm.placement!
+  const ageMs = ageOfHost(state, placement.host, now)
+  if (!isFresh(state, placement.host, now)) {
+    return { state: 'unknown', why: `host ${placement.host} has not been heard`, ageMs }
+  }
+  if (vm.migration !== null) return { state: 'migrating', why: null, ageMs }
+  const machine = liveOf(state, placement.host).machines.get(vm.name)
+  if (machine?.epoch !== placement.epoch) return { state: placement.phase, why: placement.why, ageMs }
+  // Told to stop, it still says that it runs: the order is on its way.
+  const phase = placement.phase === 'stopping' && machine.state === 'running' ? 'stopping' : machine.state
+  return { state: phase, why: machine.why, ageMs }
+}

@@ -1,0 +1,45 @@
+// Volumes as operators see them. Pure; how full one is only its owner knows, so that is given.
+
+import { isServing } from '../core/ownership.ts'
+import type { CoordinatorState, VolumeRecord } from '../core/state.ts'
+import { ageOfHost, isFresh, liveOf, sortedHosts } from './hosts.ts'
+import type { Usage, VolumeView } from './schemas.ts'
+
+export function volumeView(
+  state: CoordinatorState,
+  volume: VolumeRecord,
+  usage: Usage | null,
+  now: number,
+): VolumeView {
+  const reported = volume.owner === null ? undefined : liveOf(state, volume.owner.host).volumes.get(volume.name)
+  return {
+    name: volume.name,
+    state: volumeState(state, volume),
+    ageMs: volume.owner === null ? 0 : ageOfHost(state, volume.owner.host, now),
+    id: volume.id,
+    sizeBytes: volume.sizeBytes,
+    owner: volume.owner?.host ?? null,
+    ownerEpoch: volume.ownerEpoch,
+    ownerReports: reported?.state ?? null,
+    generation: volume.generation,
+    legs: volume.legs.map(leg => ({ ...leg, state: legState(state, leg.storage, now) })),
+    recovering: [...state.recoveries.values()]
+      .filter(recovery => recovery.volume === volume.name)
+      .map(recovery => recovery.host)
+      .sort(),
+    usage,
+  }
+}
+
+export function volumeState(state: CoordinatorState, volume: VolumeRecord): string {
+  if (volume.phase !== 'ready') return volume.phase
+  if (isServing(state, volume.name)) return 'serving'
+  return volume.owner === null ? 'without-owner' : 'opening'
+}
+
+/** Seen from the hosts: a leg that one of them reaches is up. */
+function legState(state: CoordinatorState, storage: string, now: number): string {
+  const heard = sortedHosts(state).filter(host => isFresh(state, host.name, now))
+  if (heard.length === 0) return 'unknown'
+  return heard.some(host => liveOf(state, host.name).reachableStorages.includes(storage)) ? 'up' : 'unreachable'
+}

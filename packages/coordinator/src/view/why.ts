@@ -1,0 +1,112 @@
+// Why something is as it is, or is not: sentences about now, and the decisions on record. Pure.
+
+import { isWanted, vmsAt } from '../core/hosts.ts'
+import { isServing } from '../core/ownership.ts'
+import type { CoordinatorState, DecisionRecord, HostRecord, VmRecord, VolumeRecord } from '../core/state.ts'
+import { ageOfHost, hostState, liveOf } from './hosts.ts'
+import type { Why } from './schemas.ts'
+import { vmView } from './vms.ts'
+import { volumeState } from './volumes.ts'
+
+export type WhyWhat = 'vm' | 'host' | 'volume'
+
+/** Decisions told at most. */
+const DECISIONS_TOLD = 20
+
+/** A name may be both a VM's and a host's: which decisions are about which. */
+const KINDS: { readonly [what in WhyWhat]: readonly string[] } = {
+  vm: ['place', 'vm-lost', 'vm-failed', 'vm-halted', 'migrate', 'migration-abort'],
+  host: ['host-joined', 'fence', 'fenced', 'admit', 'raise-epoch'],
+  volume: ['owner'],
+}
+
+/** Null: there is nothing of that name. `decisions` oldest first. */
+export function whyOf(
+  state: CoordinatorState,
+  what: WhyWhat,
+  name: string,
+  decisions: readonly DecisionRecord[],
+  now: number,
+): Why | null {
+  const sentences = sentencesOf(state, what, name, now)
+  if (sentences === null) return null
+  const about = decisions.filter(decision => decision.subject === name && KINDS[what].includes(decision.kind))
+  return {
+    what,
+    name,
+    now: sentences,
+    decisions: about.slice(-DECISIONS_TOLD).map(decision => ({
+      ...decision,
+      rejected: decision.rejected.map(rejected => ({ ...rejected })),
+    })),
+  }
+}
+
+function sentencesOf(state: CoordinatorState, what: WhyWhat, name: string, now: number): string[] | null {
+  switch (what) {
+    case 'vm': {
+      const vm = state.vms.get(name)
+      return vm === undefined ? null : ofVm(state, vm, now)
+    }
+    case 'host': {
+      const host = state.hosts.get(name)
+      return host === undefined ? null : ofHost(state, host, now)
+    }
+    case 'volume': {
+      const volume = state.volumes.get(name)
+      return volume === undefined ? null : ofVolume(state, volume)
+    }
+  }
+}
+
+function ofVm(state: CoordinatorState, vm: VmRecord, now: number): string[] {
+  const view = vmView(state, vm, now)
+  const said = [`It is ${view.state}${view.host === null ? '' : ` on ${view.host}`}; it is to be ${vm.desired}.`]
+  if (view.why !== null) said.push(`Its host says: ${view.why}.`)
+  if (view.whyNot !== null) said.push(`It is not started because ${view.whyNot}.`)
+  if (vm.placement !== null) said.push(`It was placed on ${vm.placement.host} because ${vm.placement.why}.`)
+  if (vm.desired === 'running' && !isWanted(state, vm)) said.push('The cluster is being halted: nothing is to run.')
+  const host = vm.placement === null ? undefined : state.hosts.get(vm.placement.host)
+  if (host !== undefined && host.phase === 'fencing') {
+    const waits = host.fence?.needed.filter(storage => !host.fence?.acknowledged.includes(storage)) ?? []
+    said.push(`Host ${host.name} is being fenced; still to acknowledge: ${waits.join(', ') || 'nobody'}.`)
+  }
+  if (host !== undefined && host.phase === 'fenced') {
+    said.push(`Host ${host.name} is fenced; it starts elsewhere when its old instance is attested dead or waited out.`)
+  }
+  if (view.migration !== null) {
+    said.push(`It is being migrated from ${view.migration.from} to ${view.migration.to}: ${view.migration.phase}.`)
+  }
+  return said
+}
+
+function ofHost(state: CoordinatorState, host: HostRecord, now: number): string[] {
+  const ageMs = ageOfHost(state, host.name, now)
+  const heard =
+    ageMs === null ? 'it was not heard since the coordinator started' : `last heard ${Math.round(ageMs)} ms ago`
+  const said = [host.removed ? 'It was removed.' : `It is ${hostState(state, host)} at epoch ${host.epoch}; ${heard}.`]
+  if (host.fence !== null) said.push(`It is fenced because ${host.fence.why}.`)
+  if (host.fence?.attestedBy != null) said.push(`Its agent's death was attested by ${host.fence.attestedBy}.`)
+  if (host.admitOwed.length > 0) said.push(`Its epoch is still unknown to ${host.admitOwed.join(', ')}.`)
+  const live = liveOf(state, host.name)
+  if (host.phase === 'fenced' && live.session === null) said.push('It is admitted again when its agent is back.')
+  if (host.phase === 'fenced' && live.session !== null && !live.clean)
+    said.push('It is admitted again when its agent has said that nothing runs there.')
+  const vms = vmsAt(state, host.name)
+  if (vms.length > 0) said.push(`It has ${vms.map(vm => vm.name).join(', ')}.`)
+  return said
+}
+
+function ofVolume(state: CoordinatorState, volume: VolumeRecord): string[] {
+  const owner =
+    volume.owner === null ? 'nobody owns it' : `owned by ${volume.owner.host} at epoch ${volume.owner.epoch}`
+  const said = [`It is ${volumeState(state, volume)}; ${owner}.`]
+  if (volume.owner !== null && volume.phase === 'ready' && !isServing(state, volume.name)) {
+    const reported = liveOf(state, volume.owner.host).volumes.get(volume.name)
+    said.push(`Its owner says: ${reported === undefined ? 'nothing of it yet' : reported.state}.`)
+  }
+  for (const recovery of state.recoveries.values()) {
+    if (recovery.volume === volume.name) said.push(`What ${recovery.host} left on it is being recovered.`)
+  }
+  return said
+}
