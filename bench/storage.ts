@@ -2,7 +2,10 @@
 // acknowledge a plain write from the page cache), fio's nbd engine over a unix socket. Prints JSON lines
 // {name, ours, peer, peerName, unit, ratio}, medians of interleaved rounds; `peer` is the better of the two.
 //
-//   node bench/storage.ts [--seconds 3] [--rounds 3] [--size-mib 512]
+// It means something on an idle machine only: between other busy processes one event loop gets less than many threads do
+// (`chrt -r 1 node bench/storage.ts` puts all three before the others).
+//
+//   node bench/storage.ts [--seconds 3] [--rounds 3] [--size-mib 512] [--only PART-OF-A-NAME] [--no-peers]
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
@@ -132,7 +135,7 @@ async function serve(directory: string, sizeBytes: number): Promise<void> {
 }
 
 function measure(target: Target, load: Load, seconds: number, sizeBytes: number): number {
-  const args = [...load.fio, `--size=${sizeBytes}`, '--time_based', `--runtime=${seconds}`, '--ramp_time=0.5']
+  const args = [...load.fio, `--size=${sizeBytes}`, '--time_based', `--runtime=${seconds}`]
   const { jobs } = JSON.parse(fio(target, args))
   const side = load.fio[0]?.includes('read') ? jobs[0].read : jobs[0].write
   return load.unit === 'IOPS' ? side.iops : side.bw_bytes / MIB
