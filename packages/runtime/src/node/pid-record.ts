@@ -38,6 +38,18 @@ export function isStillRunning(process: RecordedProcess): boolean {
   return now !== null && now.bootId === process.bootId && now.startTicks === process.startTicks
 }
 
+/** SIGKILL for exactly that process: false if it has ended, whoever has its pid by now. */
+export function killRecorded(recorded: RecordedProcess): boolean {
+  if (!isStillRunning(recorded)) return false
+  try {
+    process.kill(recorded.pid, 'SIGKILL')
+    return true
+  } catch (error) {
+    if (errorCode(error) === 'ESRCH') return false
+    throw error
+  }
+}
+
 /** Throws `corrupt-state`. */
 export function readPidRecord(file: string): readonly RecordedProcess[] {
   let text: string

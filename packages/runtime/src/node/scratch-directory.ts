@@ -1,0 +1,14 @@
+// A directory that lasts as long as the work in it: made among the system's temporary files, for its owner's eyes only.
+
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+export function makeScratchDirectory(prefix: string): Promise<string> {
+  return mkdtemp(join(tmpdir(), prefix))
+}
+
+/** With everything in it. Not there any more is well too. */
+export function removeScratchDirectory(directory: string): Promise<void> {
+  return rm(directory, { recursive: true, force: true })
+}
