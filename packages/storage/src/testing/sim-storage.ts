@@ -160,3 +160,8 @@ export async function failure(promise: Promise<unknown>): Promise<Error & { code
   }
   throw new Error('it should have failed')
 }
+
+/** Writes take this long; nothing else does. */
+export function slowWrites(storage: SimStorage, delayMs = 500): void {
+  storage.disk.fault({ operation: 'write', verdict: { delayMs } })
+}
