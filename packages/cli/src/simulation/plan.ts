@@ -59,7 +59,24 @@ const SAFETY_MS = 120_000
 /** Migrations asked for in a run; some are refused or aborted, so that at least six take place. */
 const MIGRATIONS_MIN = 10
 
-export function drawPlan(seed: string, random: SimRandom): SeedPlan {
+/** How a plan departs from the usual: for canaries that a rare fault brings to light, and for runs cut short. */
+export interface PlanTuning {
+  /** The only faults, by name. */
+  readonly faults?: readonly string[]
+  readonly meanGapMs?: number
+  /** Migrations asked for. */
+  readonly migrations?: number
+  /** The phases at which aimed faults strike. */
+  readonly phases?: readonly MigrationPhaseName[]
+  /** Every migration is aimed at. */
+  readonly aimAtAll?: boolean
+  /** Extents that guests use and give back, a second. */
+  readonly scratchPerSecond?: number
+  /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
+  readonly safetyMs?: number
+}
+
+export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {}): SeedPlan {
   const hosts = ['host-a', 'host-b', 'host-c', 'host-d', 'host-e'].slice(0, 3 + random.int(3))
   const storages = ['san-a', 'san-b']
   const pick = <T>(items: readonly T[]): T => items[random.int(items.length)]!
@@ -73,32 +90,33 @@ export function drawPlan(seed: string, random: SimRandom): SeedPlan {
         writesPerSecond: 10 + random.int(5),
         dirtyPagesPerStep: 1 + random.int(4),
         pages: 32 + random.int(64),
-        scratchPerSecond: random.int(3),
+        scratchPerSecond: tuning.scratchPerSecond ?? random.int(3),
       },
     })
   }
   const duration = (kind: FaultKind): number => kind.lasts[0] + random.float() * (kind.lasts[1] - kind.lasts[0])
   // A seed uses some of the kinds only: what each of them does alone shows better.
-  const kinds = FAULTS.filter(() => random.chance(0.5))
-  if (kinds.length === 0) kinds.push(pick(FAULTS))
+  const all = FAULTS.filter(kind => tuning.faults?.includes(kind.name) ?? true)
+  const kinds = all.filter(() => random.chance(0.5))
+  if (kinds.length === 0) kinds.push(pick(all))
   const faults: TimedFault[] = []
-  const meanGapMs = 4_000 + random.int(16_000)
+  const meanGapMs = tuning.meanGapMs ?? 4_000 + random.int(16_000)
   for (let at = 3_000 + random.float() * meanGapMs; at < SAFETY_MS - 5_000; at += random.float() * 2 * meanGapMs) {
     const kind = pick(kinds)
     faults.push({ kind, atMs: at, host: pick(hosts), storage: pick(storages), lastsMs: duration(kind) })
   }
   const aimed: AimedFault[] = []
   const acts: OperatorAct[] = []
-  const migrations = MIGRATIONS_MIN + random.int(6)
+  const migrations = tuning.migrations ?? MIGRATIONS_MIN + random.int(6)
   for (let i = 0; i < migrations; i++) {
     const atMs = 4_000 + ((SAFETY_MS - 8_000) * (i + random.float())) / migrations
     acts.push({ atMs, act: 'migrate', vm: pick(vms).name, host: pick(hosts) })
-    if (!random.chance(0.5)) continue
-    const kind = pick(FAULTS)
+    if (!random.chance(0.5) && tuning.aimAtAll !== true) continue
+    const kind = pick(all)
     aimed.push({
       kind,
       migration: i,
-      phase: pick(MIGRATION_PHASES),
+      phase: pick(tuning.phases ?? MIGRATION_PHASES),
       on: pick(['source', 'target', 'other'] as const),
       afterMs: random.chance(0.5) ? 0 : random.float() * 15,
       lastsMs: duration(kind),
@@ -124,5 +142,6 @@ export function drawPlan(seed: string, random: SimRandom): SeedPlan {
     migrationsPerHost: 1 + random.int(3),
     ioDeadlineMs: pick([1_000, 2_000]),
   }
-  return { seed, hosts, storages, vms, settings, safetyMs: SAFETY_MS, faults, aimed, acts }
+  const safetyMs = tuning.safetyMs ?? SAFETY_MS
+  return { seed, hosts, storages, vms, settings, safetyMs, faults, aimed, acts }
 }

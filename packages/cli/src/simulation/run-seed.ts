@@ -1,15 +1,19 @@
 // Runs one seed: makes the cluster, lets the plan happen for two minutes (safety), heals everything, and demands that all
 // that should run does within thirty seconds (liveness). The monitors judge all along; nothing else does.
 
+import { planLayout } from '@stellwerk/csv/format/layout.ts'
 import { createMonitors, type MonitorSet } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import type { Violation } from '@stellwerk/protocol/monitors/monitor.ts'
+import { canaries } from '@stellwerk/runtime/canary.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { SimulationFailure } from '@stellwerk/runtime/sim/simulation.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
+import { DurabilityWitness } from './durability.ts'
 import { FaultDriver } from './fault-driver.ts'
-import { drawPlan, type SeedPlan } from './plan.ts'
+import { lacking } from './guards.ts'
+import { drawPlan, type PlanTuning, type SeedPlan } from './plan.ts'
 import { VOLUME_BYTES, World } from './world.ts'
 
 export interface SeedResult {
@@ -22,7 +26,9 @@ export interface SeedResult {
   readonly faults: { readonly [kind: string]: number }
   /** Fault kind → migration phase → how often. */
   readonly coverage: { readonly [kind: string]: { readonly [phase: string]: number } }
+  /** Committed, and admitted. */
   readonly migrations: number
+  readonly migrationsAdmitted: number
   readonly failovers: number
   readonly acknowledgedWrites: number
   readonly traceHash: string
@@ -33,6 +39,9 @@ export interface RunOptions {
   readonly onLog?: (process: string, level: string, fields: object, message: string) => void
   /** Stop at the first violation. Default true. */
   readonly stopEarly?: boolean
+  /** A planted bug, see canaries.ts; gone again when the run is over. One run at a time then. */
+  readonly canary?: string
+  readonly tuning?: PlanTuning
 }
 
 const SETUP_MS = 20_000
@@ -42,7 +51,17 @@ const VM_MEMORY = 256 * MIB
 const DISK_BYTES = 8 * MIB
 
 export async function runSeed(seed: string, options: RunOptions = {}): Promise<SeedResult> {
-  const plan = drawPlan(seed, new SimRandom(`plan/${seed}`))
+  if (options.canary === undefined) return run(seed, options)
+  canaries.add(options.canary)
+  try {
+    return await run(seed, options)
+  } finally {
+    canaries.delete(options.canary)
+  }
+}
+
+async function run(seed: string, options: RunOptions): Promise<SeedResult> {
+  const plan = drawPlan(seed, new SimRandom(`plan/${seed}`), options.tuning)
   const world = new World({
     seed,
     hosts: plan.hosts,
@@ -51,7 +70,7 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<S
     hostMemoryBytes: 4 * GIB,
     ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
   })
-  const monitors = createMonitors({ fen2: { driftFraction: world.settings.drift } })
+  const monitors = createMonitors({ fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
   const counts = new Counts()
   const { sim } = world
   sim.onRecord(record => {
@@ -59,6 +78,7 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<S
     counts.observe(record)
     options.onRecord?.(record)
   })
+  new DurabilityWitness(world, VOLUME_BYTES)
   const driver = new FaultDriver(world, plan)
   const stopEarly = options.stopEarly ?? true
   let crash: string | null = null
@@ -68,15 +88,18 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<S
     if (!(error instanceof SimulationFailure)) throw error
     crash = error.stack ?? errorMessage(error)
   }
+  // A run cut short, or with a bug planted, need not have substance.
+  const lack = options.tuning === undefined && options.canary === undefined ? lackOf(plan, counts, monitors) : null
   return {
     seed,
-    failure: failureOf(monitors, sim.now, crash),
+    failure: failureOf(monitors, sim.now, crash, lack),
     violations: monitors.violations,
     simulatedMs: sim.now,
     events: sim.events,
     faults: driver.counts(),
     coverage: driver.coverage(),
     migrations: counts.migrations,
+    migrationsAdmitted: counts.admitted,
     failovers: counts.failovers,
     acknowledgedWrites: counts.acknowledged,
     traceHash: sim.traceHash(),
@@ -152,19 +175,43 @@ function whyNot(world: World, name: string): string {
   return state?.liveVms.get(name)?.whyNot ?? JSON.stringify({ placement: record.placement, disks: record.disks })
 }
 
-function failureOf(monitors: MonitorSet, now: number, crash: string | null): SeedResult['failure'] {
+function failureOf(
+  monitors: MonitorSet,
+  now: number,
+  crash: string | null,
+  lack: string | null,
+): SeedResult['failure'] {
   if (crash !== null) return { rule: 'crash', message: crash }
   const first = monitors.violations[0] ?? monitors.finish(now)[0]
-  return first === undefined ? null : { rule: first.rule, message: first.message }
+  if (first !== undefined) return { rule: first.rule, message: first.message }
+  return lack === null ? null : { rule: 'vacuous', message: lack }
+}
+
+function lackOf({ vms, safetyMs }: SeedPlan, counts: Counts, monitors: MonitorSet): string | null {
+  const { acknowledgedBy: acknowledged, admitted: migrationsAdmitted } = counts
+  return lacking({ vms: vms.map(vm => vm.name), safetyMs, acknowledged, migrationsAdmitted, monitors })
+}
+
+/** All volumes of a simulation have the same shape. */
+const LAYOUT = planLayout({ volumeId: 'any', clusterId: 'any', volumeBytes: VOLUME_BYTES })
+
+function extentAt(_volume: string, offset: number): number | null {
+  return offset < LAYOUT.dataOffset ? null : Math.floor((offset - LAYOUT.dataOffset) / LAYOUT.extentBytes)
 }
 
 class Counts {
   migrations = 0
   failovers = 0
+  admitted = 0
   acknowledged = 0
+  readonly acknowledgedBy = new Map<string, number>()
 
   observe(record: TraceRecord): void {
-    if (record.kind === 'guest.acknowledged') this.acknowledged++
+    if (record.kind === 'guest.acknowledged') {
+      this.acknowledged++
+      const vm = record.vm ?? ''
+      this.acknowledgedBy.set(vm, (this.acknowledgedBy.get(vm) ?? 0) + 1)
+    } else if (record.kind === 'migration.requested') this.admitted++
     else if (record.kind === 'migration.committed') this.migrations++
     else if (record.kind === 'failover.start') this.failovers++
   }

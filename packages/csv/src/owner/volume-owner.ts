@@ -10,7 +10,7 @@ import { findClusterCopy } from '../format/cluster-copy.ts'
 import { type Leg, OWNER_IO } from '../format/device-io.ts'
 import { maxRecordBytes, Payload } from '../format/journal.ts'
 import { BLOCK_BYTES, type Layout, type MetadataRanges, slotAddress } from '../format/layout.ts'
-import type { Entry } from '../format/metadata.ts'
+import type { Entry, Metadata } from '../format/metadata.ts'
 import { type Expected, KNOWN_RO_COMPAT } from '../format/superblock.ts'
 import { decide } from './decide.ts'
 import { volumeFull } from './decide-extents.ts'
@@ -113,6 +113,7 @@ export class VolumeOwner {
         hint: 'run `stellwerk volume check`; nothing was changed',
       })
     }
+    recordRecovered(options, metadata)
     await settle(best, all, options.legs)
     const writer = new JournalWriter(options.legs, best, options.ownerEpoch)
     if (writer.checkpointDue) await writer.checkpoint(metadata)
@@ -320,4 +321,17 @@ export class VolumeOwner {
     this.#queue = []
     for (const pending of [...unanswered, ...undecided]) pending.reject(error)
   }
+}
+
+/**
+ * The predecessor may have died between its journal and its records: from here on the records are whole again. As long as
+ * the volume is large, so only where everything is recorded.
+ */
+function recordRecovered({ env, volume }: VolumeOwnerOptions, { disks, layout }: Metadata): void {
+  if (!env.trace.on('io')) return
+  const extents: [number, string, number][] = []
+  for (const disk of disks.values()) {
+    for (const [index, extent] of disk.map) extents.push([extent, disk.id, index * layout.extentBytes])
+  }
+  env.trace.emit({ level: 'decision', kind: 'extent.recovered', volume, body: { extents } })
 }

@@ -1,0 +1,62 @@
+// The options of `stellwerk sim`, out of its words; or one line that says which word is wrong.
+
+import { parseArgs } from 'node:util'
+import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+
+export interface SimOptions {
+  /** The seeds to run, in order. */
+  readonly seeds: readonly string[]
+  /** One seed was named: it is shown in detail. */
+  readonly replay: boolean
+  readonly json: boolean
+  readonly jobs: number
+  /** A planted bug, by name. */
+  readonly canary: string | null
+}
+
+const SEEDS_DEFAULT = 20
+const SEEDS_MAX = 1_000_000
+const JOBS_MAX = 64
+
+export const SIM_USAGE = `stellwerk sim [--seeds N] [--first S] [--jobs J] [--json]   many seeds, numbered from S (1)
+stellwerk sim --seed S [--json]                              one seed, with what happened in it
+stellwerk sim --canary NAME [--seeds N] [--first S]          plants a bug and searches for a seed that finds it
+stellwerk sim --canary NAME --seed S                         one seed with the bug planted`
+
+export function parseSimOptions(args: readonly string[]): SimOptions {
+  const { seed, seeds, first, jobs, json, canary } = parsed(args)
+  if (seed !== undefined && (seeds !== undefined || first !== undefined)) {
+    throw usage('--seed names one seed; --seeds and --first are for many')
+  }
+  if (seed === '') throw usage('--seed is empty')
+  const from = number('--first', first, 1, 0, Number.MAX_SAFE_INTEGER - SEEDS_MAX)
+  const count = number('--seeds', seeds, SEEDS_DEFAULT, 1, SEEDS_MAX)
+  return {
+    seeds: seed === undefined ? Array.from({ length: count }, (_, i) => String(from + i)) : [seed],
+    replay: seed !== undefined,
+    json: json === true,
+    jobs: number('--jobs', jobs, 1, 1, JOBS_MAX),
+    canary: canary ?? null,
+  }
+}
+
+function parsed(args: readonly string[]) {
+  const text = { type: 'string' } as const
+  const options = { seed: text, seeds: text, first: text, jobs: text, canary: text, json: { type: 'boolean' } } as const
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values
+  } catch (error) {
+    throw usage(errorMessage(error))
+  }
+}
+
+function number(name: string, text: string | undefined, otherwise: number, least: number, most: number): number {
+  if (text === undefined) return otherwise
+  const value = Number(text)
+  if (/^\d+$/.test(text) && value >= least && value <= most) return value
+  throw usage(`${name} wants a whole number from ${least} to ${most}, not '${text}'`)
+}
+
+export function usage(what: string): StellwerkError {
+  return new StellwerkError('usage', what, { where: 'stellwerk sim', hint: `usage:\n${SIM_USAGE}` })
+}
