@@ -14,8 +14,8 @@ export class Servers {
 
   /** Starts a program that is ready when it listens on this unix socket. */
   async start(command: string, args: readonly string[], socket: string): Promise<ChildProcess> {
-    // Its own process group: Ctrl-C reaches the bench alone, which then ends them in order.
-    const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'inherit'], detached: true })
+    // Not detached: a session of its own would be scheduled apart from the client that it serves.
+    const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'inherit'] })
     this.#children.add(child)
     let failure: string | null = null
     child.on('error', error => {

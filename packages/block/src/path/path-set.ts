@@ -6,8 +6,9 @@ import type { Clock, Timer, Timers } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { BlockDevice, Caps } from '../device.ts'
 import { NbdRefusal } from '../nbd/wire.ts'
+import { InFlight } from './in-flight.ts'
 import { type PathConfig, PathCore, type PathEffect, type PathFacts, type PathInput } from './path-core.ts'
-import { isMutating, type MultipathRequest } from './request.ts'
+import type { MultipathRequest } from './request.ts'
 import type { PathDevice, PathTransport } from './transport.ts'
 
 /** Refusals that no repetition cures: this host, this session or this generation is not wanted any more. */
@@ -61,8 +62,7 @@ export interface Connection {
   readonly path: number
   readonly session: number
   readonly device: PathDevice
-  /** In the order they were sent. */
-  readonly inFlight: Set<MultipathRequest>
+  readonly inFlight: InFlight
   dead: boolean
 }
 
@@ -160,7 +160,7 @@ export class PathSet {
   }
 
   finished(request: MultipathRequest, connection: Connection): void {
-    connection.inFlight.delete(request)
+    connection.inFlight.remove(request)
     this.#queues[connection.path]! -= 1
     this.#served[connection.path]! += 1
   }
@@ -174,8 +174,7 @@ export class PathSet {
     const retired = this.#retired.indexOf(connection)
     if (retired !== -1) this.#retired.splice(retired, 1)
     // Taken from what was sent, not from how it is rejected: the session must be raised before anything is dialled.
-    let lostWrites = unknown
-    for (const request of connection.inFlight) lostWrites ||= isMutating(request.kind)
+    const lostWrites = unknown || connection.inFlight.mutating
     connection.device.abort(reason)
     this.#feed({ kind: 'lost', path, session, unknown: lostWrites, reason })
   }
@@ -256,7 +255,7 @@ export class PathSet {
       this.#feed({ kind: 'connect-failed', path, session, message: misfit, fatal: null })
       return
     }
-    const connection: Connection = { path, session, device, inFlight: new Set(), dead: false }
+    const connection: Connection = { path, session, device, inFlight: new InFlight(), dead: false }
     this.#connections[path] = connection
     device.onState((state, reason) => {
       if (state === 'closed' || state === 'failed') this.lose(connection, reason, false)
@@ -316,10 +315,7 @@ export class PathSet {
   }
 
   #tick(probe: boolean): void {
-    const oldest = this.#connections.map(connection => {
-      const oldestRequest = connection?.inFlight.values().next().value
-      return oldestRequest === undefined ? null : oldestRequest.sentAt
-    })
+    const oldest = this.#connections.map(connection => connection?.inFlight.oldestSentAt ?? null)
     this.#feed({ kind: 'tick', probe, oldest })
   }
 

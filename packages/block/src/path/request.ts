@@ -17,6 +17,8 @@ export class MultipathRequest {
   unknownIn = -1
   /** On the monotonic clock. */
   sentAt = 0
+  /** Among those in flight on its connection; -1: not in flight. */
+  place = -1
   readonly #offset: number
   readonly #length: number
   readonly #data: readonly Uint8Array[] | null
