@@ -1,14 +1,13 @@
 // Runs a program of the cluster by its name in this process, which was spawned for it: says when it is ready or why it can't
 // be, and ends it in order when it is told to, or at once when its parent is gone.
 
-import { startAgent } from '@stellwerk/agent/agent.ts'
 import type { AgentConfig } from '@stellwerk/agent/agent-config.ts'
-import { type GuardianConfig, startGuardian } from '@stellwerk/agent/guardian/guardian.ts'
+import type { GuardianConfig } from '@stellwerk/agent/guardian/guardian.ts'
 import type { Environment, Json, ProcessSpec } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { parentOfThisProcess } from '@stellwerk/runtime/node/parent-pipe.ts'
-import { type StorageConfig, startStorage } from '@stellwerk/storage/server.ts'
-import { type CoordinatorProgram, runCoordinator } from './coordinator.ts'
+import type { StorageConfig } from '@stellwerk/storage/server.ts'
+import type { CoordinatorProgram } from './coordinator.ts'
 import { type Launch, type OpenedProcess, openProcess } from './process.ts'
 import { type Running, type ToChild, type ToParent, tellError } from './running.ts'
 
@@ -31,26 +30,36 @@ export async function runProgram(spec: ProcessSpec): Promise<void> {
   }
 }
 
-/** Null: it keeps itself (guardians and agents end by rules of their own). */
+/**
+ * Null: it keeps itself (guardians and agents end by rules of their own). Only what is run is imported, for the sake of those
+ * who wait for a process to start.
+ */
 async function start(program: string, opened: OpenedProcess, config: Json): Promise<Running | null> {
   const { env } = opened
   switch (program) {
-    case 'coordinator':
+    case 'coordinator': {
+      const { runCoordinator } = await import('./coordinator.ts')
       return runCoordinator(opened, config as unknown as CoordinatorProgram)
+    }
     case 'storage':
       return runStorage(env, config as unknown as StorageConfig)
-    case 'guardian':
+    case 'guardian': {
+      const { startGuardian } = await import('@stellwerk/agent/guardian/guardian.ts')
       await startGuardian(env, config as unknown as GuardianConfig)
       return null
-    case 'agent':
+    }
+    case 'agent': {
+      const { startAgent } = await import('@stellwerk/agent/agent.ts')
       await startAgent(env, config as unknown as AgentConfig)
       return null
+    }
     default:
       throw new StellwerkError('unknown-program', `there is no program "${program}"`)
   }
 }
 
 export async function runStorage(env: Environment, config: StorageConfig): Promise<Running> {
+  const { startStorage } = await import('@stellwerk/storage/server.ts')
   const storage = await startStorage(env, config)
   return {
     info: { portals: storage.portals as unknown as Json, control: storage.control as unknown as Json },
