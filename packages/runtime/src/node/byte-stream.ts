@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import type { ByteStream } from '../environment.ts'
 import { MIB } from '../units.ts'
 import { AutoCork } from './auto-cork.ts'
-import { countBuffer } from './young-collector.ts'
+import { ReceiveSlab } from './receive-slab.ts'
 
 /** `write` answers false from here on; the socket says drained when everything went to the kernel. */
 export const STREAM_HIGH_WATER_BYTES = 1 * MIB
@@ -16,9 +16,23 @@ type CloseState =
   | { readonly kind: 'untold'; readonly error: Error | null }
   | { readonly kind: 'told' }
 
+/** Whom node:net asks where to read to, and tells what it read. One for each socket, made before it. */
+export class Receiver {
+  onBytes: ((chunk: Uint8Array) => void) | null = null
+  readonly #slab = new ReceiveSlab()
+  readonly onread = {
+    buffer: (): Uint8Array => this.#slab.room(),
+    callback: (length: number): boolean => {
+      this.onBytes?.(this.#slab.take(length))
+      return true
+    },
+  }
+}
+
 export class SocketStream implements ByteStream {
   readonly peer: string
   readonly #socket: Socket
+  readonly #receiver: Receiver
   readonly #cork: AutoCork
   #state: CloseState = { kind: 'open' }
   #error: Error | null = null
@@ -31,9 +45,10 @@ export class SocketStream implements ByteStream {
   #end: (() => void) | null = null
   #close: ((error: Error | null) => void) | null = null
 
-  /** `socket` must be made with `allowHalfOpen` and not yet flowing. */
-  constructor(socket: Socket, peer: string) {
+  /** `socket` must be made with `allowHalfOpen` and `receiver.onread`, and be paused. */
+  constructor(socket: Socket, receiver: Receiver, peer: string) {
     this.#socket = socket
+    this.#receiver = receiver
     this.#cork = new AutoCork(socket)
     this.peer = peer
     socket.setNoDelay(true)
@@ -74,12 +89,11 @@ export class SocketStream implements ByteStream {
     const isFirst = this.#data === null
     this.#data = f
     if (!isFirst) return
-    this.#socket.on('data', chunk => {
-      countBuffer(chunk.length)
+    this.#receiver.onBytes = chunk => {
       // A chunk that was on its way when the stream was destroyed is not told any more.
-      if (this.#state.kind === 'open') this.#data?.(chunk as Uint8Array)
-    })
-    if (this.#paused) this.#socket.pause()
+      if (this.#state.kind === 'open') this.#data?.(chunk)
+    }
+    if (!this.#paused) this.#socket.resume()
   }
 
   pause(): void {

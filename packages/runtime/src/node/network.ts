@@ -1,14 +1,15 @@
 // The real network: links are WebSockets, streams are TCP or unix sockets. A link's class is the path of its URL.
 
 import { createServer, type Server as HttpServer, type IncomingMessage } from 'node:http'
-import { connect, createServer as createNetServer, type Socket } from 'node:net'
+import { connect, createServer as createNetServer, Socket, type SocketConstructorOpts } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { WebSocket, WebSocketServer } from 'ws'
+import { assert } from '../assert.ts'
 import { CreditedLink, LINK_FRAME_MAX_BYTES } from '../credited-link.ts'
 import type { Address, ByteStream, DialOptions, Link, LinkClass, Listener, Network } from '../environment.ts'
 import { StellwerkError } from '../errors.ts'
 import { dialError, dialTimeout, endpoint, formatAddress } from './address.ts'
-import { SocketStream, STREAM_HIGH_WATER_BYTES } from './byte-stream.ts'
+import { Receiver, SocketStream, STREAM_HIGH_WATER_BYTES } from './byte-stream.ts'
 import { type Accepted, bind } from './servers.ts'
 import { WEB_SOCKET_OPTIONS, WebFrameSocket } from './web-frame-socket.ts'
 
@@ -160,14 +161,17 @@ async function listenLinks(address: Address, accept: (link: Link) => void, track
 }
 
 async function dialStream(address: Address, { timeoutMs = DIAL_TIMEOUT_MS }: DialOptions = {}): Promise<ByteStream> {
-  const socket = connect({ ...SOCKET_OPTIONS, ...endpoint(address) })
+  const receiver = new Receiver()
+  const socket = connect({ ...SOCKET_OPTIONS, ...endpoint(address), onread: receiver.onread })
+  // Nothing is read before somebody listens.
+  socket.pause()
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   const timeout = setTimeout(() => reject(dialTimeout(address, timeoutMs)), timeoutMs)
   socket.once('connect', resolve)
   socket.once('error', reject)
   try {
     await promise
-    return new SocketStream(socket, formatAddress(address))
+    return new SocketStream(socket, receiver, formatAddress(address))
   } catch (error) {
     socket.destroy()
     throw dialError(address, error)
@@ -178,13 +182,30 @@ async function dialStream(address: Address, { timeoutMs = DIAL_TIMEOUT_MS }: Dia
 
 async function listenStreams(address: Address, accept: (stream: ByteStream) => void): Promise<Listener> {
   const accepted = new Set<Accepted>()
-  const server = createNetServer(SOCKET_OPTIONS, socket => {
+  const server = createNetServer({ ...SOCKET_OPTIONS, pauseOnConnect: true }, bare => {
+    const receiver = new Receiver()
+    const socket = withReceiver(bare, receiver)
     const entry: Accepted = { end: () => socket.destroySoon(), drop: () => socket.destroy() }
     accepted.add(entry)
     socket.on('close', () => accepted.delete(entry))
-    accept(new SocketStream(socket, peerName(socket, address)))
+    accept(new SocketStream(socket, receiver, peerName(socket, address)))
   })
   return bind(server, address, accepted)
+}
+
+/**
+ * The accepted connection as a socket that reads into the receiver's memory. node:net has that choice for dialled sockets
+ * only, so the connection, from which nothing was read yet, is taken over by a socket made with the choice.
+ */
+function withReceiver(bare: Socket, receiver: Receiver): Socket {
+  const taken = bare as unknown as { _handle: unknown }
+  assert(taken._handle instanceof Object, 'an accepted socket has its handle')
+  const options = { ...SOCKET_OPTIONS, handle: taken._handle, onread: receiver.onread, pauseOnCreate: true }
+  const socket = new Socket(options as unknown as SocketConstructorOpts)
+  // The listener counts the bare one until it is closed.
+  taken._handle = null
+  socket.once('close', () => bare.destroy())
+  return socket
 }
 
 function peerName(socket: Socket, listening: Address): string {
