@@ -3,4 +3,5 @@
 import { runCommandLine } from './command-line/run.ts'
 import { systemTerminal } from './terminal/system-terminal.ts'
 
-process.exitCode = await runCommandLine(process.argv.slice(2), systemTerminal())
+// What is still open (a child that is to live on, a connection) must not keep the command from ending.
+process.exit(await runCommandLine(process.argv.slice(2), systemTerminal()))

@@ -17,6 +17,8 @@ interface Gated {
   begun: boolean
   /** Until when the guardian lets it run; without a guardian: always. */
   armedUntil: number
+  /** The latest deadline that the guardian was told. */
+  toldUntil: number
   readonly changed: () => void
 }
 
@@ -45,7 +47,7 @@ export class RunGate {
   /** From now on the guardian knows the machine. `storages` as in RightToRun. */
   register(vm: string, epoch: number, storages: readonly string[] | null, changed: () => void): void {
     const armedUntil = this.#env.processes.parent === null ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY
-    this.#gated.set(vm, { epoch, storages, frozen: false, begun: false, armedUntil, changed })
+    this.#gated.set(vm, { epoch, storages, frozen: false, begun: false, armedUntil, toldUntil: 0, changed })
     this.#push()
   }
 
@@ -102,7 +104,10 @@ export class RunGate {
     }
     const now = this.#env.clock.now()
     const machines = [...this.#gated].map(([vm, gated]) => {
-      const until = Math.max(0, this.#right.until(gated.storages))
+      // Never earlier than it was told before: a fence voids the right at once, but then the machines are being killed here,
+      // and the guardian must not kill the whole agent for taking a moment over it.
+      gated.toldUntil = Math.max(gated.toldUntil, this.#right.until(gated.storages))
+      const until = gated.toldUntil
       return { vm, epoch: gated.epoch, until, frozen: gated.frozen || (!gated.begun && until <= now) }
     })
     this.#seq += 1

@@ -5,9 +5,12 @@ import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { shouldAsk } from './asking.ts'
 import { beginFencing } from './fencing.ts'
-import { hostLive, usableHosts } from './hosts.ts'
+import { hostLive, usableHosts, vmsAt } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import type { CoordinatorState, HostLive, HostRecord } from './state.ts'
+
+/** A host that nobody hears is fenced when it was silent for this share of its lease: the rest suffices for the fence. */
+const FENCE_AFTER_LEASE_SHARE = 0.8
 
 export interface AgentHello {
   readonly host: string
@@ -206,10 +209,16 @@ function judge(state: CoordinatorState, host: HostRecord, live: HostLive, now: n
 function fenceIfGone(state: CoordinatorState, host: HostRecord, live: HostLive, now: number, out: StepOutput): void {
   // With nobody left who could take over, this coordinator may be the one that is cut off: it fences nobody.
   if (!usableHosts(state).some(other => other.name !== host.name)) return
+  // A fence ends what runs there and brings nothing where nothing does: it may still be starting.
+  if (vmsAt(state, host.name).length === 0) return
+  const { isolatedMs, leaseMs } = state.cluster.settings
   const silentMs = now - (live.suspectSince ?? now)
+  const unheardMs = now - (live.lastBeatAt ?? state.startedAt)
   if (live.verdict === 'gone') {
+    // Its VMs wait for its lease to end anyway: until shortly before, a host that is only slow may still be heard.
+    if (unheardMs < leaseMs * FENCE_AFTER_LEASE_SHARE) return
     beginFencing(state, host, 'it fell silent to the coordinator, its peers and storage', null, out)
-  } else if (live.verdict === 'isolated' && silentMs > state.cluster.settings.isolatedMs) {
+  } else if (live.verdict === 'isolated' && silentMs > isolatedMs) {
     beginFencing(state, host, 'it is cut off from coordinator and peers, though storage sees it', null, out)
   }
 }
