@@ -5,7 +5,7 @@ import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import type { FaultKind } from './faults.ts'
 import { type AimedFault, MIGRATION_PHASES, type MigrationPhaseName, type OperatorAct, type SeedPlan } from './plan.ts'
-import type { World } from './world.ts'
+import { createVm, type World } from './world.ts'
 
 const PHASE_OF: { readonly [kind: string]: MigrationPhaseName | 'over' } = {
   'migration.requested': 'preparing',
@@ -100,10 +100,25 @@ export class FaultDriver {
       case 'start':
         this.#world.command({ kind: 'vm-start', name: vm, host: null })
         break
+      case 'create':
+        this.#create(vm)
+        break
+      case 'delete':
+        this.#world.command({ kind: 'vm-delete', name: vm })
+        break
       case 'own':
         this.#world.command({ kind: 'volume-own', name: this.#random.chance(0.5) ? 'csv1' : 'csv2', host })
         break
     }
+  }
+
+  /** A VM that comes and goes; not while an earlier one has not gone, or the volume would have no room for the others. */
+  #create(name: string): void {
+    const vm = this.#plan.passing.find(each => each.name === name)
+    const known = this.#world.coordinator?.state.vms
+    if (vm === undefined || known === undefined) return
+    if (this.#plan.passing.some(({ name, volume }) => volume === vm.volume && known.has(name))) return
+    this.#world.command(createVm(vm))
   }
 
   /** Everything is put right: power, cables, clocks, processes. */

@@ -54,9 +54,13 @@ export const FAULTS: readonly FaultKind[] = [
   {
     name: 'host-pause',
     lasts: [500, 15_000],
-    begin: ({ world, host }) => {
+    begin: ({ world, host, random }) => {
       world.sim.host(host).pause()
-      return () => world.sim.host(host).resume()
+      return () => {
+        // Who wakes first is the machine's whim: an agent may run before its guardian.
+        const sleepers = [...world.sim.host(host).processes]
+        while (sleepers.length > 0) sleepers.splice(random.int(sleepers.length), 1)[0]?.resume()
+      }
     },
   },
   {

@@ -31,7 +31,7 @@ export interface AimedFault {
 
 export interface OperatorAct {
   readonly atMs: number
-  readonly act: 'migrate' | 'stop' | 'start' | 'own'
+  readonly act: 'migrate' | 'stop' | 'start' | 'own' | 'create' | 'delete'
   readonly vm: string
   readonly host: string
 }
@@ -47,6 +47,8 @@ export interface SeedPlan {
   readonly hosts: readonly string[]
   readonly storages: readonly string[]
   readonly vms: readonly PlannedVm[]
+  /** VMs that operators create and delete on the way, so that extents are given back and used again. */
+  readonly passing: readonly PlannedVm[]
   readonly settings: Partial<Settings>
   readonly safetyMs: number
   readonly faults: readonly TimedFault[]
@@ -58,6 +60,8 @@ export interface SeedPlan {
 const SAFETY_MS = 120_000
 /** Migrations asked for in a run; some are refused or aborted, so that at least six take place. */
 const MIGRATIONS_MIN = 10
+/** VMs that come and go, at most. */
+const PASSING_MAX = 12
 
 /** How a plan departs from the usual: for canaries that a rare fault brings to light, and for runs cut short. */
 export interface PlanTuning {
@@ -70,8 +74,11 @@ export interface PlanTuning {
   readonly phases?: readonly MigrationPhaseName[]
   /** Every migration is aimed at. */
   readonly aimAtAll?: boolean
-  /** Extents that guests use and give back, a second. */
+  /** How often a second guests write, zero and trim the same few sectors. */
   readonly scratchPerSecond?: number
+  /** VMs that come and go. */
+  readonly passing?: number
+  readonly settings?: Partial<Settings>
   /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
   readonly safetyMs?: number
 }
@@ -136,12 +143,23 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
       host: pick(hosts),
     })
   }
+  const passing: PlannedVm[] = []
+  const comers = tuning.passing ?? random.int(PASSING_MAX + 1)
+  for (let i = 0; i < comers; i++) {
+    const vm = `passing-${i + 1}`
+    const parameters = { writesPerSecond: 10, pages: 32, scratchPerSecond: 5 }
+    passing.push({ name: vm, volume: i % 2 === 0 ? 'csv1' : 'csv2', parameters })
+    const atMs = 3_000 + ((SAFETY_MS - 20_000) * (i + random.float())) / comers
+    acts.push({ atMs, act: 'create', vm, host: pick(hosts) })
+    acts.push({ atMs: atMs + 3_000 + random.float() * 6_000, act: 'delete', vm, host: pick(hosts) })
+  }
   acts.sort((a, b) => a.atMs - b.atMs)
   const settings: Partial<Settings> = {
     isolatedMs: 5_000 + random.int(20_000),
     migrationsPerHost: 1 + random.int(3),
     ioDeadlineMs: pick([1_000, 2_000]),
+    ...tuning.settings,
   }
   const safetyMs = tuning.safetyMs ?? SAFETY_MS
-  return { seed, hosts, storages, vms, settings, safetyMs, faults, aimed, acts }
+  return { seed, hosts, storages, vms, passing, settings, safetyMs, faults, aimed, acts }
 }

@@ -9,12 +9,12 @@ import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { SimulationFailure } from '@stellwerk/runtime/sim/simulation.ts'
-import { GIB, MIB } from '@stellwerk/runtime/units.ts'
+import { GIB } from '@stellwerk/runtime/units.ts'
 import { DurabilityWitness } from './durability.ts'
 import { FaultDriver } from './fault-driver.ts'
 import { lacking } from './guards.ts'
 import { drawPlan, type PlanTuning, type SeedPlan } from './plan.ts'
-import { VOLUME_BYTES, World } from './world.ts'
+import { createVm, VOLUME_BYTES, World } from './world.ts'
 
 export interface SeedResult {
   readonly seed: string
@@ -47,8 +47,6 @@ export interface RunOptions {
 const SETUP_MS = 20_000
 /** Healed, everything that should run must, within this. */
 export const CONVERGE_MS = 30_000
-const VM_MEMORY = 256 * MIB
-const DISK_BYTES = 8 * MIB
 
 export async function runSeed(seed: string, options: RunOptions = {}): Promise<SeedResult> {
   if (options.canary === undefined) return run(seed, options)
@@ -141,17 +139,7 @@ async function setUp(world: World, plan: SeedPlan): Promise<void> {
     const name = `csv${i + 1}`
     world.command({ kind: 'volume-create', name, id: `volume-${name}`, sizeBytes: VOLUME_BYTES, storages: [storage] })
   }
-  for (const vm of plan.vms) {
-    world.command({
-      kind: 'vm-create',
-      name: vm.name,
-      spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: VM_MEMORY, parameters: vm.parameters },
-      disks: [{ volume: vm.volume, sizeBytes: DISK_BYTES }],
-      start: true,
-      priority: 0,
-      host: null,
-    })
-  }
+  for (const vm of plan.vms) world.command(createVm(vm))
   const running = () => {
     const state = world.coordinator?.state
     return plan.vms.every(vm => state?.vms.get(vm.name)?.placement?.phase === 'running')

@@ -12,6 +12,7 @@ import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
 import { Simulation, type SimulationOptions } from '@stellwerk/runtime/sim/simulation.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { type StorageConfig, startStorage } from '@stellwerk/storage/server.ts'
+import type { PlannedVm } from './plan.ts'
 
 export const COORDINATOR_HOST = 'coord'
 const CLUSTER = 'sim'
@@ -142,7 +143,23 @@ export class World {
   }
 }
 
-export const VOLUME_BYTES = 128 * MIB
+/** Thirteen extents: so few that what was given back is soon used again. */
+export const VOLUME_BYTES = 64 * MIB
+const VM_MEMORY = 256 * MIB
+/** Two extents. */
+const DISK_BYTES = 8 * MIB
+
+export function createVm(vm: PlannedVm): Command {
+  return {
+    kind: 'vm-create',
+    name: vm.name,
+    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: VM_MEMORY, parameters: vm.parameters },
+    disks: [{ volume: vm.volume, sizeBytes: DISK_BYTES }],
+    start: true,
+    priority: 0,
+    host: null,
+  }
+}
 
 function controlAddresses(name: string): Address[] {
   const networks: NetworkName[] = ['cluster', ...FABRICS]

@@ -1,0 +1,39 @@
+// Each planted bug is found by the rule that is named for it, and the same seed without the bug is clean. So the rules can
+// see, and what they see is the bug.
+
+import { canaries } from '@stellwerk/runtime/canary.ts'
+import { CANARIES, type Canary } from 'stellwerk/simulation/canaries.ts'
+import { runSeed, type SeedResult } from 'stellwerk/simulation/run-seed.ts'
+import { afterEach, expect, test } from 'vitest'
+import { CLEAN, complaint } from './support.ts'
+
+/** From the pinned seed on, should the code have moved on since it was pinned; well below the 200 that are allowed. */
+const SEEDS_MAX = 20
+
+afterEach(() => expect(canaries.size).toBe(0))
+
+test('there are at least twelve planted bugs, each with a name of its own', () => {
+  expect(new Set(CANARIES.map(({ name }) => name)).size).toBeGreaterThanOrEqual(12)
+})
+
+/** The first seed in which that rule is the first to see it: what another rule or an assertion finds does not count. */
+async function find({ name, rule, seed, tuning }: Canary): Promise<SeedResult | null> {
+  for (let i = 0; i < SEEDS_MAX; i++) {
+    const result = await runSeed(String(seed + i), { canary: name, tuning })
+    if (result.failure?.rule === rule) return result
+  }
+  return null
+}
+
+for (const canary of CANARIES) {
+  const { name, rule, what, tuning } = canary
+  test(`${rule} finds ${name}: ${what}`, async () => {
+    const found = await find(canary)
+    expect(found, `not found within ${SEEDS_MAX} seeds from ${canary.seed} on`).not.toBe(null)
+    if (found === null) return
+    expect(found.violations[0]?.rule, complaint(found, name)).toBe(rule)
+    // The same faults, up to the time at which the bug was found; then the cluster must heal as ever.
+    const clean = await runSeed(found.seed, { tuning: { ...tuning, safetyMs: found.simulatedMs } })
+    expect(complaint(clean)).toBe(CLEAN)
+  })
+}

@@ -1,0 +1,51 @@
+// The same seed gives the same run: twice in one process, in a thread, and in a process of its own.
+
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { runSeed } from 'stellwerk/simulation/run-seed.ts'
+import { runSeeds } from 'stellwerk/simulation/seed-jobs.ts'
+import type { SimReport } from 'stellwerk/simulation/summary.ts'
+import { expect, test } from 'vitest'
+
+const SEED = 'determinism'
+const root = fileURLToPath(new URL('../..', import.meta.url))
+/** As a user would start it: plain node, without what the test runner does to sources. */
+const node = `${root}node_modules/.bin/node`
+const main = `${root}packages/cli/src/simulation/main.ts`
+const run = promisify(execFile)
+
+async function inProcess(...args: string[]): Promise<SimReport> {
+  const { stdout } = await run(node, [main, '--json', ...args], { cwd: root })
+  return JSON.parse(stdout) as SimReport
+}
+
+test('the same seed twice gives the same trace', async () => {
+  const first = await runSeed(SEED)
+  const second = await runSeed(SEED)
+  expect(first.failure).toBe(null)
+  expect(first.traceHash).toMatch(/^[0-9a-f]{16}$/)
+  expect({ ...second, violations: [] }).toEqual({ ...first, violations: [] })
+  expect((await inProcess('--seed', SEED)).traceHash).toBe(first.traceHash)
+})
+
+test('another seed gives another trace, and two threads give what one gives', async () => {
+  const one = await inProcess('--seeds', '2', '--first', '31')
+  const hashes = new Map<string, string>()
+  await runSeeds({ seeds: ['31', '32'] }, 2, ({ seed, traceHash }) => {
+    hashes.set(seed, traceHash)
+    return false
+  })
+  expect(new Set(hashes.values()).size).toBe(2)
+  const two = await inProcess('--seeds', '2', '--first', '31', '--jobs', '2')
+  const { realMs: _one, ...report } = one
+  const { realMs: _two, ...other } = two
+  expect(other).toEqual(report)
+  expect(report.seeds).toBe(2)
+  // What scripts rely on.
+  expect(Object.keys(report)).toEqual(
+    expect.arrayContaining(
+      'seeds failed simulatedMs events faults migrations failovers acknowledgedWrites traceHash'.split(' '),
+    ),
+  )
+})

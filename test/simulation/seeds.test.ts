@@ -1,0 +1,26 @@
+// The simulated cluster keeps all rules: in the seeds that once found something, and in a few fresh ones, which are other
+// ones for each commit. The search proper is `npm run sim -- --seeds 1000`.
+
+import { sourceCommit } from '@stellwerk/runtime/node/source-commit.ts'
+import { REGRESSIONS } from 'stellwerk/simulation/regressions.ts'
+import { runSeed } from 'stellwerk/simulation/run-seed.ts'
+import { describe, expect, test } from 'vitest'
+import { CLEAN, complaint } from './support.ts'
+
+const FRESH = 10
+
+describe('what once failed is clean', () => {
+  for (const { seed, rule, because } of REGRESSIONS) {
+    test(`seed ${seed}, found by ${rule}: ${because}`, async () => {
+      expect(complaint(await runSeed(seed))).toBe(CLEAN)
+    })
+  }
+})
+
+describe('fresh seeds are clean', () => {
+  const commit = sourceCommit()?.replace('+', '') ?? 'no-commit'
+  for (let i = 0; i < FRESH; i++) {
+    const seed = `${commit}-${i}`
+    test(`seed ${seed}`, async () => expect(complaint(await runSeed(seed))).toBe(CLEAN))
+  }
+})

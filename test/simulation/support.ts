@@ -1,0 +1,11 @@
+// What the simulation's tests share: a result in words that tell how to see it again.
+
+import type { SeedResult } from 'stellwerk/simulation/run-seed.ts'
+
+export const CLEAN = 'clean'
+
+export function complaint({ seed, failure }: SeedResult, canary?: string): string {
+  if (failure === null) return CLEAN
+  const planted = canary === undefined ? '' : ` --canary ${canary}`
+  return `${failure.rule}: ${failure.message}\nreplay it: npm run sim -- --seed ${seed}${planted}`
+}
