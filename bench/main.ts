@@ -3,12 +3,16 @@
 
 import { loadavg } from 'node:os'
 import { parseArgs } from 'node:util'
+import { bulk } from './bulk.ts'
 import { diskPath } from './disk-path.ts'
 import type { BenchContext, Group } from './lib/group.ts'
 import { missingPrograms } from './lib/peers.ts'
 import { formatRow, type Row } from './lib/rows.ts'
+import { migration } from './migration.ts'
+import { simulator } from './simulator.ts'
+import { storage } from './storage.ts'
 
-const GROUPS: readonly Group[] = [diskPath]
+const GROUPS: readonly Group[] = [diskPath, storage, bulk, migration, simulator]
 
 async function main(): Promise<number> {
   const options = { json: { type: 'boolean' }, only: { type: 'string' }, quick: { type: 'boolean' } } as const

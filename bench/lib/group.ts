@@ -46,7 +46,7 @@ export async function withServers<T>(work: (servers: Servers, directory: string)
 }
 
 /** Each contender once a round, in turn, so that what else the machine does meets all of them; medians. */
-export async function sideBySide<K extends string>(
+export async function sideBySide<K>(
   contenders: readonly K[],
   rounds: number,
   measure: (contender: K) => Promise<number>,

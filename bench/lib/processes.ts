@@ -12,8 +12,8 @@ const STOP_MS = 3_000
 export class Servers {
   readonly #children = new Set<ChildProcess>()
 
-  /** Starts a program that is ready when it listens on this unix socket. */
-  async start(command: string, args: readonly string[], socket: string): Promise<ChildProcess> {
+  /** Starts a program that is ready when this file is there: most often the unix socket that it listens on. */
+  async start(command: string, args: readonly string[], socket: string, withinMs = START_MS): Promise<ChildProcess> {
     // Not detached: a session of its own would be scheduled apart from the client that it serves.
     const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'inherit'] })
     this.#children.add(child)
@@ -27,17 +27,17 @@ export class Servers {
     })
     for (let waited = 0; !existsSync(socket); waited += POLL_MS) {
       if (failure !== null) throw new Error(`${command} did not start: ${failure}`)
-      if (waited > START_MS) throw new Error(`${command} did not listen on ${socket} within ${START_MS} ms`)
+      if (waited > withinMs) throw new Error(`${command} was not ready within ${withinMs} ms: no ${socket}`)
       await sleep(POLL_MS)
     }
     return child
   }
 
   /** One of bench/servers: gets its configuration as JSON, ends with its standard input. */
-  serve(program: string, config: object, socket: string): Promise<ChildProcess> {
+  serve(program: string, config: object, socket: string, withinMs = START_MS): Promise<ChildProcess> {
     const file = join(import.meta.dirname, '..', 'servers', program)
     const flags = process.env.STELLWERK_BENCH_NODE_FLAGS?.split(' ').filter(flag => flag !== '') ?? []
-    return this.start(process.execPath, [...flags, file, JSON.stringify(config)], socket)
+    return this.start(process.execPath, [...flags, file, JSON.stringify(config)], socket, withinMs)
   }
 
   async stopAll(): Promise<void> {

@@ -1,12 +1,17 @@
 // How a bench's server processes are started: a configuration as JSON, a scratch directory, and an end with their parent.
 
 import { join } from 'node:path'
+import type { Identity } from '@stellwerk/protocol/session.ts'
 import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 
 export const BENCH_CLUSTER = 'bench'
 export const BENCH_TOKEN = 'bench'
 export const BENCH_HOST = 'a'
+
+export function benchIdentity(node: string): Identity {
+  return { cluster: BENCH_CLUSTER, node, role: 'agent', incarnation: 1, credential: BENCH_TOKEN }
+}
 
 /** The one argument of a server. */
 export function config<T>(): T {

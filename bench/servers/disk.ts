@@ -15,7 +15,7 @@ import type { MetadataRanges } from '@stellwerk/csv/format/layout.ts'
 import { VolumeOwner } from '@stellwerk/csv/owner/volume-owner.ts'
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
-import { BENCH_CLUSTER, BENCH_HOST, BENCH_TOKEN, config, endWithParent, serverEnvironment } from './config.ts'
+import { BENCH_CLUSTER, BENCH_HOST, benchIdentity, config, endWithParent, serverEnvironment } from './config.ts'
 
 export interface DiskServerConfig {
   readonly name: string
@@ -37,13 +37,7 @@ const settings = PROFILES.lab
 const options = config<DiskServerConfig>()
 const env = serverEnvironment(options.name, options.directory)
 const portal = local(options.lun.socket)
-const identity = {
-  cluster: BENCH_CLUSTER,
-  node: BENCH_HOST,
-  role: 'agent',
-  incarnation: 1,
-  credential: BENCH_TOKEN,
-} as const
+const identity = benchIdentity(BENCH_HOST)
 const links = new StorageLinks({
   env,
   identity,

@@ -14,7 +14,8 @@ export function createTimers(clock: Clock): Timers {
       const dueAt = clock.now() + delayMs
       // The event loop rounds delays down and counts from when it last looked at its clock: so the time is checked when a
       // sleep ends, and a timer never runs early.
-      const sleep = () => setTimeout(wake, Math.min(Math.ceil(dueAt - clock.now()), SLEEP_MAX_MS))
+      // It may have come due since it was last looked at.
+      const sleep = () => setTimeout(wake, Math.min(Math.max(0, Math.ceil(dueAt - clock.now())), SLEEP_MAX_MS))
       const wake = () => {
         if (clock.now() >= dueAt) f()
         else handle = sleep()
