@@ -49,6 +49,7 @@ export async function startCoordinator(env: Environment, config: CoordinatorConf
     credential: config.token,
   }
   const storages = new Map<string, PersistentSession>()
+  const newest = new Map<string, Session>()
   system.spawn(
     DECIDER,
     new Decider({ state, store: env.store, reaches: name => storages.get(name)?.session !== null }),
@@ -60,7 +61,7 @@ export async function startCoordinator(env: Environment, config: CoordinatorConf
     storages.set(storage.name, keepStorageSession(env, system, identity, storage))
   }
   const listener = await listenSessions(env, config.listen, identity, admitTo(state), session => {
-    serve(system, session)
+    serve(system, session, newest)
   })
   env.log.info({ address: listener.address, term: state.cluster.term }, 'the coordinator listens')
   return {
@@ -97,7 +98,8 @@ function admitTo(state: CoordinatorState): (who: Introduction) => Admission {
   }
 }
 
-function serve(system: ActorSystem, session: Session): void {
+/** `newest`: of each agent, the session that counts. */
+function serve(system: ActorSystem, session: Session, newest: Map<string, Session>): void {
   const { node, role, incarnation } = session.peer
   if (role === 'guardian') {
     bindSession(system, session, { remotePrefix: `${node}/guardian` })
@@ -105,9 +107,13 @@ function serve(system: ActorSystem, session: Session): void {
   }
   bindSession(system, session, { remotePrefix: node })
   if (role !== 'agent') return
-  session.onClose(() =>
-    system.send(DECIDER, 'shell.agent-down', { host: node, incarnation }, { from: 'coordinator/api' }),
-  )
+  newest.set(node, session)
+  session.onClose(() => {
+    // The end of an older session may be noticed long after its successor stands.
+    if (newest.get(node) !== session) return
+    newest.delete(node)
+    system.send(DECIDER, 'shell.agent-down', { host: node, incarnation }, { from: 'coordinator/api' })
+  })
 }
 
 function keepStorageSession(

@@ -22,10 +22,10 @@ export interface ClusterCopy {
 const COPY_MS = 1_000
 
 /**
- * Versions rise over restarts: the term counts in millions, the decisions and changes of a run below that. A copy of an
+ * Versions rise over restarts: the term counts in thousands of millions, the decisions and changes of a run below that. A copy of an
  * older version never replaces a newer one.
  */
-const VERSIONS_PER_TERM = 1_000_000
+const VERSIONS_PER_TERM = 1_000_000_000
 
 export function copyOf(state: CoordinatorState): ClusterCopy {
   return {
@@ -45,7 +45,7 @@ export function spreadCopy(state: CoordinatorState, now: number, out: StepOutput
     if (volume.owner === null || !isServing(state, volume.name)) continue
     if (state.copied.get(volume.name) === state.changes) continue
     const key = `copy/${volume.name}`
-    if (!shouldAsk(state, key, now, COPY_MS)) continue
+    if (state.copying.has(volume.name) || !shouldAsk(state, key, now, COPY_MS)) continue
     const value = copyOf(state)
     state.copying.set(volume.name, state.changes)
     const body = { volume: volume.name, version: value.version, value: value as unknown as Json }
@@ -62,6 +62,7 @@ export function spreadCopy(state: CoordinatorState, now: number, out: StepOutput
 
 export function copyTaken(state: CoordinatorState, volume: string, now: number): void {
   const changes = state.copying.get(volume)
+  state.copying.delete(volume)
   if (changes !== undefined) state.copied.set(volume, changes)
   state.outstanding.set(`copy/${volume}`, { retryAt: now + COPY_MS })
 }
@@ -70,7 +71,7 @@ export function copyTaken(state: CoordinatorState, volume: string, now: number):
 const RESTORE_JUMP = 1_000
 
 /**
- * A coordinator's state from a copy. Nothing that the copy says of hosts is believed: each is fenced, and waited out
+ * A coordinator's state from a copy, which may be older than what is out there: all epochs begin far above it. Nothing that the copy says of hosts is believed: each is fenced, and waited out
  * unless it reports, before anything starts. Throws `bad-copy`.
  */
 export function restoreFrom(value: Json): StoreChange[] {
@@ -92,17 +93,20 @@ export function restoreFrom(value: Json): StoreChange[] {
       attestedIncarnation: null,
       attestedBy: null,
     }
-    changes.push(put(`hosts/${host.name}`, { ...host, phase: 'fencing', fence } satisfies HostRecord))
+    changes.push(put(`hosts/${host.name}`, { ...host, epoch: host.epoch + RESTORE_JUMP, phase: 'fencing', fence } satisfies HostRecord))
   }
   for (const vm of copy.vms ?? []) {
-    changes.push(put(`vms/${vm.name}`, { ...vm, epoch: vm.epoch + RESTORE_JUMP, migration: null } satisfies VmRecord))
+    const placement = vm.placement && { ...vm.placement, hostEpoch: vm.placement.hostEpoch + RESTORE_JUMP }
+    const restored: VmRecord = { ...vm, epoch: vm.epoch + RESTORE_JUMP, placement, migration: null }
+    changes.push(put(`vms/${vm.name}`, restored))
   }
   for (const volume of copy.volumes ?? []) {
     const restored: VolumeRecord = { ...volume, owner: null, ownerEpoch: volume.ownerEpoch + RESTORE_JUMP }
     changes.push(put(`volumes/${volume.name}`, restored))
     for (const host of copy.hosts ?? []) {
-      const recovery = { volume: volume.name, host: host.name, hostEpoch: host.epoch }
-      changes.push(put(`recoveries/${volume.name}/${host.name}/${host.epoch}`, recovery))
+      const hostEpoch = host.epoch + RESTORE_JUMP
+      const recovery = { volume: volume.name, host: host.name, hostEpoch }
+      changes.push(put(`recoveries/${volume.name}/${host.name}/${hostEpoch}`, recovery))
     }
   }
   return changes

@@ -146,7 +146,8 @@ function createVm(
     disks: command.disks.map((disk, i) => ({ ...disk, disk: `${command.name}-${i}`, created: false })),
     desired: command.start ? 'running' : 'stopped',
     priority: command.priority,
-    epoch: 0,
+    // Above every placement epoch that an earlier VM of this name can have had: each came with a decision.
+    epoch: state.decisionSeq,
     placement: null,
     migration: null,
     lost: null,

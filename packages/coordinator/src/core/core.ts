@@ -137,6 +137,7 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
       fenceAcknowledged(state, a, Number(b), c, (body as { lastSeenMs: number | null }).lastSeenMs, now, out)
       break
     case 'admit':
+      state.outstanding.set(key, { retryAt: now + state.cluster.settings.requestMs })
       admitAnswered(state, a, Number(b), c, body as { admitted: number; fenced: number }, out)
       break
     case 'seen':
@@ -160,7 +161,7 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
       copyTaken(state, a, now)
       break
     case 'map':
-      state.outstanding.set(key, { retryAt: Number.POSITIVE_INFINITY })
+      hostLive(state, a).mapVersion = Number(c)
       break
     case 'mig-send':
       state.outstanding.set(key, { retryAt: now + state.cluster.settings.requestMs })
@@ -181,6 +182,7 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
 }
 
 function takeRefusal(state: CoordinatorState, key: string, out: StepOutput): void {
+  if (key.startsWith('copy/')) state.copying.delete(key.slice('copy/'.length))
   const [what, a = '', b = '', c = ''] = key.split('/')
   if (what === 'admit') admitAnswered(state, a, Number(b), c, null, out)
 }

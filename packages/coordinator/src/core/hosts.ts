@@ -20,6 +20,7 @@ export function newHostLive(state: CoordinatorState): HostLive {
     volumes: new Map(),
     paths: [],
     reachableStorages: [],
+    mapVersion: 0,
   }
 }
 

@@ -44,9 +44,9 @@ function sorted<R extends { readonly name: string }>(records: ReadonlyMap<string
 export function spreadMap(state: CoordinatorState, now: number, out: StepOutput): void {
   for (const [host, live] of state.liveHosts) {
     if (live.session === null) continue
+    if (live.mapVersion === state.mapVersion) continue
     const key = mapKey(state, host, live.session.incarnation)
-    const acknowledged = state.outstanding.get(key)?.retryAt === Number.POSITIVE_INFINITY
-    if (acknowledged || !shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
+    if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
     out.effect({ kind: 'order', key, host, message: 'cluster.map', body: mapOf(state) })
   }
 }

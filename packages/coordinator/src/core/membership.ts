@@ -46,6 +46,8 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
     state.mapVersion += 1
   }
   const live = hostLive(state, hello.host)
+  // A late word of an agent that has been replaced.
+  if (live.incarnation !== null && hello.incarnation < live.incarnation) return
   if (live.incarnation === null || hello.incarnation > live.incarnation) {
     live.incarnation = hello.incarnation
     live.machines = new Map()
@@ -54,6 +56,7 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
     live.volumes = new Map()
   }
   live.session = { incarnation: hello.incarnation }
+  live.mapVersion = 0
   // A process that has just started may take its time to the first beat.
   live.lastBeatAt = now
 }
@@ -83,6 +86,12 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
       live.clean = message.clean && message.epoch === current.epoch
       return { status: 'fenced', epoch: current.epoch, leaseMs: 0, wantMachines }
     case 'admitted': {
+      if (message.clean && message.epoch === current.epoch) {
+        // It was fenced at storage, of which this coordinator's state knows nothing: it is given a new epoch.
+        beginFencing(state, current, 'its agent was refused by storage', null, out)
+        live.clean = true
+        return { status: 'fenced', epoch: current.epoch, leaseMs: 0, wantMachines }
+      }
       if (message.epoch !== current.epoch) {
         return { status: 'admitted', epoch: current.epoch, leaseMs: 0, wantMachines }
       }

@@ -284,8 +284,10 @@ export function done(
   const migration = state.migrations.get(message.migration)
   if (migration === undefined) return
   const live = migrationLive(state, migration.id, now)
-  if (message.host === migration.source.host) live.sourceDone = true
-  if (message.host === migration.target.host) live.targetDone = true
+  const of = (end: MigrationEnd) => message.host === end.host && message.incarnation === end.incarnation
+  if (of(migration.source)) live.sourceDone = true
+  if (of(migration.target)) live.targetDone = true
+  if (Object.keys(message.statistics).length === 0) return
   out.put('migrations', migration.id, { ...migration, statistics: { ...migration.statistics, ...message.statistics } })
 }
 
@@ -303,8 +305,7 @@ export function workOnMigrations(state: CoordinatorState, now: number, out: Step
         finish(state, migration, now, out)
         break
       case 'aborted':
-        // After a restart of this process nobody is told again: who still waits for the outcome asks for it.
-        if (state.liveMigrations.has(migration.id)) tellOutcome(state, migration, now, out)
+        tellOutcome(state, migration, now, out)
         break
       case 'done':
         break
@@ -441,9 +442,9 @@ function tellOutcome(state: CoordinatorState, migration: MigrationRecord, now: n
 function finish(state: CoordinatorState, migration: MigrationRecord, now: number, out: StepOutput): void {
   const live = migrationLive(state, migration.id, now)
   tellOutcome(state, migration, now, out)
-  const targetOver = live.targetDone || !isStillThere(state, migration.target)
   const sourceOver = live.sourceDone || !isStillThere(state, migration.source)
-  if (!targetOver || !sourceOver) return
+  // A lost target is a failover's affair at once: the source has released the VM, and resumes only on an abort.
+  if (isStillThere(state, migration.target) && !(live.targetDone && sourceOver)) return
   const over: MigrationRecord = { ...migration, phase: 'done' }
   out.put('migrations', migration.id, over)
   const vm = state.vms.get(migration.vm)

@@ -190,6 +190,8 @@ export interface HostLive {
   volumes: ReadonlyMap<string, { ownerEpoch: number; state: string }>
   paths: readonly { storage: string; path: string; state: string }[]
   reachableStorages: readonly string[]
+  /** Of the map that its agent has taken; 0: none in this session. */
+  mapVersion: number
 }
 
 /** An order or question on its way: not asked again before `retryAt`. */

@@ -51,7 +51,7 @@ export class Bench {
   /** Age of the host's last sign as each storage tells it; null: unknown. */
   lastSeenMs: (host: string, storage: string) => number | null = () => 100_000
   holdBack: (key: string) => boolean = () => false
-  readonly replies = new Map<number, { body?: unknown; refused?: string }>()
+  readonly replies = new Map<number, { body?: unknown; refused?: string; message?: string; hint?: string }>()
   #request = 0
   readonly #servedVolumes = new Map<string, { host: string; epoch: number }>()
 
@@ -105,7 +105,11 @@ export class Bench {
         this.replies.set(effect.to, { body: effect.body })
         return
       case 'refuse':
-        this.replies.set(effect.to, { refused: effect.code })
+        this.replies.set(effect.to, {
+          refused: effect.code,
+          message: effect.message,
+          ...(effect.hint === undefined ? {} : { hint: effect.hint }),
+        })
         return
       case 'storage':
         if (!this.holdBack(effect.key)) this.answer(effect.key, this.#storageSays(effect))
@@ -191,7 +195,7 @@ export class Bench {
     return reply
   }
 
-  command(command: Command): { body?: unknown; refused?: string } {
+  command(command: Command): { body?: unknown; refused?: string; message?: string; hint?: string } {
     const request = ++this.#request
     this.input({ kind: 'command', request, command })
     return this.replies.get(request) ?? {}

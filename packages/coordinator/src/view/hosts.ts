@@ -11,6 +11,11 @@ export function liveOf(state: CoordinatorState, host: string): HostLive {
   return state.liveHosts.get(host) ?? newHostLive(state)
 }
 
+/** The state to look at: what the core's own functions make when they first look for a host stays in this copy. */
+export function lookAt(state: CoordinatorState): CoordinatorState {
+  return { ...state, liveHosts: new Map(state.liveHosts) }
+}
+
 export function ageOfHost(state: CoordinatorState, host: string, now: number): number | null {
   const at = liveOf(state, host).lastBeatAt
   return at === null ? null : Math.max(0, now - at)

@@ -2,7 +2,7 @@
 
 import type { CoordinatorState } from '../core/state.ts'
 import { canLose } from './can-lose.ts'
-import { hostView, pathViews, sortedHosts } from './hosts.ts'
+import { hostView, lookAt, pathViews, sortedHosts } from './hosts.ts'
 import type { Status, Usage, VmView, VolumeView } from './schemas.ts'
 import { vmView } from './vms.ts'
 import { volumeView } from './volumes.ts'
@@ -10,7 +10,8 @@ import { volumeView } from './volumes.ts'
 /** What the owner of a volume said last of how full it is, if it was asked. */
 export type UsageOf = (volume: string) => Usage | null
 
-export function statusOf(state: CoordinatorState, now: number, usageOf: UsageOf = () => null): Status {
+export function statusOf(current: CoordinatorState, now: number, usageOf: UsageOf = () => null): Status {
+  const state = lookAt(current)
   const { cluster, term, settings } = state.cluster
   return {
     cluster: { name: cluster, term, uptimeMs: now - state.startedAt, halted: state.halted, settings: { ...settings } },

@@ -3,7 +3,7 @@
 import { isWanted, vmsAt } from '../core/hosts.ts'
 import { isServing } from '../core/ownership.ts'
 import type { CoordinatorState, DecisionRecord, HostRecord, VmRecord, VolumeRecord } from '../core/state.ts'
-import { ageOfHost, hostState, liveOf } from './hosts.ts'
+import { ageOfHost, hostState, liveOf, lookAt } from './hosts.ts'
 import type { Why } from './schemas.ts'
 import { vmView } from './vms.ts'
 import { volumeState } from './volumes.ts'
@@ -28,7 +28,7 @@ export function whyOf(
   decisions: readonly DecisionRecord[],
   now: number,
 ): Why | null {
-  const sentences = sentencesOf(state, what, name, now)
+  const sentences = sentencesOf(lookAt(state), what, name, now)
   if (sentences === null) return null
   const about = decisions.filter(decision => decision.subject === name && KINDS[what].includes(decision.kind))
   return {

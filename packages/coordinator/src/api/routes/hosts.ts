@@ -1,8 +1,9 @@
 // The HTTP API's routes about hosts and their paths.
 
-import { closed } from '@stellwerk/protocol/messages/fields.ts'
+import { closed, NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Type } from 'typebox'
+import type { CoordinatorState } from '../../core/state.ts'
 import { hostView, pathViews, sortedHosts } from '../../view/hosts.ts'
 import { HostViewSchema, PathViewSchema } from '../../view/schemas.ts'
 import { unknownThing } from '../refuse.ts'
@@ -38,7 +39,8 @@ export const hostRoutes: readonly Route[] = [
     status: 202,
     body: closed({ name: Type.String({ maxLength: 256 }) }),
     reply: Done,
-    handle: ({ hooks }, { body }) => {
+    handle: ({ hooks, coordinator }, { body }) => {
+      checkNewHost(coordinator.state, body.name)
       if (hooks.addHost !== undefined) return hooks.addHost(body.name)
       throw new StellwerkError('not-here', 'this coordinator starts no hosts: it was not started by "stellwerk up"', {
         hint: 'run on the new host itself: stellwerk agent serve --config FILE; it joins by the join token',
@@ -68,3 +70,19 @@ export const hostRoutes: readonly Route[] = [
     handle: ({ coordinator, env }) => pathViews(coordinator.state, env.clock.now()),
   }),
 ]
+
+function checkNewHost(state: CoordinatorState, name: string): void {
+  if (!new RegExp(NAME_PATTERN).test(name)) {
+    throw new StellwerkError('bad-name', `"${name}" is no name for a host`, {
+      hint: 'use letters, digits, ".", "_" and "-", at most 63',
+    })
+  }
+  if (state.hosts.get(name)?.removed === true) {
+    throw new StellwerkError('host-removed', `host "${name}" was removed from the cluster`, {
+      hint: 'choose another name',
+    })
+  }
+  if (state.liveHosts.get(name)?.session != null) {
+    throw new StellwerkError('duplicate-name', `host "${name}" is already there`, { hint: 'choose another name' })
+  }
+}

@@ -1,0 +1,165 @@
+import { Value } from 'typebox/value'
+import { describe, expect, it } from 'vitest'
+import type { DecisionRecord } from '../core/state.ts'
+import { Bench } from '../core/testing.ts'
+import { canLose } from './can-lose.ts'
+import { StatusSchema } from './schemas.ts'
+import { statusOf } from './status.ts'
+import { whyOf } from './why.ts'
+
+const decisionsOf = (bench: Bench) =>
+  bench.store.entries('decisions/').map(([, value]) => value as unknown as DecisionRecord)
+
+describe('status', () => {
+  it('shows what is wanted and what is side by side, each with an age, and fits its schema', () => {
+    const bench = Bench.cluster()
+    bench.now += 120
+    const status = statusOf(bench.state, bench.now)
+    expect(Value.Check(StatusSchema, status)).toBe(true)
+    expect(status.vms['web']).toMatchObject({ state: 'running', desired: 'running', epoch: 1, ageMs: 120 })
+    expect(Object.keys(status.hosts)).toEqual(['host-a', 'host-b', 'host-c'])
+    expect(status.hosts['host-a']).toMatchObject({ state: 'up', ageMs: 120, connected: true })
+    expect(status.volumes['csv1']).toMatchObject({ state: 'serving', usage: null })
+  })
+
+  it('looking changes nothing', () => {
+    const bench = Bench.cluster()
+    bench.state.liveHosts.delete('host-c')
+    const before = JSON.stringify([...bench.state.hosts, ...bench.state.vms, [...bench.state.liveHosts.keys()]])
+    statusOf(bench.state, bench.now)
+    expect(JSON.stringify([...bench.state.hosts, ...bench.state.vms, [...bench.state.liveHosts.keys()]])).toBe(before)
+  })
+
+  it('unknown is not down: a silent host’s VM is unknown, its paths too, until something is known', () => {
+    const bench = Bench.cluster()
+    const host = bench.placement('web')?.host ?? ''
+    bench.state.liveHosts.get(host)!.paths = [{ storage: 'san-a', path: 'fabric-0/san-a', state: 'up' }]
+    expect(statusOf(bench.state, bench.now).paths[`${host}/fabric-0/san-a`]).toMatchObject({ state: 'up' })
+    bench.now += 1_600
+    const status = statusOf(bench.state, bench.now)
+    expect(status.vms['web']).toMatchObject({ state: 'unknown', host, ageMs: 1_600 })
+    expect(status.paths[`${host}/fabric-0/san-a`]).toMatchObject({ state: 'unknown', fabric: 'fabric-0' })
+  })
+
+  it('a host is fencing, then fenced, then up again at the next epoch', () => {
+    const bench = Bench.cluster()
+    const host = bench.placement('web')?.host ?? ''
+    const stateOf = () => statusOf(bench.state, bench.now).hosts[host]?.state
+    bench.holdBack = key => key.startsWith('fence/')
+    bench.hosts.get(host)!.beating = false
+    bench.round(8)
+    expect(stateOf()).toBe('fencing')
+    bench.holdBack = () => false
+    bench.answer(`fence/${host}/1/san-a`, { lastSeenMs: 100_000 })
+    expect(stateOf()).toBe('fenced')
+    bench.hosts.get(host)!.beating = true
+    bench.join(host)
+    bench.round(12)
+    expect(stateOf()).toBe('up')
+    expect(statusOf(bench.state, bench.now).hosts[host]?.epoch).toBe(2)
+  })
+
+  it('a host without VMs that falls silent is down', () => {
+    const bench = Bench.cluster()
+    const idle = ['host-a', 'host-b', 'host-c'].find(name => {
+      const volume = bench.state.volumes.get('csv1')
+      return name !== bench.placement('web')?.host && name !== volume?.owner?.host
+    })
+    bench.hosts.get(idle ?? '')!.beating = false
+    bench.round(20)
+    expect(statusOf(bench.state, bench.now).hosts[idle ?? '']?.state).toBe('down')
+  })
+
+  it('a migration under way shows its phase and the last round', () => {
+    const bench = Bench.cluster()
+    bench.command({ kind: 'vm-migrate', name: 'web', to: null, id: 'm1' })
+    const progress = { round: 2, pagesSent: 30, bytesSent: 4096, dirtyPages: 5, forecastMs: 12 }
+    bench.input({ kind: 'migration-progress', migration: 'm1', converged: false, ...progress })
+    const vm = statusOf(bench.state, bench.now).vms['web']
+    expect(vm).toMatchObject({ state: 'migrating', migration: { id: 'm1', phase: 'precopy', statistics: progress } })
+  })
+})
+
+describe('can lose', () => {
+  it('one host, when every VM fits elsewhere; no storage while volumes have one leg', () => {
+    const bench = Bench.cluster()
+    expect(canLose(bench.state).summary).toBe('can lose: 1 host yes · 1 storage NO (csv1: one leg)')
+  })
+
+  it('no host, when its VMs do not all fit on the others together', () => {
+    const bench = Bench.cluster()
+    for (const [name, host] of [...bench.state.hosts]) bench.state.hosts.set(name, { ...host, memoryBytes: 2 ** 26 })
+    const home = bench.placement('web')?.host ?? ''
+    bench.createVm('db')
+    bench.round(3)
+    expect(canLose(bench.state).host.ok).toBe(true)
+    bench.createVm('app')
+    bench.round(3)
+    const verdict = canLose(bench.state)
+    expect(verdict.host.ok).toBe(false)
+    expect(verdict.host.why).toContain(`${home}: web fits nowhere else`)
+  })
+
+  it('no host, when nobody else reaches the storage', () => {
+    const bench = Bench.cluster()
+    const home = bench.placement('web')?.host ?? ''
+    for (const [name, host] of bench.hosts) if (name !== home) host.storages = ['san-b']
+    bench.round(2)
+    expect(canLose(bench.state).host.why.join()).toMatch(/web fits nowhere else/)
+  })
+
+  it('no host, when only one is up', () => {
+    const bench = Bench.cluster()
+    const home = bench.placement('web')?.host ?? ''
+    for (const [name, host] of bench.hosts) if (name !== home) host.beating = false
+    bench.round(10)
+    expect(canLose(bench.state).summary).toMatch(/^can lose: 1 host NO \(only one host is up\)/)
+  })
+})
+
+describe('why', () => {
+  it('a VM is where it is: the decision, and what else was thought of', () => {
+    const bench = Bench.cluster()
+    const why = whyOf(bench.state, 'vm', 'web', decisionsOf(bench), bench.now)
+    expect(why?.now[0]).toMatch(/^It is running on host-\w; it is to be running\.$/)
+    expect(why?.decisions).toMatchObject([{ kind: 'place', subject: 'web' }])
+    expect(why?.decisions[0]?.rejected).toHaveLength(2)
+  })
+
+  it('a VM does not run: what keeps it', () => {
+    const bench = Bench.cluster()
+    for (const [name, host] of [...bench.state.hosts]) bench.state.hosts.set(name, { ...host, memoryBytes: 2 ** 26 })
+    for (const name of ['a', 'b', 'c']) bench.createVm(name)
+    bench.round(3)
+    const waiting = [...bench.state.vms.values()].find(vm => vm.placement === null)
+    const why = whyOf(bench.state, 'vm', waiting?.name ?? '', decisionsOf(bench), bench.now)
+    expect(why?.now.join(' ')).toMatch(
+      /It is not started because no host fits: host-a: it has \d+ bytes of memory free/,
+    )
+  })
+
+  it('a host is fenced: why, by whom its death is attested, what it waits for', () => {
+    const bench = Bench.cluster()
+    const host = bench.placement('web')?.host ?? ''
+    bench.hosts.get(host)!.beating = false
+    bench.input({ kind: 'agent-down', host, incarnation: 1 })
+    bench.ask(request => ({ kind: 'attest', request, host, incarnation: 1 }))
+    const why = whyOf(bench.state, 'host', host, decisionsOf(bench), bench.now)
+    expect(why?.now).toContain("Its agent's death was attested by its guardian.")
+    expect(why?.now).toContain('It is admitted again when its agent is back.')
+    expect(why?.decisions.map(decision => decision.kind)).toEqual(['host-joined', 'fence', 'fenced'])
+  })
+
+  it('a volume has the owner it has', () => {
+    const bench = Bench.cluster()
+    const why = whyOf(bench.state, 'volume', 'csv1', decisionsOf(bench), bench.now)
+    expect(why?.now[0]).toMatch(/^It is serving; owned by host-\w at epoch 1\.$/)
+    expect(why?.decisions).toMatchObject([{ kind: 'owner' }])
+  })
+
+  it('there is no answer about what is not there', () => {
+    const bench = Bench.cluster()
+    expect(whyOf(bench.state, 'vm', 'nobody', [], bench.now)).toBe(null)
+    expect(whyOf(bench.state, 'host', 'web', [], bench.now)).toBe(null)
+  })
+})
