@@ -21,6 +21,7 @@ export const FAMILIES: { readonly [word: string]: Family } = {
   disk: () => import('../commands/disk.ts'),
   trace: () => import('../commands/trace.ts'),
   cluster: () => import('../commands/cluster.ts'),
+  demo: () => import('../demo/command.ts'),
   coordinator: serving,
   agent: serving,
   storage: serving,

@@ -2,13 +2,13 @@
 // damage, its ledgers are whole, its traces keep the rules.
 
 import { checkVolume } from '@stellwerk/csv/check.ts'
-import type { Files, TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { LUN_DIRECTORY } from '@stellwerk/storage/lun/lun.ts'
+import { assert } from '@stellwerk/runtime/assert.ts'
+import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { filesOf } from '../cluster/directory.ts'
+import { legsOf } from '../commands/volume-check.ts'
 import type { HeardLedger } from '../observer/heard-ledger.ts'
 import { VolumeReader } from './disk-ledger.ts'
 import { judge, type Verdict } from './judge.ts'
-import { LunImage } from './lun-image.ts'
 
 export interface LedgerFigures {
   readonly vm: string
@@ -33,38 +33,28 @@ export interface Audit {
 }
 
 export async function audit(options: {
-  readonly files: Files
-  readonly storages: readonly string[]
+  readonly directory: string
+  readonly volume: string
   readonly ledgers: readonly HeardLedger[]
   readonly processes: readonly string[]
   readonly observed: readonly TraceRecord[]
   readonly leaseMs: number
 }): Promise<Audit> {
-  const { files } = options
-  const image = await findLun(files, options.storages)
+  const { legs, close } = await legsOf(options.directory, options.volume)
   try {
-    const leg = { id: image.path, device: image.device }
-    const report = await checkVolume([leg])
+    const report = await checkVolume(legs)
+    const [leg] = legs
+    assert(leg !== undefined, 'a volume has a leg')
     const volume = await VolumeReader.open(leg)
     const ledgers: LedgerFigures[] = []
     for (const heard of options.ledgers) ledgers.push(await compare(heard, volume))
-    const findings = report.findings.map(({ code, where, message }) => `${code} at ${where}: ${message}`)
-    return { ledgers, verdict: await judge(options), findings }
+    const findings = report.findings
+      .filter(({ severity }) => severity !== 'degraded')
+      .map(({ code, where, message }) => `${code} at ${where}: ${message}`)
+    return { ledgers, verdict: await judge({ ...options, files: filesOf(options.directory) }), findings }
   } finally {
-    await image.device.close()
+    await close()
   }
-}
-
-/** The demo's one volume has one leg: a LUN on one of the storages. */
-async function findLun(files: Files, storages: readonly string[]): Promise<{ path: string; device: LunImage }> {
-  for (const storage of storages) {
-    const directory = `${storage}/${LUN_DIRECTORY}`
-    const data = (await files.list(directory)).find(name => name.endsWith('.data'))
-    if (data === undefined) continue
-    const path = `${directory}/${data}`
-    return { path, device: await LunImage.open(files, path) }
-  }
-  throw new StellwerkError('lun-missing', `no storage has a LUN: ${storages.join(', ')}`)
 }
 
 async function compare(heard: HeardLedger, volume: VolumeReader): Promise<LedgerFigures> {

@@ -2,14 +2,12 @@
 // what became of it, measured and judged from outside all hosts.
 
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
-import type { Files } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { machineLoad } from '@stellwerk/runtime/node/machine-load.ts'
 import { isStillRunning, type RecordedProcess } from '@stellwerk/runtime/node/pid-record.ts'
 import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime/node/scratch-directory.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
-import { filesOf } from '../cluster/directory.ts'
-import { ensureVolume, untilHostsUp } from '../cluster/first-use.ts'
+import { ensureVolume, untilHostsUp, VOLUME } from '../cluster/first-use.ts'
 import { LocalCluster } from '../cluster/local-cluster.ts'
 import { FAILED, OK, type Terminal } from '../command-line/command.ts'
 import { Observer } from '../observer/observer.ts'
@@ -86,11 +84,10 @@ async function perform(directory: string, say: (line: string) => void): Promise<
   }
   const heard = VMS.map(vm => observer.ledger(vm))
   if (observer.overflowed) throw new StellwerkError('observer-full', 'the observer heard more than it keeps')
-  const files: Files = filesOf(directory)
   const { leaseMs } = PROFILES[PROFILE]
-  const storages = cluster.file.storages.map(({ name }) => name)
   const observed = observer.records()
-  const { ledgers, verdict, findings } = await audit({ files, storages, ledgers: heard, processes, observed, leaseMs })
+  const looked = await audit({ directory, volume: VOLUME, ledgers: heard, processes, observed, leaseMs })
+  const { ledgers, verdict, findings } = looked
   const survivors = [
     ...cluster.processes.filter(({ isEnded }) => !isEnded).map(({ name, pid }) => `${name} (${pid})`),
     ...played.agents.filter(isStillRunning).map(({ name, pid }) => `${name} (${pid})`),
