@@ -47,7 +47,9 @@ async function journal(seed: number): Promise<string[]> {
   const outgoing = machine.send({ downtimeMs: 50, maxRounds: 5, whenDiverging: 'pause' })
   const loading = incoming.load(outgoing.stream)
   await until(() => false, 1000)
-  const released = await outgoing.release(async () => null)
+  const releasing = outgoing.release(async () => null)
+  await until(() => false, 100)
+  const released = await releasing
   lines.push(`${(await loading).stateChecksum} ${released.bytesSent} ${released.rounds}`)
   lines.push(JSON.stringify(disk.taken))
   return lines

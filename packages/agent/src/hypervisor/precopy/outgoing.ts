@@ -99,6 +99,9 @@ export class PrecopyOutgoing implements Outgoing {
     // The trailer is made durable while the last pages are found and sent; it goes out behind them.
     const durable = trailer()
     durable.catch(() => undefined)
+    // What it asks of the disks is on its way before the scan takes the event loop for itself.
+    await this.#turn()
+    this.#throwIfOver()
     this.#round++
     const dirty: number[] = []
     this.#shadow.scan(0, this.#shadow.pages, dirty)
