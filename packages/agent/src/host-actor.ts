@@ -233,8 +233,16 @@ export class HostActor implements Behavior {
       this.beatSoon()
     }
     if (reply.status === 'fenced') {
-      if (this.epoch === 0) this.epoch = reply.epoch
-      if (reply.epoch >= this.epoch) this.#fence(`the coordinator has fenced epoch ${reply.epoch}`)
+      if (reply.epoch >= this.epoch) {
+        // Clean is said of the epoch that was fenced, which a restored coordinator may have raised.
+        this.epoch = reply.epoch
+        this.#fence(`the coordinator has fenced epoch ${reply.epoch}`)
+      }
+      return
+    }
+    if (reply.status === 'wait' && reply.epoch === 0 && this.#context !== null) {
+      // The coordinator does not know this session for an agent's: it is told again.
+      this.#join(this.#context)
       return
     }
     if (reply.status !== 'admitted') return
@@ -255,6 +263,8 @@ export class HostActor implements Behavior {
       return
     }
     this.epoch = epoch
+    // Orders of the old epoch are refused by it: what was seen of VMs under it need not be remembered.
+    this.#epochs.clear()
     this.#fenced = false
     this.#clean = false
     this.#parts.right.admit(this.settings.leaseMs)
@@ -300,6 +310,7 @@ export class HostActor implements Behavior {
     if (this.map !== null && map.version < this.map.version) return
     this.map = map
     this.settings = map.settings
+    if (this.epoch > 0) this.#parts.right.lengthen(map.settings.leaseMs)
     const { peers, links, volumes } = this.#parts
     peers.follow(map.hosts)
     links().follow(map.storages)

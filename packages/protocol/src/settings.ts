@@ -31,8 +31,6 @@ export const SettingsSchema = Type.Object(
     migrationsPerHost: Type.Integer({ minimum: 1, maximum: 16 }),
     /** A VM that failed is started again after this, doubled at each failure up to sixteen times it. */
     restartBackoffMs: ms(10, 600_000),
-    /** A machine that was asked to stop is killed after this. */
-    stopMs: ms(100, 600_000),
   },
   { additionalProperties: false },
 )
@@ -56,7 +54,6 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
     downtimeMs: 50,
     migrationsPerHost: 2,
     restartBackoffMs: 500,
-    stopMs: 5_000,
   },
   production: {
     heartbeatMs: 1_000,
@@ -72,7 +69,6 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
     downtimeMs: 100,
     migrationsPerHost: 2,
     restartBackoffMs: 5_000,
-    stopMs: 60_000,
   },
 }
 

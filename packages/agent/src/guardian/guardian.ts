@@ -8,7 +8,7 @@ import type { Identity } from '@stellwerk/protocol/session.ts'
 import type { Address, Child, Environment, Json, Timer } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
 import type { AgentConfig } from '../agent-config.ts'
-import { judgeDeadlines } from './deadlines.ts'
+import { JUDGEMENT_DELAY_MS, judgeDeadlines } from './deadlines.ts'
 import { asToGuardian, type MachineDeadline, type ToAgent } from './pipe.ts'
 
 export interface GuardianConfig {
@@ -67,6 +67,8 @@ class HostGuardian implements Guardian {
   #child: { readonly process: Child; readonly incarnation: number } | null = null
   #machines: readonly MachineDeadline[] = []
   #judgeTimer: Timer | null = null
+  /** Found past their deadline at the last look: killed if they still are at the next. */
+  #warned = false
   #stopping = false
   #onReaped: (() => void) | null = null
   /** The newest incarnation known to be dead and not yet taken note of by the coordinator. */
@@ -128,14 +130,23 @@ class HostGuardian implements Guardian {
     const said = asToGuardian(message)
     this.#machines = said.machines
     process.send({ kind: 'acknowledged', seq: said.seq } satisfies ToAgent)
-    this.#judge()
+    this.#judge(false)
   }
 
-  #judge(): void {
+  /** `due`: its time has come; otherwise there is news. */
+  #judge(due: boolean): void {
+    if (this.#warned && !due && this.#judgeTimer !== null) return
     this.#judgeTimer?.cancel()
     this.#judgeTimer = null
     const now = this.#env.clock.now()
     const { overdue, nextAt } = judgeDeadlines(this.#machines, now)
+    if (overdue.length === 0) this.#warned = false
+    else if (!this.#warned || !due) {
+      // After a pause what the agent has said meanwhile still waits in the pipe: it is read before a second look kills.
+      this.#warned = true
+      this.#judgeTimer = this.#env.timers.after(JUDGEMENT_DELAY_MS, () => this.#judge(true))
+      return
+    }
     if (overdue.length > 0 && this.#child !== null) {
       // Embedded guests live in the agent's own process: it goes with them.
       this.#env.log.error({ machines: overdue.map(m => m.vm) }, 'past their deadline: killing the agent')
@@ -149,7 +160,7 @@ class HostGuardian implements Guardian {
       this.#machines = []
       return
     }
-    if (nextAt !== null) this.#judgeTimer = this.#env.timers.after(nextAt - now, () => this.#judge())
+    if (nextAt !== null) this.#judgeTimer = this.#env.timers.after(nextAt - now, () => this.#judge(true))
   }
 
   #reaped(process: Child, incarnation: number, exit: { code: number | null; signal: string | null }): void {

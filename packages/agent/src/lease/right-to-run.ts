@@ -16,6 +16,11 @@ export class RightToRun {
     this.#leaseMs = options.leaseMs
   }
 
+  /** Leases may become longer while the cluster runs, never shorter. */
+  lengthen(leaseMs: number): void {
+    this.#leaseMs = Math.max(this.#leaseMs, leaseMs)
+  }
+
   /** The coordinator's answer to a beat sent at `sentAt`. */
   granted(sentAt: number, leaseMs: number): void {
     if (leaseMs > 0) this.#coordinatorUntil = Math.max(this.#coordinatorUntil, sentAt + leaseMs)

@@ -42,13 +42,15 @@ export class IncomingMigration {
     const prepare = async (): Promise<void> => {
       const set = await disks.reserve(this.#order.order)
       this.#disks = set
-      if (this.#phase !== 'reserving') return
+      if (this.#phase !== 'reserving') return this.#discard()
       const spec = this.#vm.machineSpec()
       const incoming = await hypervisor(this.#order.order.spec.hypervisor).receive(spec, set.devices, [])
       this.#incoming = incoming
-      if (this.#phase !== 'reserving') return
+      // Ended meanwhile: what is made late is let go of here, as nobody waits for it any more.
+      if (this.#phase !== 'reserving') return this.#discard()
       const stream = await streams.open(this.id, this.#order.source)
       this.#stream = stream
+      if (this.#phase !== 'reserving') this.#discard()
     }
     this.#vm.task(
       prepare(),
@@ -129,12 +131,20 @@ export class IncomingMigration {
     this.#phase = 'running'
     this.#vm.evidence.runs('arrive')
     this.#vm.task(
-      incoming.run({ migration: this.id, vm, placementEpoch: epoch }),
+      incoming.run({ migration: this.id, vm, placementEpoch: epoch }).then(async machine => {
+        if (this.#over()) await machine.kill()
+        return machine
+      }),
       machine => this.#runs(machine),
       error => {
         throw error
       },
     )
+  }
+
+  /** Read anew: it changes while something is awaited. */
+  #over(): boolean {
+    return this.#phase === 'over'
   }
 
   #runs(machine: Machine): void {
@@ -174,8 +184,9 @@ export class IncomingMigration {
     )
   }
 
+  /** Once loaded, the coordinator's word alone ends it: it may have been committed. */
   cancel(reason: string): void {
-    this.#fail(reason)
+    if (this.#phase !== 'loaded') this.#fail(reason)
   }
 
   /** The host is fenced: nothing of it may run. */

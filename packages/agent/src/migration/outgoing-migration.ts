@@ -176,6 +176,8 @@ export class OutgoingMigration {
       this.#aborted(false)
       return
     }
+    // Before it resumes: from here on it runs only when the guardian has taken note of its deadline.
+    if (paused) this.#vm.parts.gate.setFrozen(this.#order.vm, false)
     this.#vm.task(
       outgoing.abort(checksum => {
         this.#forgetReleased()

@@ -76,6 +76,12 @@ export class RunGate {
     return Math.min(gated.armedUntil, this.#right.until(gated.storages))
   }
 
+  /** A lease allows it, whatever the guardian knows of it yet. */
+  leased(vm: string): boolean {
+    const gated = this.#gated.get(vm)
+    return gated !== undefined && this.#env.clock.now() < this.#right.until(gated.storages)
+  }
+
   mayExecute(vm: string): boolean {
     if (canary('lease-unchecked') && this.#gated.has(vm)) return true
     return this.#env.clock.now() < this.until(vm)
@@ -140,6 +146,8 @@ export class RunGate {
     }
     if (next === Number.POSITIVE_INFINITY) return
     this.#expiryTimer = this.#env.timers.after(next - now, () => {
+      // What has not begun to run is out of the guardian's sight from here on: there is nothing to kill.
+      this.#push()
       for (const gated of [...this.#gated.values()]) gated.changed()
       this.#watchExpiry()
     })

@@ -95,6 +95,16 @@ export class VmActor implements Behavior {
       return
     }
     if (message.re !== undefined) return
+    try {
+      this.#take(message, context)
+    } catch (error) {
+      // A refused order is the asker's affair; anything else is a bug.
+      if (!(error instanceof StellwerkError)) throw error
+      context.fail(message, error)
+    }
+  }
+
+  #take(message: Message, context: ActorContext): void {
     switch (message.kind) {
       case 'vm.right-changed':
         this.#evaluate()
@@ -118,8 +128,9 @@ export class VmActor implements Behavior {
       case 'migration.abort': {
         const { migration } = message.body as { migration: string }
         const outcome = message.kind === 'migration.commit' ? 'committed' : 'aborted'
-        this.#outgoing?.outcome(migration, outcome)
-        this.#incoming?.outcome(migration, outcome)
+        if (this.#outgoing?.id === migration) this.#outgoing.outcome(migration, outcome)
+        else if (this.#incoming?.id === migration) this.#incoming.outcome(migration, outcome)
+        else this.reportDone(migration, {})
         break
       }
       default:
@@ -140,7 +151,13 @@ export class VmActor implements Behavior {
     const { parts, order } = this
     const spec = this.machineSpec()
     this.task(
-      parts.hypervisor(order.spec.hypervisor).create(spec, disks.devices, []),
+      parts
+        .hypervisor(order.spec.hypervisor)
+        .create(spec, disks.devices, [])
+        .then(async machine => {
+          if (this.phase === 'over') await machine.kill()
+          return machine
+        }),
       machine => {
         this.#machine = machine
         this.#listen(machine)
@@ -244,6 +261,10 @@ export class VmActor implements Behavior {
   #thaw(machine: Machine): void {
     const { gate } = this.parts
     const { vm } = this.order
+    if (!gate.leased(vm)) {
+      gate.setFrozen(vm, true)
+      return
+    }
     gate.setFrozen(vm, false)
     if (!gate.mayExecute(vm)) return
     this.#phase = 'running'

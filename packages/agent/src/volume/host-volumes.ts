@@ -62,7 +62,7 @@ export class HostVolumes implements DiskOpener {
     for (const volume of this.#open.values()) volume.drop('the host is fenced')
     this.#open.clear()
     for (const name of [...this.#owned.keys()]) this.#disown(name, false)
-    while (this.#ending.size > 0) await Promise.all(this.#ending)
+    while (this.#ending.size > 0) await Promise.allSettled(this.#ending)
   }
 
   get idle(): boolean {
@@ -78,7 +78,7 @@ export class HostVolumes implements DiskOpener {
     }
     this.#open.clear()
     for (const name of [...this.#owned.keys()]) this.#disown(name, true)
-    while (this.#ending.size > 0) await Promise.all(this.#ending)
+    while (this.#ending.size > 0) await Promise.allSettled(this.#ending)
   }
 
   // --- ownership ---------------------------------------------------------------------------------------------------------------

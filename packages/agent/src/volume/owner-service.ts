@@ -132,7 +132,8 @@ export class OwnerService implements Behavior {
       onEnd: error => this.#lost(error.message),
     })
     this.#owner = owner
-    if (this.#ended()) return
+    // It may have ended, or been deposed, while it opened.
+    if (this.#state !== 'opening') return
     this.#state = 'serving'
     this.#options.onChange()
     access.env.trace.emit({

@@ -30,6 +30,8 @@ export class VmDisks implements DiskSet {
   #disks: readonly CsvDisk[]
   readonly #late: readonly LateDevice[]
   #dropped = false
+  /** What the owner is still being told. */
+  readonly #telling = new Set<Promise<void>>()
 
   private constructor(
     env: Environment,
@@ -131,6 +133,8 @@ export class VmDisks implements DiskSet {
 
   async detach(): Promise<void> {
     const { host, epoch } = this.#order
+    // The owner must have heard that the disks are ours before it hears that they are not.
+    await Promise.all(this.#telling)
     await Promise.all(this.#disks.map(disk => disk.close()))
     for (const { volume, disk, owner } of this.#places) {
       const body = { volume: volume.options.volume, disk, host, epoch }
@@ -153,12 +157,20 @@ export class VmDisks implements DiskSet {
 
   /** In the background, until the owner, whoever that is by then, has taken or refused it. */
   #tell<K extends VolumeKind>(kind: K, owner: OwnerCall, body: VolumeBody<K>): void {
-    untilAnswered<VolumeReply<K>>(this.#env, () => {
+    const told = untilAnswered<VolumeReply<K>>(this.#env, () => {
       if (this.#dropped) throw new StellwerkError('disk-closed', 'the disk is no longer this host’s')
       return owner(kind, body)
-    }).catch((error: unknown) => {
-      this.#env.log.info({ vm: this.#order.vm, code: errorCode(error) }, `${kind} was refused: ${errorMessage(error)}`)
-    })
+    }).then(
+      () => undefined,
+      (error: unknown) => {
+        this.#env.log.info(
+          { vm: this.#order.vm, code: errorCode(error) },
+          `${kind} was refused: ${errorMessage(error)}`,
+        )
+      },
+    )
+    this.#telling.add(told)
+    void told.then(() => this.#telling.delete(told))
   }
 }
 

@@ -93,7 +93,14 @@ export function restoreFrom(value: Json): StoreChange[] {
       attestedIncarnation: null,
       attestedBy: null,
     }
-    changes.push(put(`hosts/${host.name}`, { ...host, epoch: host.epoch + RESTORE_JUMP, phase: 'fencing', fence } satisfies HostRecord))
+    changes.push(
+      put(`hosts/${host.name}`, {
+        ...host,
+        epoch: host.epoch + RESTORE_JUMP,
+        phase: 'fencing',
+        fence,
+      } satisfies HostRecord),
+    )
   }
   for (const vm of copy.vms ?? []) {
     const placement = vm.placement && { ...vm.placement, hostEpoch: vm.placement.hostEpoch + RESTORE_JUMP }

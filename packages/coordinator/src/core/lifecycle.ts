@@ -12,11 +12,13 @@ import type { CoordinatorState, Placement, VmLive, VmRecord } from './state.ts'
 
 /** Each failure doubles the backoff, this often. */
 const BACKOFF_DOUBLINGS = 4
+/** A VM that has run for so long without failing starts with a clean slate. */
+const FORGIVEN_MS = 60_000
 
 export function vmLive(state: CoordinatorState, name: string): VmLive {
   let live = state.liveVms.get(name)
   if (live === undefined) {
-    live = { backoffUntil: 0, whyNot: null }
+    live = { backoffUntil: 0, runningSince: null, whyNot: null }
     state.liveVms.set(name, live)
   }
   return live
@@ -52,7 +54,10 @@ function takeReport(state: CoordinatorState, vm: VmRecord, now: number, out: Ste
   const machine = reportOf(state, vm.name, placement)
   if (machine === null) return
   switch (machine.state) {
-    case 'running':
+    case 'running': {
+      const live = vmLive(state, vm.name)
+      live.runningSince ??= now
+      if (vm.failures > 0 && now - live.runningSince > FORGIVEN_MS) out.put('vms', vm.name, { ...vm, failures: 0 })
       if (placement.phase === 'starting') {
         out.put('vms', vm.name, { ...vm, placement: { ...placement, phase: 'running' } })
         out.trace({
@@ -64,6 +69,7 @@ function takeReport(state: CoordinatorState, vm: VmRecord, now: number, out: Ste
         })
       }
       break
+    }
     case 'stopped':
       out.put('vms', vm.name, { ...vm, placement: null, failures: 0 })
       break
@@ -85,6 +91,7 @@ function takeReport(state: CoordinatorState, vm: VmRecord, now: number, out: Ste
     case 'failed': {
       const backoffMs = state.cluster.settings.restartBackoffMs * 2 ** Math.min(vm.failures, BACKOFF_DOUBLINGS)
       vmLive(state, vm.name).backoffUntil = now + backoffMs
+      vmLive(state, vm.name).runningSince = null
       out.put('vms', vm.name, { ...vm, placement: null, failures: vm.failures + 1 })
       out.decide({
         kind: 'vm-failed',
@@ -227,7 +234,6 @@ function workOnPlaced(state: CoordinatorState, vm: VmRecord, placement: Placemen
     epoch: placement.epoch,
     host: placement.host,
     incarnation: placement.incarnation,
-    force: vm.desired === 'deleted',
   }
   out.effect({ kind: 'order', key, host: placement.host, message: 'vm.stop', body })
 }

@@ -25,7 +25,9 @@ export function load(
       hint: "name the directory of this cluster's coordinator",
     })
   }
-  const record: ClusterRecord = { cluster, settings, term: (known?.term ?? 0) + 1 }
+  // Agents may hold leases of the length that was in force: it is never lowered under them.
+  const leaseMs = Math.max(settings.leaseMs, known?.settings.leaseMs ?? 0)
+  const record: ClusterRecord = { cluster, settings: { ...settings, leaseMs }, term: (known?.term ?? 0) + 1 }
   const changes: StoreChange[] = [{ put: CLUSTER_KEY, value: record as unknown as Json }]
   for (const storage of storages) changes.push({ put: `storages/${storage.name}`, value: storage as unknown as Json })
   store.commit(changes)

@@ -73,6 +73,11 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
   if (host === undefined || host.removed || live.session?.incarnation !== message.incarnation) {
     return { status: 'wait', epoch: 0, leaseMs: 0, wantMachines: false }
   }
+  const ahead = aheadOf(state, host, message)
+  if (ahead !== null) {
+    out.effect({ kind: 'step-down', why: ahead })
+    return { status: 'wait', epoch: host.epoch, leaseMs: 0, wantMachines: false }
+  }
   takeBeat(live, message, now)
   noteLostMachines(state, host, live, out)
   const current = state.hosts.get(message.host) ?? host
@@ -106,6 +111,21 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
       return { status: 'admitted', epoch: current.epoch, leaseMs, wantMachines }
     }
   }
+}
+
+/** What this host was told is newer than what we know: our state is an older copy, and must decide nothing. */
+function aheadOf(state: CoordinatorState, host: HostRecord, message: Beat): string | null {
+  const hint =
+    'the state directory is older than the cluster: restore the newer one, or use "stellwerk cluster restore"'
+  if (message.epoch > host.epoch)
+    return `host ${host.name} is at epoch ${message.epoch}, known here: ${host.epoch}; ${hint}`
+  for (const machine of message.machines ?? []) {
+    const known = state.vms.get(machine.vm)
+    if (known !== undefined && machine.epoch > known.epoch) {
+      return `VM ${machine.vm} is at placement epoch ${machine.epoch}, known here: ${known.epoch}; ${hint}`
+    }
+  }
+  return null
 }
 
 function takeBeat(live: HostLive, message: Beat, now: number): void {

@@ -20,7 +20,7 @@ const loadedBy = (bench: Bench, to: string, incarnation = 1) =>
   bench.ask(request => ({
     kind: 'migration-loaded',
     request,
-    message: { migration: 'm1', host: to, incarnation, epoch: 2 },
+    message: { migration: 'm1', host: to, incarnation, epoch: bench.firstEpoch + 1 },
   })) as { outcome: string }
 
 describe('a migration (MIG1, MIG2)', () => {
@@ -33,8 +33,8 @@ describe('a migration (MIG1, MIG2)', () => {
       ['migration.switch', from],
     ])
     expect(loadedBy(bench, to)).toEqual({ outcome: 'committed' })
-    expect(bench.placement('web')).toMatchObject({ host: to, epoch: 2, phase: 'running' })
-    expect(bench.store.get('vms/web')).toMatchObject({ placement: { host: to, epoch: 2 } })
+    expect(bench.placement('web')).toMatchObject({ host: to, epoch: bench.firstEpoch + 1, phase: 'running' })
+    expect(bench.store.get('vms/web')).toMatchObject({ placement: { host: to, epoch: bench.firstEpoch + 1 } })
   })
 
   it('a commit is not made twice, and is told again to who asks', () => {
@@ -48,8 +48,8 @@ describe('a migration (MIG1, MIG2)', () => {
     const { bench, from, to } = switching()
     bench.command({ kind: 'vm-cancel', name: 'web' })
     expect(loadedBy(bench, to)).toEqual({ outcome: 'aborted' })
-    expect(bench.placement('web')).toMatchObject({ host: from, epoch: 1 })
-    expect(bench.state.vms.get('web')?.epoch).toBe(2)
+    expect(bench.placement('web')).toMatchObject({ host: from, epoch: bench.firstEpoch })
+    expect(bench.state.vms.get('web')?.epoch).toBe(bench.firstEpoch + 1)
   })
 
   it('an abort burns the epoch: the next placement is above it', () => {
@@ -57,7 +57,7 @@ describe('a migration (MIG1, MIG2)', () => {
     bench.command({ kind: 'vm-cancel', name: 'web' })
     const to = bench.orders.find(order => order.message === 'migration.receive')?.host ?? ''
     bench.command({ kind: 'vm-migrate', name: 'web', to, id: 'm2' })
-    expect(bench.state.migrations.get('m2')?.epoch).toBe(3)
+    expect(bench.state.migrations.get('m2')?.epoch).toBe(bench.firstEpoch + 2)
   })
 
   it('another incarnation of the target than the one chosen cannot commit it', () => {
@@ -73,7 +73,7 @@ describe('a migration (MIG1, MIG2)', () => {
     expect(loadedBy(bench, to)).toEqual({ outcome: 'committed' })
     bench.holdBack = () => false
     bench.round(20)
-    expect(bench.placement('web')).toMatchObject({ host: to, epoch: 2 })
+    expect(bench.placement('web')).toMatchObject({ host: to, epoch: bench.firstEpoch + 1 })
   })
 
   it('a dead target before the commit: aborted, and the VM stays', () => {
@@ -82,7 +82,7 @@ describe('a migration (MIG1, MIG2)', () => {
     bench.join(to, 2)
     bench.round()
     expect(bench.state.migrations.get('m1')?.phase).toBe('aborted')
-    expect(bench.placement('web')).toMatchObject({ host: from, epoch: 1 })
+    expect(bench.placement('web')).toMatchObject({ host: from, epoch: bench.firstEpoch })
   })
 
   it('a dead source before anything was loaded: aborted, then failed over at an epoch above the burnt one', () => {
@@ -91,7 +91,7 @@ describe('a migration (MIG1, MIG2)', () => {
     bench.round(40)
     expect(bench.state.migrations.get('m1')?.phase).toBe('aborted')
     expect(bench.placement('web')?.host).not.toBe(from)
-    expect(bench.placement('web')?.epoch).toBe(3)
+    expect(bench.placement('web')?.epoch).toBe(bench.firstEpoch + 2)
   })
 
   it('survives a restart of the coordinator in the middle of the switch', () => {

@@ -262,6 +262,7 @@ export function progressed(
 ): void {
   const migration = state.migrations.get(message.migration)
   if (migration === undefined) return
+  if (isOver(migration)) tellOutcome(state, migration, now, out)
   const { round = 0, pagesSent = 0, bytesSent = 0, dirtyPages = 0, forecastMs = 0 } = message
   if (!isOver(migration))
     migrationLive(state, migration.id, now).progress = { round, pagesSent, bytesSent, dirtyPages, forecastMs }

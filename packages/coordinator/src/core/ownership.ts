@@ -77,7 +77,10 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
       state.outstanding.set(key, { retryAt: now + state.cluster.settings.leaseMs * OPENING_LEASES })
       return
     }
-    if (now < since.retryAt) return
+    const given = hostLive(state, volume.owner.host).volumes.get(volume.name)
+    const failed = given?.ownerEpoch === volume.owner.epoch && given.state === 'failed'
+    const sooner = failed ? state.cluster.settings.leaseMs * (OPENING_LEASES - 1) : 0
+    if (now < since.retryAt - sooner) return
   }
   const reaches = (host: HostRecord) =>
     volume.legs.every(leg => hostLive(state, host.name).reachableStorages.includes(leg.storage))

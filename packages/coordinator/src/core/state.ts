@@ -211,6 +211,8 @@ export interface MigrationLive {
 export interface VmLive {
   /** Not to be started before this. */
   backoffUntil: number
+  /** Since when this placement runs without a failure; null: it does not. */
+  runningSince: number | null
   whyNot: string | null
 }
 

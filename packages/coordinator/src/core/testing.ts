@@ -48,6 +48,8 @@ export class Bench {
   readonly orders: { key: string; host: string; message: string; body: unknown }[] = []
   state: CoordinatorState
   now = 1_000
+  /** The placement epoch of the cluster's first VM. */
+  firstEpoch = 0
   /** Age of the host's last sign as each storage tells it; null: unknown. */
   lastSeenMs: (host: string, storage: string) => number | null = () => 100_000
   holdBack: (key: string) => boolean = () => false
@@ -216,6 +218,7 @@ export class Bench {
     bench.round(2)
     bench.createVm('web')
     bench.round(3)
+    bench.firstEpoch = bench.placement('web')?.epoch ?? 0
     return bench
   }
 
