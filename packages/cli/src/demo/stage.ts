@@ -11,7 +11,7 @@ import { traceDirectory } from '../programs/process.ts'
 
 const POLL_MS = 5
 /** Between two looks at the coordinator: it has other things to do. */
-const STATUS_POLL_MS = 40
+export const STATUS_POLL_MS = 40
 /** Records wait this long for the disk, and a little. */
 const TRACE_SETTLES_MS = 150
 
