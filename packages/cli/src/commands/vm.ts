@@ -226,13 +226,11 @@ async function follow(
 }
 
 function migrationLine(migration: MigrationView): string {
-  const { round, rounds, bytesSent, downtimeMs, totalMs } = migration.statistics as Record<string, number | undefined>
+  const { round, rounds, bytesSent } = migration.statistics as Record<string, number | undefined>
   const parts = [`${migration.vm}: ${migration.from} → ${migration.to}: ${migration.phase}`]
   const sentRounds = rounds ?? round
   if (sentRounds !== undefined) parts.push(`${sentRounds} rounds`)
   if (bytesSent !== undefined) parts.push(`${bytes(bytesSent)} sent`)
-  if (downtimeMs !== undefined) parts.push(`downtime ${Math.round(downtimeMs)} ms`)
-  if (totalMs !== undefined) parts.push(`total ${Math.round(totalMs)} ms`)
   if (migration.reason !== null) parts.push(migration.reason)
   return parts.join(', ')
 }

@@ -1,0 +1,191 @@
+// `stellwerk up` as a user types it: real processes, in a directory of its own. That it leaves nothing behind is judged by
+// pid, and that it recovers by what the guests wrote. With the patient profile: a test machine may be slow for seconds.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
+import { afterAll, describe, expect, it } from 'vitest'
+
+const BIN = join(import.meta.dirname, '..', '..', 'packages', 'cli', 'bin', 'stellwerk.js')
+const NODE = join(import.meta.dirname, '..', '..', 'node_modules', '.bin', 'node')
+const directory = mkdtempSync(join(tmpdir(), 'up-'))
+const started = new Set<ChildProcess>()
+const LONG = 120_000
+
+interface Running {
+  readonly process: ChildProcess
+  readonly lines: string[]
+  readonly ended: Promise<{ code: number | null; signal: string | null }>
+  /** A line that fits has been printed; rejects when it ends without. */
+  said(pattern: RegExp): Promise<void>
+}
+
+function start(...words: string[]): Running {
+  const child = spawn(NODE, [BIN, ...words], { cwd: directory, stdio: ['ignore', 'pipe', 'pipe'] })
+  started.add(child)
+  const lines: string[] = []
+  const waiting = new Set<() => void>()
+  let rest = ''
+  const hear = (chunk: Buffer) => {
+    const parts = (rest + chunk.toString()).split('\n')
+    rest = parts.pop() ?? ''
+    lines.push(...parts)
+    for (const wake of waiting) wake()
+  }
+  child.stdout?.on('data', hear)
+  child.stderr?.on('data', hear)
+  const ended = new Promise<{ code: number | null; signal: string | null }>(resolve => {
+    child.on('close', (code, signal) => resolve({ code, signal }))
+  })
+  const said = (pattern: RegExp) =>
+    new Promise<void>((resolve, reject) => {
+      const look = () => {
+        if (!lines.some(line => pattern.test(line))) return
+        waiting.delete(look)
+        resolve()
+      }
+      waiting.add(look)
+      ended.then(() => reject(new Error(`ended without saying ${pattern}:\n${lines.join('\n')}`)))
+      look()
+    })
+  return { process: child, lines, ended, said }
+}
+
+async function run(...words: string[]): Promise<{ code: number | null; lines: string[] }> {
+  const { ended, lines } = start(...words)
+  return { code: (await ended).code, lines }
+}
+
+async function json<T>(...words: string[]): Promise<T> {
+  const { code, lines } = await run(...words, '--json')
+  expect([code, lines.length]).toEqual([0, 1])
+  return JSON.parse(lines[0] ?? '') as T
+}
+
+interface Named {
+  [name: string]: { state: string; host?: string | null; epoch?: number }
+}
+interface Status {
+  canLose: { summary: string }
+  hosts: Named
+  vms: Named
+  volumes: Named
+  paths: Named
+}
+
+/** Pids of `up`'s children and of theirs, as they were recorded before each began. */
+function pidsBelow(root: string): number[] {
+  const pids: number[] = []
+  for (const entry of readdirSync(root, { recursive: true, encoding: 'utf8' })) {
+    if (!entry.endsWith('children.json')) continue
+    const record = JSON.parse(readFileSync(join(root, entry), 'utf8')) as { pid: number }[]
+    pids.push(...record.map(({ pid }) => pid))
+  }
+  return pids
+}
+
+const state = join(directory, '.stellwerk')
+const alive = (pids: readonly number[]) => pids.filter(pid => identifyProcess(pid) !== null)
+
+afterAll(async () => {
+  for (const child of started) if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
+  // What a killed `up` had started ends by itself, at the end of its pipe.
+  const pids = existsSync(state) ? pidsBelow(state) : []
+  while (alive(pids).length > 0) await new Promise(resolve => setTimeout(resolve, 50))
+  rmSync(directory, { recursive: true })
+})
+
+describe('stellwerk up', () => {
+  let cluster = ''
+
+  it('brings up a cluster whose guests acknowledge; status finds it', { timeout: LONG }, async () => {
+    const up = start('up', '--guests', '--hosts', '2', '--profile', 'production')
+    await up.said(/^up after/)
+    const status = await json<Status>('status')
+    expect(status.canLose.summary).toBe('can lose: 1 host yes · 1 storage NO (csv1: one leg)')
+    expect(Object.keys(status.hosts)).toEqual(['host-a', 'host-b'])
+    expect(Object.keys(status.vms)).toEqual(['ledger-1', 'ledger-2', 'ledger-3'])
+    expect(Object.keys(status.volumes)).toEqual(['csv1'])
+    for (const table of [status.hosts, status.vms, status.volumes, status.paths]) {
+      for (const entry of Object.values(table)) expect(entry.state).toMatch(/^(up|running|serving)$/)
+    }
+    expect(Object.keys(status.paths)).toContain('host-a/fabric-0/san-a')
+    expect(up.lines.filter(line => /recovered 0 intact/.test(line))).toHaveLength(3)
+    for (const token of ['api-token', 'join-token']) expect(statSync(join(state, token)).mode & 0o777).toBe(0o600)
+    cluster = readFileSync(join(state, 'cluster.json'), 'utf8')
+
+    const second = await run('up')
+    expect(second.code).toBe(1)
+    expect(second.lines).toEqual([
+      expect.stringMatching(/a cluster already runs there: it is in use by up \(pid \d+\)/),
+    ])
+  })
+
+  it('migrates a guest live, and refuses what can’t be', { timeout: LONG }, async () => {
+    const before = await json<Status>('status')
+    const from = before.vms['ledger-1']?.host ?? ''
+    const to = from === 'host-a' ? 'host-b' : 'host-a'
+    const over = await json<{ phase: string; to: string; statistics: Record<string, number> }>(
+      'vm',
+      'migrate',
+      'ledger-1',
+      '--to',
+      to,
+      '--wait',
+    )
+    expect(over).toMatchObject({ phase: 'done', to })
+    expect(over.statistics['pagesSent']).toBeGreaterThan(0)
+    const vm = await json<Named[string]>('vm', 'show', 'ledger-1')
+    expect(vm).toMatchObject({ state: 'running', host: to })
+    expect(vm.epoch).toBeGreaterThan(before.vms['ledger-1']?.epoch ?? 0)
+    const same = await run('vm', 'migrate', 'ledger-1', '--to', to)
+    expect(same).toEqual({ code: 1, lines: [expect.stringMatching(/already on host "host-.".*name another host/)] })
+    const why = await run('why', 'vm', 'ledger-1')
+    expect(why.lines.join('\n')).toMatch(/migrate: to host-. at placement epoch \d+, because it was asked for/)
+  })
+
+  it('ends in order at Ctrl-C: no process is left', { timeout: LONG }, async () => {
+    const [up] = started
+    const pids = pidsBelow(state)
+    expect(alive(pids)).toHaveLength(7)
+    up?.kill('SIGINT')
+    await new Promise(resolve => up?.on('close', resolve))
+    expect(up?.exitCode).toBe(0)
+    expect(alive(pids)).toEqual([])
+    const check = await run('volume', 'check', 'csv1')
+    expect([check.code, check.lines.at(-1)]).toEqual([0, 'csv1 is sound'])
+  })
+
+  it('recovers the same cluster and guests, from their first entry on; down ends it', { timeout: LONG }, async () => {
+    const up = start('up')
+    await up.said(/^up after/)
+    expect(up.lines).toContainEqual(expect.stringMatching(/^recovering the cluster/))
+    expect(readFileSync(join(state, 'cluster.json'), 'utf8')).toBe(cluster)
+    for (const vm of ['ledger-1', 'ledger-2', 'ledger-3']) {
+      await up.said(new RegExp(`${vm} on host-. says: recovered [1-9]\\d* intact`))
+    }
+    const status = await json<Status>('status')
+    for (const vm of Object.values(status.vms)) expect(vm.state).toBe('running')
+    const pids = pidsBelow(state)
+    expect((await run('down')).lines).toEqual(['the cluster is down'])
+    expect((await up.ended).code).toBe(0)
+    expect(alive(pids)).toEqual([])
+  })
+
+  it('killed with -9, takes its processes with it; the next start recovers', { timeout: LONG }, async () => {
+    const up = start('up', '--detach')
+    expect(await up.ended).toEqual({ code: 0, signal: null })
+    const { pid } = JSON.parse(readFileSync(join(state, 'up.json'), 'utf8')) as { pid: number }
+    const pids = pidsBelow(state)
+    expect(alive(pids).length).toBeGreaterThanOrEqual(7)
+    process.kill(pid, 'SIGKILL')
+    await expect.poll(() => alive(pids), { timeout: 20_000 }).toEqual([])
+    const again = start('up')
+    await again.said(/^up after/)
+    await again.said(/ledger-1 on host-. says: recovered [1-9]\d* intact/)
+    again.process.kill('SIGTERM')
+    expect((await again.ended).code).toBe(0)
+  })
+})
