@@ -1,0 +1,109 @@
+import type { Command } from '@stellwerk/coordinator/core/commands.ts'
+import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { GIB, MIB } from '@stellwerk/runtime/units.ts'
+import { describe, expect, it } from 'vitest'
+import { VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
+
+const HOSTS = ['host-a', 'host-b', 'host-c']
+const SETTLE_MS = 20_000
+
+/** A cluster with one VM that runs; faults are the test's. */
+async function cluster(seed: string): Promise<{ world: World; records: TraceRecord[]; host: string }> {
+  const world = new World({ seed, hosts: HOSTS, storages: ['san-a', 'san-b'], settings: {}, hostMemoryBytes: 4 * GIB })
+  const records: TraceRecord[] = []
+  world.sim.onRecord(record => {
+    if (record.level === 'decision') records.push(record)
+  })
+  world.start()
+  const admitted = () => HOSTS.every(name => world.coordinator?.state.hosts.get(name)?.phase === 'admitted')
+  expect(await world.sim.runUntil(admitted, SETTLE_MS)).toBe(true)
+  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+  await createVm(world)
+  return { world, records, host: placed(world)?.host ?? '' }
+}
+
+async function createVm(world: World): Promise<void> {
+  const create: Command = {
+    kind: 'vm-create',
+    name: 'vm-1',
+    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 256 * MIB, parameters: {} },
+    disks: [{ volume: 'csv1', sizeBytes: 8 * MIB }],
+    start: true,
+    priority: 0,
+    host: null,
+  }
+  world.command(create)
+  expect(await world.sim.runUntil(() => placed(world)?.phase === 'running', SETTLE_MS)).toBe(true)
+}
+
+function placed(world: World) {
+  return world.coordinator?.state.vms.get('vm-1')?.placement ?? null
+}
+
+describe('a guardian', () => {
+  it('that was paused alone reads its pipe before it judges: its agent lives on', async () => {
+    const { world, host } = await cluster('guardian-pause')
+    const guardian = world.sim.host(host).process(`${host}/guardian`)
+    const agent = world.sim.host(host).process(`${host}/agent`)
+    guardian?.pause()
+    await world.sim.runFor(2_500)
+    guardian?.resume()
+    await world.sim.runFor(2_000)
+    expect(agent?.alive).toBe(true)
+    expect(placed(world)?.host).toBe(host)
+  })
+})
+
+describe('a host without any lease (FEN2)', () => {
+  it('freezes its machines and thaws them when a lease is back, with the same agent', async () => {
+    const { world, records, host } = await cluster('freeze-thaw')
+    const agent = world.sim.host(host).process(`${host}/agent`)
+    // Peers hear it, so nobody fences it; coordinator and storage do not.
+    const cuts = [
+      world.sim.network.cut(host, 'coord', { network: 'cluster' }),
+      world.sim.network.cut(host, 'san-a', { network: ['fabric-0', 'fabric-1'] }),
+    ]
+    await world.sim.runFor(5_000)
+    const frozen = records.filter(r => r.kind === 'vm.halt' && r.host === host).at(-1)
+    expect(frozen?.body).toMatchObject({ how: 'frozen' })
+    for (const cut of cuts) cut.heal()
+    await world.sim.runFor(12_000)
+    expect(agent?.alive).toBe(true)
+    expect(records.filter(r => r.kind === 'vm.run' && r.host === host).at(-1)?.body).toMatchObject({ how: 'thaw' })
+  })
+})
+
+describe('a name that is used again', () => {
+  it('starts on the same hosts as its predecessor', async () => {
+    const { world } = await cluster('same-name')
+    world.command({ kind: 'vm-delete', name: 'vm-1' })
+    const gone = () => world.coordinator?.state.vms.has('vm-1') === false
+    expect(await world.sim.runUntil(gone, SETTLE_MS)).toBe(true)
+    await createVm(world)
+  })
+})
+
+describe('an abort that was durable before anyone was told (MIG2)', () => {
+  it('is told by the next run of the coordinator: no half of the migration stays', async () => {
+    const { world, host, records } = await cluster('abort-untold')
+    const target = HOSTS.find(name => name !== host) ?? ''
+    world.sim.barrier('migration.precopy', () => world.command({ kind: 'vm-cancel', name: 'vm-1' }))
+    // Power is lost in the very commit that makes the abort durable.
+    world.sim.onCommit(point => {
+      const aborted = world.coordinator?.state.migrations.get('m1')?.phase === 'aborted'
+      if (point.stage === 'after' && point.process.name === 'coordinator' && aborted) {
+        world.sim.host('coord').crash({ unsynced: 'lost' })
+      }
+    })
+    world.command({ kind: 'vm-migrate', name: 'vm-1', to: target, id: 'm1' })
+    expect(await world.sim.runUntil(() => !world.sim.host('coord').powered, SETTLE_MS)).toBe(true)
+    world.startCoordinator()
+    await world.sim.runFor(10_000)
+    const machines = [...(world.coordinator?.state.liveHosts.values() ?? [])].flatMap(live => [
+      ...live.machines.values(),
+    ])
+    expect(machines.map(machine => machine.state)).toEqual(['running'])
+    expect(placed(world)?.host).toBe(host)
+    expect(records.some(record => record.kind === 'migration.committed')).toBe(false)
+  })
+})
