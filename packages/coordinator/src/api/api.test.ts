@@ -113,7 +113,12 @@ describe('the HTTP API', () => {
     expect((await api.call('POST', '/v1/vms/web/input', { line: 'hello' })).status).toBe(200)
     const kinds = api.asked.map(({ kind }) => kind).filter(kind => kind !== 'volume.list-disks')
     expect(kinds).toEqual(['volume.create-disk', 'volume.resize-disk', 'volume.delete-disk', 'vm.input'])
-    expect(api.asked.at(-1)?.body).toMatchObject({ vm: 'web', epoch: expect.any(Number), incarnation: 1, line: 'hello' })
+    expect(api.asked.at(-1)?.body).toMatchObject({
+      vm: 'web',
+      epoch: expect.any(Number),
+      incarnation: 1,
+      line: 'hello',
+    })
   })
 
   it('starts hosts where its machine can, and says what to do where it can’t', async () => {
