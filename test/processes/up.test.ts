@@ -5,6 +5,10 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { checkEntry, LOG_START, ledgerTag } from '@stellwerk/agent/guests/ledger-format.ts'
+import { connectNbd } from '@stellwerk/block/nbd/client.ts'
+import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
+import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
 import { afterAll, describe, expect, it } from 'vitest'
 
@@ -12,7 +16,7 @@ const BIN = join(import.meta.dirname, '..', '..', 'packages', 'cli', 'bin', 'ste
 const NODE = join(import.meta.dirname, '..', '..', 'node_modules', '.bin', 'node')
 const directory = mkdtempSync(join(tmpdir(), 'up-'))
 const started = new Set<ChildProcess>()
-const LONG = 120_000
+const LONG = 240_000
 
 interface Running {
   readonly process: ChildProcess
@@ -156,6 +160,29 @@ describe('stellwerk up', () => {
     expect(alive(pids)).toEqual([])
     const check = await run('volume', 'check', 'csv1')
     expect([check.code, check.lines.at(-1)]).toEqual([0, 'csv1 is sound'])
+  })
+
+  it('exports a disk of the cluster that is down, to be read, by NBD', { timeout: LONG }, async () => {
+    const exported = start('disk', 'export', 'csv1', 'ledger-1-0')
+    await exported.said(/^nbd:\/\//)
+    const port = Number(/:(\d+)\//.exec(exported.lines[0] ?? '')?.[1])
+    const env = createEnvironment({ name: 'test', directory, store: memoryStore(), logLevel: 'silent' })
+    const stream = await env.network.dialStream({ network: 'cluster', host: '127.0.0.1', port })
+    const disk = await connectNbd(stream, { exportName: 'ledger-1-0', timers: env.timers })
+    const io = { origin: 'test', deadlineAt: null }
+    const first = Buffer.concat(await disk.read(LOG_START, 512, io))
+    expect(checkEntry(first, 1, ledgerTag('ledger-1'), null)).not.toBe(null)
+    await expect(disk.write(LOG_START, [new Uint8Array(512)], {}, io)).rejects.toMatchObject({ errno: 'EPERM' })
+    expect(Buffer.concat(await disk.read(disk.size - 4096, 4096, io)).length).toBe(4096)
+    await disk.close()
+    await env.close()
+    exported.process.kill('SIGINT')
+    expect(await exported.ended).toEqual({ code: 0, signal: null })
+    const unknown = await run('disk', 'export', 'csv1', 'nobody')
+    expect(unknown).toEqual({
+      code: 1,
+      lines: [expect.stringMatching(/no disk "nobody" .*it has ledger-1-0, ledger-2-0/)],
+    })
   })
 
   it('recovers the same cluster and guests, from their first entry on; down ends it', { timeout: LONG }, async () => {

@@ -6,6 +6,7 @@ import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
 import { parseSize } from '../command-line/values.ts'
 import { table } from '../render/table.ts'
 import { bytes } from '../render/units.ts'
+import { exportCommand } from './disk-export.ts'
 
 const list: CommandSpec = {
   words: 'disk list',
@@ -71,4 +72,4 @@ const remove: CommandSpec = {
   },
 }
 
-export const commands: readonly CommandSpec[] = [list, create, resize, remove]
+export const commands: readonly CommandSpec[] = [list, create, resize, remove, exportCommand]
