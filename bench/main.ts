@@ -1,5 +1,5 @@
 // The bench: Stellwerk side by side with its peers, in one run, with ratios. `npm run bench [-- --json] [--only GROUP,…]
-// [--quick]`. Shows each row as it is measured; `--json` prints { rows: […] } at the end and nothing else on stdout.
+// [--quick] [--rounds N] [--seconds S]`. Shows each row as it is measured; `--json` prints { rows: […] } at the end and nothing else on stdout.
 
 import { loadavg } from 'node:os'
 import { parseArgs } from 'node:util'
@@ -15,8 +15,9 @@ import { storage } from './storage.ts'
 const GROUPS: readonly Group[] = [diskPath, storage, bulk, migration, simulator]
 
 async function main(): Promise<number> {
-  const options = { json: { type: 'boolean' }, only: { type: 'string' }, quick: { type: 'boolean' } } as const
-  const { values } = parseArgs({ options })
+  const flag = { type: 'boolean' } as const
+  const text = { type: 'string' } as const
+  const { values } = parseArgs({ options: { json: flag, quick: flag, only: text, rounds: text, seconds: text } })
   const names = values.only?.split(',') ?? GROUPS.map(group => group.name)
   const unknown = names.filter(name => !GROUPS.some(group => group.name === name))
   if (unknown.length > 0) {
@@ -27,11 +28,17 @@ async function main(): Promise<number> {
   }
   const json = values.json === true
   const quick = values.quick === true
+  const rounds = Number(values.rounds ?? (quick ? 1 : 5))
+  const seconds = Number(values.seconds ?? (quick ? 1 : 2))
+  if (!(rounds >= 1 && seconds > 0)) {
+    process.stderr.write('bench: --rounds is a number of at least 1, --seconds one above 0\n')
+    return 2
+  }
   const rows: Row[] = []
   const context: BenchContext = {
     quick,
-    rounds: quick ? 1 : 5,
-    fio: quick ? { runtimeS: 1, rampS: 0.3 } : { runtimeS: 2, rampS: 0.5 },
+    rounds: Math.round(rounds),
+    fio: { runtimeS: seconds, rampS: seconds / 4 },
     report(row) {
       rows.push(row)
       clearProgress()

@@ -49,7 +49,6 @@ export const migration: Group = {
           readyFile,
           dirtyMiBPerSecond: rate,
           warmUpMs: Math.min(whole, context.quick ? WARM_UP_QUICK_MS : WARM_UP_MAX_MS),
-          migrations: context.rounds,
         }
         context.progress(`migration: warming a guest up that dirties ${rate} MiB/s`)
         const source = await servers.serve('migration-source.ts', config, readyFile)

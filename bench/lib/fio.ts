@@ -60,7 +60,8 @@ export interface FioTimes {
 
 /** Gives the load's unit. */
 export async function measure(target: Target, { args, kind, unit }: Load, sizeBytes: number, times: FioTimes) {
-  const time = ['--time_based', `--runtime=${times.runtimeS}`, `--ramp_time=${times.rampS}`]
+  const ms = (seconds: number): string => `${Math.round(seconds * 1000)}ms`
+  const time = ['--time_based', `--runtime=${ms(times.runtimeS)}`, `--ramp_time=${ms(times.rampS)}`]
   const side = await fio(target, kind, [...args, `--size=${sizeBytes}`, ...time])
   return unit === 'IOPS' ? side.iops : side.bw_bytes / MIB
 }

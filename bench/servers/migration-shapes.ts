@@ -11,7 +11,6 @@ export interface MigrationSourceConfig {
   readonly dirtyMiBPerSecond: number
   /** How long the guest runs before its first migration. */
   readonly warmUpMs: number
-  readonly migrations: number
 }
 
 /** What the source sends along with the last page; times are the machine's own monotonic milliseconds. */
