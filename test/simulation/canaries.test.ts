@@ -5,7 +5,7 @@ import { canaries } from '@stellwerk/runtime/canary.ts'
 import { CANARIES, type Canary } from 'stellwerk/simulation/canaries.ts'
 import { runSeed, type SeedResult } from 'stellwerk/simulation/run-seed.ts'
 import { afterEach, expect, test } from 'vitest'
-import { CLEAN, complaint } from './support.ts'
+import { CLEAN, complaint, TIMEOUT } from './support.ts'
 
 /** From the pinned seed on, should the code have moved on since it was pinned; well below the 200 that are allowed. */
 const SEEDS_MAX = 20
@@ -27,7 +27,7 @@ async function find({ name, rule, seed, tuning }: Canary): Promise<SeedResult | 
 
 for (const canary of CANARIES) {
   const { name, rule, what, tuning } = canary
-  test(`${rule} finds ${name}: ${what}`, async () => {
+  test(`${rule} finds ${name}: ${what}`, TIMEOUT, async () => {
     const found = await find(canary)
     expect(found, `not found within ${SEEDS_MAX} seeds from ${canary.seed} on`).not.toBe(null)
     if (found === null) return

@@ -5,13 +5,13 @@ import { sourceCommit } from '@stellwerk/runtime/node/source-commit.ts'
 import { REGRESSIONS } from 'stellwerk/simulation/regressions.ts'
 import { runSeed } from 'stellwerk/simulation/run-seed.ts'
 import { describe, expect, test } from 'vitest'
-import { CLEAN, complaint } from './support.ts'
+import { CLEAN, complaint, TIMEOUT } from './support.ts'
 
 const FRESH = 10
 
 describe('what once failed is clean', () => {
   for (const { seed, rule, because } of REGRESSIONS) {
-    test(`seed ${seed}, found by ${rule}: ${because}`, async () => {
+    test(`seed ${seed}, found by ${rule}: ${because}`, TIMEOUT, async () => {
       expect(complaint(await runSeed(seed))).toBe(CLEAN)
     })
   }
@@ -21,6 +21,6 @@ describe('fresh seeds are clean', () => {
   const commit = sourceCommit()?.replace('+', '') ?? 'no-commit'
   for (let i = 0; i < FRESH; i++) {
     const seed = `${commit}-${i}`
-    test(`seed ${seed}`, async () => expect(complaint(await runSeed(seed))).toBe(CLEAN))
+    test(`seed ${seed}`, TIMEOUT, async () => expect(complaint(await runSeed(seed))).toBe(CLEAN))
   }
 })

@@ -4,6 +4,9 @@ import type { SeedResult } from 'stellwerk/simulation/run-seed.ts'
 
 export const CLEAN = 'clean'
 
+/** A seed takes a second or two; how long that is on a busy machine proves nothing. */
+export const TIMEOUT = { timeout: 600_000 }
+
 export function complaint({ seed, failure }: SeedResult, canary?: string): string {
   if (failure === null) return CLEAN
   const planted = canary === undefined ? '' : ` --canary ${canary}`

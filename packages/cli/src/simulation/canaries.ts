@@ -14,27 +14,22 @@ export interface Canary {
   readonly tuning: PlanTuning
 }
 
-/** A host that the coordinator has lost and storage has not is fenced while its guests write. */
-const FENCED_ALIVE: PlanTuning = {
-  faults: ['control-cut', 'disk-slow', 'host-isolated'],
-  meanGapMs: 2_000,
-  settings: { isolatedMs: 5_000 },
-}
-
 export const CANARIES: readonly Canary[] = [
   {
     name: 'fence-before-drain',
     rule: 'IO3',
     what: 'a fence is acknowledged before the writes in flight are drained',
-    seed: 1,
-    tuning: FENCED_ALIVE,
+    seed: 5,
+    // A host that the coordinator has lost and storage has not is fenced while its guests' writes take their time.
+    tuning: { faults: ['control-cut', 'disk-slow'], meanGapMs: 1_200, settings: { isolatedMs: 5_000 } },
   },
   {
     name: 'epoch-not-checked',
     rule: 'IO3',
     what: 'a fenced host’s next connection is admitted',
     seed: 1,
-    tuning: FENCED_ALIVE,
+    // Cut off from storage when it is fenced: it does not hear of it when its connections are closed, but comes back.
+    tuning: { faults: ['control-cut', 'host-isolated'], meanGapMs: 1_500, settings: { isolatedMs: 5_000 } },
   },
   {
     name: 'session-not-drained',
@@ -47,28 +42,28 @@ export const CANARIES: readonly Canary[] = [
     name: 'session-not-raised',
     rule: 'IO1',
     what: 'a write of unknown outcome is sent again on another path without raising the session',
-    seed: 1,
+    seed: 3,
     tuning: { faults: ['network-clog'], meanGapMs: 2_000, scratchPerSecond: 40 },
   },
   {
     name: 'owner-not-refused',
     rule: 'CSV1',
     what: 'the zeroing of a deposed owner is not refused',
-    seed: 1,
+    seed: 8,
     tuning: { faults: ['host-pause', 'agent-pause', 'control-cut', 'network-slow'], meanGapMs: 2_000, passing: 12 },
   },
   {
     name: 'ack-before-sync',
     rule: 'IO2',
     what: 'storage acknowledges a write before it has synced it',
-    seed: 1,
+    seed: 2,
     tuning: { faults: ['storage-power', 'disk-slow'], meanGapMs: 2_000 },
   },
   {
     name: 'extent-not-zeroed',
     rule: 'CSV3',
     what: 'an extent that was given back is granted again without having been zeroed',
-    seed: 1,
+    seed: 6,
     tuning: { faults: ['links-reset'], passing: 40, migrations: 0 },
   },
   {
@@ -89,35 +84,35 @@ export const CANARIES: readonly Canary[] = [
     name: 'abort-before-durable',
     rule: 'MIG2',
     what: 'a migration’s abort is told before it is durable',
-    seed: 1,
+    seed: 3,
     tuning: { faults: ['agent-kill', 'host-crash', 'links-reset'], aimAtAll: true, phases: ['switching'] },
   },
   {
     name: 'resume-after-released',
     rule: 'MIG2',
     what: 'the source resumes after it has released the guest, without the coordinator’s word',
-    seed: 1,
+    seed: 2,
     tuning: { faults: ['coordinator-crash', 'coordinator-pause'], aimAtAll: true, phases: ['switching'] },
   },
   {
     name: 'fence-missing-leg',
     rule: 'FEN1',
     what: 'a fence counts as complete with one leg missing',
-    seed: 1,
+    seed: 3,
     tuning: { faults: ['host-isolated', 'host-pause', 'storage-control-cut'], meanGapMs: 3_000 },
   },
   {
     name: 'wait-without-last-grant',
     rule: 'FEN1',
     what: 'the wait before a restart does not count from the last lease granted',
-    seed: 1,
+    seed: 10,
     tuning: { faults: ['host-isolated', 'host-pause', 'fabrics-cut', 'host-crash'], meanGapMs: 3_000 },
   },
   {
     name: 'lease-unchecked',
     rule: 'FEN2',
     what: 'a host that wakes up does not check its lease before it runs guests',
-    seed: 1,
+    seed: 5,
     tuning: { faults: ['host-pause', 'coordinator-crash'], meanGapMs: 3_000 },
   },
 ]

@@ -40,7 +40,8 @@ export class World {
     this.settings = { ...PROFILES.lab, ...options.settings }
     this.sim = new Simulation({
       seed: options.seed,
-      traceKeepMax: 50_000,
+      // Who wants records listens; those kept only age in memory.
+      traceKeepMax: 1_000,
       ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
     })
     this.sim.program('storage', async (env, config) => {
