@@ -1,6 +1,6 @@
 // `stellwerk status`, `events`, `why`, `path list`: looking, without touching.
 
-import type { Status, Why } from '@stellwerk/coordinator/view/schemas.ts'
+import type { ClusterEvent, Status, Why } from '@stellwerk/coordinator/view/schemas.ts'
 import { formatDate, formatTime } from '@stellwerk/protocol/trace/format-line.ts'
 import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
 import { pathOf } from '../api-client/client.ts'
@@ -21,6 +21,7 @@ import { age } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
 
 const WATCH_MS = 1_000
+const FOLLOW_POLL_MS = 100
 const CLEAR = '\u001b[H\u001b[J'
 /** Codes that mean that nobody was there to answer. */
 const AWAY = new Set(['coordinator-away', 'deadline', 'unreachable'])
@@ -86,24 +87,34 @@ const events: CommandSpec = {
     const { terminal } = context
     const client = await context.api(input)
     const last = parseCount('last', input.text('last') ?? '50', 0, 2_000)
-    const show = (event: Parameters<typeof eventLine>[0]) =>
-      terminal.out(input.flag('json') ? JSON.stringify(event) : eventLine(event))
-    // Asked before the following begins: what happens in between comes twice rather than never.
-    const past = await client.events(0)
-    for (const event of past.slice(past.length - Math.min(last, past.length))) show(event)
-    if (!input.flag('follow')) return OK
-    const seen = past.at(-1)?.seq ?? 0
+    const show = (event: ClusterEvent) => terminal.out(input.flag('json') ? JSON.stringify(event) : eventLine(event))
+    const showPast = async (): Promise<number> => {
+      const past = await client.events(0)
+      for (const event of past.slice(past.length - Math.min(last, past.length))) show(event)
+      return past.at(-1)?.seq ?? 0
+    }
+    if (!input.flag('follow')) {
+      await showPast()
+      return OK
+    }
     let ended = false
     await untilInterrupted(async sleep => {
+      // Followed first, so that nothing is missed between the past and what follows; what comes meanwhile is held.
+      const held: ClusterEvent[] = []
+      let seen: number | null = null
       const close = await client.follow(
         event => {
-          if (event.seq > seen) show(event)
+          if (seen === null) held.push(event)
+          else show(event)
         },
         () => {
           ended = true
         },
       )
-      while (!ended && (await sleep(100)));
+      const until = await showPast()
+      seen = until
+      for (const event of held) if (event.seq > until) show(event)
+      while (!ended && (await sleep(FOLLOW_POLL_MS)));
       close()
     })
     if (!ended) return OK

@@ -16,7 +16,12 @@ describe('status', () => {
     bench.now += 120
     const status = statusOf(bench.state, bench.now)
     expect(Value.Check(StatusSchema, status)).toBe(true)
-    expect(status.vms['web']).toMatchObject({ state: 'running', desired: 'running', epoch: 1, ageMs: 120 })
+    expect(status.vms['web']).toMatchObject({
+      state: 'running',
+      desired: 'running',
+      epoch: bench.placement('web')?.epoch,
+      ageMs: 120,
+    })
     expect(Object.keys(status.hosts)).toEqual(['host-a', 'host-b', 'host-c'])
     expect(status.hosts['host-a']).toMatchObject({ state: 'up', ageMs: 120, connected: true })
     expect(status.volumes['csv1']).toMatchObject({ state: 'serving', usage: null })
