@@ -18,13 +18,14 @@ type CloseState =
 
 /** Whom node:net asks where to read to, and tells what it read. One for each socket, made before it. */
 export class Receiver {
-  onBytes: ((chunk: Uint8Array) => void) | null = null
+  /** Gives whether to read on. */
+  onBytes: ((chunk: Uint8Array) => boolean) | null = null
   readonly #slab = new ReceiveSlab()
   readonly onread = {
     buffer: (): Uint8Array => this.#slab.room(),
     callback: (length: number): boolean => {
-      this.onBytes?.(this.#slab.take(length))
-      return true
+      const chunk = this.#slab.take(length)
+      return this.onBytes === null ? true : this.onBytes(chunk)
     },
   }
 }
@@ -37,6 +38,8 @@ export class SocketStream implements ByteStream {
   #state: CloseState = { kind: 'open' }
   #error: Error | null = null
   #paused = false
+  /** Read although paused: node:net starts reading once more after a resume that a pause has followed at once. */
+  #held: Uint8Array[] = []
   /** Above high water and not drained since. */
   #full = false
   #ended = false
@@ -90,8 +93,10 @@ export class SocketStream implements ByteStream {
     this.#data = f
     if (!isFirst) return
     this.#receiver.onBytes = chunk => {
+      if (this.#paused) this.#held.push(chunk)
       // A chunk that was on its way when the stream was destroyed is not told any more.
-      if (this.#state.kind === 'open') this.#data?.(chunk)
+      else if (this.#state.kind === 'open') this.#data?.(chunk)
+      return !this.#paused
     }
     if (!this.#paused) this.#socket.resume()
   }
@@ -103,7 +108,9 @@ export class SocketStream implements ByteStream {
 
   resume(): void {
     this.#paused = false
-    if (this.#data !== null) this.#socket.resume()
+    if (this.#data === null) return
+    while (this.#held.length > 0 && !this.#paused && this.#state.kind === 'open') this.#data(this.#held.shift()!)
+    if (!this.#paused) this.#socket.resume()
   }
 
   onEnd(f: () => void): void {
