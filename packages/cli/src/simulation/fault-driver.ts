@@ -16,6 +16,10 @@ const PHASE_OF: { readonly [kind: string]: MigrationPhaseName | 'over' } = {
   'migration.aborted': 'over',
 }
 
+/** How often, and how soon, an operator asks again whose migration was refused. */
+const MIGRATE_TRIES = 10
+const MIGRATE_AGAIN_MS = 1_500
+
 export class FaultDriver {
   readonly #world: World
   readonly #plan: SeedPlan
@@ -89,11 +93,9 @@ export class FaultDriver {
   #act({ act, vm, host }: OperatorAct): void {
     if (this.#over) return
     switch (act) {
-      case 'migrate': {
-        const at = this.#world.coordinator?.state.vms.get(vm)?.placement?.host
-        this.#world.command({ kind: 'vm-migrate', name: vm, to: at === host ? null : host, id: this.#random.id() })
+      case 'migrate':
+        this.#migrate(vm, host, MIGRATE_TRIES)
         break
-      }
       case 'stop':
         this.#world.command({ kind: 'vm-stop', name: vm })
         break
@@ -110,6 +112,19 @@ export class FaultDriver {
         this.#world.command({ kind: 'volume-own', name: this.#random.chance(0.5) ? 'csv1' : 'csv2', host })
         break
     }
+  }
+
+  /** An operator whose order is refused (the coordinator away, the VM not running) tries another VM a little later. */
+  #migrate(vm: string, host: string | null, tries: number): void {
+    if (this.#over || tries === 0) return
+    const at = this.#world.coordinator?.state.vms.get(vm)?.placement?.host
+    const to = at === host ? null : host
+    this.#world.command({ kind: 'vm-migrate', name: vm, to, id: this.#random.id() }, ({ ok }) => {
+      if (ok) return
+      const { vms } = this.#plan
+      const next = vms[(vms.findIndex(({ name }) => name === vm) + 1) % vms.length]
+      this.#world.sim.after(MIGRATE_AGAIN_MS, () => this.#migrate(next?.name ?? vm, null, tries - 1))
+    })
   }
 
   /** A VM that comes and goes; not while an earlier one has not gone, or the volume would have no room for the others. */
