@@ -14,10 +14,14 @@ import { storage } from './storage.ts'
 
 const GROUPS: readonly Group[] = [diskPath, storage, bulk, migration, simulator]
 
-async function main(): Promise<number> {
+/** Gives the exit status. */
+export async function bench(args: string[]): Promise<number> {
   const flag = { type: 'boolean' } as const
   const text = { type: 'string' } as const
-  const { values } = parseArgs({ options: { json: flag, quick: flag, only: text, rounds: text, seconds: text } })
+  const { values } = parseArgs({
+    args,
+    options: { json: flag, quick: flag, only: text, rounds: text, seconds: text },
+  })
   const names = values.only?.split(',') ?? GROUPS.map(group => group.name)
   const unknown = names.filter(name => !GROUPS.some(group => group.name === name))
   if (unknown.length > 0) {
@@ -69,4 +73,4 @@ function clearProgress(): void {
   if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
 }
 
-process.exitCode = await main()
+if (import.meta.main) process.exitCode = await bench(process.argv.slice(2))

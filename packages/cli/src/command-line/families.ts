@@ -22,6 +22,8 @@ export const FAMILIES: { readonly [word: string]: Family } = {
   trace: () => import('../commands/trace.ts'),
   cluster: () => import('../commands/cluster.ts'),
   demo: () => import('../demo/command.ts'),
+  sim: () => import('../simulation/command.ts'),
+  bench: () => import('../commands/bench.ts'),
   coordinator: serving,
   agent: serving,
   storage: serving,
