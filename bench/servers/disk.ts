@@ -43,6 +43,7 @@ const links = new StorageLinks({
   identity,
   hbas: ['local'],
   epoch: () => HOST_EPOCH,
+  onReached: () => undefined,
   onProbed: () => undefined,
   onRefused: (_epoch, why) => fail(why),
 })

@@ -50,6 +50,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
       right.probed(storage, sentAt)
       gate.rightChanged()
     },
+    onReached: () => actor.beatSoon(),
     onRefused: (epoch, why) => system.send(self, 'host.refused', { epoch, why }, { from: self }),
   })
   const volumes: HostVolumes = new HostVolumes({

@@ -16,6 +16,8 @@ export interface StorageLinksOptions {
   readonly epoch: () => number
   /** A probe sent at this time was answered as to an admitted host of this epoch. */
   readonly onProbed: (storage: string, sentAt: number, epoch: number) => void
+  /** A path answers that did not: worth telling before the next beat. */
+  readonly onReached: () => void
   /** Our epoch is refused: it was fenced. */
   readonly onRefused: (epoch: number, why: string) => void
 }
@@ -114,8 +116,10 @@ export class StorageLinks {
       if (code === 'epoch-refused') this.#options.onRefused(asked, errorMessage(error))
       return
     }
+    const news = link.why !== 'answers'
     link.answeredAt = env.clock.now()
     link.why = 'answers'
+    if (news) this.#options.onReached()
     this.#options.onProbed(link.storage, sentAt, asked)
   }
 

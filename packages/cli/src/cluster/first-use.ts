@@ -14,14 +14,21 @@ const GUEST_PARAMETERS = { dirtyMiBPerSecond: 2, writesPerSecond: 20, workingSet
 const HEALTHY_MS = 60_000
 const POLL_MS = 50
 
-/** Every host is up. Rejects with `not-healthy`, naming what is not. */
+/** Every host is up and reaches every storage. Rejects with `not-healthy`, naming what is not. */
 export function untilHostsUp(cluster: LocalCluster): Promise<void> {
   const wanted = cluster.file.hosts.map(host => host.name)
   return until(cluster, status => {
-    const missing = wanted.filter(name => status.hosts[name]?.state !== 'up')
-    return missing.length === 0
-      ? null
-      : `${missing.map(name => `${name} is ${status.hosts[name]?.state ?? 'unheard'}`)}`
+    const missing = wanted
+      .filter(name => status.hosts[name]?.state !== 'up')
+      .map(name => `${name} is ${status.hosts[name]?.state ?? 'unheard'}`)
+    const paths = Object.values(status.paths).filter(path => path.state === 'up')
+    for (const host of wanted) {
+      for (const { name: storage } of cluster.file.storages) {
+        const reaches = paths.some(path => path.host === host && path.storage === storage)
+        if (!reaches) missing.push(`${host} does not reach ${storage}`)
+      }
+    }
+    return missing.length === 0 ? null : missing.join(', ')
   })
 }
 
