@@ -223,9 +223,11 @@ export class VmActor implements Behavior {
 
   /** Compares what it does with what it may do. */
   #evaluate(): void {
-    const machine = this.#machine
-    if (machine === null || this.#ending !== null || this.#fenced) return
+    if (this.#fenced) return
+    // A machine that was received and committed, but had no right to run at that moment, is not ours yet.
     this.#incoming?.mayRunNow()
+    const machine = this.#machine
+    if (machine === null || this.#ending !== null) return
     const may = this.parts.gate.mayExecute(this.order.vm)
     if (this.#phase === 'standing' && may) {
       this.#phase = 'running'
