@@ -14,11 +14,9 @@ import type { RightToRun } from './lease/right-to-run.ts'
 import type { ReceiveOrder } from './migration/incoming-migration.ts'
 import type { Peers } from './peers.ts'
 import type { RunGate } from './vm/run-gate.ts'
-import { VmActor } from './vm/vm-actor.ts'
+import { COORDINATOR, VmActor } from './vm/vm-actor.ts'
 import type { VmParts } from './vm/vm-parts.ts'
 import type { HostVolumes } from './volume/host-volumes.ts'
-
-export const COORDINATOR = 'coordinator/decider'
 
 /** Final states kept until the coordinator says that it has seen them. */
 const MAX_FINISHED = 10_000

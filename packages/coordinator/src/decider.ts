@@ -41,7 +41,7 @@ export class Decider implements Behavior {
   readonly #parts: DeciderParts
   /** Orders under way: the seq of the message, and the key that the core knows it by. */
   readonly #keys = new Map<number, string>()
-  /** Requests that the core has not answered. */
+  /** Requests of the step under way: the core answers each in the step that takes it. */
   readonly #requests = new Map<number, Message>()
 
   constructor(parts: DeciderParts) {
@@ -150,8 +150,6 @@ export class Decider implements Behavior {
         context.env.processes.exit(EXIT_DEPOSED)
         break
     }
-    // Bounded by what the core asks at once; what was never answered has failed by its deadline.
-    if (this.#requests.size > state.hosts.size * 64 + 1024) this.#requests.clear()
   }
 
   #ask(key: string, to: string, kind: string, body: unknown, context: ActorContext): void {

@@ -12,7 +12,8 @@ import type { DiskSet } from '../volume/disk-set.ts'
 import { Evidence } from './evidence.ts'
 import type { VmParts } from './vm-parts.ts'
 
-const COORDINATOR = 'coordinator/decider'
+/** The actor that decides. */
+export const COORDINATOR = 'coordinator/decider'
 
 /** What the host's actor says to it. */
 export type VmMessage =
@@ -319,10 +320,6 @@ export class VmActor implements Behavior {
   handedOver(): void {
     this.#outgoing = null
     this.#letGo()
-  }
-
-  get canRun(): boolean {
-    return this.#ending === null && !this.#fenced
   }
 
   arrived(machine: Machine, disks: DiskSet): void {
