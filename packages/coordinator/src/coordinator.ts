@@ -39,7 +39,7 @@ const COMMAND_MS = 5_000
 
 export async function startCoordinator(env: Environment, config: CoordinatorConfig): Promise<Coordinator> {
   const settings: Settings = { ...PROFILES[config.profile], ...config.settings }
-  const state = load(env.store, config.cluster, settings, config.storages, env.clock.now())
+  const state = load(env.store, config.cluster, settings, config.storages, env.clock.now(), env.clock.wall())
   const system = new ActorSystem({ env, local: ['coordinator'] })
   const identity: Identity = {
     cluster: config.cluster,
@@ -88,7 +88,11 @@ function admitTo(state: CoordinatorState): (who: Introduction) => Admission {
       return { ok: false, code: 'wrong-role', message: `a ${who.role} has no business with the coordinator` }
     }
     if (state.hosts.get(who.node)?.removed) {
-      return { ok: false, code: 'host-removed', message: `host "${who.node}" was removed from the cluster` }
+      return {
+        ok: false,
+        code: 'host-removed',
+        message: `host "${who.node}" was removed from the cluster; let it in again: stellwerk host add ${who.node}`,
+      }
     }
     const known = state.liveHosts.get(who.node)?.incarnation ?? 0
     if (who.role === 'agent' && who.incarnation < known) {

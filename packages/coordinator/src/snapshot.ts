@@ -4,10 +4,11 @@ import type { Json } from '@stellwerk/runtime/environment.ts'
 import type { CoordinatorState } from './core/state.ts'
 
 export function snapshotOf(state: CoordinatorState): Json {
-  const { cluster, startedAt, decisionSeq, mapVersion } = state
+  const { cluster, startedAt, wallAtStart, decisionSeq, mapVersion } = state
   return {
     cluster: cluster as unknown as Json,
     startedAt,
+    wallAtStart,
     decisionSeq,
     mapVersion,
     storages: tableOf(state.storages),

@@ -31,6 +31,12 @@ export const SettingsSchema = Type.Object(
     migrationsPerHost: Type.Integer({ minimum: 1, maximum: 16 }),
     /** A VM that failed is started again after this, doubled at each failure up to sixteen times it. */
     restartBackoffMs: ms(10, 600_000),
+    /** A host that fails so often within `quarantineWindowMs` gets no VMs for `quarantineMs`. */
+    quarantineFailures: Type.Integer({ minimum: 2, maximum: 32 }),
+    quarantineWindowMs: ms(1_000, 86_400_000),
+    quarantineMs: ms(1_000, 604_800_000),
+    /** After its start the coordinator waits so long for hosts it knows to report, before it places the first VMs. */
+    startGraceMs: ms(0, 600_000),
   },
   { additionalProperties: false },
 )
@@ -54,6 +60,10 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
     downtimeMs: 50,
     migrationsPerHost: 2,
     restartBackoffMs: 500,
+    quarantineFailures: 3,
+    quarantineWindowMs: 3_600_000,
+    quarantineMs: 7_200_000,
+    startGraceMs: 3_000,
   },
   production: {
     heartbeatMs: 1_000,
@@ -69,6 +79,10 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
     downtimeMs: 100,
     migrationsPerHost: 2,
     restartBackoffMs: 5_000,
+    quarantineFailures: 3,
+    quarantineWindowMs: 3_600_000,
+    quarantineMs: 7_200_000,
+    startGraceMs: 30_000,
   },
 }
 

@@ -49,6 +49,11 @@ const show: CommandSpec = {
       ])
       if (host.fence.attestedBy !== null) facts.push(['death attested by', host.fence.attestedBy])
     }
+    for (const { why, agoMs } of host.failures) facts.push(['failed', `${age(agoMs)} ago: ${why}`])
+    if (host.quarantine !== null) {
+      facts.push(['quarantine', `${age(host.quarantine.leftMs)} yet: ${host.quarantine.why}`])
+    }
+    if (host.whyNotFenced !== null) facts.push(['not fenced', host.whyNotFenced])
     for (const [name, value] of facts) context.terminal.out(`${name.padEnd(20)} ${value}`)
     return OK
   },
@@ -79,7 +84,7 @@ export const commands: readonly CommandSpec[] = [
   show,
   order(
     'add',
-    'Start a host on this machine: a new one, or one that is down',
+    'Start a host on this machine: a new one, one that is down, or one that was removed',
     (client, name) => client.post(pathOf('hosts'), { name }),
     'is being started',
   ),
@@ -88,6 +93,12 @@ export const commands: readonly CommandSpec[] = [
     'Remove a host that has no VMs',
     (client, name) => client.delete(pathOf('hosts', name)),
     'is removed',
+  ),
+  order(
+    'resume',
+    'End its quarantine: it may be given VMs again',
+    (client, name) => client.post(pathOf('hosts', name, 'resume')),
+    'may be given VMs again',
   ),
   order(
     'confirm-dead',

@@ -34,9 +34,10 @@ export function hostLines(status: Pick<Status, 'hosts' | 'paths'>): string[] {
       `${up} of ${paths.length}`,
       host.vms.join(' ') || '-',
       host.owns.join(' ') || '-',
+      host.quarantine === null ? '' : `quarantined for ${age(host.quarantine.leftMs)} more`,
     ]
   })
-  return table(['HOST', 'STATE', 'HEARD', 'EPOCH', 'MEMORY', 'PATHS UP', 'VMS', 'OWNS'], rows)
+  return table(['HOST', 'STATE', 'HEARD', 'EPOCH', 'MEMORY', 'PATHS UP', 'VMS', 'OWNS', ''], rows)
 }
 
 export function vmLines(status: Pick<Status, 'vms'>, extras: Extras = {}): string[] {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Value } from 'typebox/value'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { calendar } from '../core/quarantine.ts'
 import { ErrorSchema } from './openapi.ts'
 import { ROUTES, startApi } from './server.ts'
 import { type BenchApi, benchApi, TOKEN } from './testing/bench-coordinator.ts'
@@ -138,6 +139,28 @@ describe('the HTTP API', () => {
     expect((await other.call('POST', '/v1/hosts', { name: '../x' })).body).toMatchObject({ code: 'bad-name' })
     expect(added).toEqual(['host-d'])
     await other.close()
+  })
+
+  it('lets a removed host in again by adding it, and ends a quarantine', async () => {
+    const { bench } = api
+    const idle = ['host-a', 'host-b', 'host-c'].find(name => name !== bench.placement('web')?.host)!
+    expect((await api.call('DELETE', `/v1/hosts/${idle}`)).status).toBe(200)
+    bench.round(2)
+    expect((await api.call('GET', `/v1/hosts/${idle}`)).status).toBe(404)
+    expect(await api.call('POST', '/v1/hosts', { name: idle })).toMatchObject({ status: 202, body: { host: idle } })
+    bench.round(4)
+    expect((await api.call('GET', `/v1/hosts/${idle}`)).body).toMatchObject({ state: 'up', epoch: 2, quarantine: null })
+    expect((await api.call('POST', `/v1/hosts/${idle}/resume`)).body).toMatchObject({ code: 'not-quarantined' })
+    const host = bench.state.hosts.get(idle)!
+    const untilMs = calendar(bench.state, bench.now) + 60_000
+    bench.state.hosts.set(idle, { ...host, quarantine: { sinceMs: 0, untilMs, why: 'it failed' } })
+    const shown = (await api.call('GET', `/v1/hosts/${idle}`)).body
+    expect(shown).toMatchObject({ quarantine: { why: 'it failed', leftMs: 60_000 } })
+    expect((await api.call('GET', `/v1/why/host/${idle}`)).body).toMatchObject({
+      now: expect.arrayContaining([expect.stringContaining('in quarantine because it failed')]),
+    })
+    expect((await api.call('POST', `/v1/hosts/${idle}/resume`)).body).toEqual({ host: idle })
+    expect((await api.call('GET', `/v1/hosts/${idle}`)).body).toMatchObject({ quarantine: null })
   })
 
   it('tells what happened, from a mark on, and goes on telling', async () => {

@@ -1,9 +1,11 @@
 // What operators ask for. Each is checked against what is known before anything changes: a refusal changes nothing.
 
 import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
-import { hostLive, isUsable, vmsAt } from './hosts.ts'
+import { accept, type CommandResult, refuse } from './command-result.ts'
+import { readmitHost, removeHost, resumeHost } from './host-commands.ts'
+import { hostLive, isUsable } from './hosts.ts'
 import { attestDead } from './membership.ts'
-import { abortMigration, type Refusal, requestMigration } from './migration.ts'
+import { abortMigration, requestMigration } from './migration.ts'
 import type { StepOutput } from './output.ts'
 import type { CoordinatorState, VmRecord, VmSpec, VolumeRecord } from './state.ts'
 
@@ -32,21 +34,15 @@ export type Command =
   | { readonly kind: 'volume-own'; readonly name: string; readonly host: string }
   | { readonly kind: 'host-confirm-dead'; readonly name: string }
   | { readonly kind: 'host-remove'; readonly name: string }
+  /** A host that was removed may come back under its name. */
+  | { readonly kind: 'host-readmit'; readonly name: string }
+  /** Ends its quarantine. */
+  | { readonly kind: 'host-resume'; readonly name: string }
   /** Stops every machine in order, and keeps what is wanted: the next start of the coordinator brings it back. */
   | { readonly kind: 'cluster-halt' }
 
 /** The smallest volume that holds the metadata and some extents. */
 export const MIN_VOLUME_BYTES = 64 * 1024 * 1024
-
-export type CommandResult =
-  | { readonly ok: true; readonly body: object }
-  | { readonly ok: false; readonly refusal: Refusal }
-
-const refuse = (code: string, message: string, hint?: string): CommandResult => ({
-  ok: false,
-  refusal: hint === undefined ? { code, message } : { code, message, hint },
-})
-const accept = (body: object): CommandResult => ({ ok: true, body })
 
 export function obey(state: CoordinatorState, command: Command, now: number, out: StepOutput): CommandResult {
   switch (command.kind) {
@@ -85,12 +81,16 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
     case 'volume-own':
       return ownVolume(state, command.name, command.host, out)
     case 'host-confirm-dead':
-      return confirmDead(state, command.name, out)
+      return confirmDead(state, command.name, now, out)
     case 'cluster-halt':
       state.halted = true
       return accept({ halting: [...state.vms.values()].filter(vm => vm.placement !== null).map(vm => vm.name) })
     case 'host-remove':
       return removeHost(state, command.name, out)
+    case 'host-readmit':
+      return readmitHost(state, command.name, out)
+    case 'host-resume':
+      return resumeHost(state, command.name, out)
   }
 }
 
@@ -232,29 +232,12 @@ function ownVolume(state: CoordinatorState, name: string, to: string, out: StepO
 }
 
 /** The operator vouches that the host is off: saves the wait, never the fence. */
-function confirmDead(state: CoordinatorState, name: string, out: StepOutput): CommandResult {
+function confirmDead(state: CoordinatorState, name: string, now: number, out: StepOutput): CommandResult {
   const host = state.hosts.get(name)
   if (host === undefined) return refuse('unknown-host', `there is no host "${name}"`, 'see: stellwerk host list')
   if (hostLive(state, name).verdict === 'up') {
     return refuse('host-alive', `host "${name}" is alive: it was heard a moment ago`, 'power it off first')
   }
-  attestDead(state, name, hostLive(state, name).incarnation ?? Number.MAX_SAFE_INTEGER, 'an operator', out)
-  return accept({ host: name })
-}
-
-function removeHost(state: CoordinatorState, name: string, out: StepOutput): CommandResult {
-  const host = state.hosts.get(name)
-  if (host === undefined || host.removed)
-    return refuse('unknown-host', `there is no host "${name}"`, 'see: stellwerk host list')
-  const vms = vmsAt(state, name)
-  if (vms.length > 0) {
-    return refuse(
-      'host-in-use',
-      `host "${name}" runs ${vms.map(vm => vm.name).join(', ')}`,
-      'migrate or stop them first',
-    )
-  }
-  out.put('hosts', name, { ...host, removed: true })
-  state.mapVersion += 1
+  attestDead(state, name, hostLive(state, name).incarnation ?? Number.MAX_SAFE_INTEGER, 'an operator', now, out)
   return accept({ host: name })
 }

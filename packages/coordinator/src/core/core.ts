@@ -12,6 +12,7 @@ import { type AgentHello, agentDown, agentUp, attestDead, beat, watchHosts } fro
 import { done, failed, loaded, outcomeOf, progressed, sourceReady, targetReady, workOnMigrations } from './migration.ts'
 import { type Output, StepOutput } from './output.ts'
 import { lunsCreated, workOnVolumes } from './ownership.ts'
+import { workOnQuarantines } from './quarantine.ts'
 import type { CoordinatorState } from './state.ts'
 
 type FromAgent = { readonly migration: string; readonly host: string; readonly incarnation: number }
@@ -70,6 +71,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
   switch (input.kind) {
     case 'tick':
       watchHosts(state, now, out)
+      workOnQuarantines(state, now, out)
       break
     case 'agent-up':
       agentUp(state, input.hello, now, out)
@@ -81,7 +83,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
       out.effect({ kind: 'reply', to: input.request, body: beat(state, input.beat, now, out) })
       break
     case 'attest':
-      attestDead(state, input.host, input.incarnation, 'its guardian', out)
+      attestDead(state, input.host, input.incarnation, 'its guardian', now, out)
       out.effect({ kind: 'reply', to: input.request, body: {} })
       break
     case 'migration-progress':

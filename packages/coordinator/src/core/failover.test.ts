@@ -77,6 +77,29 @@ describe('a host that falls silent (FEN1)', () => {
     expect(bench.state.hosts.get(from)?.phase).not.toBe('admitted')
   })
 
+  it('goes on isolated when no other host that is in contact and reaches its storage could take a VM of it', () => {
+    const bench = Bench.cluster()
+    const from = bench.placement('web')?.host ?? ''
+    bench.hosts.get(from)!.beating = false
+    bench.lastSeenMs = () => 100
+    for (const [name, host] of bench.hosts) if (name !== from) host.storages = ['san-b']
+    bench.round(200)
+    expect(bench.state.hosts.get(from)?.phase).toBe('admitted')
+    expect(bench.placement('web')?.host).toBe(from)
+    const decisions = bench.traces.filter(event => event.kind === 'decision.not-fenced')
+    expect(decisions).toHaveLength(1)
+    expect(decisions[0]?.body).toMatchObject({
+      subject: from,
+      rejected: [{ why: 'it does not reach san-a' }, { why: 'it does not reach san-a' }],
+    })
+    expect(bench.state.liveHosts.get(from)?.whyNotFenced).toContain('does not reach san-a')
+    const other = [...bench.hosts.keys()].find(name => name !== from)!
+    bench.hosts.get(other)!.storages = ['san-a', 'san-b']
+    bench.round(3)
+    expect(bench.state.hosts.get(from)?.phase).not.toBe('admitted')
+    expect(bench.state.liveHosts.get(from)?.whyNotFenced).toBeNull()
+  })
+
   it('is not fenced when no other host is left: the coordinator may be the one that is cut off', () => {
     const bench = Bench.cluster()
     for (const host of bench.hosts.values()) host.beating = false

@@ -50,6 +50,8 @@ export function workOnFences(state: CoordinatorState, now: number, out: StepOutp
         completeFence(host, out)
         break
       case 'fenced':
+        // A removed host may stay away for good: every storage is told, whenever it answers.
+        if (host.removed) orderFence(state, host, now, out)
         admitAgain(state, host, now, out)
         break
       case 'admitting':
@@ -131,7 +133,7 @@ export function deadAt(
 /** A fenced host that is back and runs nothing gets a new epoch, once nothing of the old one is left to settle. */
 function admitAgain(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
   const live = hostLive(state, host.name)
-  if (live.session === null || !live.clean) return
+  if (host.removed || live.session === null || !live.clean) return
   const stillPlaced = [...state.vms.values()].some(
     vm => vm.placement?.host === host.name && vm.placement.hostEpoch === host.epoch,
   )

@@ -21,6 +21,8 @@ export function newHostLive(state: CoordinatorState): HostLive {
     paths: [],
     reachableStorages: [],
     mapVersion: 0,
+    silenceCounted: false,
+    whyNotFenced: null,
   }
 }
 

@@ -7,7 +7,7 @@ import { deadAt } from './fencing.ts'
 import { hostLive, isWanted, storagesOf, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
-import { choose } from './placement.ts'
+import { awaited, choose } from './placement.ts'
 import type { CoordinatorState, Placement, VmLive, VmRecord } from './state.ts'
 
 /** Each failure doubles the backoff, this often. */
@@ -141,7 +141,7 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
   const live = vmLive(state, vm.name)
   live.whyNot = whyNotNow(state, vm, live, now)
   if (live.whyNot !== null) return
-  const choice = choose(state, vm)
+  const choice = choose(state, vm, [], { lastResort: true })
   if (choice.host === null) {
     live.whyNot = `no host fits: ${choice.rejected.map(r => `${r.option}: ${r.why}`).join('; ')}`
     return
@@ -165,7 +165,7 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
     saw: { desired: vm.desired, lost: lost?.host ?? null, epoch },
     chose: choice.host.name,
     rejected: choice.rejected,
-    why,
+    why: choice.asLastResort ? `${why}; every host that fits is in quarantine: this one as a last resort` : why,
   })
   if (lost !== null) {
     out.trace({
@@ -196,7 +196,7 @@ function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: num
       if (recovery.volume === volume) return `what ${recovery.host} left on volume ${volume} is being recovered`
     }
   }
-  return null
+  return awaited(state, vm, now)
 }
 
 export function orderFor(

@@ -3,8 +3,9 @@
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Json, Store, StoreChange } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { RECORD_TABLES } from './output.ts'
-import type { ClusterRecord, CoordinatorState, StorageRecord } from './state.ts'
+import { RECORD_TABLES, type RecordTable } from './output.ts'
+import { boundQuarantines } from './quarantine.ts'
+import type { ClusterRecord, CoordinatorState, HostRecord, StorageRecord } from './state.ts'
 
 const CLUSTER_KEY = 'cluster'
 
@@ -18,6 +19,7 @@ export function load(
   settings: Settings,
   storages: readonly StorageRecord[],
   now: number,
+  wallMs: number,
 ): CoordinatorState {
   const known = store.get(CLUSTER_KEY) as unknown as ClusterRecord | undefined
   if (known !== undefined && known.cluster !== cluster) {
@@ -34,6 +36,7 @@ export function load(
   const state: CoordinatorState = {
     cluster: record,
     startedAt: now,
+    wallAtStart: wallMs,
     storages: new Map(),
     hosts: new Map(),
     vms: new Map(),
@@ -55,9 +58,17 @@ export function load(
   }
   for (const table of RECORD_TABLES) {
     const records = state[table] as Map<string, unknown>
-    for (const [key, value] of store.entries(`${table}/`)) records.set(key.slice(table.length + 1), value)
+    for (const [key, value] of store.entries(`${table}/`)) {
+      records.set(key.slice(table.length + 1), { ...DEFAULTS[table], ...(value as object) })
+    }
   }
+  boundQuarantines(state)
   return state
+}
+
+/** Fields that records of an earlier state lack. */
+const DEFAULTS: { readonly [table in RecordTable]?: object } = {
+  hosts: { failures: [], quarantine: null } satisfies Partial<HostRecord>,
 }
 
 function lastDecision(store: Store): number {

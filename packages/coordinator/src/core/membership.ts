@@ -5,12 +5,11 @@ import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { shouldAsk } from './asking.ts'
 import { beginFencing } from './fencing.ts'
-import { hostLive, usableHosts, vmsAt } from './hosts.ts'
+import { fenceIfGone } from './fencing-grounds.ts'
+import { hostLive, usableHosts } from './hosts.ts'
 import type { StepOutput } from './output.ts'
+import { isCounted, noteFailure } from './quarantine.ts'
 import type { CoordinatorState, HostLive, HostRecord } from './state.ts'
-
-/** A host that nobody hears is fenced when it was silent for this share of its lease: the rest suffices for the fence. */
-const FENCE_AFTER_LEASE_SHARE = 0.8
 
 export interface AgentHello {
   readonly host: string
@@ -32,6 +31,8 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
       memoryBytes: hello.memoryBytes,
       admitOwed: [...state.storages.keys()].sort(),
       removed: false,
+      failures: [],
+      quarantine: null,
     } satisfies HostRecord)
     state.mapVersion += 1
     out.decide({
@@ -49,6 +50,7 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
   // A late word of an agent that has been replaced.
   if (live.incarnation !== null && hello.incarnation < live.incarnation) return
   if (live.incarnation === null || hello.incarnation > live.incarnation) {
+    countReplaced(state, hello, live, now, out)
     live.incarnation = hello.incarnation
     live.machines = new Map()
     live.machinesKnown = false
@@ -61,6 +63,14 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
   live.lastBeatAt = now
 }
 
+/** An agent that a newer one has replaced has died, unless its host's silence or fence has counted as that. */
+function countReplaced(state: CoordinatorState, hello: AgentHello, live: HostLive, now: number, out: StepOutput): void {
+  const host = state.hosts.get(hello.host)
+  if (host?.phase !== 'admitted' || live.incarnation === null || live.silenceCounted) return
+  if (isCounted(host, hello.incarnation - 1)) return
+  noteFailure(state, host, hello.incarnation - 1, 'its agent died, and a newer one came', now, out)
+}
+
 export function agentDown(state: CoordinatorState, host: string, incarnation: number): void {
   const live = hostLive(state, host)
   if (live.session?.incarnation === incarnation) live.session = null
@@ -70,7 +80,7 @@ export function agentDown(state: CoordinatorState, host: string, incarnation: nu
 export function beat(state: CoordinatorState, message: Beat, now: number, out: StepOutput): BeatReply {
   const host = state.hosts.get(message.host)
   const live = hostLive(state, message.host)
-  if (host === undefined || host.removed || live.session?.incarnation !== message.incarnation) {
+  if (host === undefined || live.session?.incarnation !== message.incarnation) {
     return { status: 'wait', epoch: 0, leaseMs: 0, wantMachines: false }
   }
   const ahead = aheadOf(state, host, message)
@@ -79,7 +89,7 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
     return { status: 'wait', epoch: host.epoch, leaseMs: 0, wantMachines: false }
   }
   takeBeat(live, message, now)
-  noteLostMachines(state, host, live, out)
+  noteLostMachines(state, host, live, now, out)
   const current = state.hosts.get(message.host) ?? host
   const wantMachines = !live.machinesKnown
   switch (current.phase) {
@@ -132,6 +142,8 @@ function takeBeat(live: HostLive, message: Beat, now: number): void {
   live.lastBeatAt = now
   live.verdict = 'up'
   live.suspectSince = null
+  live.silenceCounted = false
+  live.whyNotFenced = null
   live.seen = new Map()
   live.peers = new Map(message.peers.map(peer => [peer.host, peer.heardAgoMs]))
   live.peersAt = now
@@ -151,7 +163,13 @@ function machinesDigest(live: HostLive): number {
 }
 
 /** A newer incarnation that does not list a VM placed with an older one attests its death. */
-function noteLostMachines(state: CoordinatorState, host: HostRecord, live: HostLive, out: StepOutput): void {
+function noteLostMachines(
+  state: CoordinatorState,
+  host: HostRecord,
+  live: HostLive,
+  now: number,
+  out: StepOutput,
+): void {
   if (!live.machinesKnown || live.session === null) return
   const incarnation = live.session.incarnation
   let lost = false
@@ -161,7 +179,7 @@ function noteLostMachines(state: CoordinatorState, host: HostRecord, live: HostL
     if (placement.incarnation < incarnation && !live.machines.has(vm.name)) lost = true
   }
   if (!lost) return
-  attestDead(state, host.name, incarnation - 1, 'a newer incarnation of the agent, which does not have it', out)
+  attestDead(state, host.name, incarnation - 1, 'a newer incarnation of the agent, which does not have it', now, out)
 }
 
 /** Nothing that the agent ran in this or an earlier incarnation is left. Saves the wait, never the fence. */
@@ -170,6 +188,7 @@ export function attestDead(
   name: string,
   incarnation: number,
   by: string,
+  now: number,
   out: StepOutput,
 ): void {
   const host = state.hosts.get(name)
@@ -180,7 +199,9 @@ export function attestDead(
   )
   if (!concerned) return
   if (host.phase === 'admitted') {
-    beginFencing(state, host, `its agent is dead, attested by ${by}`, { incarnation, by }, out)
+    const why = `its agent is dead, attested by ${by}`
+    if (!isCounted(host, incarnation)) noteFailure(state, host, incarnation, why, now, out)
+    beginFencing(state, state.hosts.get(name) ?? host, why, { incarnation, by }, out)
   } else if (host.fence !== null && (host.fence.attestedIncarnation ?? -1) < incarnation) {
     out.put('hosts', name, { ...host, fence: { ...host.fence, attestedIncarnation: incarnation, attestedBy: by } })
   }
@@ -233,23 +254,6 @@ function judge(state: CoordinatorState, host: HostRecord, live: HostLive, now: n
     if (seen.seenAgoMs !== null && seen.seenAgoMs + (now - seen.at) < recentMs) return 'isolated'
   }
   return answers === 0 && state.storages.size > 0 ? 'suspect' : 'gone'
-}
-
-function fenceIfGone(state: CoordinatorState, host: HostRecord, live: HostLive, now: number, out: StepOutput): void {
-  // With nobody left who could take over, this coordinator may be the one that is cut off: it fences nobody.
-  if (!usableHosts(state).some(other => other.name !== host.name)) return
-  // A fence ends what runs there and brings nothing where nothing does: it may still be starting.
-  if (vmsAt(state, host.name).length === 0) return
-  const { isolatedMs, leaseMs } = state.cluster.settings
-  const silentMs = now - (live.suspectSince ?? now)
-  const unheardMs = now - (live.lastBeatAt ?? state.startedAt)
-  if (live.verdict === 'gone') {
-    // Its VMs wait for its lease to end anyway: until shortly before, a host that is only slow may still be heard.
-    if (unheardMs < leaseMs * FENCE_AFTER_LEASE_SHARE) return
-    beginFencing(state, host, 'it fell silent to the coordinator, its peers and storage', null, out)
-  } else if (live.verdict === 'isolated' && silentMs > isolatedMs) {
-    beginFencing(state, host, 'it is cut off from coordinator and peers, though storage sees it', null, out)
-  }
 }
 
 function sameAddress(a: Address, b: Address): boolean {

@@ -9,6 +9,7 @@ import { orderFor } from './lifecycle.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
 import { choose, whyNot } from './placement.ts'
+import { isQuarantined } from './quarantine.ts'
 import type { CoordinatorState, HostRecord, MigrationEnd, MigrationLive, MigrationRecord, VmRecord } from './state.ts'
 
 /** Ended migrations that are remembered. */
@@ -116,6 +117,10 @@ function admit(
     target = state.hosts.get(to) ?? null
     if (target === null)
       return { code: 'unknown-host', message: `there is no host "${to}"`, hint: 'see: stellwerk host list' }
+    if (isQuarantined(target)) {
+      const message = `host "${to}" is in quarantine: ${target.quarantine?.why}`
+      return { code: 'host-quarantined', message, hint: `end it first: stellwerk host resume ${to}` }
+    }
     const why = whyNot(state, vm, target)
     if (why !== null) return { code: 'host-unfit', message: `host "${to}" cannot take VM "${vm.name}": ${why}` }
   }

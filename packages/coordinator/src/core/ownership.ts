@@ -3,6 +3,7 @@
 import { shouldAsk } from './asking.ts'
 import { hostLive, isUsable, usableHosts } from './hosts.ts'
 import type { StepOutput } from './output.ts'
+import { isQuarantined } from './quarantine.ts'
 import type { CoordinatorState, HostRecord, VolumeRecord } from './state.ts'
 
 /** A volume whose owner does not get it open is given to another host after this many lease times. */
@@ -86,9 +87,14 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
     volume.legs.every(leg => hostLive(state, host.name).reachableStorages.includes(leg.storage))
   const others = usableHosts(state).filter(host => reaches(host) && host.name !== volume.owner?.host)
   const owned = (host: HostRecord) => [...state.volumes.values()].filter(v => v.owner?.host === host.name).length
+  // One in quarantine may fail again soon, but an unreliable owner is better than none.
+  const rank = (host: HostRecord) => (isQuarantined(host) ? 1 : 0)
   const current = volume.owner === null ? undefined : state.hosts.get(volume.owner.host)
   const again = current !== undefined && isUsable(state, current) && reaches(current) ? [current] : []
-  const candidates = [...others.sort((a, b) => owned(a) - owned(b) || (a.name < b.name ? -1 : 1)), ...again]
+  const candidates = [
+    ...others.sort((a, b) => rank(a) - rank(b) || owned(a) - owned(b) || (a.name < b.name ? -1 : 1)),
+    ...again,
+  ]
   const chosen = candidates[0]
   if (chosen === undefined) return
   const epoch = volume.ownerEpoch + 1

@@ -1,11 +1,14 @@
 // Where a VM may run, and where best: a pure function over what is known of the hosts.
 
 import { hostLive, isUsable, storagesOf, targetOf } from './hosts.ts'
+import { isQuarantined } from './quarantine.ts'
 import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
 
 export interface Choice {
   readonly host: HostRecord | null
   readonly rejected: readonly { readonly option: string; readonly why: string }[]
+  /** Only hosts in quarantine fit. */
+  readonly asLastResort: boolean
 }
 
 /** Memory of the VMs that are at the host or on their way there. */
@@ -30,23 +33,62 @@ export function whyNot(state: CoordinatorState, vm: VmRecord, host: HostRecord):
   return null
 }
 
-/** Fits and least loaded; a preferred host wins if it fits. */
-export function choose(state: CoordinatorState, vm: VmRecord, without: readonly string[] = []): Choice {
+/** What a VM placed on a quarantined host is there for, and a quarantined host passed over. */
+const IN_QUARANTINE = 'it is in quarantine'
+
+/**
+ * Fits and least loaded; a preferred host wins if it fits. Hosts in quarantine are left out; with `lastResort` they are
+ * taken where no other host fits, so that nothing stays down for their sake.
+ */
+export function choose(
+  state: CoordinatorState,
+  vm: VmRecord,
+  without: readonly string[] = [],
+  { lastResort = false }: { readonly lastResort?: boolean } = {},
+): Choice {
   const rejected: { option: string; why: string }[] = []
-  const candidates: { host: HostRecord; load: number }[] = []
+  const fit: Candidate[] = []
   for (const host of [...state.hosts.values()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const why = without.includes(host.name) ? 'it is the one to leave' : whyNot(state, vm, host)
     if (why !== null) rejected.push({ option: host.name, why })
-    else candidates.push({ host, load: memoryPlaced(state, host.name) / host.memoryBytes })
+    else fit.push({ host, load: memoryPlaced(state, host.name) / host.memoryBytes })
   }
+  const sound = fit.filter(({ host }) => !isQuarantined(host))
+  const quarantined = fit.filter(({ host }) => isQuarantined(host))
+  const asLastResort = lastResort && sound.length === 0 && quarantined.length > 0
+  if (!asLastResort) for (const { host } of quarantined) rejected.push({ option: host.name, why: IN_QUARANTINE })
+  const candidates = asLastResort ? quarantined : sound
   const preferred = candidates.find(candidate => candidate.host.name === vm.preferredHost)
   candidates.sort((a, b) => a.load - b.load)
   const chosen = preferred ?? candidates[0]
-  if (chosen === undefined) return { host: null, rejected }
+  if (chosen === undefined) return { host: null, rejected, asLastResort: false }
   for (const candidate of candidates) {
     if (candidate === chosen) continue
     const why = preferred === chosen ? `${chosen.host.name} is preferred` : 'more of its memory is taken'
     rejected.push({ option: candidate.host.name, why })
   }
-  return { host: chosen.host, rejected }
+  return { host: chosen.host, rejected, asLastResort }
+}
+
+interface Candidate {
+  readonly host: HostRecord
+  readonly load: number
+}
+
+/**
+ * Soon after its start the coordinator knows hosts that have not reported yet: the first VMs wait for them a little, or they
+ * would all go to the first host that does. Null: there is nobody to wait for.
+ */
+export function awaited(state: CoordinatorState, vm: VmRecord, now: number): string | null {
+  const leftMs = state.startedAt + state.cluster.settings.startGraceMs - now
+  if (leftMs <= 0) return null
+  const storages = storagesOf(state, vm)
+  const missing = [...state.hosts.values()].filter(host => {
+    if (host.removed || isQuarantined(host)) return false
+    const { reachableStorages } = hostLive(state, host.name)
+    return !isUsable(state, host) || !storages.every(storage => reachableStorages.includes(storage))
+  })
+  if (missing.length === 0) return null
+  const names = missing.map(host => host.name).sort()
+  return `the coordinator has just started and waits for ${names.join(', ')} to report, ${Math.ceil(leftMs)} ms at most`
 }

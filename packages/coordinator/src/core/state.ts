@@ -44,6 +44,25 @@ export interface HostRecord {
   /** Storages that do not know the current epoch yet. */
   readonly admitOwed: readonly string[]
   readonly removed: boolean
+  /** The latest failures, oldest first; those that are too old to count go when the next one comes. */
+  readonly failures: readonly HostFailure[]
+  readonly quarantine: Quarantine | null
+}
+
+/** Times are the state's own calendar, see quarantine.ts. */
+export interface HostFailure {
+  readonly atMs: number
+  readonly epoch: number
+  /** The agent's that failed; a later failure of the same one in the same epoch is the same failure. */
+  readonly incarnation: number
+  readonly why: string
+}
+
+/** No VM is placed on the host or migrated to it until then, unless nobody else can take it. */
+export interface Quarantine {
+  readonly sinceMs: number
+  readonly untilMs: number
+  readonly why: string
 }
 
 /** A slot of a fenced host that its volume's owner must recover before anything of that volume starts. */
@@ -192,6 +211,10 @@ export interface HostLive {
   reachableStorages: readonly string[]
   /** Of the map that its agent has taken; 0: none in this session. */
   mapVersion: number
+  /** Its present silence was counted as a failure. */
+  silenceCounted: boolean
+  /** Why it is not fenced though it is isolated; null: it is not, or it is. */
+  whyNotFenced: string | null
 }
 
 /** An order or question on its way: not asked again before `retryAt`. */
@@ -219,6 +242,8 @@ export interface VmLive {
 export interface CoordinatorState {
   cluster: ClusterRecord
   readonly startedAt: number
+  /** The wall clock's time at `startedAt`: from there the state's calendar counts on by the monotonic clock. */
+  readonly wallAtStart: number
   readonly storages: Map<string, StorageRecord>
   readonly hosts: Map<string, HostRecord>
   readonly vms: Map<string, VmRecord>

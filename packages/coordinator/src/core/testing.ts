@@ -63,7 +63,7 @@ export class Bench {
 
   #load(): CoordinatorState {
     const storages = STORAGES.map(name => ({ name, portals: [], control: [] }))
-    return load(this.store, 'test', PROFILES.lab, storages, this.now)
+    return load(this.store, 'test', PROFILES.lab, storages, this.now, this.now)
   }
 
   /** The process dies and another takes over from what was durable. */

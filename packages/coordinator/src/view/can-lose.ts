@@ -47,7 +47,7 @@ function withoutHost(state: CoordinatorState, lost: HostRecord): string[] {
   // In the order in which failover would place them.
   for (const vm of vms.sort((a, b) => b.priority - a.priority || (a.name < b.name ? -1 : 1))) {
     const current = hypothetical.vms.get(vm.name) ?? vm
-    const choice = choose(hypothetical, current)
+    const choice = choose(hypothetical, current, [], { lastResort: true })
     if (choice.host === null) {
       stranded.push(`${lost.name}: ${vm.name} fits nowhere else`)
       continue

@@ -2,6 +2,7 @@
 
 import { newHostLive, vmsAt } from '../core/hosts.ts'
 import { memoryPlaced } from '../core/placement.ts'
+import { calendar, quarantineLeftMs } from '../core/quarantine.ts'
 import type { CoordinatorState, HostLive, HostRecord } from '../core/state.ts'
 import { formatHostPort } from './format-address.ts'
 import type { HostView, PathView } from './schemas.ts'
@@ -72,7 +73,19 @@ export function hostView(state: CoordinatorState, host: HostRecord, now: number)
             acknowledged: [...fence.acknowledged],
             attestedBy: fence.attestedBy,
           },
+    failures: failuresOf(state, host, now),
+    quarantine:
+      host.quarantine === null ? null : { why: host.quarantine.why, leftMs: quarantineLeftMs(state, host, now) ?? 0 },
+    whyNotFenced: live.whyNotFenced,
   }
+}
+
+/** Those young enough to count. */
+function failuresOf(state: CoordinatorState, host: HostRecord, now: number): HostView['failures'] {
+  const today = calendar(state, now)
+  return host.failures
+    .map(({ why, atMs }) => ({ why, agoMs: Math.max(0, today - atMs) }))
+    .filter(({ agoMs }) => agoMs < state.cluster.settings.quarantineWindowMs)
 }
 
 /** Keyed `host/fabric/storage`. A host that is not heard says nothing of its paths any more. */

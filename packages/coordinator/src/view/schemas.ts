@@ -34,6 +34,11 @@ export const HostViewSchema = Type.Object({
       attestedBy: nullable(Text),
     }),
   ),
+  /** Failures that count towards a quarantine; how often it may fail is a setting. */
+  failures: Type.Array(Type.Object({ why: Text, agoMs: Type.Number() })),
+  quarantine: nullable(Type.Object({ why: Text, leftMs: Type.Number({ minimum: 0 }) })),
+  /** It is isolated, and why it is not fenced all the same. */
+  whyNotFenced: nullable(Text),
 })
 export type HostView = Static<typeof HostViewSchema>
 

@@ -2,6 +2,7 @@
 
 import { isWanted, vmsAt } from '../core/hosts.ts'
 import { isServing } from '../core/ownership.ts'
+import { quarantineLeftMs } from '../core/quarantine.ts'
 import type { CoordinatorState, DecisionRecord, HostRecord, VmRecord, VolumeRecord } from '../core/state.ts'
 import { ageOfHost, hostState, liveOf, lookAt } from './hosts.ts'
 import type { Why } from './schemas.ts'
@@ -16,7 +17,17 @@ const DECISIONS_TOLD = 20
 /** A name may be both a VM's and a host's: which decisions are about which. */
 const KINDS: { readonly [what in WhyWhat]: readonly string[] } = {
   vm: ['place', 'vm-lost', 'vm-failed', 'vm-halted', 'migrate', 'migration-abort'],
-  host: ['host-joined', 'fence', 'fenced', 'admit', 'raise-epoch'],
+  host: [
+    'host-joined',
+    'fence',
+    'fenced',
+    'admit',
+    'raise-epoch',
+    'not-fenced',
+    'quarantine',
+    'quarantine-over',
+    'readmit',
+  ],
   volume: ['owner'],
 }
 
@@ -92,6 +103,14 @@ function ofHost(state: CoordinatorState, host: HostRecord, now: number): string[
   if (host.phase === 'fenced' && live.session === null) said.push('It is admitted again when its agent is back.')
   if (host.phase === 'fenced' && live.session !== null && !live.clean)
     said.push('It is admitted again when its agent has said that nothing runs there.')
+  const leftMs = quarantineLeftMs(state, host, now)
+  if (leftMs !== null) {
+    said.push(
+      `It is in quarantine because ${host.quarantine?.why}: no VM is placed on it for another ${Math.ceil(leftMs / 1000)} s` +
+        `, unless no other host can take it; end it: stellwerk host resume ${host.name}.`,
+    )
+  }
+  if (live.whyNotFenced !== null) said.push(`It is not fenced because ${live.whyNotFenced}.`)
   const vms = vmsAt(state, host.name)
   if (vms.length > 0) said.push(`It has ${vms.map(vm => vm.name).join(', ')}.`)
   return said

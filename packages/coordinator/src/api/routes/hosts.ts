@@ -35,13 +35,18 @@ export const hostRoutes: readonly Route[] = [
   route({
     method: 'POST',
     path: '/v1/hosts',
-    summary: 'Start a host on the machine of this coordinator: a new one, or one that is down',
+    summary: 'Start a host on the machine of this coordinator: a new one, one that is down, or one that was removed',
     status: 202,
     body: closed({ name: Type.String({ maxLength: 256 }) }),
     reply: Done,
-    handle: ({ hooks, coordinator }, { body }) => {
+    handle: async ({ hooks, coordinator }, { body }) => {
       checkNewHost(coordinator.state, body.name)
-      if (hooks.addHost !== undefined) return hooks.addHost(body.name)
+      const { name } = body
+      const wasRemoved = coordinator.state.hosts.get(name)?.removed === true
+      if (wasRemoved) await coordinator.command({ kind: 'host-readmit', name })
+      // Its agent may never have gone; and one on another machine joins by itself, now that it may.
+      if (wasRemoved && (isConnected(coordinator.state, name) || hooks.addHost === undefined)) return { host: name }
+      if (hooks.addHost !== undefined) return hooks.addHost(name)
       throw new StellwerkError('not-here', 'this coordinator starts no hosts: it was not started by "stellwerk up"', {
         hint: 'run on the new host itself: stellwerk agent serve --config FILE; it joins by the join token',
       })
@@ -63,6 +68,13 @@ export const hostRoutes: readonly Route[] = [
       coordinator.command({ kind: 'host-confirm-dead', name: params['name'] ?? '' }),
   }),
   route({
+    method: 'POST',
+    path: '/v1/hosts/{name}/resume',
+    summary: 'End its quarantine: it may be given VMs again',
+    reply: Done,
+    handle: ({ coordinator }, { params }) => coordinator.command({ kind: 'host-resume', name: params['name'] ?? '' }),
+  }),
+  route({
     method: 'GET',
     path: '/v1/paths',
     summary: 'Paths from hosts over fabrics to storages, keyed host/fabric/storage',
@@ -77,12 +89,11 @@ function checkNewHost(state: CoordinatorState, name: string): void {
       hint: 'use letters, digits, ".", "_" and "-", at most 63',
     })
   }
-  if (state.hosts.get(name)?.removed === true) {
-    throw new StellwerkError('host-removed', `host "${name}" was removed from the cluster`, {
-      hint: 'choose another name',
-    })
-  }
-  if (state.liveHosts.get(name)?.session != null) {
+  if (state.hosts.get(name)?.removed !== true && isConnected(state, name)) {
     throw new StellwerkError('duplicate-name', `host "${name}" is already there`, { hint: 'choose another name' })
   }
+}
+
+function isConnected(state: CoordinatorState, name: string): boolean {
+  return state.liveHosts.get(name)?.session != null
 }

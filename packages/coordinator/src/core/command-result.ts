@@ -1,0 +1,14 @@
+// What a command of an operator comes to: accepted with an answer, or refused with a code, what is wrong, and what to do.
+
+import type { Refusal } from './migration.ts'
+
+export type CommandResult =
+  | { readonly ok: true; readonly body: object }
+  | { readonly ok: false; readonly refusal: Refusal }
+
+export const refuse = (code: string, message: string, hint?: string): CommandResult => ({
+  ok: false,
+  refusal: hint === undefined ? { code, message } : { code, message, hint },
+})
+
+export const accept = (body: object): CommandResult => ({ ok: true, body })

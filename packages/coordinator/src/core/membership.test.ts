@@ -1,0 +1,158 @@
+// Hosts that come back under their name, first placements after a start, and a coordinator whose state is an older copy.
+import { describe, expect, it } from 'vitest'
+import { Bench } from './testing.ts'
+
+describe('a removed host', () => {
+  const removed = () => {
+    const bench = Bench.cluster()
+    const name = ['host-a', 'host-b', 'host-c'].find(each => each !== bench.placement('web')?.host)!
+    expect(bench.command({ kind: 'host-remove', name }).body).toEqual({ host: name })
+    return { bench, name }
+  }
+
+  it('is fenced on every storage, told until it answers, and not admitted again by itself', () => {
+    const bench = Bench.cluster()
+    const name = ['host-a', 'host-b', 'host-c'].find(each => each !== bench.placement('web')?.host)!
+    bench.holdBack = key => key === `fence/${name}/1/san-b`
+    bench.command({ kind: 'host-remove', name })
+    bench.round(20)
+    expect(bench.state.hosts.get(name)).toMatchObject({ removed: true, phase: 'fenced', epoch: 1 })
+    expect(bench.state.hosts.get(name)?.fence?.acknowledged).toEqual(['san-a'])
+    expect(bench.beat(name)).toMatchObject({ status: 'fenced', leaseMs: 0 })
+    bench.holdBack = () => false
+    bench.round(20)
+    expect(bench.state.hosts.get(name)?.fence?.acknowledged).toEqual(['san-a', 'san-b'])
+    expect(bench.state.hosts.get(name)).toMatchObject({ removed: true, phase: 'fenced', epoch: 1 })
+  })
+
+  it('comes back under its name, above every epoch it had', () => {
+    const { bench, name } = removed()
+    bench.round(4)
+    expect(bench.command({ kind: 'host-readmit', name }).body).toEqual({ host: name })
+    bench.join(name, 2)
+    bench.round(6)
+    expect(bench.state.hosts.get(name)).toMatchObject({ removed: false, phase: 'admitted', epoch: 2 })
+    expect(bench.beat(name)).toMatchObject({ status: 'admitted', epoch: 2, leaseMs: 3000 })
+    expect(bench.state.map?.hosts.map(host => host.name)).toContain(name)
+  })
+
+  it('comes back above what storage has seen of it, should that be higher still', () => {
+    const { bench, name } = removed()
+    bench.round(4)
+    bench.holdBack = key => key === `admit/${name}/2/san-a`
+    bench.command({ kind: 'host-readmit', name })
+    bench.join(name, 2)
+    bench.round(2)
+    bench.answer(`admit/${name}/2/san-a`, { admitted: 9, fenced: 8 })
+    bench.round(4)
+    expect(bench.state.hosts.get(name)).toMatchObject({ phase: 'admitted', epoch: 10 })
+  })
+
+  it('only what was removed comes back by that', () => {
+    const bench = Bench.cluster()
+    expect(bench.command({ kind: 'host-readmit', name: 'host-a' })).toMatchObject({ refused: 'not-removed' })
+    expect(bench.command({ kind: 'host-readmit', name: 'host-z' })).toMatchObject({ refused: 'unknown-host' })
+  })
+})
+
+describe('first placements after the coordinator’s start', () => {
+  const stoppedCluster = () => {
+    const bench = Bench.cluster()
+    for (const name of ['db', 'mail']) bench.createVm(name)
+    bench.round(4)
+    for (const name of ['web', 'db', 'mail']) bench.command({ kind: 'vm-stop', name })
+    bench.round(4)
+    for (const name of ['web', 'db', 'mail']) expect(bench.placement(name)).toBeNull()
+    for (const host of bench.hosts.values()) host.storages = []
+    bench.restart()
+    for (const name of ['web', 'db', 'mail']) bench.command({ kind: 'vm-start', name, host: null })
+    return bench
+  }
+  const hostsOf = (bench: Bench) => ['web', 'db', 'mail'].map(name => bench.placement(name)?.host ?? null)
+
+  it('wait for hosts that report a little later, and spread over them', () => {
+    const bench = stoppedCluster()
+    bench.hosts.get('host-b')!.storages = ['san-a', 'san-b']
+    bench.round(3)
+    expect(hostsOf(bench)).toEqual([null, null, null])
+    expect(bench.state.liveVms.get('web')?.whyNot).toContain('waits for host-a, host-c to report')
+    for (const host of bench.hosts.values()) host.storages = ['san-a', 'san-b']
+    bench.round(2)
+    expect(hostsOf(bench).sort()).toEqual(['host-a', 'host-b', 'host-c'])
+  })
+
+  it('do not wait longer than the grace for a host that stays away', () => {
+    const bench = stoppedCluster()
+    bench.hosts.get('host-b')!.storages = ['san-a', 'san-b']
+    bench.hosts.get('host-c')!.beating = false
+    const { startedAt } = bench.state
+    while (hostsOf(bench).includes(null)) bench.round()
+    expect(bench.now - startedAt).toBeGreaterThanOrEqual(3_000)
+    expect(bench.now - startedAt).toBeLessThan(6_000)
+  })
+})
+
+describe('a coordinator whose state is older than the cluster steps down', () => {
+  /** A cluster goes on, then its coordinator is started from a copy made before that. */
+  const rolledBack = (since: (bench: Bench) => void) => {
+    const bench = Bench.cluster()
+    const copy = structuredClone([...bench.store.values])
+    since(bench)
+    bench.store.values.clear()
+    for (const [key, value] of copy) bench.store.values.set(key, value)
+    bench.restart()
+    return bench
+  }
+
+  it('when an agent knows a higher epoch of its host', () => {
+    const bench = rolledBack(before => {
+      const name = before.placement('web')!.host
+      before.hosts.get(name)!.beating = false
+      before.round(20)
+      before.hosts.get(name)!.beating = true
+      before.join(name)
+      before.round(6)
+      expect(before.hosts.get(name)?.epoch).toBe(2)
+    })
+    expect(() => bench.round()).toThrow(/is at epoch 2, known here: 1; .*restore/)
+  })
+
+  it('when an agent runs a VM at a placement epoch that was given out later', () => {
+    const bench = rolledBack(before => {
+      before.command({ kind: 'vm-stop', name: 'web' })
+      before.round(3)
+      before.command({ kind: 'vm-start', name: 'web', host: null })
+      before.round(3)
+      expect(before.placement('web')?.epoch).toBe(before.firstEpoch + 1)
+    })
+    expect(() => bench.round()).toThrow(/VM web is at placement epoch \d+, known here: \d+/)
+  })
+
+  it('and grants no lease and decides nothing of what the beat said', () => {
+    const bench = Bench.cluster()
+    const name = bench.placement('web')!.host
+    bench.hosts.get(name)!.epoch = 7
+    const before = structuredClone([...bench.store.values])
+    const granted = bench.traces.filter(event => event.kind === 'lease.granted').length
+    expect(() => bench.beat(name)).toThrow(/epoch 7/)
+    expect(bench.traces.filter(event => event.kind === 'lease.granted')).toHaveLength(granted)
+    expect([...bench.store.values]).toEqual(before)
+  })
+
+  it('and when an order is refused because its term is over', () => {
+    const bench = Bench.cluster()
+    const unanswered = {
+      kind: 'unanswered',
+      key: 'start/web/1',
+      code: 'stale-term',
+      message: 'term 1 is over',
+    } as const
+    expect(() => bench.input(unanswered)).toThrow('term 1 is over')
+  })
+
+  it('but goes on when all that was seen is known to it', () => {
+    const bench = rolledBack(() => undefined)
+    bench.round(4)
+    expect(bench.placement('web')?.phase).toBe('running')
+  })
+})
