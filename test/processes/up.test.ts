@@ -1,72 +1,21 @@
 // `stellwerk up` as a user types it: real processes, in a directory of its own. That it leaves nothing behind is judged by
 // pid, and that it recovers by what the guests wrote. With the patient profile: a test machine may be slow for seconds.
 
-import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { checkEntry, LOG_START, ledgerTag } from '@stellwerk/agent/guests/ledger-format.ts'
 import { connectNbd } from '@stellwerk/block/nbd/client.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
-import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
 import { afterAll, describe, expect, it } from 'vitest'
+import { alive, Stellwerk } from './stellwerk.ts'
 
-const BIN = join(import.meta.dirname, '..', '..', 'packages', 'cli', 'bin', 'stellwerk.js')
-const NODE = join(import.meta.dirname, '..', '..', 'node_modules', '.bin', 'node')
-const directory = mkdtempSync(join(tmpdir(), 'up-'))
-const started = new Set<ChildProcess>()
+const stellwerk = new Stellwerk('up')
+const { directory, state, started } = stellwerk
+const start = (...words: string[]) => stellwerk.start(...words)
+const run = (...words: string[]) => stellwerk.run(...words)
+const json = <T>(...words: string[]) => stellwerk.json<T>(...words)
 const LONG = 240_000
-
-interface Running {
-  readonly process: ChildProcess
-  readonly lines: string[]
-  readonly ended: Promise<{ code: number | null; signal: string | null }>
-  /** A line that fits has been printed; rejects when it ends without. */
-  said(pattern: RegExp): Promise<void>
-}
-
-function start(...words: string[]): Running {
-  const child = spawn(NODE, [BIN, ...words], { cwd: directory, stdio: ['ignore', 'pipe', 'pipe'] })
-  started.add(child)
-  const lines: string[] = []
-  const waiting = new Set<() => void>()
-  let rest = ''
-  const hear = (chunk: Buffer) => {
-    const parts = (rest + chunk.toString()).split('\n')
-    rest = parts.pop() ?? ''
-    lines.push(...parts)
-    for (const wake of waiting) wake()
-  }
-  child.stdout?.on('data', hear)
-  child.stderr?.on('data', hear)
-  const ended = new Promise<{ code: number | null; signal: string | null }>(resolve => {
-    child.on('close', (code, signal) => resolve({ code, signal }))
-  })
-  const said = (pattern: RegExp) =>
-    new Promise<void>((resolve, reject) => {
-      const look = () => {
-        if (!lines.some(line => pattern.test(line))) return
-        waiting.delete(look)
-        resolve()
-      }
-      waiting.add(look)
-      ended.then(() => reject(new Error(`ended without saying ${pattern}:\n${lines.join('\n')}`)))
-      look()
-    })
-  return { process: child, lines, ended, said }
-}
-
-async function run(...words: string[]): Promise<{ code: number | null; lines: string[] }> {
-  const { ended, lines } = start(...words)
-  return { code: (await ended).code, lines }
-}
-
-async function json<T>(...words: string[]): Promise<T> {
-  const { code, lines } = await run(...words, '--json')
-  expect([code, lines.length]).toEqual([0, 1])
-  return JSON.parse(lines[0] ?? '') as T
-}
 
 interface Named {
   [name: string]: { state: string; host?: string | null; epoch?: number }
@@ -79,26 +28,8 @@ interface Status {
   paths: Named
 }
 
-/** Pids of `up`'s children and of theirs, as they were recorded before each began. */
-function pidsBelow(root: string): number[] {
-  const pids: number[] = []
-  for (const entry of readdirSync(root, { recursive: true, encoding: 'utf8' })) {
-    if (!entry.endsWith('children.json')) continue
-    const record = JSON.parse(readFileSync(join(root, entry), 'utf8')) as { pid: number }[]
-    pids.push(...record.map(({ pid }) => pid))
-  }
-  return pids
-}
-
-const state = join(directory, '.stellwerk')
-const alive = (pids: readonly number[]) => pids.filter(pid => identifyProcess(pid) !== null)
-
 afterAll(async () => {
-  for (const child of started) if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
-  // What a killed `up` had started ends by itself, at the end of its pipe.
-  const pids = existsSync(state) ? pidsBelow(state) : []
-  while (alive(pids).length > 0) await new Promise(resolve => setTimeout(resolve, 50))
-  rmSync(directory, { recursive: true })
+  await stellwerk.remove()
 })
 
 describe('stellwerk up', () => {
@@ -152,7 +83,7 @@ describe('stellwerk up', () => {
 
   it('ends in order at Ctrl-C: no process is left', { timeout: LONG }, async () => {
     const [up] = started
-    const pids = pidsBelow(state)
+    const pids = stellwerk.pids()
     expect(alive(pids)).toHaveLength(7)
     up?.kill('SIGINT')
     await new Promise(resolve => up?.on('close', resolve))
@@ -195,7 +126,7 @@ describe('stellwerk up', () => {
     }
     const status = await json<Status>('status')
     for (const vm of Object.values(status.vms)) expect(vm.state).toBe('running')
-    const pids = pidsBelow(state)
+    const pids = stellwerk.pids()
     expect((await run('down')).lines).toEqual(['the cluster is down'])
     expect((await up.ended).code).toBe(0)
     expect(alive(pids)).toEqual([])
@@ -205,7 +136,7 @@ describe('stellwerk up', () => {
     const up = start('up', '--detach')
     expect(await up.ended).toEqual({ code: 0, signal: null })
     const { pid } = JSON.parse(readFileSync(join(state, 'up.json'), 'utf8')) as { pid: number }
-    const pids = pidsBelow(state)
+    const pids = stellwerk.pids()
     expect(alive(pids).length).toBeGreaterThanOrEqual(7)
     process.kill(pid, 'SIGKILL')
     await expect.poll(() => alive(pids), { timeout: 20_000 }).toEqual([])

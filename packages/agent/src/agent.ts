@@ -13,6 +13,7 @@ import type { AgentConfig } from './agent-config.ts'
 import { LunSessions } from './hba/lun-sessions.ts'
 import { StorageLinks } from './hba/storage-links.ts'
 import { HostActor } from './host-actor.ts'
+import { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { ModelHypervisor } from './hypervisor/model/hypervisor.ts'
 import type { HypervisorOptions } from './hypervisor/options.ts'
@@ -65,7 +66,9 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     onRefused: (epoch, why) => system.send(self, 'host.refused', { epoch, why }, { from: self }),
     onChange: () => actor.beatSoon(),
   })
-  const hypervisors = makeHypervisors(env, config, gate)
+  const options = hypervisorOptions(env, config, gate)
+  const exports = new ExportHypervisor(options)
+  const hypervisors = makeHypervisors(options, config, exports)
   const vmParts: VmParts = {
     env,
     host,
@@ -95,6 +98,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     peers,
     volumes: () => volumes,
     vmParts: () => vmParts,
+    exports,
   })
   system.spawn(self, actor, { mailbox: 8192 })
   const listener = await listenSessions(
@@ -135,13 +139,20 @@ function termGuard(env: Environment): TermGuard {
   })
 }
 
-function makeHypervisors(env: Environment, config: AgentConfig, gate: RunGate): Map<string, Hypervisor> {
-  const options: HypervisorOptions = {
+function hypervisorOptions(env: Environment, config: AgentConfig, gate: RunGate): HypervisorOptions {
+  return {
     env,
     mayExecute: vm => gate.mayExecute(vm),
     evidence: event => env.trace.emit({ ...event, host: config.host }),
   }
-  const hypervisors = new Map<string, Hypervisor>()
+}
+
+function makeHypervisors(
+  options: HypervisorOptions,
+  config: AgentConfig,
+  exports: ExportHypervisor,
+): Map<string, Hypervisor> {
+  const hypervisors = new Map<string, Hypervisor>([['export', exports]])
   for (const kind of config.hypervisors) {
     hypervisors.set(kind, kind === 'model' ? new ModelHypervisor(options) : new WasmHypervisor(options))
   }

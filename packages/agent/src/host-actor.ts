@@ -10,6 +10,7 @@ import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { AgentConfig } from './agent-config.ts'
 import type { StorageLinks } from './hba/storage-links.ts'
+import type { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
 import type { RightToRun } from './lease/right-to-run.ts'
 import type { ReceiveOrder } from './migration/incoming-migration.ts'
 import type { Peers } from './peers.ts'
@@ -33,6 +34,7 @@ export interface HostParts {
   readonly peers: Peers
   readonly volumes: () => HostVolumes
   readonly vmParts: () => VmParts
+  readonly exports: ExportHypervisor
 }
 
 export class HostActor implements Behavior {
@@ -148,6 +150,9 @@ export class HostActor implements Behavior {
           )
         return
       }
+      case 'export.where':
+        context.reply(message, this.#parts.exports.where((message.body as { vm: string }).vm))
+        return
       case 'console.follow':
         this.#followers.set(message.from, context)
         context.reply(message, { host: this.#parts.config.host, machines: [...this.#machines.values()] })

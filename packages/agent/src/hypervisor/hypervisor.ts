@@ -1,11 +1,12 @@
-// What the agent needs of something that runs machines. Implementations: wasm/ (embedded), model/ (simulation).
+// What the agent needs of something that runs machines. Implementations: wasm/ (embedded), model/ (simulation),
+// export/ (a disk served to tools: its guest is whoever connects).
 
 import type { BlockDevice } from '@stellwerk/block/device.ts'
 import type { ByteStream, Json } from '@stellwerk/runtime/environment.ts'
 
 /** What a hypervisor can do on this host; found by trying, not by believing. */
 export interface Capabilities {
-  readonly kind: 'wasm' | 'model' | 'qemu'
+  readonly kind: 'wasm' | 'model' | 'qemu' | 'export'
   readonly available: boolean
   readonly why?: string
 }
@@ -13,8 +14,8 @@ export interface Capabilities {
 /** A virtual machine as its owner defined it. */
 export interface MachineSpec {
   readonly vm: string
-  readonly hypervisor: 'wasm' | 'model' | 'qemu'
-  /** For wasm: the guest module's name (`ledger`, `echo`) or the path of one. */
+  readonly hypervisor: 'wasm' | 'model' | 'qemu' | 'export'
+  /** For wasm: the guest module's name (`ledger`, `echo`) or the path of one; for an export: what is exported. */
   readonly guest: string
   readonly memoryBytes: number
   /** Given to the guest at boot. */

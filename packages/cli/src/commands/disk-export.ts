@@ -1,57 +1,198 @@
-// `stellwerk disk export`: a disk of a cluster that is down, over NBD, for tools: nbdcopy, qemu-img, nbdfuse. Only to be
-// read; with the cluster up its guests have it, and nobody else may.
+// `stellwerk disk export` and `unexport`: a disk over NBD for tools: qemu-img, nbdcopy, fio. With the cluster up a host serves
+// it, as the only one who has it; with the cluster down this process does, to be read only.
 
+import { isAbsolute, join } from 'node:path'
 import { exportDisk } from '@stellwerk/agent/volume/disk-export.ts'
+import { uriOf } from '@stellwerk/coordinator/api/routes/exports.ts'
+import type { ExportView } from '@stellwerk/coordinator/view/schemas.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
+import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
+import { type ApiClient, pathOf } from '../api-client/client.ts'
 import { openStoppedDisk } from '../cluster/stopped-disk.ts'
-import { type CommandSpec, DIR, OK } from '../command-line/command.ts'
+import { lookAtUp } from '../cluster/up-record.ts'
+import { type CommandContext, type CommandSpec, DIR, type Input, JSON_OUT, OK } from '../command-line/command.ts'
 import { parseCount } from '../command-line/values.ts'
-import { untilInterrupted } from '../terminal/until-interrupted.ts'
+import { type Sleep, untilInterrupted } from '../terminal/until-interrupted.ts'
 import { legsOf } from './volume-check.ts'
 
-const POLL_MS = 60_000
+const POLL_MS = 100
+/** An export that is not served after so many looks has a reason, which is told. */
+const PATIENT_POLLS = 20
+/** While tools use it: is it still there? */
+const WATCH_MS = 1_000
 
 export const exportCommand: CommandSpec = {
   words: 'disk export',
   args: ['VOLUME', 'DISK'],
   options: {
     dir: DIR,
+    'read-only': { type: 'boolean', help: 'refuse writes' },
+    host: { type: 'string', value: 'H', help: 'the host that serves it (default: wherever is best)' },
     port: { type: 'string', value: 'P', help: 'on 127.0.0.1 (default: any free one)' },
     socket: { type: 'string', value: 'PATH', help: 'a unix socket instead of a port' },
+    detach: { type: 'boolean', help: 'leave it to the cluster: stellwerk disk unexport ends it' },
+    json: JSON_OUT,
   },
-  summary: 'Give tools a disk over NBD, to be read, while the cluster is down; Ctrl-C ends it',
+  summary: 'Give tools a disk over NBD that no VM has open; Ctrl-C ends it',
   run: async (context, input) => {
-    const { terminal } = context
-    const [volume = '', name = ''] = input.args
-    const directory = context.directory(input)
-    const port = parseCount('port', input.text('port') ?? '0', 0, 65_535)
-    const socket = input.text('socket')
-    const { legs, close } = await legsOf(directory, volume)
-    const env = createEnvironment({ name: 'export', directory, store: memoryStore(), logLevel: 'silent' })
-    try {
-      const device = await openStoppedDisk(legs, volume, name)
-      const address: Address =
-        socket === undefined
-          ? { network: 'cluster', host: '127.0.0.1', port }
-          : { network: 'local', host: socket, port: 0 }
-      const exported = await exportDisk(env, { address, name, device, readOnly: true })
-      terminal.out(uriOf(exported.address, name))
-      await untilInterrupted(async sleep => {
-        while (await sleep(POLL_MS));
-      })
-      await exported.close()
-      return OK
-    } finally {
-      await env.close()
-      await close()
-    }
+    const options = optionsOf(context, input)
+    const isUp = (await lookAtUp(context.directory(input))) !== null
+    return isUp ? exportLive(context, input, options) : exportStopped(context, input, options)
   },
 }
 
-/** As the NBD URI specification has it. */
-function uriOf(address: Address, name: string): string {
-  if (address.network === 'local') return `nbd+unix:///${name}?socket=${encodeURI(address.host)}`
-  return `nbd://${address.host}:${address.port}/${name}`
+export const unexportCommand: CommandSpec = {
+  words: 'disk unexport',
+  args: ['VOLUME', 'DISK'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'End the export of a disk, in order',
+  run: async (context, input) => {
+    const [volume = '', disk = ''] = input.args
+    const client = await context.api(input)
+    const answer = await client.delete(pathOf('volumes', volume, 'disks', disk, 'export'))
+    await untilInterrupted(sleep => untilGone(client, volume, disk, sleep))
+    const line = `disk ${disk} is no longer exported`
+    context.terminal.out(input.flag('json') ? JSON.stringify(answer) : line)
+    return OK
+  },
+}
+
+interface ExportOptions {
+  readonly volume: string
+  readonly disk: string
+  readonly port: number
+  readonly socket: string | undefined
+}
+
+function optionsOf(context: CommandContext, input: Input): ExportOptions {
+  const [volume = '', disk = ''] = input.args
+  const port = parseCount('port', input.text('port') ?? '0', 0, 65_535)
+  const socket = input.text('socket')
+  const path = socket === undefined || isAbsolute(socket) ? socket : join(context.terminal.cwd, socket)
+  return { volume, disk, port, socket: path }
+}
+
+// --- with the cluster up ---------------------------------------------------------------------------------------------------
+
+async function exportLive(context: CommandContext, input: Input, options: ExportOptions): Promise<number> {
+  const { volume, disk, port, socket } = options
+  const { terminal } = context
+  const client = await context.api(input)
+  const host = input.text('host')
+  await client.post(pathOf('volumes', volume, 'disks', disk, 'export'), {
+    readOnly: input.flag('read-only'),
+    port,
+    ...(host === undefined ? {} : { host }),
+    ...(socket === undefined ? {} : { socket }),
+  })
+  let isDetached = false
+  try {
+    await untilInterrupted(async sleep => {
+      const served = await untilServed(client, volume, disk, sleep, line => terminal.err(line))
+      if (served === null) return
+      terminal.out(input.flag('json') ? JSON.stringify(served) : (served.uri ?? ''))
+      isDetached = input.flag('detach')
+      if (!isDetached) await watch(client, volume, disk, sleep)
+    })
+  } finally {
+    if (!isDetached) await end(client, volume, disk)
+  }
+  return OK
+}
+
+/** Null: the user has had enough of waiting. */
+async function untilServed(
+  client: ApiClient,
+  volume: string,
+  disk: string,
+  sleep: Sleep,
+  say: (line: string) => void,
+): Promise<ExportView | null> {
+  let said = ''
+  let polls = 0
+  do {
+    const view = await look(client, volume, disk)
+    if (view.uri !== null) return view
+    const line = `waiting: ${view.state}${view.why === null ? '' : `, ${view.why}`}`
+    polls += 1
+    if (polls < PATIENT_POLLS || line === said) continue
+    say(line)
+    said = line
+  } while (await sleep(POLL_MS))
+  return null
+}
+
+async function look(client: ApiClient, volume: string, disk: string): Promise<ExportView> {
+  return (await client.get(pathOf('volumes', volume, 'disks', disk, 'export'))) as ExportView
+}
+
+/** While the coordinator is away the export goes on as guests do. */
+async function watch(client: ApiClient, volume: string, disk: string, sleep: Sleep): Promise<void> {
+  while (await sleep(WATCH_MS)) {
+    try {
+      await look(client, volume, disk)
+    } catch (error) {
+      if (!(error instanceof StellwerkError)) throw error
+      if (error.code === 'unknown-export') {
+        throw new StellwerkError('export-over', error.message, { hint: 'export it again' })
+      }
+    }
+  }
+}
+
+async function end(client: ApiClient, volume: string, disk: string): Promise<void> {
+  try {
+    await client.delete(pathOf('volumes', volume, 'disks', disk, 'export'))
+  } catch (error) {
+    // It has ended by itself, and the user was told why.
+    if (errorCode(error) !== 'unknown-export') throw error
+    return
+  }
+  await untilInterrupted(sleep => untilGone(client, volume, disk, sleep))
+}
+
+async function untilGone(client: ApiClient, volume: string, disk: string, sleep: Sleep): Promise<void> {
+  do {
+    try {
+      await look(client, volume, disk)
+    } catch (error) {
+      if (errorCode(error) !== 'unknown-export') throw error
+      return
+    }
+  } while (await sleep(POLL_MS))
+}
+
+// --- with the cluster down -------------------------------------------------------------------------------------------------
+
+async function exportStopped(context: CommandContext, input: Input, options: ExportOptions): Promise<number> {
+  const { volume, disk, port, socket } = options
+  if (input.flag('detach') || input.text('host') !== undefined) {
+    throw new StellwerkError('cluster-down', 'the cluster is down: no host can serve the disk', {
+      where: context.directory(input),
+      hint: 'start it: npx stellwerk up; or leave --detach and --host away to read the disk from here',
+    })
+  }
+  const directory = context.directory(input)
+  const { legs, close } = await legsOf(directory, volume)
+  const env = createEnvironment({ name: 'export', directory, store: memoryStore(), logLevel: 'silent' })
+  try {
+    const device = await openStoppedDisk(legs, volume, disk)
+    const address: Address =
+      socket === undefined
+        ? { network: 'cluster', host: '127.0.0.1', port }
+        : { network: 'local', host: socket, port: 0 }
+    const exported = await exportDisk(env, { address, name: disk, device, readOnly: true })
+    const uri = uriOf(exported.address, disk)
+    context.terminal.out(input.flag('json') ? JSON.stringify({ volume, disk, readOnly: true, uri }) : uri)
+    await untilInterrupted(async sleep => {
+      while (await sleep(WATCH_MS));
+    })
+    await exported.close()
+    return OK
+  } finally {
+    await env.close()
+    await close()
+  }
 }

@@ -1,12 +1,13 @@
 // `stellwerk disk …`
 
+import type { ExportView } from '@stellwerk/coordinator/view/schemas.ts'
 import type { DiskInfo } from '@stellwerk/protocol/messages/volume.ts'
 import { pathOf } from '../api-client/client.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
 import { parseSize } from '../command-line/values.ts'
 import { table } from '../render/table.ts'
 import { bytes } from '../render/units.ts'
-import { exportCommand } from './disk-export.ts'
+import { exportCommand, unexportCommand } from './disk-export.ts'
 
 const list: CommandSpec = {
   words: 'disk list',
@@ -15,20 +16,31 @@ const list: CommandSpec = {
   summary: 'The disks of a volume',
   run: async (context, input) => {
     const volume = input.args[0] ?? ''
-    const disks = (await (await context.api(input)).get(pathOf('volumes', volume, 'disks'))) as DiskInfo[]
+    const client = await context.api(input)
+    const disks = (await client.get(pathOf('volumes', volume, 'disks'))) as DiskInfo[]
+    const exports = (await client.get(pathOf('exports'))) as ExportView[]
+    const exportOf = (disk: string) => exports.find(each => each.volume === volume && each.disk === disk) ?? null
     if (input.flag('json')) {
-      context.terminal.out(JSON.stringify(disks))
+      context.terminal.out(JSON.stringify(disks.map(disk => ({ ...disk, export: exportOf(disk.disk) }))))
       return OK
     }
     const rows = disks.map(disk => [
       disk.disk,
       bytes(disk.sizeBytes),
       bytes(disk.allocatedBytes),
-      disk.holder === null ? '-' : `${disk.holder.host} for ${disk.holder.vm}`,
+      openOn(disk, exportOf(disk.disk)),
     ])
     for (const line of table(['DISK', 'SIZE', 'ALLOCATED', 'OPEN ON'], rows)) context.terminal.out(line)
     return OK
   },
+}
+
+function openOn({ holder }: DiskInfo, exported: ExportView | null): string {
+  if (exported !== null) {
+    const how = exported.readOnly ? 'read-only' : 'read-write'
+    return exported.state === 'running' ? `${exported.host}, exported ${how}` : `export ${exported.state}`
+  }
+  return holder === null ? '-' : `${holder.host} for ${holder.vm}`
 }
 
 const create: CommandSpec = {
@@ -72,4 +84,4 @@ const remove: CommandSpec = {
   },
 }
 
-export const commands: readonly CommandSpec[] = [list, create, resize, remove, exportCommand]
+export const commands: readonly CommandSpec[] = [list, create, resize, remove, exportCommand, unexportCommand]

@@ -31,7 +31,17 @@ describe('the HTTP API', () => {
       return { sizeBytes: 2 ** 30, usedBytes: 4096, freeBytes: 4096, extentBytes: 4096, disks: 1, ownerEpoch: 1 }
     }
     api.bench.command({ kind: 'vm-migrate', name: 'web', to: null, id: 'm1' })
-    const names: Record<string, string> = { id: 'm1', what: 'vm' }
+    api.bench.command({
+      kind: 'disk-export',
+      id: 'e1',
+      volume: 'csv1',
+      disk: 'd1',
+      readOnly: false,
+      host: null,
+      socket: null,
+      port: 0,
+    })
+    const names: Record<string, string> = { id: 'm1', what: 'vm', disk: 'd1' }
     const nameIn = (path: string) => (path.includes('/hosts/') ? 'host-a' : path.includes('/volumes/') ? 'csv1' : 'web')
     const looks = ROUTES.filter(route => route.method === 'GET' && route.stream !== true)
     expect(looks.length).toBeGreaterThan(10)

@@ -12,13 +12,14 @@ import { openApiOf } from './openapi.ts'
 import { badRequest, statusOfError } from './refuse.ts'
 import type { ApiContext, Hooks, Route } from './route.ts'
 import { clusterRoutes } from './routes/cluster.ts'
+import { exportRoutes } from './routes/exports.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { vmRoutes } from './routes/vms.ts'
 import { volumeRoutes } from './routes/volumes.ts'
 import { checkToken } from './token.ts'
 import { UsageCache } from './usage-cache.ts'
 
-export const ROUTES: readonly Route[] = [...clusterRoutes, ...hostRoutes, ...vmRoutes, ...volumeRoutes]
+export const ROUTES: readonly Route[] = [...clusterRoutes, ...hostRoutes, ...vmRoutes, ...volumeRoutes, ...exportRoutes]
 
 const VERSION = '1'
 const BODY_MAX_BYTES = MIB

@@ -2,6 +2,7 @@
 
 import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { accept, type CommandResult, refuse } from './command-result.ts'
+import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
 import { readmitHost, removeHost, resumeHost } from './host-commands.ts'
 import { hostLive, isUsable } from './hosts.ts'
 import { attestDead } from './membership.ts'
@@ -32,6 +33,20 @@ export type Command =
       readonly storages: readonly string[]
     }
   | { readonly kind: 'volume-own'; readonly name: string; readonly host: string }
+  | {
+      readonly kind: 'disk-export'
+      readonly id: string
+      readonly volume: string
+      readonly disk: string
+      readonly readOnly: boolean
+      /** Null: wherever is best. */
+      readonly host: string | null
+      /** A unix socket of the host; null: a port of its loopback. */
+      readonly socket: string | null
+      /** 0: any. */
+      readonly port: number
+    }
+  | { readonly kind: 'disk-unexport'; readonly volume: string; readonly disk: string }
   | { readonly kind: 'host-confirm-dead'; readonly name: string }
   | { readonly kind: 'host-remove'; readonly name: string }
   /** A host that was removed may come back under its name. */
@@ -60,6 +75,8 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       })
     case 'vm-delete':
       return withVm(state, command.name, vm => {
+        const exported = exportedOf(state, vm)
+        if (exported !== null) return { ok: false, refusal: exportRefusal(vm, exported) }
         out.put('vms', vm.name, { ...vm, desired: 'deleted' })
         return accept({ vm: vm.name })
       })
@@ -80,6 +97,10 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       return createVolume(state, command, out)
     case 'volume-own':
       return ownVolume(state, command.name, command.host, out)
+    case 'disk-export':
+      return beginExport(state, command, out)
+    case 'disk-unexport':
+      return endExport(state, command.volume, command.disk, out)
     case 'host-confirm-dead':
       return confirmDead(state, command.name, now, out)
     case 'cluster-halt':
@@ -96,7 +117,9 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
 
 function withVm(state: CoordinatorState, name: string, f: (vm: VmRecord) => CommandResult): CommandResult {
   const vm = state.vms.get(name)
-  if (vm === undefined) return refuse('unknown-vm', `there is no VM "${name}"`, 'see: stellwerk vm list')
+  if (vm === undefined || isExport(vm)) {
+    return refuse('unknown-vm', `there is no VM "${name}"`, 'see: stellwerk vm list')
+  }
   if (vm.desired === 'deleted') return refuse('being-deleted', `VM "${name}" is being deleted`)
   return f(vm)
 }
@@ -161,6 +184,8 @@ function startVm(state: CoordinatorState, vm: VmRecord, host: string | null, out
   if (host !== null && !state.hosts.has(host))
     return refuse('unknown-host', `there is no host "${host}"`, 'see: stellwerk host list')
   if (vm.desired === 'running') return refuse('already-running', `VM "${vm.name}" is already running or being started`)
+  const exported = exportedOf(state, vm)
+  if (exported !== null) return { ok: false, refusal: exportRefusal(vm, exported) }
   out.put('vms', vm.name, { ...vm, desired: 'running', failures: 0, preferredHost: host ?? vm.preferredHost })
   state.liveVms.delete(vm.name)
   return accept({ vm: vm.name })

@@ -1,6 +1,7 @@
 // Whether a silent host is fenced: it is gone, or isolated for so long that a host that could take its VMs may have them
 // (DESIGN section 10). How a fence goes is fencing.ts.
 
+import { isExport } from './exports.ts'
 import { beginFencing } from './fencing.ts'
 import { usableHosts, vmsAt } from './hosts.ts'
 import type { StepOutput } from './output.ts'
@@ -54,6 +55,11 @@ function fail(
 function wouldHelp(state: CoordinatorState, host: HostRecord, live: HostLive, out: StepOutput): boolean {
   const rejected: { option: string; why: string }[] = []
   for (const vm of vmsAt(state, host.name)) {
+    // An export is nobody else's to take: a fence helps only where it is to end, and its host does not hear it.
+    if (isExport(vm)) {
+      if (vm.desired === 'deleted') return true
+      continue
+    }
     for (const other of [...state.hosts.values()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
       if (other.name === host.name) continue
       const why = whyNot(state, vm, other)

@@ -3,6 +3,7 @@
 import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { shouldAsk } from './asking.ts'
+import { exportEnded, exportedOf, isExport } from './exports.ts'
 import { deadAt } from './fencing.ts'
 import { hostLive, isWanted, storagesOf, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
@@ -29,6 +30,8 @@ export function workOnVms(state: CoordinatorState, now: number, out: StepOutput)
   for (const vm of inOrder) {
     takeReport(state, vm, now, out)
     settleLost(state, current(state, vm), now, out)
+    // An export that has ended is gone for good.
+    if (!state.vms.has(vm.name)) continue
     const updated = current(state, vm)
     if (updated.placement === null) workOnUnplaced(state, updated, now, out)
     else if (updated.migration === null) workOnPlaced(state, updated, updated.placement, now, out)
@@ -53,6 +56,11 @@ function takeReport(state: CoordinatorState, vm: VmRecord, now: number, out: Ste
   if (placement === null || vm.migration !== null) return
   const machine = reportOf(state, vm.name, placement)
   if (machine === null) return
+  const isOver = machine.state === 'stopped' || machine.state === 'halted' || machine.state === 'failed'
+  if (isOver && isExport(vm)) {
+    exportEnded(state, vm, machine.why ?? 'it was ended', out)
+    return
+  }
   switch (machine.state) {
     case 'running': {
       const live = vmLive(state, vm.name)
@@ -115,6 +123,10 @@ function settleLost(state: CoordinatorState, vm: VmRecord, now: number, out: Ste
   if (host === undefined || host.epoch !== placement.hostEpoch) return
   const dead = deadAt(state, host, placement)
   if (dead === null || now < dead.at) return
+  if (isExport(vm)) {
+    exportEnded(state, vm, `its host ${host.name} was lost`, out)
+    return
+  }
   const lost = {
     host: host.name,
     hostEpoch: placement.hostEpoch,
@@ -132,6 +144,10 @@ function settleLost(state: CoordinatorState, vm: VmRecord, now: number, out: Ste
 }
 
 function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out: StepOutput): void {
+  if (vm.desired === 'deleted' && isExport(vm)) {
+    exportEnded(state, vm, 'it was ended', out)
+    return
+  }
   if (vm.desired === 'deleted') {
     deleteDisks(state, vm, now, out)
     return
@@ -190,6 +206,8 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
 function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: number): string | null {
   if (now < live.backoffUntil)
     return `it failed ${vm.failures} times; the next attempt is in ${Math.ceil(live.backoffUntil - now)} ms`
+  const exported = isExport(vm) ? null : exportedOf(state, vm)
+  if (exported !== null) return `its disk ${exported.disk} is exported from ${exported.host ?? 'a host'}`
   for (const volume of volumesOf(vm)) {
     if (!isServing(state, volume)) return `volume ${volume} has no owner that serves it`
     for (const recovery of state.recoveries.values()) {

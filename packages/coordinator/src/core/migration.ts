@@ -4,6 +4,7 @@
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { shouldAsk } from './asking.ts'
 import type { Input } from './core.ts'
+import { isExport } from './exports.ts'
 import { hostLive, isWanted, volumesOf } from './hosts.ts'
 import { orderFor } from './lifecycle.ts'
 import type { StepOutput } from './output.ts'
@@ -36,7 +37,7 @@ export function requestMigration(
   out: StepOutput,
 ): MigrationRecord | Refusal {
   const vm = state.vms.get(name)
-  if (vm === undefined)
+  if (vm === undefined || isExport(vm))
     return { code: 'unknown-vm', message: `there is no VM "${name}"`, hint: 'see: stellwerk vm list' }
   const admitted = admit(state, vm, to)
   if ('code' in admitted) return admitted

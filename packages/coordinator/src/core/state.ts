@@ -101,7 +101,8 @@ export interface LostInstance {
 }
 
 export interface VmSpec {
-  readonly hypervisor: 'wasm' | 'model'
+  /** `export`: a disk served to tools (exports.ts); all that holds for a VM's instances holds for it. */
+  readonly hypervisor: 'wasm' | 'model' | 'export'
   readonly guest: string
   readonly memoryBytes: number
   readonly parameters: { readonly [key: string]: Json }

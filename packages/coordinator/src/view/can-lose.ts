@@ -1,6 +1,7 @@
 // What the cluster could lose right now without a VM staying down: asked of placement's own rules, host by host, on a copy
 // of the state in which that host is gone. Pure.
 
+import { isExport } from '../core/exports.ts'
 import { isUsable, isWanted, usableHosts } from '../core/hosts.ts'
 import { choose } from '../core/placement.ts'
 import type { CoordinatorState, HostRecord, VmRecord } from '../core/state.ts'
@@ -41,7 +42,10 @@ function noHost(state: CoordinatorState): string | null {
 
 /** What would stay down or without an owner if this host were lost now. */
 function withoutHost(state: CoordinatorState, lost: HostRecord): string[] {
-  const vms = [...state.vms.values()].filter(vm => vm.placement?.host === lost.name && isWanted(state, vm))
+  // An export ends with its host: there is nothing to stay down.
+  const vms = [...state.vms.values()].filter(
+    vm => vm.placement?.host === lost.name && isWanted(state, vm) && !isExport(vm),
+  )
   const hypothetical = stateWithout(state, lost, vms)
   const stranded: string[] = []
   // In the order in which failover would place them.

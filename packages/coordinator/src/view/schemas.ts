@@ -80,6 +80,25 @@ export const VmViewSchema = Type.Object({
 })
 export type VmView = Static<typeof VmViewSchema>
 
+export const ExportViewSchema = Type.Object({
+  export: Text,
+  /** What is exported: VOLUME/DISK. */
+  source: Text,
+  volume: Text,
+  disk: Text,
+  /** What NBD clients ask for. */
+  name: Text,
+  readOnly: Type.Boolean(),
+  host: nullable(Text),
+  /** As a VM's. */
+  state: Text,
+  why: nullable(Text),
+  /** On its host; null: it is not served yet, or its host does not answer. */
+  uri: nullable(Text),
+  connections: nullable(Type.Integer()),
+})
+export type ExportView = Static<typeof ExportViewSchema>
+
 export const UsageSchema = Type.Object({
   usedBytes: Bytes,
   freeBytes: Bytes,

@@ -1,5 +1,6 @@
 // The whole of what operators see at once. Pure: the coordinator's state and the time in, plain values out.
 
+import { isExport } from '../core/exports.ts'
 import type { CoordinatorState } from '../core/state.ts'
 import { canLose } from './can-lose.ts'
 import { hostView, lookAt, pathViews, sortedHosts } from './hosts.ts'
@@ -24,7 +25,8 @@ export function statusOf(current: CoordinatorState, now: number, usageOf: UsageO
 }
 
 export function vmViews(state: CoordinatorState, now: number): VmView[] {
-  return [...state.vms.values()].map(vm => vmView(state, vm, now)).sort((a, b) => (a.name < b.name ? -1 : 1))
+  const vms = [...state.vms.values()].filter(vm => !isExport(vm))
+  return vms.map(vm => vmView(state, vm, now)).sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
 export function volumeViews(state: CoordinatorState, now: number, usageOf: UsageOf): VolumeView[] {

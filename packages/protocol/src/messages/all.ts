@@ -1,6 +1,7 @@
 // Every family of the protocol: importing this file registers all kinds, so that a process can check whatever it is sent.
 
 import './cluster.ts'
+import './export.ts'
 import './handshake.ts'
 import './migration.ts'
 import './storage.ts'

@@ -110,8 +110,9 @@ export type BeatReply = Static<typeof BeatReplySchema>
 
 // --- orders about VMs ------------------------------------------------------------------------------------------------------
 
+/** `export`: not a guest but a disk that is served to tools, placed, fenced and leased as a guest is. */
 export const VmSpecSchema = closed({
-  hypervisor: Type.Union([Type.Literal('wasm'), Type.Literal('model')]),
+  hypervisor: Type.Union([Type.Literal('wasm'), Type.Literal('model'), Type.Literal('export')]),
   guest: Type.String({ minLength: 1, maxLength: 1024 }),
   memoryBytes: Count,
   parameters: Type.Record(Type.String(), Type.Union([Type.Number(), Type.String(), Type.Boolean()])),

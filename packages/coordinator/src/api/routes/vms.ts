@@ -4,6 +4,7 @@ import { VmSpecSchema } from '@stellwerk/protocol/messages/cluster.ts'
 import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Type } from 'typebox'
+import { isExport } from '../../core/exports.ts'
 import type { VmRecord } from '../../core/state.ts'
 import { MigrationViewSchema, VmViewSchema } from '../../view/schemas.ts'
 import { vmViews } from '../../view/status.ts'
@@ -19,7 +20,7 @@ const MAX_DISKS = 16
 const Create = closed({
   name: AnyName,
   guest: Type.String({ minLength: 1, maxLength: 1024 }),
-  hypervisor: Type.Optional(VmSpecSchema.properties.hypervisor),
+  hypervisor: Type.Optional(Type.Union([Type.Literal('wasm'), Type.Literal('model')])),
   memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   parameters: Type.Optional(VmSpecSchema.properties.parameters),
   disks: Type.Optional(Type.Array(closed({ volume: AnyName, sizeBytes: Bytes }), { maxItems: MAX_DISKS })),
@@ -32,7 +33,7 @@ const Done = Type.Object({ vm: Name })
 
 export function vmOf(context: ApiContext, name: string): VmRecord {
   const vm = context.coordinator.state.vms.get(name)
-  if (vm === undefined) throw unknownThing('VM', name)
+  if (vm === undefined || isExport(vm)) throw unknownThing('VM', name)
   return vm
 }
 

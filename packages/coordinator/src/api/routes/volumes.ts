@@ -4,6 +4,7 @@ import { closed, NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { type DiskInfo, DiskInfoSchema } from '@stellwerk/protocol/messages/volume.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Type } from 'typebox'
+import { exportOf, isExport } from '../../core/exports.ts'
 import { isServing } from '../../core/ownership.ts'
 import type { VolumeRecord } from '../../core/state.ts'
 import { UsageSchema, VolumeViewSchema } from '../../view/schemas.ts'
@@ -190,6 +191,12 @@ function checkDisk(volume: VolumeRecord, disk: string, sizeBytes: number): void 
 
 /** Resized or deleted under a host that has it open, a disk would be two things at once. */
 function refuseIfUsed(context: ApiContext, volume: string, disk: DiskInfo): void {
+  const exported = exportOf(context.coordinator.state, volume, disk.disk)
+  if (exported !== null) {
+    throw new StellwerkError('disk-exported', `disk "${disk.disk}" is exported`, {
+      hint: `end that first: stellwerk disk unexport ${volume} ${disk.disk}`,
+    })
+  }
   const holder = disk.holder ?? disk.reserved
   if (holder === null) return
   const vm = vmWith(context, volume, disk.disk) ?? holder.vm
@@ -200,7 +207,7 @@ function refuseIfUsed(context: ApiContext, volume: string, disk: DiskInfo): void
 
 function vmWith(context: ApiContext, volume: string, disk: string): string | null {
   for (const vm of context.coordinator.state.vms.values()) {
-    if (vm.disks.some(known => known.volume === volume && known.disk === disk)) return vm.name
+    if (!isExport(vm) && vm.disks.some(known => known.volume === volume && known.disk === disk)) return vm.name
   }
   return null
 }
@@ -213,7 +220,7 @@ async function listDisks(context: ApiContext, name: string): Promise<DiskInfo[]>
   return answer.disks
 }
 
-async function diskOf(context: ApiContext, volume: string, name: string): Promise<DiskInfo> {
+export async function diskOf(context: ApiContext, volume: string, name: string): Promise<DiskInfo> {
   const disk = (await listDisks(context, volume)).find(known => known.disk === name)
   if (disk === undefined) {
     throw new StellwerkError('unknown-disk', `there is no disk "${name}" on volume "${volume}"`, {
