@@ -73,6 +73,29 @@ describe('a host without any lease (FEN2)', () => {
   })
 })
 
+describe('a VM that is to run again while it is being stopped', () => {
+  it('is stopped and started anew, though nobody was told to stop it yet', async () => {
+    const { world } = await cluster('stop-start')
+    const first = placed(world)?.epoch ?? 0
+    // Power is lost in the very commit that says so.
+    let unplugged = false
+    world.sim.onCommit(point => {
+      if (unplugged || point.process.name !== 'coordinator') return
+      if (point.stage === 'after' && placed(world)?.phase === 'stopping') {
+        unplugged = true
+        world.sim.host('coord').crash({ unsynced: 'lost' })
+      }
+    })
+    world.command({ kind: 'vm-stop', name: 'vm-1' })
+    expect(await world.sim.runUntil(() => !world.sim.host('coord').powered, SETTLE_MS)).toBe(true)
+    world.startCoordinator()
+    expect(await world.sim.runUntil(() => world.coordinator !== null, SETTLE_MS)).toBe(true)
+    world.command({ kind: 'vm-start', name: 'vm-1', host: null })
+    const again = () => placed(world)?.phase === 'running' && (placed(world)?.epoch ?? 0) > first
+    expect(await world.sim.runUntil(again, SETTLE_MS)).toBe(true)
+  })
+})
+
 describe('a name that is used again', () => {
   it('starts on the same hosts as its predecessor', async () => {
     const { world } = await cluster('same-name')

@@ -1,6 +1,7 @@
 // The agent process: wires the host's actor, its leases, HBAs, volumes, hypervisors and links. No logic of its own.
 
 import '@stellwerk/protocol/messages/all.ts'
+import type { ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
 import type { Identity, Session } from '@stellwerk/protocol/session.ts'
 import { bindSession } from '@stellwerk/protocol/session-bridge.ts'
@@ -12,7 +13,7 @@ import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/erro
 import type { AgentConfig } from './agent-config.ts'
 import { LunSessions } from './hba/lun-sessions.ts'
 import { StorageLinks } from './hba/storage-links.ts'
-import { HostActor } from './host-actor.ts'
+import { HostActor, MISSED_PROBES } from './host-actor.ts'
 import { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { ModelHypervisor } from './hypervisor/model/hypervisor.ts'
@@ -26,7 +27,19 @@ import type { VmParts } from './vm/vm-parts.ts'
 import { HostVolumes } from './volume/host-volumes.ts'
 
 export interface Agent {
+  /** What is here now, for whoever looks into the process itself; others learn it by beats. */
+  inspect(): AgentState
   stop(): Promise<void>
+}
+
+export interface AgentState {
+  readonly epoch: number
+  /** `fenced`: what was here is being killed, or has been, and no newer epoch was given yet. */
+  readonly standing: 'waiting' | 'admitted' | 'fenced'
+  readonly machines: readonly ReportedMachine[]
+  /** Volumes owned here. */
+  readonly owned: readonly { readonly volume: string; readonly ownerEpoch: number; readonly state: string }[]
+  readonly paths: readonly { readonly storage: string; readonly path: string; readonly state: string }[]
 }
 
 const BACKOFF = { minMs: 20, maxMs: 500 }
@@ -125,6 +138,13 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   })
   coordinator.start()
   const agent: Agent = {
+    inspect: () => ({
+      epoch: actor.epoch,
+      standing: actor.standing,
+      machines: actor.machines,
+      owned: volumes.owned(),
+      paths: links.states(actor.settings.heartbeatMs * MISSED_PROBES),
+    }),
     stop: () => stop(actor, listener, coordinator, peers, links, volumes, system),
   }
   endWithParent(env, gate, agent)

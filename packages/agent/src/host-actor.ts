@@ -23,6 +23,8 @@ import type { HostVolumes } from './volume/host-volumes.ts'
 const MAX_FINISHED = 10_000
 /** A change of a machine's state is reported at once, but not more often than this. */
 const SOON_MS = 10
+/** A path counts as up while its last answer is not older than so many heartbeats. */
+export const MISSED_PROBES = 2.5
 
 export interface HostParts {
   readonly env: Environment
@@ -61,6 +63,16 @@ export class HostActor implements Behavior {
 
   constructor(parts: HostParts) {
     this.#parts = parts
+  }
+
+  get standing(): 'waiting' | 'admitted' | 'fenced' {
+    if (this.#fenced) return 'fenced'
+    return this.#joined && this.epoch > 0 ? 'admitted' : 'waiting'
+  }
+
+  /** As they are reported, ended ones that nobody has taken note of included. */
+  get machines(): readonly ReportedMachine[] {
+    return [...this.#machines.values()]
   }
 
   started(context: ActorContext): void {
@@ -201,7 +213,7 @@ export class HostActor implements Behavior {
   #beat(context: ActorContext): void {
     if (!this.#joined) return
     const { env, config, links, peers, system, volumes } = this.#parts
-    const withinMs = this.settings.heartbeatMs * 2.5
+    const withinMs = this.settings.heartbeatMs * MISSED_PROBES
     const machines = [...this.#machines.values()].sort((a, b) => (a.vm < b.vm ? -1 : 1))
     const body: Beat = {
       host: config.host,

@@ -362,7 +362,9 @@ export class VmActor implements Behavior {
 
   #fail(why: string): void {
     this.parts.env.log.warn({ vm: this.order.vm }, why)
-    this.#end({ state: 'failed', why })
+    // It was told to end while it opened: what was waited for has failed, and nothing else comes back.
+    if (this.#phase === 'opening' && this.#ending !== null) this.#finish()
+    else this.#end({ state: 'failed', why })
   }
 
   #end(ending: { readonly state: 'stopped' | 'halted' | 'failed'; readonly why: string | null }): void {

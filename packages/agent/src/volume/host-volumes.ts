@@ -6,7 +6,7 @@ import type { ClusterMap, ClusterMapVolume, VmOrder } from '@stellwerk/protocol/
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Environment, NetworkName } from '@stellwerk/runtime/environment.ts'
-import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { LunAccess } from '../hba/lun.ts'
 import type { LunSessions } from '../hba/lun-sessions.ts'
 import type { StorageLinks } from '../hba/storage-links.ts'
@@ -201,7 +201,16 @@ export class HostVolumes implements DiskOpener {
     return (async (kind: string, body: unknown) => {
       const owner = this.#map?.volumes.find(volume => volume.name === name)?.owner
       if (!owner) throw new StellwerkError('owner-away', `volume "${name}" has no owner`, { retryable: true })
-      return system.ask(`${host}/volumes`, `${owner.host}/owner/${name}`, kind, body, settings().requestMs)
+      try {
+        return await system.ask(`${host}/volumes`, `${owner.host}/owner/${name}`, kind, body, settings().requestMs)
+      } catch (error) {
+        if (errorCode(error) !== 'no-such-actor') throw error
+        // The map is behind, here or there: it moves, and whoever asks again finds it.
+        throw new StellwerkError('owner-away', `volume "${name}" is not owned by ${owner.host} at this moment`, {
+          retryable: true,
+          cause: error,
+        })
+      }
     }) as OwnerCall
   }
 

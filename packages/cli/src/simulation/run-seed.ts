@@ -13,6 +13,7 @@ import { GIB } from '@stellwerk/runtime/units.ts'
 import { DurabilityWitness } from './durability.ts'
 import { FaultDriver } from './fault-driver.ts'
 import { lacking } from './guards.ts'
+import { inspectAt } from './inspection.ts'
 import { drawPlan, type PlanTuning, type SeedPlan } from './plan.ts'
 import { createVm, VOLUME_BYTES, World } from './world.ts'
 
@@ -118,6 +119,7 @@ async function phases(world: World, plan: SeedPlan, driver: FaultDriver, over: (
     kind: 'faults.ended',
     body: { withinMs: CONVERGE_MS, vms: plan.vms.map(vm => vm.name) },
   })
+  inspectAt(world, CONVERGE_MS)
   await sim.runUntil(over, CONVERGE_MS)
 }
 

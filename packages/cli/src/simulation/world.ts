@@ -1,11 +1,12 @@
 // A whole cluster in the simulator: the real coordinator, guardians, agents, storages, each a process on its own simulated
 // machine. What a seed does to it is plan.ts; how it is judged is run-seed.ts.
 
-import { startAgent } from '@stellwerk/agent/agent.ts'
+import { type Agent, type AgentState, startAgent } from '@stellwerk/agent/agent.ts'
 import type { AgentConfig } from '@stellwerk/agent/agent-config.ts'
 import { type GuardianConfig, startGuardian } from '@stellwerk/agent/guardian/guardian.ts'
 import { type Coordinator, type CoordinatorConfig, startCoordinator } from '@stellwerk/coordinator/coordinator.ts'
 import type { Command } from '@stellwerk/coordinator/core/commands.ts'
+import type { DiskInfo } from '@stellwerk/protocol/messages/volume.ts'
 import { PROFILES, type Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json, NetworkName } from '@stellwerk/runtime/environment.ts'
 import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
@@ -34,6 +35,7 @@ export class World {
   readonly options: WorldOptions
   readonly settings: Settings
   #coordinator: { readonly handle: Coordinator; readonly process: SimProcess } | null = null
+  readonly #agents = new Map<string, { readonly handle: Agent; readonly process: SimProcess }>()
 
   constructor(options: WorldOptions) {
     this.options = options
@@ -51,7 +53,10 @@ export class World {
       await startGuardian(env, config as unknown as GuardianConfig)
     })
     this.sim.program('agent', async (env, config) => {
-      await startAgent(env, config as unknown as AgentConfig)
+      const { host } = config as unknown as AgentConfig
+      const process = this.sim.host(host).process(`${host}/agent`)
+      const handle = await startAgent(env, config as unknown as AgentConfig)
+      if (process !== null) this.#agents.set(host, { handle, process })
     })
     this.sim.program('coordinator', async (env, config) => {
       const process = this.sim.host(COORDINATOR_HOST).process('coordinator')
@@ -126,6 +131,27 @@ export class World {
   get coordinator(): Coordinator | null {
     const current = this.#coordinator
     return current?.process.alive === true && !current.process.paused ? current.handle : null
+  }
+
+  /** What is in the host's agent now; null if it does not run. */
+  agent(host: string): AgentState | null {
+    const current = this.#agents.get(host)
+    return current?.process.alive === true && !current.process.paused ? current.handle.inspect() : null
+  }
+
+  /** Asks a volume's owner, through the coordinator, what disks there are; `then` hears null if nobody answers. */
+  disks(volume: string, then: (disks: readonly DiskInfo[] | null) => void): void {
+    const current = this.#coordinator
+    if (this.coordinator === null || current === null) {
+      then(null)
+      return
+    }
+    this.sim.enter(current.process, () => {
+      current.handle.askOwner(volume, 'volume.list-disks', { volume }).then(
+        reply => then((reply as { disks: readonly DiskInfo[] }).disks),
+        () => then(null),
+      )
+    })
   }
 
   /** An operator's command; what becomes of it is told to `then`. Dropped when no coordinator is there. */

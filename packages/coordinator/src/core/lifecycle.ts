@@ -237,7 +237,8 @@ function workOnPlaced(state: CoordinatorState, vm: VmRecord, placement: Placemen
   const { requestMs } = state.cluster.settings
   const host = state.hosts.get(placement.host)
   if (host === undefined || host.phase !== 'admitted' || host.epoch !== placement.hostEpoch) return
-  if (isWanted(state, vm)) {
+  // A stop that was ordered may arrive whatever is wanted by now: it is carried through, and then the VM is placed anew.
+  if (isWanted(state, vm) && placement.phase !== 'stopping') {
     if (placement.phase !== 'starting' || machine !== null) return
     const key = `start/${vm.name}/${placement.epoch}`
     if (!shouldAsk(state, key, now, requestMs)) return

@@ -1,5 +1,6 @@
 // VM1, VM2, LIV1: good traces are accepted, each way to break the rule is found.
 
+import type { Json } from '@stellwerk/runtime/environment.ts'
 import { describe, expect, test } from 'vitest'
 import { TraceBuilder } from './trace-builder.ts'
 
@@ -188,6 +189,71 @@ describe('LIV1', () => {
   ])('finds %s', (_name, t) => {
     const [first] = t.judge('LIV1')
     expect(first?.message).toMatch(/^web-1: no progress/)
+  })
+
+  describe('of a cluster that was inspected', () => {
+    const whole = {
+      hosts: [{ host: 'host-a', epoch: 1, stands: 'up', agent: 'admitted' }],
+      volumes: [{ volume: 'csv1', owner: 'host-a', acts: 'yes' }],
+      vms: [
+        { vm: 'web-1', desired: 'running', host: 'host-a', epoch: 4, phase: 'running' },
+        { vm: 'web-2', desired: 'stopped', host: null, epoch: 2, phase: 'unplaced' },
+      ],
+      machines: [{ host: 'host-a', vm: 'web-1', epoch: 4, state: 'running' }],
+      migrations: [],
+      disks: [
+        { volume: 'csv1', disk: 'd-1', vm: 'web-1', holder: { host: 'host-a', epoch: 4 }, reserved: null },
+        { volume: 'csv1', disk: 'd-2', vm: 'web-2', holder: null, reserved: null },
+      ],
+      paths: [{ host: 'host-a', path: 'fabric-0/san-a', state: 'up' }],
+    }
+    const inspected = (found: Partial<typeof whole> | { [key: string]: Json }) =>
+      healed([])
+        .wait(900)
+        .add('cluster.inspected', {}, { ...whole, ...found } as { [key: string]: Json }, 'simulator')
+        .wait(200)
+
+    test('accepts one that is whole', () => expect(inspected({}).judge('LIV1')).toEqual([]))
+
+    test('judges the last inspection, and none before the last quarter', () => {
+      const broken = { ...whole, paths: [{ host: 'host-a', path: 'p', state: 'failed' }] }
+      const early = healed([]).wait(100).add('cluster.inspected', {}, broken).wait(1000)
+      expect(early.judge('LIV1')).toEqual([])
+      const late = healed([]).wait(800).add('cluster.inspected', {}, broken).wait(50)
+      expect(late.add('cluster.inspected', {}, whole).wait(200).judge('LIV1')).toEqual([])
+    })
+
+    test.each([
+      ['host host-a is suspect', { hosts: [{ host: 'host-a', epoch: 1, stands: 'suspect', agent: 'admitted' }] }],
+      ['the agent of host-a is fenced', { hosts: [{ host: 'host-a', epoch: 1, stands: 'up', agent: 'fenced' }] }],
+      ['its owner \\(none\\) is not there', { volumes: [{ volume: 'csv1', owner: null, acts: 'is not there' }] }],
+      ['web-1 should run and is starting', { vms: [{ ...whole.vms[0], phase: 'starting' }, whole.vms[1]] }],
+      ['web-2 should stand still', { vms: [whole.vms[0], { ...whole.vms[1], host: 'host-b' }] }],
+      ['web-1 is deleted and still on record', { vms: [{ ...whole.vms[0], desired: 'deleted' }, whole.vms[1]] }],
+      [
+        'still has VM web-1 .* epoch 3, outgoing',
+        { machines: [...whole.machines, { host: 'host-b', vm: 'web-1', epoch: 3, state: 'outgoing' }] },
+      ],
+      ['VM web-1 does not run on host-a', { machines: [] }],
+      [
+        'migration m-1 of web-1 is still committed',
+        { migrations: [{ migration: 'm-1', vm: 'web-1', phase: 'committed' }] },
+      ],
+      ['d-1 on csv1 is attached nowhere', { disks: [{ ...whole.disks[0], holder: null }] }],
+      [
+        'd-1 on csv1 is attached to host-a at epoch 3',
+        { disks: [{ ...whole.disks[0], holder: { host: 'host-a', epoch: 3 } }] },
+      ],
+      ['d-2 on csv1 is attached to host-a', { disks: [{ ...whole.disks[1], holder: { host: 'host-a', epoch: 2 } }] }],
+      [
+        'd-1 on csv1 is still reserved for host-b',
+        { disks: [{ ...whole.disks[0], reserved: { host: 'host-b', epoch: 5 } }] },
+      ],
+      ['d-3 on csv1 belongs to no VM', { disks: [{ ...whole.disks[0], disk: 'd-3', vm: null }] }],
+      ['path fabric-0/san-a of host-a is failed', { paths: [{ ...whole.paths[0], state: 'failed' }] }],
+    ])('finds that %s', (message, found) => {
+      expect(inspected(found as { [key: string]: Json }).judge('LIV1')[0]?.message).toMatch(new RegExp(message))
+    })
   })
 
   test('finds it when a second round of faults follows', () => {
