@@ -2,7 +2,14 @@
 // spawns a VM's actor for each order, and when its epoch is refused kills everything before it says that it is clean.
 
 import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
-import type { Beat, BeatReply, ClusterMap, ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import {
+  type Beat,
+  type BeatReply,
+  type ClusterMap,
+  isOver,
+  type ReportedMachine,
+  type VmOrder,
+} from '@stellwerk/protocol/messages/cluster.ts'
 import { PROFILES, type Settings } from '@stellwerk/protocol/settings.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
@@ -426,7 +433,7 @@ export class HostActor implements Behavior {
 
   report(machine: ReportedMachine): void {
     this.#machines.set(machine.vm, machine)
-    const final = machine.state === 'stopped' || machine.state === 'halted' || machine.state === 'failed'
+    const final = isOver(machine.state)
     if (final) this.#alive.delete(machine.vm)
     this.#wantMachines = true
     this.beatSoon()

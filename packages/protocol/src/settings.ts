@@ -29,8 +29,11 @@ export const SettingsSchema = Type.Object(
     downtimeMs: ms(1, 60_000),
     /** Migrations a host takes part in at the same time. */
     migrationsPerHost: Type.Integer({ minimum: 1, maximum: 16 }),
-    /** A VM that failed is started again after this, doubled at each failure up to sixteen times it. */
+    /** What VMs get that are defined without a restart policy of their own: see the coordinator's restart-policy.ts. */
+    restartsMax: Type.Integer({ minimum: 0, maximum: 100 }),
+    restartWindowMs: ms(10, 604_800_000),
     restartBackoffMs: ms(10, 600_000),
+    restartBackoffMaxMs: ms(10, 604_800_000),
     /** A host that fails so often within `quarantineWindowMs` gets no VMs for `quarantineMs`. */
     quarantineFailures: Type.Integer({ minimum: 2, maximum: 32 }),
     quarantineWindowMs: ms(1_000, 86_400_000),
@@ -59,7 +62,10 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
     switchMs: 10_000,
     downtimeMs: 50,
     migrationsPerHost: 2,
+    restartsMax: 10,
+    restartWindowMs: 3_600_000,
     restartBackoffMs: 500,
+    restartBackoffMaxMs: 8_000,
     quarantineFailures: 3,
     quarantineWindowMs: 3_600_000,
     quarantineMs: 7_200_000,
@@ -78,7 +84,10 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
     switchMs: 60_000,
     downtimeMs: 100,
     migrationsPerHost: 2,
+    restartsMax: 10,
+    restartWindowMs: 3_600_000,
     restartBackoffMs: 5_000,
+    restartBackoffMaxMs: 80_000,
     quarantineFailures: 3,
     quarantineWindowMs: 3_600_000,
     quarantineMs: 7_200_000,

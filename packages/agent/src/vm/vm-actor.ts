@@ -41,7 +41,7 @@ export class VmActor implements Behavior {
   #incoming: IncomingMigration | null = null
   #fenced = false
   /** What it is to end as; the first reason counts. */
-  #ending: { readonly state: 'stopped' | 'halted' | 'failed'; readonly why: string | null } | null = null
+  #ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null } | null = null
   #freezing = false
   #context: ActorContext | null = null
 
@@ -208,7 +208,7 @@ export class VmActor implements Behavior {
         break
       case 'halted':
       case 'crashed': {
-        const state = event.kind === 'halted' ? 'halted' : 'failed'
+        const state = event.kind
         this.evidence.halted(event.kind)
         this.task(
           Promise.resolve(),
@@ -367,7 +367,7 @@ export class VmActor implements Behavior {
     else this.#end({ state: 'failed', why })
   }
 
-  #end(ending: { readonly state: 'stopped' | 'halted' | 'failed'; readonly why: string | null }): void {
+  #end(ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null }): void {
     if (this.#ending !== null || this.#fenced || this.#phase === 'over') return
     this.#ending = ending
     this.#report('stopping', ending.why)
@@ -426,7 +426,7 @@ export class VmActor implements Behavior {
     )
   }
 
-  #over(ending: { readonly state: 'stopped' | 'halted' | 'failed'; readonly why: string | null }): void {
+  #over(ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null }): void {
     this.#phase = 'over'
     this.#report(ending.state, ending.why)
     this.#context?.stop()

@@ -17,6 +17,7 @@ import { oneOf, parseCount, parseParameter, parseSize } from '../command-line/va
 import { vmLines } from '../render/status.ts'
 import { age, bytes } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
+import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
 
 const DEFAULT_MEMORY_BYTES = 64 * MIB
 const POLL_MS = 100
@@ -33,6 +34,7 @@ const create: CommandSpec = {
     host: { type: 'string', value: 'H', help: 'the host to prefer' },
     priority: { type: 'string', value: 'N', help: 'higher is started first (default 0)' },
     hypervisor: { type: 'string', value: 'wasm|model', help: 'default wasm' },
+    ...RESTART_OPTIONS,
     stopped: { type: 'boolean', help: 'only define it' },
     json: JSON_OUT,
   },
@@ -51,6 +53,7 @@ const create: CommandSpec = {
       start: !input.flag('stopped'),
       priority: parseCount('priority', input.text('priority') ?? '0', 0, 1000),
       host: input.text('host') ?? null,
+      restart: restartPolicyOf(input),
     }
     const answer = await (await context.api(input)).post(pathOf('vms'), body)
     tell(context.terminal, input, answer, `VM ${body.name} is defined${body.start ? ' and is being started' : ''}`)
@@ -162,6 +165,7 @@ const show: CommandSpec = {
       ...Object.entries(vm.parameters).map(([name, value]): [string, string] => [`  ${name}`, String(value)]),
       ...vm.disks.map((disk): [string, string] => ['disk', `${disk.disk} on ${disk.volume}, ${bytes(disk.sizeBytes)}`]),
       ['priority', String(vm.priority)],
+      ...restartFacts(vm),
     ]
     if (vm.whyNot !== null) facts.push(['not running', vm.whyNot])
     if (vm.why !== null) facts.push(['host says', vm.why])

@@ -226,6 +226,8 @@ describe('bad input gets one clear line and changes nothing', () => {
     ['a duplicate volume', 'POST', '/v1/volumes', { name: 'csv1', sizeBytes: 2 ** 30 }, 409, 'duplicate-name'],
     ['a duplicate disk', 'POST', '/v1/volumes/csv1/disks', { disk: 'd1', sizeBytes: 4096 }, 409, 'duplicate-name'],
     ['a name that is none', 'POST', '/v1/vms', { ...vm, name: 'a/b' }, 400, 'bad-name'],
+    ['a restart policy with a field unknown', 'POST', '/v1/vms', { ...vm, restart: { often: 1 } }, 400, 'bad-request'],
+    ['a restart policy at odds', 'POST', '/v1/vms', { ...vm, restart: { backoffMs: 600_000 } }, 400, 'bad-policy'],
     ['a VM larger than any host', 'POST', '/v1/vms', { ...vm, memoryBytes: 2 ** 40 }, 400, 'too-large'],
     [
       'a disk larger than the volume',

@@ -11,6 +11,7 @@ const BAD_REQUEST = new Set([
   'too-large',
   'disk-too-large',
   'bad-parameter',
+  'bad-policy',
 ])
 /** Nothing is wrong with the request: somebody it needs does not answer now. */
 const AWAY = new Set([

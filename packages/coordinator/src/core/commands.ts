@@ -8,6 +8,7 @@ import { hostLive, isUsable } from './hosts.ts'
 import { attestDead } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
 import type { StepOutput } from './output.ts'
+import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy } from './restart-policy.ts'
 import type { CoordinatorState, VmRecord, VmSpec, VolumeRecord } from './state.ts'
 
 export type Command =
@@ -19,6 +20,8 @@ export type Command =
       readonly start: boolean
       readonly priority: number
       readonly host: string | null
+      /** What it does not name is as the settings have it. */
+      readonly restart?: Partial<RestartPolicy>
     }
   | { readonly kind: 'vm-start'; readonly name: string; readonly host: string | null }
   | { readonly kind: 'vm-stop'; readonly name: string }
@@ -70,7 +73,7 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
         if (vm.desired === 'stopped' && vm.placement === null) {
           return refuse('not-running', `VM "${vm.name}" is already stopped`)
         }
-        out.put('vms', vm.name, { ...vm, desired: 'stopped', lost: null })
+        out.put('vms', vm.name, { ...vm, desired: 'stopped', lost: null, gaveUp: null })
         return accept({ vm: vm.name })
       })
     case 'vm-delete':
@@ -163,6 +166,9 @@ function createVm(
   if (command.host !== null && !state.hosts.has(command.host)) {
     return refuse('unknown-host', `there is no host "${command.host}"`, 'see: stellwerk host list')
   }
+  const restart = { ...defaultPolicy(state.cluster.settings), ...command.restart }
+  const misfit = misfitOf(restart)
+  if (misfit !== null) return refuse('bad-policy', misfit, 'see: stellwerk vm create --help')
   out.put('vms', command.name, {
     name: command.name,
     spec: command.spec,
@@ -175,7 +181,8 @@ function createVm(
     migration: null,
     lost: null,
     preferredHost: command.host,
-    failures: 0,
+    restart,
+    ...CLEAN_SLATE,
   } satisfies VmRecord)
   return accept({ vm: command.name })
 }
@@ -183,10 +190,11 @@ function createVm(
 function startVm(state: CoordinatorState, vm: VmRecord, host: string | null, out: StepOutput): CommandResult {
   if (host !== null && !state.hosts.has(host))
     return refuse('unknown-host', `there is no host "${host}"`, 'see: stellwerk host list')
-  if (vm.desired === 'running') return refuse('already-running', `VM "${vm.name}" is already running or being started`)
+  if (vm.desired === 'running' && vm.gaveUp === null)
+    return refuse('already-running', `VM "${vm.name}" is already running or being started`)
   const exported = exportedOf(state, vm)
   if (exported !== null) return { ok: false, refusal: exportRefusal(vm, exported) }
-  out.put('vms', vm.name, { ...vm, desired: 'running', failures: 0, preferredHost: host ?? vm.preferredHost })
+  out.put('vms', vm.name, { ...vm, ...CLEAN_SLATE, desired: 'running', preferredHost: host ?? vm.preferredHost })
   state.liveVms.delete(vm.name)
   return accept({ vm: vm.name })
 }

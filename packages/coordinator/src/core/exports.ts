@@ -7,6 +7,7 @@ import { volumesOf } from './hosts.ts'
 import type { Refusal } from './migration.ts'
 import type { StepOutput } from './output.ts'
 import { whyNot } from './placement.ts'
+import { CLEAN_SLATE, defaultPolicy } from './restart-policy.ts'
 import type { CoordinatorState, VmRecord } from './state.ts'
 
 /** Exports at a time, in the whole cluster. */
@@ -109,7 +110,8 @@ export function beginExport(state: CoordinatorState, command: ExportCommand, out
     migration: null,
     lost: null,
     preferredHost: host,
-    failures: 0,
+    restart: defaultPolicy(state.cluster.settings),
+    ...CLEAN_SLATE,
   }
   const unfit = host === null ? null : whyNoExportAt(state, record, host)
   if (unfit !== null) return unfit

@@ -1,6 +1,6 @@
 // A VM's life: its disks, starting, stopping, and starting again after its host was lost or it failed.
 
-import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import { isOver, type ReportedMachine, type VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { shouldAsk } from './asking.ts'
 import { exportEnded, exportedOf, isExport } from './exports.ts'
@@ -8,18 +8,17 @@ import { deadAt } from './fencing.ts'
 import { hostLive, isWanted, storagesOf, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
-import { awaited, choose } from './placement.ts'
+import { awaited, type Choice, choose } from './placement.ts'
+import { backoffAfter, countCrash, countRelocation, giveUp, giveUpRelocating } from './restart-policy.ts'
 import type { CoordinatorState, Placement, VmLive, VmRecord } from './state.ts'
 
-/** Each failure doubles the backoff, this often. */
-const BACKOFF_DOUBLINGS = 4
 /** A VM that has run for so long without failing starts with a clean slate. */
 const FORGIVEN_MS = 60_000
 
 export function vmLive(state: CoordinatorState, name: string): VmLive {
   let live = state.liveVms.get(name)
   if (live === undefined) {
-    live = { backoffUntil: 0, runningSince: null, whyNot: null }
+    live = { backoffUntil: 0, runningSince: null, whyNot: null, endedAt: null }
     state.liveVms.set(name, live)
   }
   return live
@@ -96,23 +95,42 @@ function takeReport(state: CoordinatorState, vm: VmRecord, now: number, out: Ste
         why: 'the guest ended by itself',
       })
       break
-    case 'failed': {
-      const backoffMs = state.cluster.settings.restartBackoffMs * 2 ** Math.min(vm.failures, BACKOFF_DOUBLINGS)
-      vmLive(state, vm.name).backoffUntil = now + backoffMs
-      vmLive(state, vm.name).runningSince = null
-      out.put('vms', vm.name, { ...vm, placement: null, failures: vm.failures + 1 })
-      out.decide({
-        kind: 'vm-failed',
-        subject: vm.name,
-        saw: { host: placement.host, reason: machine.why, failures: vm.failures + 1 },
-        chose: vm.desired === 'running' ? `start it again in ${backoffMs} ms` : 'nothing: it is to be stopped',
-        why: 'its host reports that nothing of it is left',
-      })
+    case 'crashed':
+    case 'failed':
+      takeFailure(state, vm, placement, machine, now, out)
       break
-    }
     default:
       break
   }
+}
+
+/** A crash is the guest's own; a failure is its host's, which could not run it: that one is not held against the VM. */
+function takeFailure(
+  state: CoordinatorState,
+  vm: VmRecord,
+  placement: Placement,
+  machine: ReportedMachine,
+  now: number,
+  out: StepOutput,
+): void {
+  const crashed = machine.state === 'crashed'
+  const backoffMs = backoffAfter(vm.restart, vm.failures)
+  const live = vmLive(state, vm.name)
+  live.backoffUntil = now + backoffMs
+  live.runningSince = null
+  live.endedAt = { host: placement.host, crashed }
+  const counted = crashed ? countCrash(state, vm, machine.why, now) : vm
+  const after: VmRecord = { ...counted, placement: null, failures: vm.failures + 1 }
+  const again = vm.desired === 'running' && after.gaveUp === null
+  if (again || after.gaveUp === null) out.put('vms', vm.name, after)
+  out.decide({
+    kind: 'vm-failed',
+    subject: vm.name,
+    saw: { host: placement.host, crashed, reason: machine.why, failures: after.failures },
+    chose: again ? `start it again in ${backoffMs} ms` : 'do not start it again',
+    why: crashed ? 'its guest crashed' : 'its host reports that nothing of it is left',
+  })
+  if (after.gaveUp !== null) giveUp(after, after.gaveUp, out)
 }
 
 /** An instance whose host is fenced is given up once it is surely dead. */
@@ -157,9 +175,16 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
   const live = vmLive(state, vm.name)
   live.whyNot = whyNotNow(state, vm, live, now)
   if (live.whyNot !== null) return
-  const choice = choose(state, vm, [], { lastResort: true })
+  const choice = chooseAgain(state, vm, live, now)
   if (choice.host === null) {
     live.whyNot = `no host fits: ${choice.rejected.map(r => `${r.option}: ${r.why}`).join('; ')}`
+    return
+  }
+  const left = leftHost(vm, live)
+  const moves = left !== null && left !== choice.host.name
+  const counted = moves ? countRelocation(state, vm, now) : vm
+  if (counted === null) {
+    giveUpRelocating(vm, left ?? 'nowhere', out)
     return
   }
   const epoch = vm.epoch + 1
@@ -174,7 +199,8 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
     why,
   }
   const lost = vm.lost
-  out.put('vms', vm.name, { ...vm, epoch, placement, lost: null })
+  live.endedAt = null
+  out.put('vms', vm.name, { ...counted, epoch, placement, lost: null })
   out.decide({
     kind: 'place',
     subject: vm.name,
@@ -202,8 +228,25 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
   workOnPlaced(state, current(state, vm), placement, now, out)
 }
 
+/** The host it was with when that was lost or could not run it: anywhere else is a relocation. */
+function leftHost(vm: VmRecord, live: VmLive): string | null {
+  return vm.lost?.host ?? (live.endedAt?.crashed === false ? live.endedAt.host : null)
+}
+
+/** After a crash in place, if it fits; after a failure of its host rather on another, if it may move at all. */
+function chooseAgain(state: CoordinatorState, vm: VmRecord, live: VmLive, now: number): Choice {
+  const left = leftHost(vm, live)
+  const lastResort = { lastResort: true }
+  const staying = { ...vm, preferredHost: left ?? vm.preferredHost ?? live.endedAt?.host ?? null }
+  if (left === null) return choose(state, staying, [], lastResort)
+  if (countRelocation(state, vm, now) === null) return choose(state, staying, [], lastResort)
+  const elsewhere = choose(state, vm, vm.lost === null ? [left] : [])
+  return elsewhere.host === null ? choose(state, vm, [], lastResort) : elsewhere
+}
+
 /** What keeps the VM from being placed at all, whatever the host. */
 function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: number): string | null {
+  if (vm.gaveUp !== null) return `it was given up: ${vm.gaveUp}; start it again: stellwerk vm start ${vm.name}`
   if (now < live.backoffUntil)
     return `it failed ${vm.failures} times; the next attempt is in ${Math.ceil(live.backoffUntil - now)} ms`
   const exported = isExport(vm) ? null : exportedOf(state, vm)
@@ -262,7 +305,7 @@ function forgetFinished(state: CoordinatorState, now: number, out: StepOutput): 
   for (const [host, live] of state.liveHosts) {
     if (live.session === null) continue
     for (const machine of live.machines.values()) {
-      if (machine.state !== 'stopped' && machine.state !== 'halted' && machine.state !== 'failed') continue
+      if (!isOver(machine.state)) continue
       const placement = state.vms.get(machine.vm)?.placement
       if (placement?.host === host && placement.epoch === machine.epoch) continue
       const key = `forget/${host}/${machine.vm}/${machine.epoch}`

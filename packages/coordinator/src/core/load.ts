@@ -5,7 +5,8 @@ import type { Json, Store, StoreChange } from '@stellwerk/runtime/environment.ts
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { RECORD_TABLES, type RecordTable } from './output.ts'
 import { boundQuarantines } from './quarantine.ts'
-import type { ClusterRecord, CoordinatorState, HostRecord, StorageRecord } from './state.ts'
+import { CLEAN_SLATE, defaultPolicy } from './restart-policy.ts'
+import type { ClusterRecord, CoordinatorState, HostRecord, StorageRecord, VmRecord } from './state.ts'
 
 const CLUSTER_KEY = 'cluster'
 
@@ -56,10 +57,11 @@ export function load(
     copied: new Map(),
     copying: new Map(),
   }
+  const defaults = defaultsOf(record.settings)
   for (const table of RECORD_TABLES) {
     const records = state[table] as Map<string, unknown>
     for (const [key, value] of store.entries(`${table}/`)) {
-      records.set(key.slice(table.length + 1), { ...DEFAULTS[table], ...(value as object) })
+      records.set(key.slice(table.length + 1), { ...defaults[table], ...(value as object) })
     }
   }
   boundQuarantines(state)
@@ -67,8 +69,11 @@ export function load(
 }
 
 /** Fields that records of an earlier state lack. */
-const DEFAULTS: { readonly [table in RecordTable]?: object } = {
-  hosts: { failures: [], quarantine: null } satisfies Partial<HostRecord>,
+function defaultsOf(settings: Settings): { readonly [table in RecordTable]?: object } {
+  return {
+    hosts: { failures: [], quarantine: null } satisfies Partial<HostRecord>,
+    vms: { ...CLEAN_SLATE, restart: defaultPolicy(settings) } satisfies Partial<VmRecord>,
+  }
 }
 
 function lastDecision(store: Store): number {

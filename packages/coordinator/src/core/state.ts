@@ -4,6 +4,7 @@
 import type { ClusterMap, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json } from '@stellwerk/runtime/environment.ts'
+import type { RestartPolicy } from './restart-policy.ts'
 
 /** Raised at every start of a coordinator, before it speaks to anyone. */
 export interface ClusterRecord {
@@ -122,7 +123,14 @@ export interface VmRecord {
   readonly lost: LostInstance | null
   /** The host to prefer at the next start, or null. */
   readonly preferredHost: string | null
+  /** In a row: it has not run for long since. */
   readonly failures: number
+  readonly restart: RestartPolicy
+  /** When its machine crashed, and when it was started on another host after a loss, within the policy's window. */
+  readonly crashes: readonly number[]
+  readonly relocations: readonly number[]
+  /** Why it is not started any more until an operator starts it; null: it is. */
+  readonly gaveUp: string | null
 }
 
 export interface LegRecord {
@@ -238,6 +246,8 @@ export interface VmLive {
   /** Since when this placement runs without a failure; null: it does not. */
   runningSince: number | null
   whyNot: string | null
+  /** Where it ended last, and whether by a crash of its own: it is started there again, or rather elsewhere. */
+  endedAt: { readonly host: string; readonly crashed: boolean } | null
 }
 
 export interface CoordinatorState {

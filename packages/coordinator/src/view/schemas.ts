@@ -2,6 +2,7 @@
 // them. Fields are added freely and never renamed: scripts rely on them.
 
 import { type Static, type TSchema, Type } from 'typebox'
+import { RestartPolicySchema } from '../core/restart-policy.ts'
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const Text = Type.String()
@@ -58,7 +59,7 @@ export type MigrationView = Static<typeof MigrationViewSchema>
 
 export const VmViewSchema = Type.Object({
   name: Text,
-  /** The actual state: running, frozen, starting, stopping, migrating, stopped, waiting, lost, unknown, deleting, … */
+  /** The actual state: running, frozen, starting, stopping, migrating, stopped, waiting, lost, failed, unknown, deleting, … */
   state: Text,
   desired: Text,
   ageMs: Age,
@@ -75,6 +76,10 @@ export const VmViewSchema = Type.Object({
   priority: Type.Integer(),
   preferredHost: nullable(Text),
   failures: Type.Integer(),
+  restart: RestartPolicySchema,
+  /** Crashes of its own, and starts on another host after a loss, within the policy's window. */
+  crashes: Type.Integer(),
+  relocations: Type.Integer(),
   disks: Type.Array(Type.Object({ disk: Text, volume: Text, sizeBytes: Bytes, created: Type.Boolean() })),
   migration: nullable(MigrationViewSchema),
 })

@@ -37,7 +37,7 @@ export function vmView(state: CoordinatorState, vm: VmRecord, now: number): VmVi
     host: vm.placement?.host ?? null,
     epoch: vm.placement?.epoch ?? vm.epoch,
     why: actual.why,
-    whyNot: missing ? (state.liveVms.get(vm.name)?.whyNot ?? null) : null,
+    whyNot: missing ? whyNotOf(state, vm) : null,
     hypervisor: vm.spec.hypervisor,
     guest: vm.spec.guest,
     memoryBytes: vm.spec.memoryBytes,
@@ -45,9 +45,17 @@ export function vmView(state: CoordinatorState, vm: VmRecord, now: number): VmVi
     priority: vm.priority,
     preferredHost: vm.preferredHost,
     failures: vm.failures,
+    restart: { ...vm.restart },
+    crashes: vm.crashes.length,
+    relocations: vm.relocations.length,
     disks: vm.disks.map(disk => ({ ...disk })),
     migration: migration === undefined ? null : migrationView(state, migration),
   }
+}
+
+function whyNotOf(state: CoordinatorState, vm: VmRecord): string | null {
+  if (vm.gaveUp !== null) return `${vm.gaveUp}; start it again: stellwerk vm start ${vm.name}`
+  return state.liveVms.get(vm.name)?.whyNot ?? null
 }
 
 /** Nothing of it is left anywhere: the coordinator's own fact, as old as this look at it. */
@@ -55,6 +63,7 @@ function unplaced(state: CoordinatorState, vm: VmRecord): Actual {
   const fact = (name: string, why: string | null = null): Actual => ({ state: name, why, ageMs: 0 })
   if (vm.desired === 'deleted') return fact('deleting')
   if (!isWanted(state, vm)) return fact('stopped')
+  if (vm.gaveUp !== null) return fact('failed', vm.gaveUp)
   if (vm.lost !== null) return fact('lost', `its host ${vm.lost.host} was lost`)
   return fact('waiting')
 }

@@ -52,7 +52,7 @@ export type ClusterMapStorage = Static<typeof MapStorage>
 /**
  * A machine as its host sees it. `starting`, `running`, `frozen`, `outgoing` (being sent, runs), `released` (sent, stands
  * still until told), `incoming` (being received), `stopping`; and the final ones, in which nothing of it is left:
- * `stopped` (as ordered), `halted` (by itself), `failed`.
+ * `stopped` (as ordered), `halted` (by itself), `crashed` (the guest broke a rule), `failed` (this host could not run it).
  */
 export const ReportedMachineSchema = closed({
   vm: Name,
@@ -67,11 +67,17 @@ export const ReportedMachineSchema = closed({
     Type.Literal('stopping'),
     Type.Literal('stopped'),
     Type.Literal('halted'),
+    Type.Literal('crashed'),
     Type.Literal('failed'),
   ]),
   why: Type.Union([Type.Null(), Type.String()]),
 })
 export type ReportedMachine = Static<typeof ReportedMachineSchema>
+
+/** Nothing of it is left on its host. */
+export function isOver(state: ReportedMachine['state']): boolean {
+  return state === 'stopped' || state === 'halted' || state === 'crashed' || state === 'failed'
+}
 
 const PathState = closed({ storage: Name, path: Type.String(), state: Type.String() })
 const VolumeState = closed({ volume: Name, ownerEpoch: Count, state: Type.String() })

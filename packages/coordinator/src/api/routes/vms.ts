@@ -5,6 +5,7 @@ import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Type } from 'typebox'
 import { isExport } from '../../core/exports.ts'
+import { RestartPolicySchema } from '../../core/restart-policy.ts'
 import type { VmRecord } from '../../core/state.ts'
 import { MigrationViewSchema, VmViewSchema } from '../../view/schemas.ts'
 import { vmViews } from '../../view/status.ts'
@@ -27,6 +28,7 @@ const Create = closed({
   start: Type.Optional(Type.Boolean()),
   priority: Type.Optional(Type.Integer({ minimum: -1000, maximum: 1000 })),
   host: Type.Optional(Type.Union([AnyName, Type.Null()])),
+  restart: Type.Optional(Type.Partial(RestartPolicySchema, { additionalProperties: false })),
 })
 const OnHost = closed({ host: Type.Optional(Type.Union([AnyName, Type.Null()])) })
 const Done = Type.Object({ vm: Name })
@@ -75,6 +77,7 @@ export const vmRoutes: readonly Route[] = [
         start: body.start ?? true,
         priority: body.priority ?? 0,
         host: body.host ?? null,
+        ...(body.restart === undefined ? {} : { restart: body.restart }),
       }),
   }),
   route({
