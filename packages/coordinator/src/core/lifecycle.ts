@@ -55,8 +55,7 @@ function takeReport(state: CoordinatorState, vm: VmRecord, now: number, out: Ste
   if (placement === null || vm.migration !== null) return
   const machine = reportOf(state, vm.name, placement)
   if (machine === null) return
-  const isOver = machine.state === 'stopped' || machine.state === 'halted' || machine.state === 'failed'
-  if (isOver && isExport(vm)) {
+  if (isExport(vm) && isOver(machine.state)) {
     exportEnded(state, vm, machine.why ?? 'it was ended', out)
     return
   }
