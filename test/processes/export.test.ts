@@ -104,6 +104,19 @@ describe('a disk that is exported', () => {
     expect((await stellwerk.run('disk', 'unexport', ...DISK)).lines.join()).toMatch(/not exported/)
   })
 
+  it('and the rest of a volume that is in use are proved sound by its owner', { timeout: LONG }, async () => {
+    const check = await stellwerk.json<{ clean: boolean; findings: unknown[]; summary: { disks: number } }>(
+      'volume',
+      'check',
+      'csv1',
+    )
+    expect(check).toMatchObject({ clean: true, findings: [], summary: { disks: expect.any(Number) } })
+    expect(check.summary.disks).toBeGreaterThan(0)
+    const said = await stellwerk.run('volume', 'check', 'csv1')
+    expect([said.code, said.lines.at(-1)]).toEqual([0, 'csv1 is sound'])
+    expect((await stellwerk.run('volume', 'check', 'none')).lines).toEqual([expect.stringMatching(/no volume "none"/)])
+  })
+
   it('is no VM’s meanwhile: a start waits for nothing, it is refused', { timeout: LONG }, async () => {
     const create = ['vm', 'create', 'web', '--guest', 'ledger', '--memory', '8MiB', '--disk', 'csv1:8MiB']
     expect((await stellwerk.run(...create)).code).toBe(0)

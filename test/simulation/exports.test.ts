@@ -4,13 +4,14 @@
 import type { BlockError } from '@stellwerk/block/device.ts'
 import { connectNbd } from '@stellwerk/block/nbd/client.ts'
 import { exportOf } from '@stellwerk/coordinator/core/exports.ts'
+import type { CheckAnswer } from '@stellwerk/protocol/messages/volume-check.ts'
 import { createMonitors } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import type { Environment, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import { expect, it } from 'vitest'
 import { FAULTS } from '../../packages/cli/src/simulation/faults.ts'
-import { VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
+import { COORDINATOR_HOST, VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
 import { TIMEOUT } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
@@ -26,13 +27,15 @@ interface Run {
   readonly random: SimRandom
   /** Requests that were answered well, by the tool's account. */
   answered: number
+  /** What the volume's owner found, each time that it answered. */
+  readonly checks: CheckAnswer[]
 }
 
 /** A cluster with a VM that acknowledges for a while and is stopped then, so that its disk can be exported. */
 async function begin(seed: string): Promise<Run> {
   const world = new World({ seed, hosts: HOSTS, storages: ['san-a', 'san-b'], settings: {}, hostMemoryBytes: 4 * GIB })
   const monitors = createMonitors({ fen2: { driftFraction: world.settings.drift } })
-  const run: Run = { world, records: [], monitors, random: new SimRandom(`exports/${seed}`), answered: 0 }
+  const run: Run = { world, records: [], monitors, random: new SimRandom(`exports/${seed}`), answered: 0, checks: [] }
   world.sim.onRecord(record => {
     monitors.observe(record, world.sim.now)
     if (record.level === 'decision') run.records.push(record)
@@ -99,7 +102,21 @@ async function write(env: Environment, run: Run): Promise<void> {
   }
 }
 
-function sound({ monitors, world }: Run): void {
+/** The volume is proved while it is in use, whatever else happens; who does not answer proves nothing. */
+function check({ world, checks }: Run): void {
+  const { coordinator, sim } = world
+  const process = sim.host(COORDINATOR_HOST).process('coordinator')
+  if (coordinator === null || process === null) return
+  sim.enter(process, () => {
+    coordinator.askOwner('csv1', 'volume.check', { volume: 'csv1' }).then(
+      answer => checks.push(answer as CheckAnswer),
+      () => undefined,
+    )
+  })
+}
+
+function sound({ monitors, world, checks }: Run): void {
+  expect(checks.flatMap(({ findings }) => findings.filter(({ severity }) => severity !== 'degraded'))).toEqual([])
   expect([...monitors.violations, ...monitors.finish(world.sim.now)]).toEqual([])
 }
 
@@ -175,6 +192,7 @@ it.each(SEEDS)(
         world.command({ ...command, host: null, socket: SOCKET, port: 0 })
       }
       await world.sim.runFor(1_000 + random.int(2_000))
+      check(run)
       const kind = FAULTS[random.int(FAULTS.length)]!
       const host = (world.coordinator === null ? null : exported(run))?.placement?.host ?? HOSTS[random.int(3)]!
       const end = kind.begin({ world, random, host, storage: 'san-a' })
@@ -198,6 +216,7 @@ it.each(SEEDS)(
     for (const host of HOSTS) world.startHost(host)
     await world.sim.runFor(20_000)
     expect(run.answered).toBeGreaterThan(0)
+    expect(run.checks.length).toBeGreaterThan(0)
     world.command({ kind: 'disk-unexport', volume: 'csv1', disk: 'vm-1-0' })
     expect(await world.sim.runUntil(() => exported(run) === null, SETTLE_MS)).toBe(true)
     world.command({ kind: 'vm-start', name: 'vm-1', host: null })

@@ -30,7 +30,7 @@ export interface Coordinator {
   /** Rejects with the refusal's coded error. */
   command(command: Command): Promise<unknown>
   /** Asks a volume's owner directly, for what only it knows. */
-  askOwner(volume: string, kind: string, body: unknown): Promise<unknown>
+  askOwner(volume: string, kind: string, body: unknown, deadlineMs?: number): Promise<unknown>
   askAgent(host: string, kind: string, body: unknown): Promise<unknown>
   stop(): Promise<void>
 }
@@ -68,10 +68,10 @@ export async function startCoordinator(env: Environment, config: CoordinatorConf
     address: listener.address,
     state,
     command: command => system.ask('coordinator/api', DECIDER, 'shell.command', { command }, COMMAND_MS),
-    askOwner: (volume, kind, body) => {
+    askOwner: (volume, kind, body, deadlineMs = COMMAND_MS) => {
       const owner = state.volumes.get(volume)?.owner?.host ?? 'nobody'
       const term = state.cluster.term
-      return system.ask('coordinator/api', `${owner}/owner/${volume}`, kind, body, COMMAND_MS, { term })
+      return system.ask('coordinator/api', `${owner}/owner/${volume}`, kind, body, deadlineMs, { term })
     },
     askAgent: (host, kind, body) => {
       const term = state.cluster.term

@@ -1,4 +1,4 @@
-// `volume check`: proves the format's invariants on the legs of a volume that no owner has open. Reads only. `repairLeaks`
+// `volume check`: proves the format's invariants on the legs of a volume. Reads only; nobody may write metadata meanwhile. `repairLeaks`
 // gives back extents that nothing maps, and touches nothing else.
 
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -29,6 +29,14 @@ export interface CheckReport {
 }
 
 export async function checkVolume(legs: readonly Leg[], expected: Expected = {}): Promise<CheckReport> {
+  return (await examineVolume(legs, expected)).report
+}
+
+/** Also what was read, of each leg that can be read. */
+export async function examineVolume(
+  legs: readonly Leg[],
+  expected: Expected,
+): Promise<{ report: CheckReport; loaded: readonly Loaded[] }> {
   const findings: (Finding & { leg: string })[] = []
   const loaded: Loaded[] = []
   for (const leg of legs) {
@@ -42,7 +50,7 @@ export async function checkVolume(legs: readonly Leg[], expected: Expected = {})
     const message = `it is at record ${other.sequence}, leg ${first!.leg.id} at ${first!.sequence}`
     findings.push({ ...finding('legs-differ', 'degraded', 'journal', message), leg: other.leg.id })
   }
-  return {
+  const report: CheckReport = {
     clean: findings.every(({ severity }) => severity === 'degraded'),
     findings,
     summary:
@@ -57,6 +65,7 @@ export async function checkVolume(legs: readonly Leg[], expected: Expected = {})
             ownerEpoch: first.metadata.ownerEpoch,
           },
   }
+  return { report, loaded }
 }
 
 /** How many extents were given back. Refuses a volume with any other damage. As owner: no other may have it open. */

@@ -2,11 +2,13 @@
 // if it is new, replays, then answers. It ends when another epoch comes, or when it is deposed.
 
 import type { MultipathDevice } from '@stellwerk/block/path/multipath.ts'
+import type { CheckReport } from '@stellwerk/csv/check.ts'
 import { formatVolume } from '@stellwerk/csv/format/format-volume.ts'
 import type { MetadataRanges } from '@stellwerk/csv/format/layout.ts'
 import type { VolumeBody, VolumeKind } from '@stellwerk/csv/owner/request.ts'
 import { VolumeOwner } from '@stellwerk/csv/owner/volume-owner.ts'
 import type { ClusterMapStorage, ClusterMapVolume } from '@stellwerk/protocol/messages/cluster.ts'
+import { type CheckAnswer, MAX_FINDINGS } from '@stellwerk/protocol/messages/volume-check.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
@@ -57,6 +59,13 @@ export class OwnerService implements Behavior {
     if (owner === null || this.#state !== 'serving') {
       const why = `volume "${volume.name}" is ${this.#state} here`
       context.fail(message, new StellwerkError('owner-away', why, { retryable: true, hint: 'try again' }))
+      return
+    }
+    if (message.kind === 'volume.check') {
+      owner.check().then(
+        report => system.reply(message, answerOf(report)),
+        (error: unknown) => system.fail(message, error),
+      )
       return
     }
     owner.handle(message.kind as VolumeKind, message.body as VolumeBody<VolumeKind>).then(
@@ -171,4 +180,18 @@ export class OwnerService implements Behavior {
     this.#state = 'failed'
     this.#options.onChange()
   }
+}
+
+/** What has room in a message; the worst first. */
+function answerOf({ clean, findings, summary }: CheckReport): CheckAnswer {
+  const order = ['damage', 'leak', 'degraded']
+  const sorted = [...findings].sort((a, b) => order.indexOf(a.severity) - order.indexOf(b.severity))
+  const told = sorted.slice(0, MAX_FINDINGS).map(each => ({
+    leg: each.leg,
+    code: each.code,
+    severity: each.severity,
+    where: each.where.slice(0, 2000),
+    message: each.message.slice(0, 2000),
+  }))
+  return { clean, findings: told, more: sorted.length - told.length, summary }
 }

@@ -29,8 +29,8 @@ export class ApiClient {
     return this.#call('GET', path)
   }
 
-  post(path: string, body: object = {}): Promise<unknown> {
-    return this.#call('POST', path, body)
+  post(path: string, body: object = {}, timeoutMs = TIMEOUT_MS): Promise<unknown> {
+    return this.#call('POST', path, body, timeoutMs)
   }
 
   delete(path: string): Promise<unknown> {
@@ -60,8 +60,8 @@ export class ApiClient {
     return () => stream.close()
   }
 
-  async #call(method: string, path: string, body?: object): Promise<unknown> {
-    const answer = await this.#reach(fetchText(this.#request(method, path, body)))
+  async #call(method: string, path: string, body?: object, timeoutMs = TIMEOUT_MS): Promise<unknown> {
+    const answer = await this.#reach(fetchText({ ...this.#request(method, path, body), timeoutMs }))
     if (answer.status >= 200 && answer.status < 300) return JSON.parse(answer.body) as unknown
     throw errorOf(answer.status, answer.body, path)
   }

@@ -1,23 +1,10 @@
 // A LUN's data file as a block device that is only read: byte n of the file is byte n of the LUN. For looking at volumes of
 // a cluster that is down.
 
-import { type BlockDevice, BlockError, type Caps, type Limits } from '@stellwerk/block/device.ts'
 import type { File, Files } from '@stellwerk/runtime/environment.ts'
-import { MIB } from '@stellwerk/runtime/units.ts'
+import { ReadOnlyDevice } from './read-only-device.ts'
 
-export class FileDevice implements BlockDevice {
-  readonly size: number
-  readonly limits: Limits = { minimum: 1, preferred: 4096, maximum: 32 * MIB }
-  readonly caps: Caps = {
-    readOnly: true,
-    flush: true,
-    fua: true,
-    trim: false,
-    zero: false,
-    fastZero: false,
-    blockStatus: false,
-    multiConn: true,
-  }
+export class FileDevice extends ReadOnlyDevice {
   readonly #file: File
 
   /** Rejects with `missing-file`. */
@@ -27,40 +14,16 @@ export class FileDevice implements BlockDevice {
   }
 
   private constructor(file: File, size: number) {
+    super('the file', size, { blockStatus: false })
     this.#file = file
-    this.size = size
   }
 
   async read(offset: number, length: number): Promise<Uint8Array[]> {
-    if (offset < 0 || offset + length > this.size) throw new BlockError('EINVAL', 'none', 'a read past the end')
+    this.within(offset, length)
     return [await this.#file.read(offset, length)]
   }
 
-  write(): Promise<void> {
-    return refuse()
-  }
-
-  zero(): Promise<void> {
-    return refuse()
-  }
-
-  trim(): Promise<void> {
-    return refuse()
-  }
-
-  async flush(): Promise<void> {
-    // Nothing was written.
-  }
-
-  onState(): void {
-    // A file has one state.
-  }
-
-  close(): Promise<void> {
+  override close(): Promise<void> {
     return this.#file.close()
   }
-}
-
-function refuse(): Promise<never> {
-  return Promise.reject(new BlockError('EPERM', 'none', 'the file is only looked at'))
 }

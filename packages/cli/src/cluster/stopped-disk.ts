@@ -1,19 +1,13 @@
 // A CSV disk of a cluster that is down, as a block device that is only read: its map out of the volume's metadata, its bytes
 // out of the LUN. What was never written reads as zeroes.
 
-import {
-  type BlockDevice,
-  BlockError,
-  type BlockExtent,
-  type Caps,
-  type Io,
-  type Limits,
-} from '@stellwerk/block/device.ts'
+import type { BlockExtent, Io } from '@stellwerk/block/device.ts'
 import type { Leg } from '@stellwerk/csv/format/device-io.ts'
 import { extentAddress } from '@stellwerk/csv/format/layout.ts'
 import { furthest, type Loaded, loadLeg } from '@stellwerk/csv/owner/load.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
+import { ReadOnlyDevice } from './read-only-device.ts'
 
 const ZEROES = new Uint8Array(MIB)
 
@@ -30,25 +24,13 @@ export async function openStoppedDisk(legs: readonly Leg[], volume: string, name
   })
 }
 
-export class StoppedDisk implements BlockDevice {
-  readonly size: number
-  readonly limits: Limits = { minimum: 1, preferred: 4096, maximum: 32 * MIB }
-  readonly caps: Caps = {
-    readOnly: true,
-    flush: true,
-    fua: true,
-    trim: false,
-    zero: false,
-    fastZero: false,
-    blockStatus: true,
-    multiConn: true,
-  }
+export class StoppedDisk extends ReadOnlyDevice {
   readonly #loaded: Loaded
   readonly #map: ReadonlyMap<number, number>
 
   constructor(loaded: Loaded, sizeBytes: number, map: ReadonlyMap<number, number>) {
+    super('the disk', sizeBytes, { blockStatus: true })
     this.#loaded = loaded
-    this.size = sizeBytes
     this.#map = map
   }
 
@@ -70,7 +52,7 @@ export class StoppedDisk implements BlockDevice {
 
   /** The range by extents: where in the extent it begins, how long it is, where the extent lies (null: nowhere). */
   #pieces(offset: number, length: number): { at: number; length: number; address: number | null }[] {
-    if (offset < 0 || offset + length > this.size) throw new BlockError('EINVAL', 'none', 'a read past the end')
+    this.within(offset, length)
     const { layout } = this.#loaded
     const pieces = []
     for (let from = offset; from < offset + length; ) {
@@ -83,38 +65,10 @@ export class StoppedDisk implements BlockDevice {
     }
     return pieces
   }
-
-  write(): Promise<void> {
-    return refuse()
-  }
-
-  zero(): Promise<void> {
-    return refuse()
-  }
-
-  trim(): Promise<void> {
-    return refuse()
-  }
-
-  async flush(): Promise<void> {
-    // Nothing was written.
-  }
-
-  onState(): void {
-    // It has one state.
-  }
-
-  async close(): Promise<void> {
-    // The LUN is its opener's.
-  }
 }
 
 function zeroes(length: number): Uint8Array[] {
   const parts: Uint8Array[] = []
   for (let left = length; left > 0; left -= ZEROES.length) parts.push(ZEROES.subarray(0, Math.min(left, ZEROES.length)))
   return parts
-}
-
-function refuse(): Promise<never> {
-  return Promise.reject(new BlockError('EPERM', 'none', 'the disk is only looked at'))
 }

@@ -9,8 +9,8 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
 import { pathOf } from '../api-client/client.ts'
 import { clusterIn, filesOf } from '../cluster/directory.ts'
+import { legsOf } from '../cluster/lun-legs.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
-import { legsOf } from './volume-check.ts'
 
 const config: CommandSpec = {
   words: 'cluster config',

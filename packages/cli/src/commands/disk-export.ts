@@ -3,19 +3,19 @@
 
 import { isAbsolute, join } from 'node:path'
 import { exportDisk } from '@stellwerk/agent/volume/disk-export.ts'
-import { uriOf } from '@stellwerk/coordinator/api/routes/exports.ts'
 import type { ExportView } from '@stellwerk/coordinator/view/schemas.ts'
+import { formatNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { type ApiClient, pathOf } from '../api-client/client.ts'
+import { legsOf } from '../cluster/lun-legs.ts'
 import { openStoppedDisk } from '../cluster/stopped-disk.ts'
 import { lookAtUp } from '../cluster/up-record.ts'
 import { type CommandContext, type CommandSpec, DIR, type Input, JSON_OUT, OK } from '../command-line/command.ts'
 import { parseCount } from '../command-line/values.ts'
 import { type Sleep, untilInterrupted } from '../terminal/until-interrupted.ts'
-import { legsOf } from './volume-check.ts'
 
 const POLL_MS = 100
 /** An export that is not served after so many looks has a reason, which is told. */
@@ -184,7 +184,7 @@ async function exportStopped(context: CommandContext, input: Input, options: Exp
         ? { network: 'cluster', host: '127.0.0.1', port }
         : { network: 'local', host: socket, port: 0 }
     const exported = await exportDisk(env, { address, name: disk, device, readOnly: true })
-    const uri = uriOf(exported.address, disk)
+    const uri = formatNbdUri({ address: exported.address, exportName: disk })
     context.terminal.out(input.flag('json') ? JSON.stringify({ volume, disk, readOnly: true, uri }) : uri)
     await untilInterrupted(async sleep => {
       while (await sleep(WATCH_MS));

@@ -1,54 +1,31 @@
-// `stellwerk volume check`: proves a volume's format on its LUNs while nobody has it open. Reads only.
+// `stellwerk volume check`: proves a volume's format. With the cluster up its owner is asked, which stands still for it; with
+// the cluster down, or for a LUN that lies elsewhere, it is read from here. Changes nothing.
 
-import { join } from 'node:path'
-import { checkVolume } from '@stellwerk/csv/check.ts'
-import type { Leg } from '@stellwerk/csv/format/device-io.ts'
-import { isLunMarks } from '@stellwerk/protocol/messages/storage.ts'
+import { type CheckReport, checkVolume } from '@stellwerk/csv/check.ts'
+import type { CheckAnswer } from '@stellwerk/protocol/messages/volume-check.ts'
+import { isNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
-import { clusterIn, filesOf } from '../cluster/directory.ts'
-import { FileDevice } from '../cluster/file-device.ts'
+import { createClock } from '@stellwerk/runtime/node/clock.ts'
+import { createNetwork } from '@stellwerk/runtime/node/network.ts'
+import { createTimers } from '@stellwerk/runtime/node/timers.ts'
+import { pathOf } from '../api-client/client.ts'
+import { legsAtUris, legsInFiles, legsOf, type OpenLegs } from '../cluster/lun-legs.ts'
 import { lookAtUp } from '../cluster/up-record.ts'
-import { type CommandSpec, DIR, FAILED, JSON_OUT, OK } from '../command-line/command.ts'
+import {
+  type CommandContext,
+  type CommandSpec,
+  DIR,
+  FAILED,
+  type Input,
+  JSON_OUT,
+  OK,
+  type Terminal,
+} from '../command-line/command.ts'
 
-/** The LUNs of that name in a cluster that is down, by the states of its storages. */
-export async function legsOf(directory: string, volume: string): Promise<{ legs: Leg[]; close: () => Promise<void> }> {
-  const cluster = await clusterIn(directory)
-  if ((await lookAtUp(directory)) !== null) {
-    throw new StellwerkError('volume-open', `volume "${volume}" is open: the cluster runs`, {
-      where: directory,
-      hint: 'end it first: npx stellwerk down',
-    })
-  }
-  const files = filesOf(directory)
-  const legs: Leg[] = []
-  const devices: FileDevice[] = []
-  for (const storage of cluster.storages) {
-    if (!(await files.list(storage.name)).includes('state.sqlite')) continue
-    const store = openSqliteStore(join(directory, storage.name, 'state.sqlite'))
-    const marks = store.get(`lun/${volume}`)
-    store.close()
-    if (marks === undefined) continue
-    if (!isLunMarks(marks)) {
-      throw new StellwerkError('corrupt-state', `the mark of LUN "${volume}" can't be read`, { where: storage.name })
-    }
-    const device = await FileDevice.open(files, `${storage.name}/luns/${marks.id}.data`)
-    devices.push(device)
-    legs.push({ id: storage.name, device })
-  }
-  if (legs.length === 0) {
-    throw new StellwerkError('unknown-volume', `no storage of the cluster has a LUN "${volume}"`, {
-      where: directory,
-      hint: 'name the volume as `stellwerk volume list` did',
-    })
-  }
-  return {
-    legs,
-    close: async () => {
-      for (const device of devices) await device.close()
-    },
-  }
-}
+/** The owner of a large volume has much to read. */
+const LIVE_TIMEOUT_MS = 60_000
+
+type Report = CheckReport | CheckAnswer
 
 export const checkCommand: CommandSpec = {
   words: 'volume check',
@@ -56,42 +33,66 @@ export const checkCommand: CommandSpec = {
   options: {
     dir: DIR,
     json: JSON_OUT,
-    file: { type: 'string', value: 'PATH', help: 'check this LUN’s data file instead' },
+    file: { type: 'string', multiple: true, value: 'PATH', help: 'check this LUN’s data file instead; once a leg' },
+    nbd: { type: 'string', multiple: true, value: 'URI', help: 'check the LUN that an NBD server has; once a leg' },
   },
-  summary: 'Prove that a volume is sound, while the cluster is down',
+  summary: 'Prove that a volume is sound: one of the cluster, up or down, or a LUN anywhere',
   run: async (context, input) => {
     const { terminal } = context
     const [name] = input.args
-    const file = input.text('file')
-    if ((name === undefined) === (file === undefined)) {
-      throw new StellwerkError('usage', 'name either a volume or a file', {
+    const files = input.texts('file')
+    const uris = [...(name !== undefined && isNbdUri(name) ? [name] : []), ...input.texts('nbd')]
+    const volume = name === undefined || isNbdUri(name) ? null : name
+    const kinds = [volume !== null, files.length > 0, uris.length > 0].filter(Boolean).length
+    if (kinds !== 1) {
+      throw new StellwerkError('usage', 'name either a volume, files or NBD URIs', {
         where: 'stellwerk volume check',
-        hint: 'say: stellwerk volume check NAME, or --file PATH',
+        hint: 'say: stellwerk volume check NAME, or --file PATH, or nbd://HOST:PORT/LUN',
       })
     }
-    const opened = file === undefined ? await legsOf(context.directory(input), name ?? '') : await legOf(file)
-    const report = await checkVolume(opened.legs)
-    await opened.close()
-    if (input.flag('json')) {
-      terminal.out(JSON.stringify(report))
-      return report.clean ? OK : FAILED
-    }
-    for (const found of report.findings) {
-      terminal.out(`${found.severity}: ${found.leg}, ${found.where}: ${found.message} (${found.code})`)
-    }
-    const { summary } = report
-    const what = name ?? file ?? ''
-    if (summary !== null) {
-      const { disks, usedExtents, extents, sequence } = summary
-      terminal.out(`${what}: ${disks} disks, ${usedExtents} of ${extents} extents used, ${sequence} records`)
-    }
-    terminal.out(report.clean ? `${what} is sound` : `${what} is damaged`)
+    const what = volume ?? [...files, ...uris].join(', ')
+    const report = volume === null ? await checkElsewhere(files, uris) : await checkNamed(context, input, volume)
+    if (input.flag('json')) terminal.out(JSON.stringify(report))
+    else tell(terminal, what, report)
     return report.clean ? OK : FAILED
   },
 }
 
-async function legOf(path: string): Promise<{ legs: Leg[]; close: () => Promise<void> }> {
-  const at = path.lastIndexOf('/')
-  const device = await FileDevice.open(filesOf(at < 0 ? '.' : path.slice(0, at) || '/'), path.slice(at + 1))
-  return { legs: [{ id: path, device }], close: () => device.close() }
+async function checkNamed(context: CommandContext, input: Input, volume: string): Promise<Report> {
+  const directory = context.directory(input)
+  if ((await lookAtUp(directory)) === null) return checkOpened(await legsOf(directory, volume))
+  const client = await context.api(input)
+  return (await client.post(pathOf('volumes', volume, 'check'), {}, LIVE_TIMEOUT_MS)) as CheckAnswer
+}
+
+async function checkElsewhere(files: readonly string[], uris: readonly string[]): Promise<Report> {
+  if (files.length > 0) return checkOpened(await legsInFiles(files))
+  const network = createNetwork()
+  try {
+    return await checkOpened(await legsAtUris({ network, timers: createTimers(createClock()) }, uris))
+  } finally {
+    await network.close()
+  }
+}
+
+async function checkOpened({ legs, close }: OpenLegs): Promise<Report> {
+  try {
+    return await checkVolume(legs)
+  } finally {
+    await close()
+  }
+}
+
+function tell(terminal: Terminal, what: string, report: Report): void {
+  for (const found of report.findings) {
+    terminal.out(`${found.severity}: ${found.leg}, ${found.where}: ${found.message} (${found.code})`)
+  }
+  const more = 'more' in report ? report.more : 0
+  if (more > 0) terminal.out(`and ${more} more findings`)
+  const { summary } = report
+  if (summary !== null) {
+    const { disks, usedExtents, extents, sequence } = summary
+    terminal.out(`${what}: ${disks} disks, ${usedExtents} of ${extents} extents used, ${sequence} records`)
+  }
+  terminal.out(report.clean ? `${what} is sound` : `${what} is damaged`)
 }

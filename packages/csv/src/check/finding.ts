@@ -20,6 +20,8 @@ export type FindingCode =
   | 'cluster-copy-damaged'
   | 'legs-differ'
   | 'unreadable'
+  /** Only of a volume that is open: what is durable is not what its owner believes. */
+  | 'owner-differs'
   // The metadata.
   | 'extent-mapped-twice'
   | 'reference-count-wrong'

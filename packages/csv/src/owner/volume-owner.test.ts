@@ -2,7 +2,7 @@ import { BlockError } from '@stellwerk/block/device.ts'
 import { canaries } from '@stellwerk/runtime/canary.ts'
 import { describe, expect, it } from 'vitest'
 import { checkVolume } from '../check.ts'
-import { extentAddress } from '../format/layout.ts'
+import { extentAddress, SUPERBLOCK_OFFSETS } from '../format/layout.ts'
 import {
   attachedDisk,
   codeOf,
@@ -194,5 +194,61 @@ describe('a volume owner', () => {
       version: 3,
       value: { vms: ['c'] },
     })
+  })
+})
+
+describe('a check of an open volume', () => {
+  it('finds a busy volume sound, between two journal writes, and everything goes on', async () => {
+    const { platter } = await smallVolume()
+    const { owner, device } = await openOwner(platter, 1)
+    await attachedDisk(owner)
+    const busy: Promise<unknown>[] = []
+    for (let index = 0; index < 16; index += 1) {
+      busy.push(owner.handle('volume.allocate', { ...hold, indexes: [index], ahead: [index + 1] }))
+    }
+    const reports = [owner.check(), owner.check()]
+    busy.push(owner.handle('volume.put-cluster-copy', { volume: 'csv1', version: 7, value: { a: 1 } }))
+    const [report, other] = await Promise.all(reports)
+    expect(report).toMatchObject({ clean: true, findings: [], summary: { disks: 1, ownerEpoch: 1 } })
+    expect(other).toBe(report)
+    await Promise.all(busy)
+    const written = device.writes
+    const last = await owner.check()
+    expect(last.summary?.usedExtents).toBeGreaterThanOrEqual(16)
+    expect([last.clean, last.findings]).toEqual([true, []])
+    expect(device.writes).toBe(written)
+    await owner.close()
+    expect(await codeOf(owner.check())).toBe('owner-closed')
+  })
+
+  it('reports what is damaged on the leg while the owner goes on from memory', async () => {
+    const { platter, layout } = await smallVolume()
+    const { owner, device } = await openOwner(platter, 1)
+    await attachedDisk(owner)
+    const io = { origin: 'test', deadlineAt: null }
+    for (const offset of SUPERBLOCK_OFFSETS) await device.write(offset, [new Uint8Array(4096)], { fua: true }, io)
+    const bad = await owner.check()
+    expect(bad.clean).toBe(false)
+    expect(bad.findings.map(({ code, leg }) => [code, leg])).toEqual([['not-a-volume', 'san-a']])
+    expect(layout.volumeId).toBe('vol-1')
+    const { disks } = await owner.handle('volume.list-disks', { volume: 'csv1' })
+    expect(disks).toHaveLength(1)
+    await owner.close()
+  })
+
+  it('tells when what is durable is not what the owner believes', async () => {
+    const { platter, layout } = await smallVolume()
+    const first = await openOwner(platter, 1)
+    await attachedDisk(first.owner)
+    const journal = await readAll(first.device, layout.journalOffset, layout.journalBytes)
+    await first.owner.handle('volume.allocate', { ...hold, indexes: [0, 1], ahead: [] })
+    // The journal falls back to what it was, whole and sound in itself.
+    const io = { origin: 'test', deadlineAt: null }
+    await first.device.write(layout.journalOffset, [journal], { fua: true }, io)
+    const report = await first.owner.check()
+    expect(report.clean).toBe(false)
+    expect(new Set(report.findings.map(({ code }) => code))).toEqual(new Set(['owner-differs']))
+    expect(report.findings.map(({ where }) => where)).toContain('disk disk-1')
+    await first.owner.close()
   })
 })

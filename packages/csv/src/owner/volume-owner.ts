@@ -6,6 +6,8 @@ import { AssertionFailure, assert } from '@stellwerk/runtime/assert.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { auditMetadata } from '../check/audit-metadata.ts'
+import { checkStandingStill } from '../check/live-check.ts'
+import type { CheckReport } from '../check.ts'
 import { findClusterCopy } from '../format/cluster-copy.ts'
 import { type Leg, OWNER_IO } from '../format/device-io.ts'
 import { maxRecordBytes, Payload } from '../format/journal.ts'
@@ -27,6 +29,8 @@ import { type Effect, endEffect, type OwnerState, ownerState, startEffect, takeE
 export const MAX_PENDING = 4096
 /** Extents zeroed at the same time. */
 export const MAX_ZEROING = 4
+/** Checks that wait for the owner to stand still. */
+export const MAX_CHECKS = 8
 
 export interface VolumeOwnerOptions {
   /** One device a leg, connections of which name `ownerEpoch`: the storage has drained the predecessor's. In-sync legs only. */
@@ -73,6 +77,9 @@ export class VolumeOwner {
   #round: Round | null = null
   #ended: StellwerkError | null = null
   #idle: (() => void) | null = null
+  #checks: { readonly resolve: (report: CheckReport) => void; readonly reject: (error: unknown) => void }[] = []
+  /** A check reads what is on the legs: nothing of the metadata is written. */
+  #still = false
 
   private constructor(options: VolumeOwnerOptions, state: OwnerState, writer: JournalWriter) {
     this.#options = options
@@ -161,6 +168,18 @@ export class VolumeOwner {
     })
   }
 
+  /** Proves the volume while it is open: between two journal writes, with everything else waiting for as long as it takes. */
+  check(): Promise<CheckReport> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended !== null) return reject(this.#ended)
+      if (this.#checks.length >= MAX_CHECKS) {
+        return reject(refuse('owner-busy', 'the volume is being checked already', { where: this.#options.volume }))
+      }
+      this.#checks.push({ resolve, reject })
+      this.#wake()
+    })
+  }
+
   /** Answers what can be answered, refuses the rest. The legs stay open: they are their opener's. */
   async close(): Promise<void> {
     this.#ended ??= refuse('owner-closed', 'the volume owner has been closed', { where: this.#options.volume })
@@ -185,7 +204,11 @@ export class VolumeOwner {
   async #run(): Promise<void> {
     // One turn later: requests that arrive together share a journal write.
     await null
-    while (this.#ended === null && (this.#queue.length > 0 || this.#news)) {
+    while (this.#ended === null && (this.#queue.length > 0 || this.#news || this.#checks.length > 0)) {
+      if (this.#checks.length > 0) {
+        await this.#checkNow()
+        continue
+      }
       const round: Round = { payload: new Payload(), answers: [], changes: [], slotsChanged: false }
       this.#round = round
       this.#decideAll(round)
@@ -199,6 +222,30 @@ export class VolumeOwner {
     }
     // In the same turn as the loop's last look: what comes from now on starts it again.
     this.#running = null
+  }
+
+  /** One reading answers all who asked. */
+  async #checkNow(): Promise<void> {
+    const asked = this.#checks
+    this.#checks = []
+    this.#still = true
+    try {
+      if (this.#effectsRunning > 0) {
+        await new Promise<void>(resolve => {
+          this.#idle = resolve
+        })
+      }
+      const { legs, expected = {} } = this.#options
+      const report = await checkStandingStill(legs, expected, this.#state.metadata)
+      for (const { resolve } of asked) resolve(report)
+    } catch (error) {
+      for (const { reject } of asked) reject(error)
+      // Only a bug comes here: what cannot be read is a finding.
+      if (!(error instanceof StellwerkError)) throw error
+    } finally {
+      this.#still = false
+      this.#startQueued()
+    }
   }
 
   /** Synchronous: between a decision and its entry in memory nothing happens. Gives the answers to be sent afterwards. */
@@ -270,7 +317,7 @@ export class VolumeOwner {
   }
 
   #startQueued(): void {
-    while (this.#effectsRunning < MAX_ZEROING) {
+    while (this.#effectsRunning < MAX_ZEROING && !this.#still) {
       const effect = this.#effectQueue.shift()
       if (effect === undefined) return
       this.#effectsRunning += 1
@@ -290,14 +337,13 @@ export class VolumeOwner {
 
   #effectEnded(): void {
     this.#effectsRunning -= 1
+    if (this.#effectsRunning === 0) this.#idle?.()
     if (this.#ended === null) {
       this.#startQueued()
       if (this.#waiting.length > 0) {
         this.#news = true
         this.#wake()
       }
-    } else if (this.#effectsRunning === 0) {
-      this.#idle?.()
     }
   }
 
@@ -315,6 +361,7 @@ export class VolumeOwner {
   }
 
   #rejectAll(error: StellwerkError): void {
+    for (const { reject } of this.#checks.splice(0)) reject(error)
     const undecided = [...this.#waiting, ...this.#queue]
     const unanswered = this.#round?.answers.map(({ pending }) => pending) ?? []
     this.#waiting = []

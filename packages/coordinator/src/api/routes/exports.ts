@@ -1,6 +1,7 @@
 // The HTTP API's routes about exported disks.
 
 import { closed } from '@stellwerk/protocol/messages/fields.ts'
+import { formatNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Type } from 'typebox'
@@ -85,19 +86,12 @@ async function located(context: ApiContext, record: VmRecord): Promise<ExportVie
       address: Address | null
       connections: number
     }
-    const uri = where.address === null ? null : uriOf(where.address, view.name)
+    const uri = where.address === null ? null : formatNbdUri({ address: where.address, exportName: view.name })
     return { ...view, uri, connections: where.connections }
   } catch (error) {
     if (!(error instanceof StellwerkError)) throw error
     return { ...view, why: `host ${view.host} does not say where: ${error.message}` }
   }
-}
-
-/** As the NBD URI specification has it. */
-export function uriOf(address: Pick<Address, 'network' | 'host' | 'port'>, name: string): string {
-  const path = encodeURIComponent(name)
-  if (address.network === 'local') return `nbd+unix:///${path}?socket=${encodeURI(address.host)}`
-  return `nbd://${address.host}:${address.port}/${path}`
 }
 
 /** With why the last one ended, if that is still on record. */

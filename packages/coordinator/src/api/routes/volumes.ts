@@ -2,6 +2,7 @@
 
 import { closed, NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { type DiskInfo, DiskInfoSchema } from '@stellwerk/protocol/messages/volume.ts'
+import { CheckAnswerSchema } from '@stellwerk/protocol/messages/volume-check.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Type } from 'typebox'
 import { exportOf, isExport } from '../../core/exports.ts'
@@ -17,6 +18,8 @@ const AnyName = Type.String({ maxLength: 256 })
 const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const BLOCK_BYTES = 4096
 const MAX_LEGS = 8
+/** An owner reads all of the metadata for it. */
+const CHECK_MS = 60_000
 
 function volumeOf(context: ApiContext, name: string): VolumeRecord {
   const volume = context.coordinator.state.volumes.get(name)
@@ -90,6 +93,16 @@ export const volumeRoutes: readonly Route[] = [
     summary: 'How full it is, asked of its owner now',
     reply: UsageSchema,
     handle: (context, { params }) => context.usage.fresh(served(context, params['name'] ?? '').name),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/volumes/{name}/check',
+    summary: 'Have its owner prove that it is sound, while it is open; changes nothing',
+    reply: CheckAnswerSchema,
+    handle: (context, { params }) => {
+      const { name } = served(context, params['name'] ?? '')
+      return context.coordinator.askOwner(name, 'volume.check', { volume: name }, CHECK_MS)
+    },
   }),
   route({
     method: 'GET',

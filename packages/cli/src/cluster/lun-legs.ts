@@ -1,0 +1,97 @@
+// Where the legs of a volume are found to look at them: the LUN files of a cluster that is down, any file, or any NBD server.
+// All are opened to be read only.
+
+import { join } from 'node:path'
+import { connectNbd, NbdRefusal } from '@stellwerk/block/nbd/client.ts'
+import type { Leg } from '@stellwerk/csv/format/device-io.ts'
+import { isLunMarks } from '@stellwerk/protocol/messages/storage.ts'
+import { parseNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
+import type { Environment } from '@stellwerk/runtime/environment.ts'
+import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
+import { clusterIn, filesOf } from './directory.ts'
+import { FileDevice } from './file-device.ts'
+import { lookAtUp } from './up-record.ts'
+
+export interface OpenLegs {
+  readonly legs: readonly Leg[]
+  readonly close: () => Promise<void>
+}
+
+/** The LUNs of that name in a cluster that is down, by the states of its storages. */
+export async function legsOf(directory: string, volume: string): Promise<OpenLegs> {
+  const cluster = await clusterIn(directory)
+  if ((await lookAtUp(directory)) !== null) {
+    throw new StellwerkError('volume-open', `volume "${volume}" is open: the cluster runs`, {
+      where: directory,
+      hint: 'end it first: npx stellwerk down',
+    })
+  }
+  const files = filesOf(directory)
+  const legs: Leg[] = []
+  for (const storage of cluster.storages) {
+    if (!(await files.list(storage.name)).includes('state.sqlite')) continue
+    const store = openSqliteStore(join(directory, storage.name, 'state.sqlite'))
+    const marks = store.get(`lun/${volume}`)
+    store.close()
+    if (marks === undefined) continue
+    if (!isLunMarks(marks)) {
+      throw new StellwerkError('corrupt-state', `the mark of LUN "${volume}" can't be read`, { where: storage.name })
+    }
+    const device = await FileDevice.open(files, `${storage.name}/luns/${marks.id}.data`)
+    legs.push({ id: storage.name, device })
+  }
+  if (legs.length === 0) {
+    throw new StellwerkError('unknown-volume', `no storage of the cluster has a LUN "${volume}"`, {
+      where: directory,
+      hint: 'name the volume as `stellwerk volume list` did',
+    })
+  }
+  return opened(legs)
+}
+
+/** LUNs that lie in plain files. */
+export async function legsInFiles(paths: readonly string[]): Promise<OpenLegs> {
+  const legs: Leg[] = []
+  for (const path of paths) {
+    const at = path.lastIndexOf('/')
+    const device = await FileDevice.open(filesOf(at < 0 ? '.' : path.slice(0, at) || '/'), path.slice(at + 1))
+    legs.push({ id: path, device })
+  }
+  return opened(legs)
+}
+
+/** LUNs that NBD servers have. */
+export async function legsAtUris(
+  env: Pick<Environment, 'network' | 'timers'>,
+  uris: readonly string[],
+): Promise<OpenLegs> {
+  const legs: Leg[] = []
+  const { close } = opened(legs)
+  try {
+    for (const uri of uris) legs.push({ id: uri, device: await connect(env, uri) })
+  } catch (error) {
+    await close()
+    throw error
+  }
+  return { legs, close }
+}
+
+async function connect(env: Pick<Environment, 'network' | 'timers'>, uri: string): Promise<Leg['device']> {
+  const { address, exportName } = parseNbdUri(uri)
+  try {
+    return await connectNbd(await env.network.dialStream(address), { exportName, timers: env.timers })
+  } catch (error) {
+    if (!(error instanceof StellwerkError)) throw error
+    const hint =
+      error instanceof NbdRefusal ? 'see what it offers: nbdinfo --list' : 'is the server there, and does it speak NBD?'
+    throw new StellwerkError(error.code, errorMessage(error), { where: uri, hint, cause: error })
+  }
+}
+
+function opened(legs: readonly Leg[]): OpenLegs {
+  const close = async () => {
+    for (const { device } of legs) await device.close()
+  }
+  return { legs, close }
+}
