@@ -73,6 +73,16 @@ export const FAULTS: readonly FaultKind[] = [
     },
   },
   {
+    // Longer than its deadlines: it wakes up to ones that are long past, and must read what has come before it kills.
+    name: 'guardian-pause',
+    lasts: [500, 15_000],
+    begin: ({ world, host }) => {
+      const guardian = world.sim.host(host).process(`${host}/guardian`)
+      guardian?.pause()
+      return () => guardian?.resume()
+    },
+  },
+  {
     name: 'coordinator-crash',
     lasts: [200, 6_000],
     begin: ({ world }) => {
@@ -200,6 +210,26 @@ export const FAULTS: readonly FaultKind[] = [
     },
   },
   {
+    // Old connections bring the last that was sent on them behind what their successors brought.
+    name: 'links-stranded',
+    lasts: [1_000, 9_000],
+    begin: ({ world, host, random }) =>
+      heal(world.sim.network.strand({ from: host, bothWays: true, class: 'control' }, 200 + random.float() * 2_500)),
+  },
+  {
+    name: 'orders-repeated',
+    lasts: [3_000, 15_000],
+    begin: ({ world, host, random }) => {
+      const ofHost = { from: host, bothWays: true, class: 'control' } as const
+      world.repeated.begin(host, 0.1 + random.float() * 0.4)
+      world.sim.network.reset(ofHost)
+      return () => {
+        world.repeated.end(host)
+        world.sim.network.reset(ofHost)
+      }
+    },
+  },
+  {
     name: 'network-slow',
     lasts: [2_000, 15_000],
     begin: ({ world, host, random }) =>
@@ -234,13 +264,33 @@ export const FAULTS: readonly FaultKind[] = [
       ),
   },
   {
+    // Two machines may differ by the configured drift: half of it to either side.
     name: 'clock-drift',
     lasts: [5_000, 30_000],
     begin: ({ world, host, random }) => {
-      // Two hosts may differ by the configured drift: half of it to either side.
-      world.sim.host(host).setClockRate(1 + (random.float() - 0.5) * world.settings.drift)
-      world.sim.host(host).jumpWall((random.float() - 0.5) * 576_000)
-      return () => world.sim.host(host).setClockRate(1)
+      const all = random.chance(0.5)
+      const machines = all ? world.sim.hosts : [world.sim.host(host)]
+      for (const machine of machines) machine.setClockRate(1 + (random.float() - 0.5) * world.settings.drift)
+      return () => {
+        for (const machine of machines) machine.setClockRate(1)
+      }
+    },
+  },
+  {
+    // Once, or back and forth all the while. Nothing may hang on the wall clock, and only logs may look odd.
+    name: 'clock-jump',
+    lasts: [1_000, 10_000],
+    begin: ({ world, host, random }) => {
+      const machines = random.chance(0.3) ? world.sim.hosts : [world.sim.host(host)]
+      let strobes = random.chance(0.3)
+      const jump = (): void => {
+        for (const machine of machines) machine.jumpWall((random.float() - 0.5) * 576_000)
+        if (strobes) world.sim.after(50 + random.float() * 500, () => strobes && jump())
+      }
+      jump()
+      return () => {
+        strobes = false
+      }
     },
   },
 ]

@@ -10,10 +10,12 @@ import type { DiskInfo } from '@stellwerk/protocol/messages/volume.ts'
 import { PROFILES, type Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json, NetworkName } from '@stellwerk/runtime/environment.ts'
 import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
+import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { Simulation, type SimulationOptions } from '@stellwerk/runtime/sim/simulation.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { type StorageConfig, startStorage } from '@stellwerk/storage/server.ts'
 import type { PlannedVm } from './plan.ts'
+import { RepeatedOrders } from './repeated-orders.ts'
 
 export const COORDINATOR_HOST = 'coord'
 const CLUSTER = 'sim'
@@ -34,6 +36,7 @@ export class World {
   readonly sim: Simulation
   readonly options: WorldOptions
   readonly settings: Settings
+  readonly repeated: RepeatedOrders
   #coordinator: { readonly handle: Coordinator; readonly process: SimProcess } | null = null
   readonly #agents = new Map<string, { readonly handle: Agent; readonly process: SimProcess }>()
 
@@ -46,21 +49,26 @@ export class World {
       traceKeepMax: 1_000,
       ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
     })
+    this.repeated = new RepeatedOrders(new SimRandom(`repeated/${options.seed}`))
     this.sim.program('storage', async (env, config) => {
-      await startStorage(env, config as unknown as StorageConfig)
+      const own = config as unknown as StorageConfig
+      await startStorage(this.repeated.environment(own.name, env), own)
     })
     this.sim.program('guardian', async (env, config) => {
-      await startGuardian(env, config as unknown as GuardianConfig)
+      const own = config as unknown as GuardianConfig
+      await startGuardian(this.repeated.environment(own.host, env), own)
     })
     this.sim.program('agent', async (env, config) => {
-      const { host } = config as unknown as AgentConfig
+      const own = config as unknown as AgentConfig
+      const { host } = own
       const process = this.sim.host(host).process(`${host}/agent`)
-      const handle = await startAgent(env, config as unknown as AgentConfig)
+      const handle = await startAgent(this.repeated.environment(host, env), own)
       if (process !== null) this.#agents.set(host, { handle, process })
     })
     this.sim.program('coordinator', async (env, config) => {
       const process = this.sim.host(COORDINATOR_HOST).process('coordinator')
-      const handle = await startCoordinator(env, config as unknown as CoordinatorConfig)
+      const own = this.repeated.environment(COORDINATOR_HOST, env)
+      const handle = await startCoordinator(own, config as unknown as CoordinatorConfig)
       if (process !== null) this.#coordinator = { handle, process }
     })
   }

@@ -97,6 +97,15 @@ export class Connection {
     this.network.forgetWhenOver(this)
   }
 
+  /** Who dialled hears nothing any more and lets go of it; the other end learns it when that arrives. */
+  giveUp(reason: string): void {
+    const dialler = this.backward.to
+    if (this.#broken || dialler === null || dialler.closed) return
+    dialler.broken(reason)
+    this.forward.send({ kind: 'reset', reason: 'connection reset by peer' })
+    this.network.forgetWhenOver(this)
+  }
+
   /** Rules, hosts, interfaces or a process's being paused changed. */
   reconsider(): void {
     const forward = this.forward.reconsider()

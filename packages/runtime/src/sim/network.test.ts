@@ -246,6 +246,20 @@ describe('faults', () => {
     expect(seen).toEqual({ server: ['1', '2'], client: [] })
   })
 
+  test('a stranded connection is given up by who dialled, and brings what it had behind what its successor brings', async () => {
+    const { sim, seen, say, client } = await linked()
+    const stranded = sim.network.strand({ from: 'a', bothWays: true, class: 'control' }, 500)
+    say('old')
+    await sim.runFor(1000)
+    expect(seen).toEqual({ server: [], client: ['closed lost'] })
+    sim.enter(client, () => void client.env.network.dial(AT_B, 'control').then(link => link.trySend([bytes('new')])))
+    await sim.runFor(1000)
+    expect(seen.server).toEqual(['new'])
+    stranded.heal()
+    await sim.runFor(1000)
+    expect(seen.server).toEqual(['new', 'old', 'closed lost'])
+  })
+
   test('a slow network delays, and bandwidth takes its time', async () => {
     const { sim, seen, say, near } = await linked()
     const slow = sim.network.slow({ from: 'a', to: 'b' }, { delayMs: 1000 })

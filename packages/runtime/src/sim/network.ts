@@ -141,16 +141,27 @@ export class SimNetwork {
     return this.rule({ ...match, verdict: 'clog' })
   }
 
+  /**
+   * The connections there are now stay behind: nothing arrives on them until healed. Who dialled one gives it up after a
+   * while and dials anew, which works; what was sent on the old one arrives in the end, behind all that the new one brought.
+   */
+  strand(match: TrafficMatch, givenUpAfterMs: number): NetworkFault {
+    const stranded = this.#matching(match)
+    const directions = new Set(stranded.flatMap(({ forward, backward }) => [forward.traffic, backward.traffic]))
+    const fault = this.clog({ when: traffic => directions.has(traffic) })
+    this.sim.schedule(givenUpAfterMs, null, () => {
+      for (const connection of stranded) connection.giveUp(`no answer for ${givenUpAfterMs} ms`)
+    })
+    return fault
+  }
+
   refuseDials(match: TrafficMatch): NetworkFault {
     return this.rule({ ...match, verdict: 'refuse' })
   }
 
   /** Breaks the connections that match, with bytes in flight. Gives how many. */
   reset(match: TrafficMatch): number {
-    const hit = [...this.#connections].filter(
-      ({ broken, forward, backward }) =>
-        !broken && (matchesTraffic(match, forward.traffic) || matchesTraffic(match, backward.traffic)),
-    )
+    const hit = this.#matching(match)
     for (const connection of hit) connection.reset('connection reset')
     return hit.length
   }
@@ -250,6 +261,13 @@ export class SimNetwork {
   changed(): void {
     this.version++
     for (const connection of [...this.#connections]) connection.reconsider()
+  }
+
+  #matching(match: TrafficMatch): Connection[] {
+    return [...this.#connections].filter(
+      ({ broken, forward, backward }) =>
+        !broken && (matchesTraffic(match, forward.traffic) || matchesTraffic(match, backward.traffic)),
+    )
   }
 
   #ruleChanged(rule: NetworkRule, begun: boolean): void {
