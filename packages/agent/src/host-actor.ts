@@ -33,6 +33,16 @@ const SOON_MS = 10
 /** A path counts as up while its last answer is not older than so many heartbeats. */
 export const MISSED_PROBES = 2.5
 
+/** An agent that is ended lets its guests shut down no longer than this: its guardian does not wait for ever. */
+const STOP_GRACE_MAX_MS = 10_000
+
+interface StopOrder {
+  readonly vm: string
+  readonly epoch: number
+  readonly incarnation: number
+  readonly graceMs: number
+}
+
 export interface HostParts {
   readonly env: Environment
   readonly config: AgentConfig
@@ -137,7 +147,7 @@ export class HostActor implements Behavior {
         context.reply(message, {})
         return
       case 'vm.stop':
-        this.#stopVm(message.body as { vm: string; epoch: number; incarnation: number }, context)
+        this.#stopVm(message.body as StopOrder)
         context.reply(message, {})
         return
       case 'vm.forget':
@@ -379,14 +389,14 @@ export class HostActor implements Behavior {
     system.spawn(`${config.host}/vm/${order.vm}`, new VmActor(vmParts(), order, receive))
   }
 
-  #stopVm(target: { vm: string; epoch: number; incarnation: number }, _context: ActorContext): void {
+  #stopVm(target: StopOrder): void {
     if (target.incarnation !== this.#parts.config.incarnation) {
       throw new StellwerkError('wrong-incarnation', `meant for incarnation ${target.incarnation}`)
     }
     const known = this.#machines.get(target.vm)
     if (known !== undefined && known.epoch > target.epoch) return
     if (known?.epoch === target.epoch && this.#alive.has(target.vm)) {
-      this.#toVm(target.vm, 'vm.end', null)
+      this.#toVm(target.vm, 'vm.end', { graceMs: target.graceMs })
       return
     }
     if (known !== undefined && known.epoch === target.epoch) return
@@ -490,7 +500,8 @@ export class HostActor implements Behavior {
   stop(): Promise<void> {
     return new Promise(resolve => {
       this.#stopping = resolve
-      for (const vm of this.#alive) this.#toVm(vm, 'vm.end', null)
+      const graceMs = Math.min(this.settings.stopTimeoutMs, STOP_GRACE_MAX_MS)
+      for (const vm of this.#alive) this.#toVm(vm, 'vm.end', { graceMs })
       this.#settle()
     })
   }

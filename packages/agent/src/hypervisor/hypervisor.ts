@@ -72,6 +72,11 @@ export interface Machine {
   thaw(): void
   /** A line for the guest's console. */
   input(line: string): void
+  /**
+   * Asks the guest to bring its work to an end; it then ends by itself (`halted`), sooner or later or never. A frozen or
+   * migrated guest remains asked. False: there is nobody to ask.
+   */
+  shutdown(): boolean
   /** When it resolves the guest executes nothing and none of its requests is in flight. */
   kill(): Promise<Dead>
   /** Begins a live migration; the machine runs on. */

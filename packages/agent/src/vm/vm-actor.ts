@@ -18,7 +18,7 @@ export const COORDINATOR = 'coordinator/decider'
 /** What the host's actor says to it. */
 export type VmMessage =
   | { readonly kind: 'vm.begin' }
-  | { readonly kind: 'vm.end' }
+  | { readonly kind: 'vm.end'; readonly body: { readonly graceMs: number } }
   | { readonly kind: 'vm.fenced' }
   | { readonly kind: 'vm.right-changed' }
 
@@ -43,6 +43,8 @@ export class VmActor implements Behavior {
   /** What it is to end as; the first reason counts. */
   #ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null } | null = null
   #freezing = false
+  /** The guest is asked to shut down, or will be once a migration has ended; past `until` it is killed. */
+  #shutdown: { readonly until: number; asked: boolean } | null = null
   #context: ActorContext | null = null
 
   constructor(parts: VmParts, order: VmOrder, receive: ReceiveOrder | null) {
@@ -111,7 +113,10 @@ export class VmActor implements Behavior {
         this.#evaluate()
         return
       case 'vm.end':
-        this.#end({ state: 'stopped', why: null })
+        this.#stop((message.body as { graceMs: number }).graceMs)
+        return
+      case 'vm.stop-due':
+        this.#stopIfDue()
         return
       case 'vm.fenced':
         this.#fence()
@@ -208,7 +213,8 @@ export class VmActor implements Behavior {
         break
       case 'halted':
       case 'crashed': {
-        const state = event.kind
+        const asked = this.#shutdown?.asked === true
+        const state = event.kind === 'halted' && asked ? 'stopped' : event.kind
         this.evidence.halted(event.kind)
         this.task(
           Promise.resolve(),
@@ -313,6 +319,7 @@ export class VmActor implements Behavior {
       this.parts.gate.setFrozen(this.order.vm, false)
     }
     if (this.#phase === 'running') this.#reportRunning()
+    this.#askGuest()
     this.#evaluate()
   }
 
@@ -365,6 +372,36 @@ export class VmActor implements Behavior {
     // It was told to end while it opened: what was waited for has failed, and nothing else comes back.
     if (this.#phase === 'opening' && this.#ending !== null) this.#finish()
     else this.#end({ state: 'failed', why })
+  }
+
+  /** The guest is given time to end by itself; what can't be asked, or has no time, ends at once. */
+  #stop(graceMs: number): void {
+    if (this.#ending !== null || this.#fenced || this.#phase === 'over') return
+    const lives = this.#phase === 'running' || this.#phase === 'frozen' || this.#phase === 'released'
+    const until = this.parts.env.clock.now() + graceMs
+    if (graceMs <= 0 || !lives || this.#machine === null) {
+      this.#end({ state: 'stopped', why: null })
+      return
+    }
+    if (this.#shutdown !== null && this.#shutdown.until <= until) return
+    this.#shutdown = { until, asked: this.#shutdown?.asked ?? false }
+    this.#context?.after(graceMs, 'vm.stop-due', null)
+    this.#report('stopping', 'its guest is to shut down')
+    if (this.#outgoing !== null) this.#outgoing.cancel('the VM is being stopped')
+    this.#askGuest()
+  }
+
+  #askGuest(): void {
+    const shutdown = this.#shutdown
+    if (this.#machine === null || shutdown === null || shutdown.asked || this.#outgoing !== null) return
+    shutdown.asked = true
+    if (!this.#machine.shutdown()) this.#end({ state: 'stopped', why: null })
+  }
+
+  #stopIfDue(): void {
+    const { clock } = this.parts.env
+    if (this.#shutdown === null || clock.now() < this.#shutdown.until) return
+    this.#end({ state: 'stopped', why: 'its guest did not shut down in time and was killed' })
   }
 
   #end(ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null }): void {
@@ -453,6 +490,10 @@ export class VmActor implements Behavior {
   }
 
   #report(state: ReportedMachine['state'], why: string | null): void {
+    if (this.#shutdown !== null && (state === 'running' || state === 'frozen')) {
+      this.#report('stopping', why ?? 'its guest is to shut down')
+      return
+    }
     this.parts.report({ vm: this.order.vm, epoch: this.order.epoch, state, why })
   }
 }

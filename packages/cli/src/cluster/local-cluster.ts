@@ -203,9 +203,10 @@ export class LocalCluster {
     const coordinator = this.#processes.get('coordinator')
     if (coordinator === undefined || coordinator.isEnded) return
     const { env, api } = this
-    const until = env.clock.now() + HALT_MS
     try {
       await api.post('/v1/cluster/halt')
+      const { settings } = (await api.status()).cluster
+      const until = env.clock.now() + (settings['stopTimeoutMs'] ?? 0) + HALT_MS
       while (env.clock.now() < until) {
         const { vms, hosts } = await api.status()
         // Where no host answers, nobody can say more of what ran there.

@@ -21,6 +21,7 @@ import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
 
 const DEFAULT_MEMORY_BYTES = 64 * MIB
 const POLL_MS = 100
+const STOP_MAX_MS = 3_600_000
 
 const create: CommandSpec = {
   words: 'vm create',
@@ -116,10 +117,21 @@ const start = order(
 )
 const stop = order(
   'stop',
-  'It is to be stopped',
-  (client, name) => client.post(pathOf('vms', name, 'stop')),
+  'It is to be stopped: its guest is asked to shut down',
+  (client, name, input) => client.post(pathOf('vms', name, 'stop'), stopOf(input)),
   'is being stopped',
+  {
+    timeout: { type: 'string', value: 'MS', help: 'how long its guest has for that, before it is killed' },
+    force: { type: 'boolean', help: 'not asked: killed at once' },
+  },
 )
+
+function stopOf(input: Input): { timeoutMs?: number; force?: boolean } {
+  if (input.flag('force')) return { force: true }
+  const text = input.text('timeout')
+  return text === undefined ? {} : { timeoutMs: parseCount('timeout', text, 0, STOP_MAX_MS) }
+}
+
 const remove = order(
   'delete',
   'Stop it and delete it with its disks',

@@ -24,7 +24,8 @@ export type Command =
       readonly restart?: Partial<RestartPolicy>
     }
   | { readonly kind: 'vm-start'; readonly name: string; readonly host: string | null }
-  | { readonly kind: 'vm-stop'; readonly name: string }
+  /** Its guest has `graceMs` to shut down by itself; null or absent: as the settings have it. */
+  | { readonly kind: 'vm-stop'; readonly name: string; readonly graceMs?: number | null }
   | { readonly kind: 'vm-delete'; readonly name: string }
   | { readonly kind: 'vm-migrate'; readonly name: string; readonly to: string | null; readonly id: string }
   | { readonly kind: 'vm-cancel'; readonly name: string }
@@ -73,14 +74,18 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
         if (vm.desired === 'stopped' && vm.placement === null) {
           return refuse('not-running', `VM "${vm.name}" is already stopped`)
         }
-        out.put('vms', vm.name, { ...vm, desired: 'stopped', lost: null, gaveUp: null })
+        const stopGraceMs = command.graceMs ?? state.cluster.settings.stopTimeoutMs
+        out.put('vms', vm.name, { ...vm, desired: 'stopped', lost: null, gaveUp: null, stopGraceMs })
+        // One under way may have more time than it has now.
+        state.outstanding.delete(`stop/${vm.name}/${vm.placement?.epoch}`)
         return accept({ vm: vm.name })
       })
     case 'vm-delete':
       return withVm(state, command.name, vm => {
         const exported = exportedOf(state, vm)
         if (exported !== null) return { ok: false, refusal: exportRefusal(vm, exported) }
-        out.put('vms', vm.name, { ...vm, desired: 'deleted' })
+        out.put('vms', vm.name, { ...vm, desired: 'deleted', stopGraceMs: 0 })
+        state.outstanding.delete(`stop/${vm.name}/${vm.placement?.epoch}`)
         return accept({ vm: vm.name })
       })
     case 'vm-migrate': {
@@ -107,7 +112,7 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
     case 'host-confirm-dead':
       return confirmDead(state, command.name, now, out)
     case 'cluster-halt':
-      state.halted = true
+      haltAll(state, out)
       return accept({ halting: [...state.vms.values()].filter(vm => vm.placement !== null).map(vm => vm.name) })
     case 'host-remove':
       return removeHost(state, command.name, out)
@@ -115,6 +120,15 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       return readmitHost(state, command.name, out)
     case 'host-resume':
       return resumeHost(state, command.name, out)
+  }
+}
+
+/** What is wanted stays wanted: the next start of the coordinator brings it back. */
+function haltAll(state: CoordinatorState, out: StepOutput): void {
+  state.halted = true
+  const stopGraceMs = state.cluster.settings.stopTimeoutMs
+  for (const vm of [...state.vms.values()]) {
+    if (vm.desired === 'running' && !isExport(vm)) out.put('vms', vm.name, { ...vm, stopGraceMs })
   }
 }
 
@@ -183,6 +197,7 @@ function createVm(
     preferredHost: command.host,
     restart,
     ...CLEAN_SLATE,
+    stopGraceMs: 0,
   } satisfies VmRecord)
   return accept({ vm: command.name })
 }

@@ -112,6 +112,7 @@ export function beginExport(state: CoordinatorState, command: ExportCommand, out
     preferredHost: host,
     restart: defaultPolicy(state.cluster.settings),
     ...CLEAN_SLATE,
+    stopGraceMs: 0,
   }
   const unfit = host === null ? null : whyNoExportAt(state, record, host)
   if (unfit !== null) return unfit

@@ -295,6 +295,7 @@ function workOnPlaced(state: CoordinatorState, vm: VmRecord, placement: Placemen
     epoch: placement.epoch,
     host: placement.host,
     incarnation: placement.incarnation,
+    graceMs: vm.stopGraceMs,
   }
   out.effect({ kind: 'order', key, host: placement.host, message: 'vm.stop', body })
 }

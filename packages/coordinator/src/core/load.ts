@@ -72,7 +72,7 @@ export function load(
 function defaultsOf(settings: Settings): { readonly [table in RecordTable]?: object } {
   return {
     hosts: { failures: [], quarantine: null } satisfies Partial<HostRecord>,
-    vms: { ...CLEAN_SLATE, restart: defaultPolicy(settings) } satisfies Partial<VmRecord>,
+    vms: { ...CLEAN_SLATE, stopGraceMs: 0, restart: defaultPolicy(settings) } satisfies Partial<VmRecord>,
   }
 }
 

@@ -129,6 +129,8 @@ export interface VmRecord {
   /** When its machine crashed, and when it was started on another host after a loss, within the policy's window. */
   readonly crashes: readonly number[]
   readonly relocations: readonly number[]
+  /** How long its guest may take to shut down, as the last stop asked for. */
+  readonly stopGraceMs: number
   /** Why it is not started any more until an operator starts it; null: it is. */
   readonly gaveUp: string | null
 }

@@ -150,7 +150,8 @@ export const clusterFamily = defineFamily('cluster', {
   'cluster.peer-beat': { request: closed({ host: Name, incarnation: Count, epoch: Count }) },
   /** Answered when the machine is being started, not when it runs: that is in the next beat. */
   'vm.start': { request: VmOrderSchema, reply: Nothing },
-  'vm.stop': { request: closed(Target), reply: Nothing },
+  /** The guest is asked to shut down and has so long for it, then it is killed; 0: at once. The shortest order counts. */
+  'vm.stop': { request: closed({ ...Target, graceMs: Count }), reply: Nothing },
   /** The final state was seen: the agent need not report it any more. */
   'vm.forget': { request: closed(Target), reply: Nothing },
   'vm.input': { request: closed({ ...Target, line: Type.String({ maxLength: 4096 }) }), reply: Nothing },

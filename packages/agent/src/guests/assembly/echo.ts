@@ -14,6 +14,7 @@ import {
   say,
   sayByte,
   sayNumber,
+  shutdownAsked,
   WAIT,
   AGAIN,
 } from './machine'
@@ -34,7 +35,8 @@ export function step(_budget: i32): i32 {
     return AGAIN
   }
   const length = inputLength()
-  if (length < 0) return WAIT
+  // What it was given before it was asked to shut down is still answered.
+  if (length < 0) return shutdownAsked() ? HALT : WAIT
   // No room: the machine wakes the guest when it has taken some.
   if (consoleRoom() < ROOM) return WAIT
   if (inputIs(length, 'halt')) return HALT

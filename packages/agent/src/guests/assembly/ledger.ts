@@ -1,6 +1,7 @@
 // The `ledger` guest: checks itself. Its memory carries a sequence of numbered, self-describing pages, rewritten at a set
 // rate in a fixed order, each verified before it is rewritten; its disk carries the append log of ../ledger-format.ts. Says
-// `boot`, `recovered <n> intact|damaged <why>`, `ack <n>` once entry n is on the disk, and complaints.
+// `boot`, `recovered <n> intact|damaged <why>`, `ack <n>` once entry n is on the disk, and complaints. Asked to shut down it
+// finishes the entry under way, flushes, says `down after <n>` and halts.
 //
 // Parameters: dirtyMiBPerSecond (0), writesPerSecond (10), workingSetMiB (all of the memory), readBacksPerSecond (1).
 
@@ -15,6 +16,7 @@ import {
   consoleRoom,
   diskBytes,
   endLine,
+  FLUSH,
   HALT,
   inputDone,
   inputIs,
@@ -26,6 +28,7 @@ import {
   READ,
   say,
   sayNumber,
+  shutdownAsked,
   submit,
   tag,
   unitBytes,
@@ -73,6 +76,8 @@ const BATCH_BYTES: usize = STATE + 136
 const BOOT: u32 = 0
 const RECOVERING: u32 = 1
 const RUNNING: u32 = 2
+/** Asked to shut down: all entries are acknowledged, the last flush is on its way. */
+const ENDING: u32 = 3
 
 const IDLE: u32 = 0
 const IN_FLIGHT: u32 = 1
@@ -104,11 +109,42 @@ export function step(budget: i32): i32 {
   const elapsed = clockMs() - load<f64>(LAST_CLOCK)
   store<f64>(LAST_CLOCK, clockMs())
   if (load<u32>(PHASE) == RECOVERING) return recover()
+  if (load<u32>(PHASE) == ENDING) return end()
   append(elapsed)
+  if (shutdownAsked()) {
+    const settled = load<u32>(LOG_STATE) == IDLE && load<u64>(READ_BACK) == 0
+    return settled ? beginEnd() : load<u32>(LOG_STATE) == FAILED ? TICK_MS : WAIT
+  }
   readBack(elapsed)
   const behind = work(elapsed, budget)
   if (behind) return AGAIN
   return load<f64>(DIRTY_RATE) > 0 ? TICK_MS : untilNextWrite()
+}
+
+/** Nothing is on its way any more: what was written is made sure of, then it is over. */
+function beginEnd(): i32 {
+  store<u32>(PHASE, ENDING)
+  if (diskBytes() == 0) store<u32>(LOG_STATE, DONE)
+  else submitFlush()
+  return AGAIN
+}
+
+function submitFlush(): void {
+  store<u32>(LOG_STATE, IN_FLIGHT)
+  submit(FLUSH, 0, 0, 0, LABEL_LOG)
+}
+
+function end(): i32 {
+  const state = load<u32>(LOG_STATE)
+  if (state == IN_FLIGHT) return WAIT
+  if (state == FAILED) {
+    if (retryDue('flush')) submitFlush()
+    return TICK_MS
+  }
+  say('down after ')
+  sayNumber(load<u64>(ENTRIES))
+  endLine()
+  return HALT
 }
 
 /** A guest that only writes sleeps until its next entry is due. */
@@ -293,6 +329,8 @@ function readLog(): void {
 function recover(): i32 {
   const state = load<u32>(LOG_STATE)
   if (state == IN_FLIGHT) return WAIT
+  // It has written nothing yet.
+  if (shutdownAsked()) return HALT
   if (state == FAILED) {
     if (retryDue('read log')) readLog()
     return TICK_MS
@@ -364,7 +402,7 @@ function append(elapsed: f64): void {
     sayNumber(load<u64>(ENTRIES))
     endLine()
   }
-  if (credit < 1) return
+  if (credit < 1 || shutdownAsked()) return
   const entry = load<u64>(ENTRIES) + 1
   if (offsetOf(entry) + <u64>sizeOf(entry) > logEnd()) {
     store<u32>(LOG_FULL, 1)

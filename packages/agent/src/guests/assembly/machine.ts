@@ -9,6 +9,7 @@ const TAG: usize = 28
 const CLOCK_MS: usize = 32
 const RANDOM_SEED: usize = 48
 const PARAMETERS_LENGTH: usize = 60
+const SHUTDOWN: usize = 64
 const PARAMETERS: usize = 0x800
 
 const BLOCK_SUBMITTED: usize = 0x1000
@@ -37,6 +38,7 @@ export const HALT: i32 = -2
 
 export const READ: u32 = 0
 export const WRITE: u32 = 1
+export const FLUSH: u32 = 4
 
 // --- the machine itself --------------------------------------------------------------------------------------------------
 
@@ -63,6 +65,11 @@ export function clockMs(): f64 {
 
 export function randomSeed(): u32 {
   return load<u32>(RANDOM_SEED)
+}
+
+/** The machine asks the guest to bring its work to an end and halt. It stays asked, wherever the guest goes. */
+export function shutdownAsked(): bool {
+  return atomic.load<u32>(SHUTDOWN) != 0
 }
 
 /** A number from the parameter text (`name=value` lines), or the preset. */

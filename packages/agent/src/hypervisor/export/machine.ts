@@ -84,6 +84,11 @@ export class ExportMachine implements Machine {
     // Nobody reads it.
   }
 
+  /** Its clients are tools of this host: they notice when it ends. */
+  shutdown(): boolean {
+    return false
+  }
+
   kill(): Promise<Dead> {
     return this.#life.death(async () => {
       this.#life.die()

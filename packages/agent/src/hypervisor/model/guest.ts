@@ -78,16 +78,27 @@ export class ModelGuest {
     }
     this.#work()
     if (registers.phase === 'recovering') {
-      this.#recover()
+      if (registers.shutdownAsked && registers.slotState('log') !== 'in-flight') this.#down()
+      else this.#recover()
       return
     }
     this.#append()
+    if (registers.shutdownAsked) {
+      // Each write was made durable by itself: with the last one acknowledged nothing is left to flush.
+      if (registers.slotState('log') === 'idle') this.#down()
+      return
+    }
     this.#readBack()
     this.#scratch()
     if (registers.steps % STEPS_PER_PACKET === 0) {
       registers.packets++
       this.#devices.sendPacket(Buffer.from(`packet ${registers.packets}`))
     }
+  }
+
+  #down(): void {
+    this.#devices.say(`down after ${this.#registers.entries}`)
+    this.#devices.halt('asked to shut down')
   }
 
   #obey(line: string): void {
@@ -209,7 +220,7 @@ export class ModelGuest {
         registers.previousCrc = registers.nextCrc
         this.#devices.say(`ack ${registers.entries}`)
     }
-    if (registers.credit < 1) return
+    if (registers.credit < 1 || registers.shutdownAsked) return
     const entry = registers.entries + 1
     const size = unitsOf(entry) * this.#unit
     if (this.#offsetOf(entry) + size > this.#logEnd) {

@@ -101,6 +101,12 @@ export class ModelMachine implements Machine {
     if (this.#input.length < MAX_INPUT_LINES) this.#input.push(line)
   }
 
+  shutdown(): boolean {
+    if (this.#life.dead) return false
+    this.#registers.shutdownAsked = true
+    return true
+  }
+
   kill(): Promise<Dead> {
     return this.#life.death(async () => {
       if (this.#life.die()) this.#stop('was killed')

@@ -120,6 +120,15 @@ export class Registers {
     this.#view.setUint32(60, value ? 1 : 0, true)
   }
 
+  /** Set by the machine: the guest is to end its work and halt. */
+  get shutdownAsked(): boolean {
+    return this.#view.getUint32(64, true) === 1
+  }
+
+  set shutdownAsked(value: boolean) {
+    this.#view.setUint32(64, value ? 1 : 0, true)
+  }
+
   slotState(slot: SlotName): SlotState {
     return SLOT_STATES[this.#view.getUint32(SLOT_AT[slot], true)] ?? 'idle'
   }

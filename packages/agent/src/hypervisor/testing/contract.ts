@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe } from 'vitest'
 import { ContractBench, type ContractSubject } from './contract-bench.ts'
 import { lifeContract } from './contract-life.ts'
 import { migrationContract } from './contract-migration.ts'
+import { shutdownContract } from './contract-shutdown.ts'
 
 export function hypervisorContract(subject: ContractSubject): void {
   describe(`a hypervisor: ${subject.name}`, () => {
@@ -18,6 +19,7 @@ export function hypervisorContract(subject: ContractSubject): void {
     afterEach(() => on().close())
 
     lifeContract(on)
+    shutdownContract(on)
     migrationContract(on, subject.hopelessBytesPerMs)
   })
 }

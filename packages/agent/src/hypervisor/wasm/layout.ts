@@ -18,6 +18,8 @@ export const HEADER = {
   wallMs: 40,
   randomSeed: 48,
   parametersLength: 60,
+  /** Not 0: the guest is asked to bring its work to an end and halt. */
+  shutdown: 64,
   parameters: 0x800,
 } as const
 export const MAX_PARAMETER_BYTES = 0x800

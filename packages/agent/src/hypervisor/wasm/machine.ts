@@ -135,6 +135,14 @@ export class WasmMachine implements Machine {
     if (this.#life.runs) this.#guarded(() => this.#giveInput())
   }
 
+  shutdown(): boolean {
+    if (this.#life.dead) return false
+    this.#rings.askToShutDown()
+    // One that is frozen finds it when it is thawed.
+    if (this.#life.runs) this.#wake()
+    return true
+  }
+
   kill(): Promise<Dead> {
     return this.#life.death(async () => {
       if (this.#life.die()) this.#stop('was killed')

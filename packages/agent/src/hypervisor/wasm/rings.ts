@@ -12,6 +12,7 @@ import {
   type BlockOperation,
   CONSOLE_IN,
   CONSOLE_OUT,
+  HEADER,
   MAX_FRAME_BYTES,
   NETWORK_IN,
   NETWORK_OUT,
@@ -40,6 +41,11 @@ export class Rings {
     this.#memory = memory
     this.#view = new DataView(memory.buffer, memory.byteOffset, memory.length)
     this.#words = new Int32Array(memory.buffer, memory.byteOffset, memory.length / 4)
+  }
+
+  /** Stays asked: it goes with the guest's memory. */
+  askToShutDown(): void {
+    Atomics.store(this.#words, HEADER.shutdown / 4, 1)
   }
 
   // --- disk ----------------------------------------------------------------------------------------------------------

@@ -92,9 +92,20 @@ export const vmRoutes: readonly Route[] = [
   route({
     method: 'POST',
     path: '/v1/vms/{name}/stop',
-    summary: 'It is to be stopped',
+    summary: 'It is to be stopped: its guest is asked to shut down, and killed when its time is over',
+    body: closed({
+      /** Default: the setting `stopTimeoutMs`. */
+      timeoutMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 3_600_000 })),
+      /** Not asked: killed at once. */
+      force: Type.Optional(Type.Boolean()),
+    }),
     reply: Done,
-    handle: ({ coordinator }, { params }) => coordinator.command({ kind: 'vm-stop', name: params['name'] ?? '' }),
+    handle: ({ coordinator }, { params, body }) =>
+      coordinator.command({
+        kind: 'vm-stop',
+        name: params['name'] ?? '',
+        graceMs: body.force === true ? 0 : (body.timeoutMs ?? null),
+      }),
   }),
   route({
     method: 'DELETE',
