@@ -116,6 +116,34 @@ test('MIG3: exported globals and the guest clock move with the guest; the clock 
   expect(after - before).toBeLessThan(whole.now() - start - PAUSE_MS / 2)
 })
 
+test('a guest asked to shut down answers what it was given before, and ends, though it slept', async () => {
+  const { hypervisor, spec } = setUp()
+  const { machine, lines, events } = listen(await hypervisor.create(spec('echo'), [], []))
+  machine.start()
+  await eventually('it has booted', () => lines.length >= 1)
+  for (const word of ['one', 'two']) machine.input(word)
+  expect(machine.shutdown()).toBe(true)
+  await eventually('it halted', () => events.some(event => event.kind === 'halted'))
+  expect(lines).toEqual(['boot', 'echo 1 one', 'echo 2 two'])
+})
+
+test('what it was asked goes with a guest that is migrated', async () => {
+  const { hypervisor, spec } = setUp()
+  const source = listen(await hypervisor.create(spec('echo'), [], []))
+  source.machine.start()
+  await eventually('it has booted', () => source.lines.length >= 1)
+  const incoming = await hypervisor.receive(spec('echo'), [], [])
+  const outgoing = source.machine.send({ downtimeMs: 100, maxRounds: 5, whenDiverging: 'abort' })
+  const loading = incoming.load(outgoing.stream)
+  await outgoing.converged
+  await source.machine.freeze('so that it hears of it at the target')
+  expect(source.machine.shutdown()).toBe(true)
+  await outgoing.release(async () => null)
+  await loading
+  const target = listen(await incoming.run({ migration: 'm', vm: 'v', placementEpoch: 2 }))
+  await eventually('it halted', () => target.events.some(event => event.kind === 'halted'))
+})
+
 test('an idle guest executes nothing at all', async () => {
   const { hypervisor, spec, evidence } = setUp()
   const { machine, lines } = listen(await hypervisor.create(spec('echo'), [], []))
