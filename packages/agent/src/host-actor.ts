@@ -22,6 +22,7 @@ import type { RightToRun } from './lease/right-to-run.ts'
 import type { ReceiveOrder } from './migration/incoming-migration.ts'
 import type { Peers } from './peers.ts'
 import type { RunGate } from './vm/run-gate.ts'
+import { STOP_GRACE_MAX_MS, type StopOrder } from './vm/stop-order.ts'
 import { COORDINATOR, VmActor } from './vm/vm-actor.ts'
 import type { VmParts } from './vm/vm-parts.ts'
 import type { HostVolumes } from './volume/host-volumes.ts'
@@ -32,16 +33,6 @@ const MAX_FINISHED = 10_000
 const SOON_MS = 10
 /** A path counts as up while its last answer is not older than so many heartbeats. */
 export const MISSED_PROBES = 2.5
-
-/** An agent that is ended lets its guests shut down no longer than this: its guardian does not wait for ever. */
-const STOP_GRACE_MAX_MS = 10_000
-
-interface StopOrder {
-  readonly vm: string
-  readonly epoch: number
-  readonly incarnation: number
-  readonly graceMs: number
-}
 
 export interface HostParts {
   readonly env: Environment
