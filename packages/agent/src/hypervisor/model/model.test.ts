@@ -23,7 +23,7 @@ hypervisorContract({
     },
     identity: { epoch: 3, instance: 'i-1' },
   }),
-  hopelessBytesPerMs: 100,
+  hopelessBytesPerEntry: 2 * 1024,
 })
 
 async function journal(seed: number): Promise<string[]> {

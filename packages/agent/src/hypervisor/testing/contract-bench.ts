@@ -23,8 +23,8 @@ export interface ContractSubject {
   hypervisor(options: HypervisorOptions): Hypervisor
   /** A self-checking guest of this hypervisor: moderately busy, or dirtying memory as fast as it can. */
   spec(vm: string, load: Load): MachineSpec
-  /** A link this slow (bytes/ms) cannot keep up with the heavy guest. */
-  readonly hopelessBytesPerMs: number
+  /** A link that carries this much for each entry the heavy guest acknowledges cannot keep up with it. */
+  readonly hopelessBytesPerEntry: number
 }
 
 const DISK_BYTES = 4 << 20

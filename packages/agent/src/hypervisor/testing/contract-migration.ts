@@ -1,14 +1,15 @@
 // The contract of live migration: everything arrives or nothing runs, and an abort leaves the source as it was.
 
+import type { ByteStream } from '@stellwerk/runtime/environment.ts'
 import { expect, test } from 'vitest'
 import type { MigrationPolicy, RoundProgress } from '../hypervisor.ts'
 import { type ContractBench, consecutive } from './contract-bench.ts'
-import { changed, slowed } from './streams.ts'
+import { changed, paced } from './streams.ts'
 
 const POLICY: MigrationPolicy = { downtimeMs: 100, maxRounds: 10, whenDiverging: 'abort' }
 
 /** `on`: the bench of the test that runs. */
-export function migrationContract(on: () => ContractBench, hopelessBytesPerMs: number): void {
+export function migrationContract(on: () => ContractBench, hopelessBytesPerEntry: number): void {
   test('MIG3 VM2: a busy guest moves with its state exactly, and its ledger goes on without a gap or a double', async () => {
     const source = await on().running(5, 'heavy')
     const incoming = await on().receive('heavy')
@@ -189,7 +190,14 @@ export function migrationContract(on: () => ContractBench, hopelessBytesPerMs: n
     outgoing.onProgress(progress => {
       throttled = Math.max(throttled, progress.throttle)
     })
-    const slow = slowed(on().world.env.timers, outgoing.stream, hopelessBytesPerMs)
+    // Paced by what the guest does, not by the clock: a busy machine starves the guest as well as the link.
+    let standing = false
+    const hopeless = (stream: ByteStream): ByteStream => {
+      const before = source.acks.length
+      const entries = () => (standing ? Number.POSITIVE_INFINITY : source.acks.length - before)
+      return paced(on().world.env.timers, stream, () => entries() * hopelessBytesPerEntry)
+    }
+    const slow = hopeless(outgoing.stream)
     const loading = on().outcome(incoming.load(slow))
     expect(await on().failure(outgoing.converged)).toBe('not-converging')
     expect(throttled).toBeGreaterThan(0)
@@ -200,8 +208,9 @@ export function migrationContract(on: () => ContractBench, hopelessBytesPerMs: n
 
     const patient = await on().receive('heavy')
     const second = source.machine.send({ ...policy, whenDiverging: 'pause' })
-    const loaded = patient.load(slowed(on().world.env.timers, second.stream, hopelessBytesPerMs))
+    const loaded = patient.load(hopeless(second.stream))
     await on().settle(second.converged)
+    standing = true
     const released = await on().settle(second.release(async () => null))
     expect((await on().settle(loaded)).stateChecksum).toBe(released.stateChecksum)
     await on().settle(patient.discard())

@@ -20,6 +20,6 @@ export function hypervisorContract(subject: ContractSubject): void {
 
     lifeContract(on)
     shutdownContract(on)
-    migrationContract(on, subject.hopelessBytesPerMs)
+    migrationContract(on, subject.hopelessBytesPerEntry)
   })
 }

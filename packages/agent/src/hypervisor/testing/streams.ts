@@ -3,14 +3,24 @@
 import type { ByteStream, Timers } from '@stellwerk/runtime/environment.ts'
 import { createPipe } from '../precopy/pipe.ts'
 
-/** The stream, no faster than this. Back-pressure reaches the source. */
-export function slowed(timers: Timers, source: ByteStream, bytesPerMs: number): ByteStream {
+/** Between two looks at what a paced link may carry. */
+const PACE_MS = 1
+
+/** The stream, never more than `allowedBytes()` of it so far, a chunk apart. Back-pressure reaches the source. */
+export function paced(timers: Timers, source: ByteStream, allowedBytes: () => number): ByteStream {
   const pipe = createPipe('slow link', 1)
+  let carried = 0
+  const pass = (chunk: Uint8Array): void => {
+    if (carried >= allowedBytes()) {
+      timers.after(PACE_MS, () => pass(chunk))
+      return
+    }
+    carried += chunk.length
+    if (pipe.writer.write([chunk])) source.resume()
+  }
   source.onData(chunk => {
     source.pause()
-    timers.after(chunk.length / bytesPerMs, () => {
-      if (pipe.writer.write([chunk])) source.resume()
-    })
+    pass(chunk)
   })
   pipe.writer.onDrain(() => source.resume())
   source.onEnd(() => timers.after(0, () => pipe.writer.end()))

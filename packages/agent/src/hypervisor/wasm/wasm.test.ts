@@ -37,7 +37,7 @@ hypervisorContract({
     parameters: { writesPerSecond: 100, dirtyMiBPerSecond: load === 'heavy' ? 200 : 1 },
     identity: { epoch: 3, instance: 'i-1' },
   }),
-  hopelessBytesPerMs: 60_000,
+  hopelessBytesPerEntry: 256 * 1024,
 })
 
 const machines: Machine[] = []
