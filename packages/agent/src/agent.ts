@@ -11,6 +11,7 @@ import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Environment, Listener } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { AgentConfig } from './agent-config.ts'
+import { GuestModules } from './guests/guest-modules.ts'
 import { LunSessions } from './hba/lun-sessions.ts'
 import { StorageLinks } from './hba/storage-links.ts'
 import { HostActor, MISSED_PROBES } from './host-actor.ts'
@@ -82,6 +83,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   const options = hypervisorOptions(env, config, gate)
   const exports = new ExportHypervisor(options)
   const hypervisors = makeHypervisors(options, config, exports)
+  const guests = new GuestModules({ env, system, host, requestMs: () => actor.settings.requestMs })
   const vmParts: VmParts = {
     env,
     host,
@@ -89,6 +91,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     settings: () => actor.settings,
     gate,
     disks: volumes,
+    guests,
     hypervisor: kind => {
       const hypervisor = hypervisors.get(kind)
       if (hypervisor !== undefined) return hypervisor
@@ -114,6 +117,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     exports,
   })
   system.spawn(self, actor, { mailbox: 8192 })
+  system.spawn(`${host}/guests`, guests)
   const listener = await listenSessions(
     env,
     config.listen,

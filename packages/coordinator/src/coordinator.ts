@@ -13,6 +13,7 @@ import type { Command } from './core/commands.ts'
 import { load } from './core/load.ts'
 import type { CoordinatorState, StorageRecord } from './core/state.ts'
 import { DECIDER, Decider } from './decider.ts'
+import { GuestLibrary, LIBRARY } from './guest-library.ts'
 
 export interface CoordinatorConfig {
   readonly cluster: string
@@ -27,6 +28,8 @@ export interface CoordinatorConfig {
 export interface Coordinator {
   readonly address: Address
   readonly state: CoordinatorState
+  /** The guest modules that operators brought. */
+  readonly guests: Pick<GuestLibrary, 'hold' | 'has'>
   /** Rejects with the refusal's coded error. */
   command(command: Command): Promise<unknown>
   /** Asks a volume's owner directly, for what only it knows. */
@@ -57,6 +60,8 @@ export async function startCoordinator(env: Environment, config: CoordinatorConf
       mailbox: 16_384,
     },
   )
+  const guests = new GuestLibrary({ env, system, state })
+  system.spawn(LIBRARY, guests)
   for (const storage of state.storages.values()) {
     storages.set(storage.name, keepStorageSession(env, system, identity, storage))
   }
@@ -67,6 +72,7 @@ export async function startCoordinator(env: Environment, config: CoordinatorConf
   return {
     address: listener.address,
     state,
+    guests,
     command: command => system.ask('coordinator/api', DECIDER, 'shell.command', { command }, COMMAND_MS),
     askOwner: (volume, kind, body, deadlineMs = COMMAND_MS) => {
       const owner = state.volumes.get(volume)?.owner?.host ?? 'nobody'

@@ -15,7 +15,7 @@ export interface Capabilities {
 export interface MachineSpec {
   readonly vm: string
   readonly hypervisor: 'wasm' | 'model' | 'qemu' | 'export'
-  /** For wasm: the guest module's name (`ledger`, `echo`) or the path of one; for an export: what is exported. */
+  /** For wasm: the guest module's name (`ledger`, `echo`), `sha256:DIGEST`, or the path of one; for an export: what is exported. */
   readonly guest: string
   readonly memoryBytes: number
   /** Given to the guest at boot. */

@@ -40,6 +40,9 @@ export class IncomingMigration {
   #prepare(): void {
     const { disks, hypervisor, streams } = this.#vm.parts
     const prepare = async (): Promise<void> => {
+      const module = this.#vm.opening.module()
+      if (module !== null) await module
+      if (this.#phase !== 'reserving') return
       const set = await disks.reserve(this.#order.order)
       this.#disks = set
       if (this.#phase !== 'reserving') return this.#discard()

@@ -10,17 +10,11 @@ import { IncomingMigration, type ReceiveOrder } from '../migration/incoming-migr
 import { OutgoingMigration, type SendOrder } from '../migration/outgoing-migration.ts'
 import type { DiskSet } from '../volume/disk-set.ts'
 import { Evidence } from './evidence.ts'
+import { Opening } from './opening.ts'
 import type { VmParts } from './vm-parts.ts'
 
 /** The actor that decides. */
 export const COORDINATOR = 'coordinator/decider'
-
-/** What the host's actor says to it. */
-export type VmMessage =
-  | { readonly kind: 'vm.begin' }
-  | { readonly kind: 'vm.end'; readonly body: { readonly graceMs: number } }
-  | { readonly kind: 'vm.fenced' }
-  | { readonly kind: 'vm.right-changed' }
 
 /**
  * `standing`: it exists and has not run yet; `over`: nothing of it is left. A migration out leaves it `running` until the
@@ -33,6 +27,7 @@ export class VmActor implements Behavior {
   readonly order: VmOrder
   readonly evidence: Evidence
   readonly instance: string
+  readonly opening: Opening
   readonly #receive: ReceiveOrder | null
   #phase: Phase
   #disks: DiskSet | null = null
@@ -54,6 +49,7 @@ export class VmActor implements Behavior {
     this.instance = parts.env.random.id()
     this.evidence = new Evidence(parts, order, this.instance)
     this.#phase = receive === null ? 'opening' : 'incoming'
+    this.opening = new Opening(parts, order, why => this.#report(receive === null ? 'starting' : 'incoming', why))
   }
 
   get phase(): Phase {
@@ -86,9 +82,9 @@ export class VmActor implements Behavior {
     }
     this.#report('starting', null)
     this.task(
-      this.parts.disks.attach(this.order),
+      this.opening.attach(),
       disks => this.#opened(disks),
-      error => this.#fail(`its disks cannot be opened: ${errorMessage(error)}`),
+      error => this.#fail(`${this.opening.failure}: ${errorMessage(error)}`),
     )
   }
 
@@ -407,6 +403,7 @@ export class VmActor implements Behavior {
   #end(ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null }): void {
     if (this.#ending !== null || this.#fenced || this.#phase === 'over') return
     this.#ending = ending
+    this.opening.cancel()
     this.#report('stopping', ending.why)
     // What is being opened, sent or received ends at its next step and comes back here.
     if (this.#outgoing !== null) this.#outgoing.cancel('the VM is being stopped')
@@ -418,6 +415,7 @@ export class VmActor implements Behavior {
   #fence(): void {
     if (this.#fenced || this.#phase === 'over') return
     this.#fenced = true
+    this.opening.cancel()
     this.#outgoing?.dropped()
     this.#incoming?.dropped()
     this.#outgoing = null
@@ -473,6 +471,7 @@ export class VmActor implements Behavior {
   #letGo(): void {
     if (this.#phase === 'over') return
     this.#phase = 'stopping'
+    this.opening.cancel()
     const killed = this.#machine === null ? Promise.resolve() : this.#machine.kill().then(() => undefined)
     this.#disks?.drop()
     this.task(

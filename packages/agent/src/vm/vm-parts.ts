@@ -3,6 +3,7 @@
 import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, ByteStream, Environment } from '@stellwerk/runtime/environment.ts'
+import type { GuestModules } from '../guests/guest-modules.ts'
 import type { Hypervisor } from '../hypervisor/hypervisor.ts'
 import type { DiskOpener } from '../volume/disk-set.ts'
 import type { RunGate } from './run-gate.ts'
@@ -14,6 +15,7 @@ export interface VmParts {
   readonly settings: () => Settings
   readonly gate: RunGate
   readonly disks: DiskOpener
+  readonly guests: Pick<GuestModules, 'need'>
   readonly hypervisor: (kind: VmOrder['spec']['hypervisor']) => Hypervisor
   /** The host's board of machines, which its beats report. */
   readonly report: (machine: ReportedMachine) => void

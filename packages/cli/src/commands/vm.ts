@@ -1,7 +1,7 @@
 // `stellwerk vm …`
 
 import { createInterface } from 'node:readline'
-import { CATALOG_NAMES, catalogGuest } from '@stellwerk/agent/guests/catalog.ts'
+import { CATALOG_NAMES } from '@stellwerk/agent/guests/catalog.ts'
 import type { MigrationView, Status, VmView } from '@stellwerk/coordinator/view/schemas.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -17,6 +17,7 @@ import { oneOf, parseCount, parseParameter, parseSize } from '../command-line/va
 import { vmLines } from '../render/status.ts'
 import { age, bytes } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
+import { guestNamed } from './vm-guest.ts'
 import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
 
 const DEFAULT_MEMORY_BYTES = 64 * MIB
@@ -28,7 +29,11 @@ const create: CommandSpec = {
   args: ['NAME'],
   options: {
     dir: DIR,
-    guest: { type: 'string', value: 'GUEST', help: `what it runs: ${CATALOG_NAMES.join(', ')} (default ledger)` },
+    guest: {
+      type: 'string',
+      value: 'GUEST',
+      help: `what it runs: ${CATALOG_NAMES.join(', ')} (default ledger), or a module’s FILE.wasm`,
+    },
     memory: { type: 'string', value: 'SIZE', help: 'default 64MiB' },
     param: { type: 'string', multiple: true, value: 'NAME=VALUE', help: 'of the guest' },
     disk: { type: 'string', multiple: true, value: 'VOLUME:SIZE', help: 'a thin disk on that volume' },
@@ -41,14 +46,15 @@ const create: CommandSpec = {
   },
   summary: 'Define a VM and start it',
   run: async (context, input) => {
-    const guest = input.text('guest') ?? 'ledger'
+    const named = input.text('guest') ?? 'ledger'
     const parameters = Object.fromEntries(input.texts('param').map(parseParameter))
-    checkGuest(guest, Object.keys(parameters))
+    const memoryBytes = parseSize('memory', input.text('memory') ?? String(DEFAULT_MEMORY_BYTES))
+    const guest = await guestNamed(context.terminal, named, Object.keys(parameters), memoryBytes)
     const body = {
       name: input.args[0] ?? '',
-      guest,
+      ...guest,
       hypervisor: oneOf('hypervisor', input.text('hypervisor') ?? 'wasm', ['wasm', 'model'] as const),
-      memoryBytes: parseSize('memory', input.text('memory') ?? String(DEFAULT_MEMORY_BYTES)),
+      memoryBytes,
       parameters,
       disks: input.texts('disk').map(parseDisk),
       start: !input.flag('stopped'),
@@ -60,20 +66,6 @@ const create: CommandSpec = {
     tell(context.terminal, input, answer, `VM ${body.name} is defined${body.start ? ' and is being started' : ''}`)
     return OK
   },
-}
-
-/** A guest that no host could run is refused here, before anything is made. */
-function checkGuest(name: string, parameters: readonly string[]): void {
-  const guest = catalogGuest(name)
-  const hint = `known: ${CATALOG_NAMES.join(', ')}`
-  if (guest === null)
-    throw new StellwerkError('unknown-guest', `there is no guest "${name}"`, { where: '--guest', hint })
-  const unknown = parameters.find(parameter => !guest.parameters.includes(parameter))
-  if (unknown === undefined) return
-  throw new StellwerkError('bad-parameter', `guest ${name} has no parameter "${unknown}"`, {
-    where: '--param',
-    hint: guest.parameters.length === 0 ? 'it takes none' : `known: ${guest.parameters.join(', ')}`,
-  })
 }
 
 function parseDisk(text: string): { volume: string; sizeBytes: number } {

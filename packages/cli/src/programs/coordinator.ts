@@ -1,5 +1,6 @@
 // The program `coordinator`: the coordinator with its HTTP API.
 
+import { checkOwnGuest } from '@stellwerk/agent/hypervisor/wasm/guest-image.ts'
 import { EventLog } from '@stellwerk/coordinator/api/event-log.ts'
 import type { Hooks } from '@stellwerk/coordinator/api/route.ts'
 import { startApi } from '@stellwerk/coordinator/api/server.ts'
@@ -37,7 +38,10 @@ export async function runCoordinator(opened: OpenedProcess, config: CoordinatorP
         reject(new StellwerkError('deadline', `host "${name}" was not started in time`, { hint: 'see its log' }))
       })
     })
-  const hooks: Hooks = config.startsHosts && env.processes.parent !== null ? { addHost } : {}
+  const hooks: Hooks = {
+    ...(config.startsHosts && env.processes.parent !== null ? { addHost } : {}),
+    checkGuest: (module, vm, memoryBytes) => checkOwnGuest('the module', module, vm, memoryBytes),
+  }
   const api = await startApi(env, coordinator, { listen: config.api, token: config.apiToken, events, hooks })
   return {
     info: { api: { host: api.host, port: api.port } },

@@ -11,6 +11,8 @@ const BAD_REQUEST = new Set([
   'too-large',
   'disk-too-large',
   'bad-parameter',
+  'bad-guest',
+  'bad-memory-size',
   'bad-policy',
 ])
 /** Nothing is wrong with the request: somebody it needs does not answer now. */

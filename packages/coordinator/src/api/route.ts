@@ -10,6 +10,8 @@ import type { UsageCache } from './usage-cache.ts'
 export interface Hooks {
   /** Starts the host on this machine, new or stopped. */
   readonly addHost?: (name: string) => Promise<object>
+  /** Throws what is wrong with a guest module, or with a machine of so much memory for it. */
+  readonly checkGuest?: (module: Uint8Array, vm: string, memoryBytes: number) => Promise<void>
 }
 
 export interface ApiContext {
@@ -29,6 +31,8 @@ export interface Route {
   readonly status?: number
   readonly query?: TObject
   readonly body?: TObject
+  /** Of the request; without it the server's. */
+  readonly bodyMaxBytes?: number
   readonly reply: TSchema
   /** The reply is a stream of events. */
   readonly stream?: true

@@ -85,6 +85,7 @@ function serve(app: FastifyInstance, context: ApiContext, route: Route): void {
   app.route({
     method: route.method,
     url: route.path.replace(/\{(\w+)\}/g, ':$1'),
+    ...(route.bodyMaxBytes === undefined ? {} : { bodyLimit: route.bodyMaxBytes }),
     handler: async (request, reply) => {
       const body = request.body ?? {}
       const where = `${route.method} ${request.url}`

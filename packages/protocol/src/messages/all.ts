@@ -2,6 +2,7 @@
 
 import './cluster.ts'
 import './export.ts'
+import './guest.ts'
 import './handshake.ts'
 import './migration.ts'
 import './storage.ts'

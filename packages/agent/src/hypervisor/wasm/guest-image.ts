@@ -2,6 +2,7 @@
 // boot block filled in.
 
 import type { BlockDevice } from '@stellwerk/block/device.ts'
+import { digestOf, digestOfGuest, pathOf } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
@@ -23,33 +24,54 @@ export interface GuestImage {
 export async function loadGuest(env: Environment, spec: MachineSpec): Promise<GuestImage> {
   const catalog = catalogGuest(spec.guest)
   if (catalog !== null) checkParameters(spec, catalog.parameters)
-  const bytes = catalog?.module ?? (await env.files.read(spec.guest))
+  const digest = digestOfGuest(spec.guest)
+  const bytes = catalog?.module ?? (await env.files.read(digest === null ? spec.guest : pathOf(digest)))
   if (bytes === null) {
     throw badGuest(spec.guest, 'there is no such guest', `known: ${CATALOG_NAMES.join(', ')}, or the path of a module`)
   }
-  const facts = checkModule(spec.guest, bytes)
-  let module: WebAssembly.Module
-  try {
-    // A copy: what was checked is what is compiled, whoever else holds the bytes.
-    module = await WebAssembly.compile(Uint8Array.from(bytes))
-  } catch (error) {
-    throw badGuest(spec.guest, errorMessage(error))
-  }
+  if (digest !== null && digestOf(bytes) !== digest) throw badGuest(spec.guest, 'the file here is another module')
+  const { module, facts } = await compileGuest(spec.guest, bytes)
   return { module, facts, memory: makeMemory(spec, facts) }
 }
 
+/** Checked by us, then by the engine. Throws `bad-guest`. */
+export async function compileGuest(
+  name: string,
+  bytes: Uint8Array,
+): Promise<{ readonly module: WebAssembly.Module; readonly facts: ModuleFacts }> {
+  const facts = checkModule(name, bytes)
+  try {
+    // A copy: what was checked is what is compiled, whoever else holds the bytes.
+    return { module: await WebAssembly.compile(Uint8Array.from(bytes)), facts }
+  } catch (error) {
+    throw badGuest(name, errorMessage(error))
+  }
+}
+
+/** What a VM's definition says, against what its module can be. Throws `bad-guest`, `bad-memory-size`. */
+export async function checkOwnGuest(name: string, bytes: Uint8Array, vm: string, memoryBytes: number): Promise<void> {
+  const { facts } = await compileGuest(name, bytes)
+  checkMemory(name, vm, memoryBytes, facts)
+}
+
 function makeMemory(spec: MachineSpec, facts: ModuleFacts): WebAssembly.Memory {
-  const pages = spec.memoryBytes / WASM_PAGE_BYTES
+  const pages = checkMemory(spec.guest, spec.vm, spec.memoryBytes, facts)
+  // As large as it may ever be: growing would be a change of the machine.
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+}
+
+/** In pages. */
+function checkMemory(guest: string, vm: string, memoryBytes: number, facts: ModuleFacts): number {
+  const pages = memoryBytes / WASM_PAGE_BYTES
   const least = facts.minimumPages
   const most = Math.min(facts.maximumPages, MAX_MEMORY_BYTES / WASM_PAGE_BYTES)
   if (!Number.isInteger(pages) || pages < least || pages > most) {
-    throw new StellwerkError('bad-memory-size', `${spec.guest} cannot have ${spec.memoryBytes} bytes of memory`, {
-      where: `vm ${spec.vm}`,
+    throw new StellwerkError('bad-memory-size', `${guest} cannot have ${memoryBytes} bytes of memory`, {
+      where: `vm ${vm}`,
       hint: `give it a multiple of 64 KiB from ${least * WASM_PAGE_BYTES} to ${most * WASM_PAGE_BYTES} bytes`,
     })
   }
-  // As large as it may ever be: growing would be a change of the machine.
-  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+  return pages
 }
 
 function checkParameters(spec: MachineSpec, known: readonly string[]): void {

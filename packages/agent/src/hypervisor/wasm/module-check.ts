@@ -2,11 +2,9 @@
 // exported globals, or reach beyond its machine: such a guest could not be migrated whole. What instructions may be used is
 // WebAssembly's own validation.
 
+import { MAX_MODULE_BYTES } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { MIB } from '@stellwerk/runtime/units.ts'
 import { type GlobalType, MAX_GLOBALS, PROGRAM_START, type StateGlobal } from './layout.ts'
-
-export const MAX_MODULE_BYTES = 8 * MIB
 
 /** What a machine must know of its guest's module. */
 export interface ModuleFacts {

@@ -1,9 +1,16 @@
 // The HTTP API's routes about VMs and their migrations.
 
+import {
+  digestOf,
+  digestOfGuest,
+  guestOfDigest,
+  MAX_MODULE_BYTES,
+} from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import { VmSpecSchema } from '@stellwerk/protocol/messages/cluster.ts'
 import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Type } from 'typebox'
+import type { Command } from '../../core/commands.ts'
 import { isExport } from '../../core/exports.ts'
 import { RestartPolicySchema } from '../../core/restart-policy.ts'
 import type { VmRecord } from '../../core/state.ts'
@@ -17,10 +24,16 @@ import { type ApiContext, type Route, route } from '../route.ts'
 const AnyName = Type.String({ maxLength: 256 })
 const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const MAX_DISKS = 16
+/** In base64, with the rest of the definition. */
+const MODULE_TEXT_MAX = Math.ceil(MAX_MODULE_BYTES / 3) * 4
+const CREATE_MAX_BYTES = MODULE_TEXT_MAX + 1024 * 1024
 
 const Create = closed({
   name: AnyName,
+  /** One that every agent has by name, or `sha256:DIGEST` of a module. */
   guest: Type.String({ minLength: 1, maxLength: 1024 }),
+  /** That module, in base64; without it, one that the cluster has already. */
+  module: Type.Optional(Type.String({ maxLength: MODULE_TEXT_MAX })),
   hypervisor: Type.Optional(Type.Union([Type.Literal('wasm'), Type.Literal('model')])),
   memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   parameters: Type.Optional(VmSpecSchema.properties.parameters),
@@ -62,9 +75,10 @@ export const vmRoutes: readonly Route[] = [
     summary: 'Define a VM and, unless told otherwise, start it',
     status: 201,
     body: Create,
+    bodyMaxBytes: CREATE_MAX_BYTES,
     reply: Done,
-    handle: ({ coordinator }, { body }) =>
-      coordinator.command({
+    handle: (context, { body }) =>
+      withGuest(context, body, {
         kind: 'vm-create',
         name: body.name,
         spec: {
@@ -171,6 +185,35 @@ export const vmRoutes: readonly Route[] = [
     },
   }),
 ]
+
+/** A module that comes with the definition is checked and durable before the VM is decided on, and gone if that is refused. */
+async function withGuest(
+  { coordinator, hooks }: ApiContext,
+  { guest, module, name, memoryBytes }: { guest: string; module?: string; name: string; memoryBytes: number },
+  command: Command,
+): Promise<unknown> {
+  const digest = digestOfGuest(guest)
+  if (module === undefined) {
+    if (digest !== null && !(await coordinator.guests.has(digest))) {
+      throw new StellwerkError('unknown-guest', `the cluster has no guest module ${guest}`, {
+        hint: 'name its file: stellwerk vm create --guest FILE',
+      })
+    }
+    return coordinator.command(command)
+  }
+  const bytes = Buffer.from(module, 'base64')
+  if (digestOf(bytes) !== digest) {
+    throw new StellwerkError(
+      'bad-guest',
+      `the module that came is not ${guest}, but ${guestOfDigest(digestOf(bytes))}`,
+      {
+        hint: 'send it again',
+      },
+    )
+  }
+  await hooks.checkGuest?.(bytes, name, memoryBytes)
+  return coordinator.guests.hold(bytes, () => coordinator.command(command))
+}
 
 async function sendInput(context: ApiContext, name: string, line: string): Promise<object> {
   const { placement } = vmOf(context, name)

@@ -1,6 +1,7 @@
 // The coordinator's bench behind the HTTP API: commands are decided by the real core; owners' answers are the test's. For
 // tests only.
 
+import { digestOf } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
@@ -36,6 +37,7 @@ export async function benchApi(directory: string, hooks: Hooks = {}): Promise<Be
   const events = new EventLog()
   const env = events.watch({ ...node, clock })
   const asked: BenchApi['asked'] = []
+  const modules = new Set<string>()
   const ask = (to: string, kind: string, body: unknown) => {
     asked.push({ to, kind, body })
     return Promise.resolve().then(() => api.answer(kind, body))
@@ -44,6 +46,14 @@ export async function benchApi(directory: string, hooks: Hooks = {}): Promise<Be
     address: { network: 'cluster', host: '127.0.0.1', port: 1 },
     get state() {
       return bench.state
+    },
+    guests: {
+      has: async digest => modules.has(digest),
+      hold: (bytes, use) => {
+        const digest = digestOf(bytes)
+        modules.add(digest)
+        return use(digest)
+      },
     },
     command: async command => {
       const { body, refused, message = '', hint } = bench.command(command)
