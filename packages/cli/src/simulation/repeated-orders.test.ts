@@ -49,7 +49,7 @@ async function asking(share: number, whose: string) {
         (error: unknown) => answers.push(`${name}: ${String(error)}`),
       )
     })
-  const stop = (vm: string) => ask('vm.stop', vm, { ...STOP, vm })
+  const stop = (vm: string) => ask('vm.stop', vm, { ...STOP, vm, graceMs: 0 })
   return { sim, repeated, served, answers, closed, stop, ask }
 }
 
