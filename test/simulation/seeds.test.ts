@@ -10,9 +10,9 @@ import { CLEAN, complaint, TIMEOUT } from './support.ts'
 const FRESH = 10
 
 describe('what once failed is clean', () => {
-  for (const { seed, rule, because, faults } of REGRESSIONS) {
+  for (const { seed, rule, because, tuning } of REGRESSIONS) {
     test(`seed ${seed}, found by ${rule}: ${because}`, TIMEOUT, async () => {
-      expect(complaint(await runSeed(seed, { tuning: { faults } }))).toBe(CLEAN)
+      expect(complaint(await runSeed(seed, { tuning }))).toBe(CLEAN)
     })
   }
 })

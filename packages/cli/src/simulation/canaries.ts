@@ -67,6 +67,16 @@ export const CANARIES: readonly Canary[] = [
     tuning: { faults: ['links-reset'], passing: 40, migrations: 0 },
   },
   {
+    name: 'freed-extent-before-drain',
+    rule: 'CSV2',
+    what: 'a trimmed extent is given back while writes to it are in flight',
+    seed: 1,
+    tuning: {
+      ...{ faults: ['disk-slow', 'network-slow'], meanGapMs: 1_500, passing: 20 },
+      ...{ trimsPerSecond: 3, scratchPerSecond: 30 },
+    },
+  },
+  {
     name: 'commit-not-durable',
     rule: 'MIG1',
     what: 'a migration’s commit is told before it is durable',

@@ -2,7 +2,7 @@
 
 import type { NetworkName } from '@stellwerk/runtime/environment.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
-import { COORDINATOR_HOST, type World } from './world.ts'
+import { COORDINATOR_HOST, isInJournal, type World } from './world.ts'
 
 export interface FaultContext {
   readonly world: World
@@ -114,6 +114,28 @@ export const FAULTS: readonly FaultKind[] = [
       sim.emit({ level: 'decision', kind: 'storage.power-cycled', body: { storage } })
       sim.host(storage).crash({ unsynced: random.chance(0.5) ? 'lost' : 'torn' })
       return () => world.startStorage(storage)
+    },
+  },
+  {
+    // A crash at the target of a pending write: what a volume's owner writes of its journal is torn, sector by sector.
+    name: 'storage-power-in-journal',
+    lasts: [1_000, 8_000],
+    begin: ({ world, storage, random }) => {
+      const { sim } = world
+      const skipped = random.int(4)
+      let seen = 0
+      const stop = sim.onRecord(({ kind, process, body }) => {
+        if (kind !== 'storage.applied' || process !== storage) return
+        if (!isInJournal((body as { offset: number }).offset) || seen++ !== skipped) return
+        sim.after(0, () => {
+          sim.emit({ level: 'decision', kind: 'storage.power-cycled', body: { storage } })
+          sim.host(storage).crash({ unsynced: 'torn' })
+        })
+      })
+      return () => {
+        stop()
+        world.startStorage(storage)
+      }
     },
   },
   {

@@ -60,6 +60,10 @@ export interface SeedPlan {
 const SAFETY_MS = 120_000
 /** Migrations asked for in a run; some are refused or aborted, so that at least six take place. */
 const MIGRATIONS_MIN = 10
+/** How often guests trim whole extents, so that these are given back, and granted anew, under load. */
+const TRIMS_PER_SECOND = [0, 0.05, 0.3]
+/** With names near the longest allowed, a few entries make a journal record longer than a sector. */
+const LONG_SUFFIX = `-${'n'.repeat(48)}`
 /** VMs that come and go, at most. */
 const PASSING_MAX = 12
 
@@ -76,6 +80,8 @@ export interface PlanTuning {
   readonly aimAtAll?: boolean
   /** How often a second guests write, zero and trim the same few sectors. */
   readonly scratchPerSecond?: number
+  readonly trimsPerSecond?: number
+  readonly longNames?: boolean
   /** VMs that come and go. */
   readonly passing?: number
   readonly settings?: Partial<Settings>
@@ -84,20 +90,26 @@ export interface PlanTuning {
 }
 
 export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {}): SeedPlan {
-  const hosts = ['host-a', 'host-b', 'host-c', 'host-d', 'host-e'].slice(0, 3 + random.int(3))
+  const suffix = (tuning.longNames ?? random.fork('names').chance(0.2)) ? LONG_SUFFIX : ''
+  const hosts = ['host-a', 'host-b', 'host-c', 'host-d', 'host-e']
+    .slice(0, 3 + random.int(3))
+    .map(name => name + suffix)
   const storages = ['san-a', 'san-b']
   const pick = <T>(items: readonly T[]): T => items[random.int(items.length)]!
   const vms: PlannedVm[] = []
+  const trims = random.fork('trims')
+  const trimsPerSecond = (): number => tuning.trimsPerSecond ?? TRIMS_PER_SECOND[trims.int(TRIMS_PER_SECOND.length)]!
   const count = 3 + random.int(3)
   for (let i = 0; i < count; i++) {
     vms.push({
-      name: `vm-${i + 1}`,
+      name: `vm-${i + 1}${suffix}`,
       volume: i < 2 ? `csv${i + 1}` : pick(['csv1', 'csv2']),
       parameters: {
         writesPerSecond: 10 + random.int(5),
         dirtyPagesPerStep: 1 + random.int(4),
         pages: 32 + random.int(64),
-        scratchPerSecond: tuning.scratchPerSecond ?? random.int(3),
+        scratchPerSecond: tuning.scratchPerSecond ?? 2 * random.int(3),
+        trimsPerSecond: trimsPerSecond(),
       },
     })
   }
@@ -146,8 +158,8 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
   const passing: PlannedVm[] = []
   const comers = tuning.passing ?? random.int(PASSING_MAX + 1)
   for (let i = 0; i < comers; i++) {
-    const vm = `passing-${i + 1}`
-    const parameters = { writesPerSecond: 10, pages: 32, scratchPerSecond: 5 }
+    const vm = `passing-${i + 1}${suffix}`
+    const parameters = { writesPerSecond: 10, pages: 32, scratchPerSecond: 5, trimsPerSecond: trimsPerSecond() }
     passing.push({ name: vm, volume: i % 2 === 0 ? 'csv1' : 'csv2', parameters })
     const atMs = 3_000 + ((SAFETY_MS - 20_000) * (i + random.float())) / comers
     acts.push({ atMs, act: 'create', vm, host: pick(hosts) })

@@ -1,7 +1,6 @@
 // Runs one seed: makes the cluster, lets the plan happen for two minutes (safety), heals everything, and demands that all
 // that should run does within thirty seconds (liveness). The monitors judge all along; nothing else does.
 
-import { planLayout } from '@stellwerk/csv/format/layout.ts'
 import { createMonitors, type MonitorSet } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import type { Violation } from '@stellwerk/protocol/monitors/monitor.ts'
 import { canaries } from '@stellwerk/runtime/canary.ts'
@@ -15,7 +14,7 @@ import { FaultDriver } from './fault-driver.ts'
 import { lacking } from './guards.ts'
 import { inspectAt } from './inspection.ts'
 import { drawPlan, type PlanTuning, type SeedPlan } from './plan.ts'
-import { createVm, VOLUME_BYTES, World } from './world.ts'
+import { createVm, extentAt, VOLUME_BYTES, World } from './world.ts'
 
 export interface SeedResult {
   readonly seed: string
@@ -180,13 +179,6 @@ function failureOf(
 function lackOf({ vms, safetyMs }: SeedPlan, counts: Counts, monitors: MonitorSet): string | null {
   const { acknowledgedBy: acknowledged, admitted: migrationsAdmitted } = counts
   return lacking({ vms: vms.map(vm => vm.name), safetyMs, acknowledged, migrationsAdmitted, monitors })
-}
-
-/** All volumes of a simulation have the same shape. */
-const LAYOUT = planLayout({ volumeId: 'any', clusterId: 'any', volumeBytes: VOLUME_BYTES })
-
-function extentAt(_volume: string, offset: number): number | null {
-  return offset < LAYOUT.dataOffset ? null : Math.floor((offset - LAYOUT.dataOffset) / LAYOUT.extentBytes)
 }
 
 class Counts {

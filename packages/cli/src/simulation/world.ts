@@ -6,13 +6,14 @@ import type { AgentConfig } from '@stellwerk/agent/agent-config.ts'
 import { type GuardianConfig, startGuardian } from '@stellwerk/agent/guardian/guardian.ts'
 import { type Coordinator, type CoordinatorConfig, startCoordinator } from '@stellwerk/coordinator/coordinator.ts'
 import type { Command } from '@stellwerk/coordinator/core/commands.ts'
+import { planLayout } from '@stellwerk/csv/format/layout.ts'
 import type { DiskInfo } from '@stellwerk/protocol/messages/volume.ts'
 import { PROFILES, type Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json, NetworkName } from '@stellwerk/runtime/environment.ts'
 import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { Simulation, type SimulationOptions } from '@stellwerk/runtime/sim/simulation.ts'
-import { MIB } from '@stellwerk/runtime/units.ts'
+import { KIB, MIB } from '@stellwerk/runtime/units.ts'
 import { type StorageConfig, startStorage } from '@stellwerk/storage/server.ts'
 import type { PlannedVm } from './plan.ts'
 import { RepeatedOrders } from './repeated-orders.ts'
@@ -180,15 +181,33 @@ export class World {
 
 /** Thirteen extents: so few that what was given back is soon used again. */
 export const VOLUME_BYTES = 64 * MIB
+/** All volumes of a simulation have the same shape. */
+const LAYOUT = planLayout({ volumeId: 'any', clusterId: 'any', volumeBytes: VOLUME_BYTES })
+
+/** The extent a byte of a volume belongs to; null for the metadata in front. */
+export function extentAt(_volume: string, offset: number): number | null {
+  return offset < LAYOUT.dataOffset ? null : Math.floor((offset - LAYOUT.dataOffset) / LAYOUT.extentBytes)
+}
+
+export function isInJournal(offset: number): boolean {
+  return offset >= LAYOUT.journalOffset && offset < LAYOUT.journalOffset + LAYOUT.journalBytes
+}
+
 const VM_MEMORY = 256 * MIB
-/** Two extents. */
+/** Two extents: the log's, and that of the scratch area, which begins a little in front of it so that requests straddle. */
 const DISK_BYTES = 8 * MIB
+const SCRATCH_BYTES = 4 * MIB + 32 * KIB
 
 export function createVm(vm: PlannedVm): Command {
   return {
     kind: 'vm-create',
     name: vm.name,
-    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: VM_MEMORY, parameters: vm.parameters },
+    spec: {
+      hypervisor: 'model',
+      guest: 'ledger',
+      memoryBytes: VM_MEMORY,
+      parameters: { ...vm.parameters, scratchBytes: SCRATCH_BYTES },
+    },
     disks: [{ volume: vm.volume, sizeBytes: DISK_BYTES }],
     start: true,
     priority: 0,

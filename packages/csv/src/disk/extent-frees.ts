@@ -96,8 +96,10 @@ export class ExtentFrees {
       this.#host.map.version = Math.max(this.#host.map.version, mapVersion)
       return true
     } catch (error) {
-      if (errorCode(error) !== 'disk-switching') this.#host.refused(error)
-      return false
+      if (errorCode(error) === 'disk-switching') return false
+      // The disk is not ours any more, and who waits to write must not find the extent again.
+      this.#host.refused(error)
+      return true
     }
   }
 }

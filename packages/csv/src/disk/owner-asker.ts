@@ -6,6 +6,8 @@ import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/erro
 import { isFinal } from '../owner/refusal.ts'
 import type { OwnerCall, VolumeBody, VolumeKind, VolumeReply } from '../owner/request.ts'
 
+/** Errors that say for sure that nothing was done. After any other the question may have been obeyed, or may yet arrive. */
+const NOTHING_DONE: ReadonlySet<string> = new Set(['owner-away', 'owner-busy'])
 const FIRST_DELAY_MS = 50
 const LONGEST_DELAY_MS = 2_000
 
@@ -30,10 +32,14 @@ export class OwnerAsker {
     return this.#asking
   }
 
-  /** `definite`: passing refusals the caller wants to hear of. Rejects with `disk-closed` when the disk ends. */
+  /**
+   * `definite`: a passing refusal that the caller wants to hear of, unless an earlier try may have been, or may yet be,
+   * obeyed: then it is asked until that is settled. Rejects with `disk-closed` when the disk ends.
+   */
   async ask<K extends VolumeKind>(kind: K, body: () => VolumeBody<K>, definite = ''): Promise<VolumeReply<K>> {
     let delay = FIRST_DELAY_MS
     let waiting = false
+    let uncertain = false
     this.#asking += 1
     try {
       for (;;) {
@@ -43,7 +49,8 @@ export class OwnerAsker {
           return await this.#call(kind, body())
         } catch (error) {
           const code = errorCode(error)
-          if (isFinal(code) || code === definite) throw error
+          if (isFinal(code) || (code === definite && !uncertain)) throw error
+          if (code !== definite && !NOTHING_DONE.has(code)) uncertain = true
           if (!waiting) this.#unanswered += 1
           waiting = true
           this.#onWaiting(code === 'unknown' ? errorMessage(error) : code)

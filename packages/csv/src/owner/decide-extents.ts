@@ -54,7 +54,6 @@ export function free(state: OwnerState, body: VolumeBody<'volume.free'>): Decisi
   const held = holding(state, body)
   if ('error' in held) return refused(held.error)
   const { disk } = held
-  if (disk.reserved !== null && held.entries.length === 0) return refused(switching(disk))
   const pairs: number[] = []
   for (let i = 0; i + 3 < body.runs.length; i += 4) {
     const [first, extent, count, version] = body.runs.slice(i, i + 4) as [number, number, number, number]
@@ -63,7 +62,9 @@ export function free(state: OwnerState, body: VolumeBody<'volume.free'>): Decisi
       if (named) pairs.push(first + n, extent + n)
     }
   }
+  // An earlier asking has freed them, whose answer was lost: whoever asks must not believe them to be still its own.
   if (pairs.length === 0) return done({ mapVersion: disk.mapVersion }, held.entries)
+  if (disk.reserved !== null && held.entries.length === 0) return refused(switching(disk))
   const version = disk.mapVersion + 1
   return done({ mapVersion: version }, [...held.entries, { type: 'unmapped', disk: disk.id, version, pairs }])
 }

@@ -176,6 +176,22 @@ describe('the owner decides', () => {
   )
 
   transcript(
+    'a free that is asked again while the disk switches is answered as done, since it was',
+    `
+    open host-a -> ok [prepare-slot; slot-assigned]
+    open host-b -> ok [prepare-slot; slot-assigned]
+    create d1 -> ok [disk-created]
+    attach d1 web host-a 1 -> ok [attached host-a@1]
+    allocate d1 host-a 1 0 -> ok 0,0,1,1 [mapped 0:0]
+    allocate d1 host-a 1 1 -> ok 1,1,1,2 [mapped 1:1]
+    free d1 host-a 1 0,0,1,1 -> ok [unmapped 0:0]
+    reserve d1 web host-b 2 -> ok [reserved host-b@2]
+    free d1 host-a 1 0,0,1,1 -> ok
+    free d1 host-a 1 1,1,1,2 -> disk-switching
+    `,
+  )
+
+  transcript(
     'an abort burns the epoch, even before the reservation arrives',
     `
     open host-a -> ok [prepare-slot; slot-assigned]

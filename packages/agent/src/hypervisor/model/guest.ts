@@ -7,7 +7,6 @@ import {
   encodeEntry,
   LOG_START,
   ledgerTag,
-  logEnd,
   peekEntry,
   SCRATCH_BYTES,
   unitOffset,
@@ -23,11 +22,13 @@ import {
   RECOVERY_BYTES,
   Registers,
   SCRATCH_BUFFER,
+  SCRATCH_SLOTS,
+  type ScratchSlot,
   type SlotName,
   TABLE,
 } from './registers.ts'
 
-export type DiskOperation = 'read' | 'write' | 'zero' | 'trim'
+export type DiskOperation = 'read' | 'write' | 'zero' | 'trim' | 'flush'
 
 /** What the machine offers its guest; only used inside a step. */
 export interface GuestDevices {
@@ -47,6 +48,8 @@ export class GuestTrap extends Error {}
 /** A request that failed is tried again after this many steps: the disk may come back. */
 const RETRY_STEPS = 25
 const STEPS_PER_PACKET = 50
+/** What is done in the scratch area, each as likely as the others. */
+const SCRATCH_OPERATIONS: readonly DiskOperation[] = ['write', 'write', 'zero', 'trim', 'read', 'read', 'flush']
 /** Bytes of a work page that carry content: number, page, filler; then their CRC. */
 const CONTENT_BYTES = 64
 
@@ -148,7 +151,7 @@ export class ModelGuest {
   }
 
   get #logEnd(): number {
-    return logEnd(this.#devices.diskBytes)
+    return Math.max(LOG_START, this.#devices.diskBytes - this.#parameters.scratchBytes)
   }
 
   /** Reads on from the first entry that is not known yet. */
@@ -258,21 +261,39 @@ export class ModelGuest {
     this.#devices.submit('readBack', 'read', this.#offsetOf(entry), READ_BUFFER, unitsOf(entry) * this.#unit)
   }
 
+  /** Two requests at a time, so that they overlap; most of them at the area's beginning, so that they meet. */
   #scratch(): void {
+    if (this.#logEnd === LOG_START) return
+    for (const slot of SCRATCH_SLOTS) {
+      if (this.#registers.slotState(slot) === 'in-flight') continue
+      this.#registers.setSlotState(slot, 'idle')
+      if (this.#due(this.#parameters.trimsPerSecond)) {
+        const offset = this.#logEnd
+        this.#devices.submit(slot, 'trim', offset, SCRATCH_BUFFER[slot], this.#devices.diskBytes - offset)
+      } else if (this.#due(this.#parameters.scratchPerSecond / SCRATCH_SLOTS.length)) this.#scratchOnce(slot)
+    }
+  }
+
+  #scratchOnce(slot: ScratchSlot): void {
     const registers = this.#registers
-    if (registers.slotState('scratch') === 'in-flight') return
-    registers.setSlotState('scratch', 'idle')
-    if (this.#logEnd === LOG_START || !this.#due(this.#parameters.scratchPerSecond)) return
     const unit = this.#unit
-    const count = 1 + registers.draw(2)
-    const offset = this.#logEnd + registers.draw(Math.floor(SCRATCH_BYTES / unit) - 1) * unit
-    const operation = (['write', 'zero', 'trim', 'read'] as const)[registers.draw(4)] ?? 'read'
+    const at = SCRATCH_BUFFER[slot]
+    const operation = SCRATCH_OPERATIONS[registers.draw(SCRATCH_OPERATIONS.length)] ?? 'read'
+    if (operation === 'flush') {
+      this.#devices.submit(slot, operation, 0, at, 0)
+      return
+    }
+    // What carries bytes has a buffer of a page; what does not may be longer.
+    const most = Math.max(1, (operation === 'zero' || operation === 'trim' ? 4 * PAGE_BYTES : PAGE_BYTES) / unit)
+    const units = 1 + registers.draw(registers.draw(2) === 0 ? Math.min(2, most) : most)
+    const within = registers.draw(4) === 0 ? this.#devices.diskBytes - this.#logEnd : SCRATCH_BYTES
+    const first = registers.draw(Math.floor(within / unit) - units + 1)
     if (operation === 'write') {
-      for (let at = 0; at < count * unit; at += 4) {
-        this.#memory.writeUInt32LE(registers.draw(2 ** 32), SCRATCH_BUFFER + at)
+      for (let byte = 0; byte < units * unit; byte += 4) {
+        this.#memory.writeUInt32LE(registers.draw(2 ** 32), at + byte)
       }
     }
-    this.#devices.submit('scratch', operation, offset, SCRATCH_BUFFER, count * unit)
+    this.#devices.submit(slot, operation, this.#logEnd + first * unit, at, units * unit)
   }
 
   #retry(slot: SlotName, what: string, again: () => void): void {

@@ -4,14 +4,14 @@
 import type { BlockDevice } from '@stellwerk/block/device.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { LOG_START, SCRATCH_BYTES } from '../../guests/ledger-format.ts'
+import { LOG_START } from '../../guests/ledger-format.ts'
 import type { Capabilities, Hypervisor, Incoming, Machine, MachineSpec, NetworkPort } from '../hypervisor.ts'
 import type { HypervisorOptions } from '../options.ts'
 import { corrupt } from '../precopy/format.ts'
 import { PrecopyIncoming } from '../precopy/incoming.ts'
 import { PAGE_BYTES } from '../precopy/state-checksum.ts'
 import { type ModelIdentity, ModelMachine } from './machine.ts'
-import { modelParameters } from './parameters.ts'
+import { type ModelParameters, modelParameters } from './parameters.ts'
 import { MAX_UNIT_BYTES, Registers } from './registers.ts'
 
 export class ModelHypervisor implements Hypervisor {
@@ -29,7 +29,7 @@ export class ModelHypervisor implements Hypervisor {
 
   async create(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Machine> {
     const parameters = modelParameters(spec)
-    checkDisks(spec, disks)
+    checkDisks(spec, disks, parameters)
     const identity = this.#identify(spec)
     const memory = Buffer.alloc(parameters.pages * PAGE_BYTES)
     new Registers(memory).random = 1 + this.#env.random.fork(`guest/${spec.vm}/${identity.instance}`).int(2 ** 32 - 2)
@@ -38,7 +38,7 @@ export class ModelHypervisor implements Hypervisor {
 
   async receive(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Incoming> {
     const parameters = modelParameters(spec)
-    checkDisks(spec, disks)
+    checkDisks(spec, disks, parameters)
     const { instance } = this.#identify(spec)
     const memory = Buffer.alloc(parameters.pages * PAGE_BYTES)
     let input: readonly string[] = []
@@ -68,10 +68,10 @@ export class ModelHypervisor implements Hypervisor {
   }
 }
 
-function checkDisks(spec: MachineSpec, disks: readonly BlockDevice[]): void {
+function checkDisks(spec: MachineSpec, disks: readonly BlockDevice[], { scratchBytes }: ModelParameters): void {
   const disk = disks[0]
   if (disk === undefined) return
-  const smallest = LOG_START + SCRATCH_BYTES
+  const smallest = LOG_START + scratchBytes
   if (disk.size < smallest || disk.limits.minimum > MAX_UNIT_BYTES) {
     throw new StellwerkError('bad-disk', `a model guest cannot use a disk of ${disk.size} bytes`, {
       where: `vm ${spec.vm}`,

@@ -260,6 +260,8 @@ export class ModelMachine implements Machine {
         return disk.zero(offset, length, { fua: true }, this.#io)
       case 'trim':
         return disk.trim(offset, length, {}, this.#io)
+      case 'flush':
+        return disk.flush(this.#io)
     }
   }
 

@@ -1,6 +1,8 @@
 // What can be set on a model guest, with the bounds.
 
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { GIB } from '@stellwerk/runtime/units.ts'
+import { SCRATCH_BYTES } from '../../guests/ledger-format.ts'
 import type { MachineSpec } from '../hypervisor.ts'
 import { MAX_PAGES, MIN_PAGES } from './registers.ts'
 
@@ -13,8 +15,11 @@ export interface ModelParameters {
   readonly dirtyPagesPerStep: number
   /** Older entries read back and checked, a second. */
   readonly readBacksPerSecond: number
-  /** Writes, zeroes, trims and reads of the scratch area at the disk's end, a second. */
+  /** Writes, zeroes, trims, reads and flushes in the scratch area at the disk's end, a second. */
   readonly scratchPerSecond: number
+  readonly scratchBytes: number
+  /** Trims of the whole scratch area a second, whatever is being written there. */
+  readonly trimsPerSecond: number
 }
 
 const TABLE: {
@@ -26,6 +31,8 @@ const TABLE: {
   dirtyPagesPerStep: { preset: 1, min: 0, max: MAX_PAGES, whole: true },
   readBacksPerSecond: { preset: 1, min: 0, max: 1000, whole: false },
   scratchPerSecond: { preset: 0.5, min: 0, max: 1000, whole: false },
+  scratchBytes: { preset: SCRATCH_BYTES, min: SCRATCH_BYTES, max: GIB, whole: true },
+  trimsPerSecond: { preset: 0, min: 0, max: 1000, whole: false },
 }
 
 export function modelParameters(spec: MachineSpec): ModelParameters {
@@ -48,6 +55,8 @@ export function modelParameters(spec: MachineSpec): ModelParameters {
     dirtyPagesPerStep: read('dirtyPagesPerStep'),
     readBacksPerSecond: read('readBacksPerSecond'),
     scratchPerSecond: read('scratchPerSecond'),
+    scratchBytes: read('scratchBytes'),
+    trimsPerSecond: read('trimsPerSecond'),
   }
 }
 

@@ -7,8 +7,14 @@ import { PAGE_BYTES } from '../precopy/state-checksum.ts'
 export const MAX_UNIT_BYTES = PAGE_BYTES
 /** Page 0 holds the registers; then what is written, what is read back, the recovery buffer, a table; then work pages. */
 export const LOG_BUFFER = PAGE_BYTES
-export const SCRATCH_BUFFER = LOG_BUFFER + 2 * MAX_UNIT_BYTES
-export const READ_BUFFER = SCRATCH_BUFFER + 2 * MAX_UNIT_BYTES
+const SCRATCH_BUFFERS = LOG_BUFFER + 2 * MAX_UNIT_BYTES
+export const SCRATCH_SLOTS = ['scratch', 'overlap'] as const
+export type ScratchSlot = (typeof SCRATCH_SLOTS)[number]
+export const SCRATCH_BUFFER: { readonly [slot in ScratchSlot]: number } = {
+  scratch: SCRATCH_BUFFERS,
+  overlap: SCRATCH_BUFFERS + MAX_UNIT_BYTES,
+}
+export const READ_BUFFER = SCRATCH_BUFFERS + 2 * MAX_UNIT_BYTES
 export const RECOVERY_BUFFER = READ_BUFFER + 2 * MAX_UNIT_BYTES
 export const RECOVERY_BYTES = 64 * 1024
 /** The sequence number last stored in each work page. */
@@ -20,8 +26,8 @@ export const MAX_PAGES = FIRST_WORK_PAGE + PAGE_BYTES / 8
 export type Phase = 'boot' | 'recovering' | 'running'
 const PHASES: readonly Phase[] = ['boot', 'recovering', 'running']
 
-export type SlotName = 'log' | 'readBack' | 'scratch'
-const SLOT_AT: { readonly [name in SlotName]: number } = { log: 256, readBack: 320, scratch: 384 }
+export type SlotName = 'log' | 'readBack' | ScratchSlot
+const SLOT_AT: { readonly [name in SlotName]: number } = { log: 256, readBack: 320, scratch: 384, overlap: 448 }
 
 export type SlotState = 'idle' | 'in-flight' | 'done' | 'failed'
 const SLOT_STATES: readonly SlotState[] = ['idle', 'in-flight', 'done', 'failed']
