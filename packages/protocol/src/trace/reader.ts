@@ -9,6 +9,7 @@ import {
   decodeRecord,
   decodeSegmentHeader,
   HEAD_BYTES,
+  isCutHeader,
   isIntact,
   MAX_RECORD_BYTES,
   MAX_SEGMENT_HEADER_BYTES,
@@ -89,11 +90,11 @@ class SegmentReader {
   }
 
   async *batches(): AsyncGenerator<TraceRecord[]> {
-    const header = decodeSegmentHeader(await this.#read(0, Math.min(this.#size, MAX_SEGMENT_HEADER_BYTES)))
+    const bytes = await this.#read(0, Math.min(this.#size, MAX_SEGMENT_HEADER_BYTES))
+    const header = decodeSegmentHeader(bytes)
     if (header === null) {
-      // A crash right after the segment was opened leaves it shorter than a header.
-      if (this.#size < MAX_SEGMENT_HEADER_BYTES) this.#truncated()
-      else this.#damaged('no trace segment')
+      if (this.#size < MAX_SEGMENT_HEADER_BYTES && isCutHeader(bytes)) this.#truncated()
+      else this.#damaged('the file is no trace segment, or its header is damaged')
       return
     }
     this.#process = header.process

@@ -115,6 +115,14 @@ export function decodeSegmentHeader(bytes: Buffer): { readonly process: string; 
   return { process: bytes.toString('utf8', MAGIC.length + 2, length - 4), length }
 }
 
+/** Whether these bytes, a whole file, are what a crash leaves of a header: its beginning, or zeroes. */
+export function isCutHeader(bytes: Buffer): boolean {
+  if (bytes.every(byte => byte === 0)) return true
+  const known = Math.min(bytes.length, MAGIC.length)
+  if (!bytes.subarray(0, known).equals(MAGIC.subarray(0, known))) return false
+  return bytes.length < MAGIC.length + 2 || bytes.length < MAGIC.length + 2 + bytes.readUInt16LE(MAGIC.length) + 4
+}
+
 export const MAX_SEGMENT_HEADER_BYTES = MAGIC.length + 2 + MAX_NAME_BYTES + 4
 
 /** The payload's length, or null if the head's two lengths disagree. */

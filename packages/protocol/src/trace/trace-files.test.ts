@@ -259,6 +259,20 @@ test('a segment cut off anywhere gives every whole record before the cut', async
   expect(last).toBe(4)
 })
 
+test('a short file of something else is damage, not a cut', async () => {
+  const { files, path, bytes, read } = await written(5)
+  const flipped = bytes.slice(0, 40)
+  flipped[12] = flipped[12]! ^ 1
+  for (const content of ['not a trace', 'x', 'SWTRACE2 and more']) {
+    files.contents.set(path, Buffer.from(content))
+    await expect(read()).rejects.toMatchObject({ code: 'trace-damaged' })
+  }
+  files.contents.set(path, flipped)
+  await expect(read()).rejects.toMatchObject({ code: 'trace-damaged' })
+  files.contents.set(path, new Uint8Array(40))
+  expect(await read()).toEqual([])
+})
+
 test('zeroes at the end are a cut, too', async () => {
   const { files, path, bytes, read } = await written(5)
   const zeroed = new Uint8Array(bytes.byteLength + 500)
