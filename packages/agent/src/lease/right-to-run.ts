@@ -1,4 +1,4 @@
-// The right to run machines (DESIGN section 10): while the coordinator's lease holds, or a VM's storage lease does. Pure:
+// The right to run machines: while the coordinator's lease holds, or a VM's storage lease does. Pure:
 // the clock's value is given. It says whether, never acts; who runs a guest asks at every step and every output.
 
 export interface RightToRunOptions {

@@ -6,9 +6,9 @@ export type CommandResult =
   | { readonly ok: true; readonly body: object }
   | { readonly ok: false; readonly refusal: Refusal }
 
-export const refuse = (code: string, message: string, hint?: string): CommandResult => ({
+export const refuse = (code: string, message: string, hint: string): CommandResult => ({
   ok: false,
-  refusal: hint === undefined ? { code, message } : { code, message, hint },
+  refusal: { code, message, hint },
 })
 
 export const accept = (body: object): CommandResult => ({ ok: true, body })

@@ -60,6 +60,9 @@ export type Command =
   /** Stops every machine in order, and keeps what is wanted: the next start of the coordinator brings it back. */
   | { readonly kind: 'cluster-halt' }
 
+/** What the disks made with a VM are called. */
+export const vmDiskName = (vm: string, index: number): string => `${vm}-${index}`
+
 /** The smallest volume that holds the metadata and some extents. */
 export const MIN_VOLUME_BYTES = 64 * 1024 * 1024
 
@@ -72,7 +75,7 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
     case 'vm-stop':
       return withVm(state, command.name, vm => {
         if (vm.desired === 'stopped' && vm.placement === null) {
-          return refuse('not-running', `VM "${vm.name}" is already stopped`)
+          return refuse('not-running', `VM "${vm.name}" is already stopped`, `start it: stellwerk vm start ${vm.name}`)
         }
         const stopGraceMs = command.graceMs ?? state.cluster.settings.stopTimeoutMs
         out.put('vms', vm.name, { ...vm, desired: 'stopped', lost: null, gaveUp: null, stopGraceMs })
@@ -95,9 +98,11 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
     }
     case 'vm-cancel':
       return withVm(state, command.name, vm => {
-        if (vm.migration === null) return refuse('not-migrating', `VM "${vm.name}" is not being migrated`)
+        if (vm.migration === null)
+          return refuse('not-migrating', `VM "${vm.name}" is not being migrated`, `see: stellwerk vm show ${vm.name}`)
         if (!abortMigration(state, vm.migration, 'an operator cancelled it', now, out)) {
-          return refuse('too-late', `the migration of VM "${vm.name}" is already committed`)
+          const message = `the migration of VM "${vm.name}" is already committed`
+          return refuse('too-late', message, 'migrate it back when it is done')
         }
         return accept({ vm: vm.name })
       })
@@ -137,7 +142,7 @@ function withVm(state: CoordinatorState, name: string, f: (vm: VmRecord) => Comm
   if (vm === undefined || isExport(vm)) {
     return refuse('unknown-vm', `there is no VM "${name}"`, 'see: stellwerk vm list')
   }
-  if (vm.desired === 'deleted') return refuse('being-deleted', `VM "${name}" is being deleted`)
+  if (vm.desired === 'deleted') return refuse('being-deleted', `VM "${name}" is being deleted`, 'wait until it is gone')
   return f(vm)
 }
 
@@ -171,13 +176,14 @@ function createVm(
       return refuse(
         'disk-too-large',
         `a disk of ${disk.sizeBytes} bytes is larger than volume "${disk.volume}" (${volume.sizeBytes})`,
+        'give it less',
       )
     }
     if (disk.sizeBytes <= 0 || disk.sizeBytes % 4096 !== 0) {
       return refuse('bad-size', `${disk.sizeBytes} bytes is no size for a disk`, 'use a positive multiple of 4096')
     }
   }
-  if (command.host !== null && !state.hosts.has(command.host)) {
+  if (command.host !== null && !isMember(state, command.host)) {
     return refuse('unknown-host', `there is no host "${command.host}"`, 'see: stellwerk host list')
   }
   const restart = { ...defaultPolicy(state.cluster.settings), ...command.restart }
@@ -186,7 +192,7 @@ function createVm(
   out.put('vms', command.name, {
     name: command.name,
     spec: command.spec,
-    disks: command.disks.map((disk, i) => ({ ...disk, disk: `${command.name}-${i}`, created: false })),
+    disks: command.disks.map((disk, i) => ({ ...disk, disk: vmDiskName(command.name, i), created: false })),
     desired: command.start ? 'running' : 'stopped',
     priority: command.priority,
     // Above every placement epoch that an earlier VM of this name can have had: each came with a decision.
@@ -202,11 +208,19 @@ function createVm(
   return accept({ vm: command.name })
 }
 
+function isMember(state: CoordinatorState, host: string): boolean {
+  return state.hosts.get(host)?.removed === false
+}
+
 function startVm(state: CoordinatorState, vm: VmRecord, host: string | null, out: StepOutput): CommandResult {
-  if (host !== null && !state.hosts.has(host))
+  if (host !== null && !isMember(state, host))
     return refuse('unknown-host', `there is no host "${host}"`, 'see: stellwerk host list')
   if (vm.desired === 'running' && vm.gaveUp === null)
-    return refuse('already-running', `VM "${vm.name}" is already running or being started`)
+    return refuse(
+      'already-running',
+      `VM "${vm.name}" is already running or being started`,
+      `see: stellwerk vm show ${vm.name}`,
+    )
   const exported = exportedOf(state, vm)
   if (exported !== null) return { ok: false, refusal: exportRefusal(vm, exported) }
   out.put('vms', vm.name, { ...vm, ...CLEAN_SLATE, desired: 'running', preferredHost: host ?? vm.preferredHost })
@@ -221,7 +235,8 @@ function createVolume(
 ): CommandResult {
   const bad = badName('volume', command.name)
   if (bad !== null) return bad
-  if (state.volumes.has(command.name)) return refuse('duplicate-name', `there is already a volume "${command.name}"`)
+  if (state.volumes.has(command.name))
+    return refuse('duplicate-name', `there is already a volume "${command.name}"`, 'choose another name')
   if (command.storages.length !== 1) {
     return refuse(
       'bad-legs',
@@ -230,7 +245,10 @@ function createVolume(
     )
   }
   for (const storage of command.storages) {
-    if (!state.storages.has(storage)) return refuse('unknown-storage', `there is no storage subsystem "${storage}"`)
+    if (!state.storages.has(storage)) {
+      const known = [...state.storages.keys()].sort().join(', ')
+      return refuse('unknown-storage', `there is no storage subsystem "${storage}"`, `known: ${known}`)
+    }
   }
   if (command.sizeBytes < MIN_VOLUME_BYTES || command.sizeBytes % (4 * 1024 * 1024) !== 0) {
     return refuse(
@@ -257,10 +275,14 @@ function ownVolume(state: CoordinatorState, name: string, to: string, out: StepO
   if (volume === undefined)
     return refuse('unknown-volume', `there is no volume "${name}"`, 'see: stellwerk volume list')
   const host = state.hosts.get(to)
-  if (host === undefined) return refuse('unknown-host', `there is no host "${to}"`, 'see: stellwerk host list')
-  if (!isUsable(state, host))
-    return refuse('host-unfit', `host "${to}" is ${host.phase}, ${hostLive(state, to).verdict}`)
-  if (volume.owner?.host === to) return refuse('same-host', `host "${to}" already owns volume "${name}"`)
+  if (host === undefined || host.removed)
+    return refuse('unknown-host', `there is no host "${to}"`, 'see: stellwerk host list')
+  if (!isUsable(state, host)) {
+    const is = host.phase === 'admitted' ? hostLive(state, to).verdict : host.phase
+    return refuse('host-unfit', `host "${to}" is ${is}`, 'name a host that is up')
+  }
+  if (volume.owner?.host === to)
+    return refuse('same-host', `host "${to}" already owns volume "${name}"`, 'name another host')
   const epoch = volume.ownerEpoch + 1
   out.put('volumes', name, {
     ...volume,

@@ -1,5 +1,5 @@
-// Whether a silent host is fenced: it is gone, or isolated for so long that a host that could take its VMs may have them
-// (DESIGN section 10). How a fence goes is fencing.ts.
+// Whether a silent host is fenced: it is gone, or isolated for so long that a host that could take its VMs may have them.
+// How a fence goes is fencing.ts.
 
 import { isExport } from './exports.ts'
 import { beginFencing } from './fencing.ts'

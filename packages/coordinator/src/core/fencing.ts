@@ -1,4 +1,4 @@
-// Taking a host's right to write away, and giving it a new one: fence, wait, recover, admit (DESIGN section 10).
+// Taking a host's right to write away, and giving it a new one: fence, wait, recover, admit.
 
 import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'

@@ -37,7 +37,7 @@ export function removeHost(state: CoordinatorState, name: string, out: StepOutpu
 export function readmitHost(state: CoordinatorState, name: string, out: StepOutput): CommandResult {
   const host = state.hosts.get(name)
   if (host === undefined) return unknown(name)
-  if (!host.removed) return refuse('not-removed', `host "${name}" was not removed`)
+  if (!host.removed) return refuse('not-removed', `host "${name}" was not removed`, `see: stellwerk host show ${name}`)
   out.put('hosts', name, { ...host, removed: false })
   state.mapVersion += 1
   out.decide({

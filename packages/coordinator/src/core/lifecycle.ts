@@ -117,7 +117,7 @@ function takeFailure(
   const live = vmLive(state, vm.name)
   live.backoffUntil = now + backoffMs
   live.runningSince = null
-  live.endedAt = { host: placement.host, crashed }
+  live.endedAt = { host: placement.host, crashed, why: machine.why }
   const counted = crashed ? countCrash(state, vm, machine.why, now) : vm
   const after: VmRecord = { ...counted, placement: null, failures: vm.failures + 1 }
   const again = vm.desired === 'running' && after.gaveUp === null
@@ -246,8 +246,10 @@ function chooseAgain(state: CoordinatorState, vm: VmRecord, live: VmLive, now: n
 /** What keeps the VM from being placed at all, whatever the host. */
 function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: number): string | null {
   if (vm.gaveUp !== null) return `it was given up: ${vm.gaveUp}; start it again: stellwerk vm start ${vm.name}`
-  if (now < live.backoffUntil)
-    return `it failed ${vm.failures} times; the next attempt is in ${Math.ceil(live.backoffUntil - now)} ms`
+  if (now < live.backoffUntil) {
+    const last = live.endedAt === null ? '' : `, last on ${live.endedAt.host}: ${live.endedAt.why ?? 'no reason given'}`
+    return `it failed ${vm.failures} times${last}; the next attempt is in ${Math.ceil(live.backoffUntil - now)} ms`
+  }
   const exported = isExport(vm) ? null : exportedOf(state, vm)
   if (exported !== null) return `its disk ${exported.disk} is exported from ${exported.host ?? 'a host'}`
   for (const volume of volumesOf(vm)) {

@@ -12,7 +12,7 @@ const CLUSTER_KEY = 'cluster'
 
 /**
  * Opens the state and raises the term, durably, before anybody hears of it. Throws `foreign-state` when the directory
- * belongs to another cluster.
+ * belongs to another cluster, or to a process that is no coordinator.
  */
 export function load(
   store: Store,
@@ -23,6 +23,11 @@ export function load(
   wallMs: number,
 ): CoordinatorState {
   const known = store.get(CLUSTER_KEY) as unknown as ClusterRecord | undefined
+  if (known === undefined && store.entries('').length > 0) {
+    throw new StellwerkError('foreign-state', "the state is of another process, not a coordinator's", {
+      hint: 'put the file back where it belongs, or move it away',
+    })
+  }
   if (known !== undefined && known.cluster !== cluster) {
     throw new StellwerkError('foreign-state', `the state is of cluster "${known.cluster}", not "${cluster}"`, {
       hint: "name the directory of this cluster's coordinator",

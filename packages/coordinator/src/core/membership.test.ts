@@ -1,5 +1,8 @@
 // Hosts that come back under their name, first placements after a start, and a coordinator whose state is an older copy.
+import { PROFILES } from '@stellwerk/protocol/settings.ts'
+import type { Json } from '@stellwerk/runtime/environment.ts'
 import { describe, expect, it } from 'vitest'
+import { load } from './load.ts'
 import { Bench } from './testing.ts'
 
 describe('a removed host', () => {
@@ -154,5 +157,26 @@ describe('a coordinator whose state is older than the cluster steps down', () =>
     const bench = rolledBack(() => undefined)
     bench.round(4)
     expect(bench.placement('web')?.phase).toBe('running')
+  })
+})
+
+describe('a state that is not this coordinator’s', () => {
+  const open = (entries: Record<string, Json>) => {
+    const { store } = new Bench()
+    store.values.clear()
+    for (const [key, value] of Object.entries(entries)) store.values.set(key, value)
+    const before = JSON.stringify([...store.values])
+    expect(() => load(store, 'test', PROFILES.lab, [], 0, 0)).toThrow(
+      expect.objectContaining({ code: 'foreign-state' }),
+    )
+    expect(JSON.stringify([...store.values])).toBe(before)
+  }
+
+  it('but of another cluster’s is refused and left as it is', () => {
+    open({ cluster: { cluster: 'other', settings: { ...PROFILES.lab }, term: 7 } })
+  })
+
+  it('but of another kind of process is refused and left as it is: it would begin below every epoch', () => {
+    open({ 'epochs/host-a': 4 })
   })
 })

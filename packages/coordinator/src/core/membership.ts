@@ -1,4 +1,4 @@
-// Who is here: hellos, heartbeats, leases, and the judgement on hosts that fell silent (DESIGN section 10).
+// Who is here: hellos, heartbeats, leases, and the judgement on hosts that fell silent.
 
 import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
 import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'

@@ -16,7 +16,7 @@ import type { CoordinatorState, HostRecord, MigrationEnd, MigrationLive, Migrati
 /** Ended migrations that are remembered. */
 export const MIGRATIONS_KEPT = 200
 
-export type Refusal = { readonly code: string; readonly message: string; readonly hint?: string }
+export type Refusal = { readonly code: string; readonly message: string; readonly hint: string }
 
 function migrationLive(state: CoordinatorState, id: string, now: number): MigrationLive {
   let live = state.liveMigrations.get(id)
@@ -92,7 +92,8 @@ function admit(
   }
   const source = state.hosts.get(placement.host)
   if (source?.phase !== 'admitted' || hostLive(state, placement.host).session?.incarnation !== placement.incarnation) {
-    return { code: 'source-away', message: `host "${placement.host}", where VM "${vm.name}" runs, does not answer` }
+    const message = `host "${placement.host}", where VM "${vm.name}" runs, does not answer`
+    return { code: 'source-away', message, hint: `see: stellwerk why host ${placement.host}` }
   }
   for (const volume of volumesOf(vm)) {
     const recovering = [...state.recoveries.values()].some(r => r.volume === volume)
@@ -110,20 +111,24 @@ function admit(
     const choice = choose(state, vm, [placement.host])
     if (choice.host === null) {
       const why = choice.rejected.map(r => `${r.option}: ${r.why}`).join('; ')
-      return { code: 'no-host', message: `no other host can take VM "${vm.name}": ${why}` }
+      const message = `no other host can take VM "${vm.name}": ${why}`
+      return { code: 'no-host', message, hint: 'make room on one of them, or try again' }
     }
     target = choice.host
     rejected = choice.rejected
   } else {
     target = state.hosts.get(to) ?? null
-    if (target === null)
+    if (target === null || target.removed)
       return { code: 'unknown-host', message: `there is no host "${to}"`, hint: 'see: stellwerk host list' }
     if (isQuarantined(target)) {
       const message = `host "${to}" is in quarantine: ${target.quarantine?.why}`
       return { code: 'host-quarantined', message, hint: `end it first: stellwerk host resume ${to}` }
     }
     const why = whyNot(state, vm, target)
-    if (why !== null) return { code: 'host-unfit', message: `host "${to}" cannot take VM "${vm.name}": ${why}` }
+    if (why !== null) {
+      const message = `host "${to}" cannot take VM "${vm.name}": ${why}`
+      return { code: 'host-unfit', message, hint: 'name another host, or none' }
+    }
   }
   for (const host of [placement.host, target.name]) {
     if (migrationsAt(state, host) >= state.cluster.settings.migrationsPerHost) {

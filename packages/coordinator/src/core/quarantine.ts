@@ -1,4 +1,4 @@
-// Hosts that fail again and again get no VMs for a while (DESIGN section 10): they are admitted and leased as usual, and what
+// Hosts that fail again and again get no VMs for a while: they are admitted and leased as usual, and what
 // runs there stays. Who places asks here; nobody is kept down by it, see placement.ts.
 
 import type { StepOutput } from './output.ts'

@@ -1,4 +1,4 @@
-// How often a VM is started again, and where, before the coordinator gives it up (DESIGN section 10). A machine's own crashes
+// How often a VM is started again, and where, before the coordinator gives it up. A machine's own crashes
 // and the loss of its hosts are counted apart: what happens to a host is not the guest's fault.
 
 import type { Settings } from '@stellwerk/protocol/settings.ts'

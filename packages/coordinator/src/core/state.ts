@@ -249,7 +249,7 @@ export interface VmLive {
   runningSince: number | null
   whyNot: string | null
   /** Where it ended last, and whether by a crash of its own: it is started there again, or rather elsewhere. */
-  endedAt: { readonly host: string; readonly crashed: boolean } | null
+  endedAt: { readonly host: string; readonly crashed: boolean; readonly why: string | null } | null
 }
 
 export interface CoordinatorState {
