@@ -83,6 +83,7 @@ describe('the HTTP API', () => {
   })
 
   it('carries out commands: a VM is made, started, stopped, deleted', async () => {
+    api.answer = () => ({ disks: [] })
     const body = { name: 'db', guest: 'ledger', memoryBytes: 2 ** 26, disks: [{ volume: 'csv1', sizeBytes: 2 ** 20 }] }
     expect(await api.call('POST', '/v1/vms', body)).toEqual({ status: 201, body: { vm: 'db' } })
     api.bench.round(3)
@@ -225,6 +226,22 @@ describe('bad input gets one clear line and changes nothing', () => {
     ['a duplicate VM', 'POST', '/v1/vms', { ...vm, name: 'web' }, 409, 'duplicate-name'],
     ['a duplicate volume', 'POST', '/v1/volumes', { name: 'csv1', sizeBytes: 2 ** 30 }, 409, 'duplicate-name'],
     ['a duplicate disk', 'POST', '/v1/volumes/csv1/disks', { disk: 'd1', sizeBytes: 4096 }, 409, 'duplicate-name'],
+    [
+      'a VM whose disk is there already',
+      'POST',
+      '/v1/vms',
+      { ...vm, name: 'old', disks: [{ volume: 'csv1', sizeBytes: 4096 }] },
+      409,
+      'duplicate-name',
+    ],
+    [
+      "a disk that a VM's is to be called",
+      'POST',
+      '/v1/volumes/csv1/disks',
+      { disk: 'web-0', sizeBytes: 4096 },
+      409,
+      'duplicate-name',
+    ],
     ['a name that is none', 'POST', '/v1/vms', { ...vm, name: 'a/b' }, 400, 'bad-name'],
     ['a restart policy with a field unknown', 'POST', '/v1/vms', { ...vm, restart: { often: 1 } }, 400, 'bad-request'],
     ['a restart policy at odds', 'POST', '/v1/vms', { ...vm, restart: { backoffMs: 600_000 } }, 400, 'bad-policy'],
@@ -271,14 +288,15 @@ describe('bad input gets one clear line and changes nothing', () => {
 
   it.each(cases)('%s', async (_what, method, path, body, status, code) => {
     api.answer = kind => {
-      if (kind === 'volume.list-disks') return { disks: [DISK] }
+      if (kind === 'volume.list-disks') return { disks: [DISK, { ...DISK, disk: 'old-0', name: 'old-0' }] }
       throw new Error(`${kind} must not be asked`)
     }
     const before = JSON.stringify([...api.bench.store.values])
     const answer = await api.call(method, path, body)
     expect(answer).toMatchObject({ status, body: { code } })
     expect(Value.Check(ErrorSchema, answer.body)).toBe(true)
-    const { message } = answer.body as { message: string }
+    const { message, hint } = answer.body as { message: string; hint: string }
+    expect(hint).not.toBe('')
     expect(message).not.toMatch(/\n|undefined|\[object/)
     expect(JSON.stringify([...api.bench.store.values])).toBe(before)
   })

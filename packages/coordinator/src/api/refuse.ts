@@ -12,6 +12,7 @@ const BAD_REQUEST = new Set([
   'disk-too-large',
   'bad-parameter',
   'bad-guest',
+  'bad-machine',
   'bad-memory-size',
   'bad-policy',
 ])

@@ -3,6 +3,7 @@
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import type { Static, TObject, TSchema } from 'typebox'
 import type { Coordinator } from '../coordinator.ts'
+import type { VmSpec } from '../core/state.ts'
 import type { EventLog } from './event-log.ts'
 import type { UsageCache } from './usage-cache.ts'
 
@@ -10,6 +11,8 @@ import type { UsageCache } from './usage-cache.ts'
 export interface Hooks {
   /** Starts the host on this machine, new or stopped. */
   readonly addHost?: (name: string) => Promise<object>
+  /** Throws why no host could run it, as far as the definition shows. */
+  readonly checkDefinition?: (vm: string, spec: VmSpec, disks: number) => void
   /** Throws what is wrong with a guest module, or with a machine of so much memory for it. */
   readonly checkGuest?: (module: Uint8Array, vm: string, memoryBytes: number) => Promise<void>
 }

@@ -9,6 +9,7 @@ import { GIB } from '@stellwerk/runtime/units.ts'
 import { CATALOG_NAMES, catalogGuest } from '../../guests/catalog.ts'
 import { ledgerTag } from '../../guests/ledger-format.ts'
 import type { MachineSpec } from '../hypervisor.ts'
+import { modelParameters } from '../model/parameters.ts'
 import { HEADER, MACHINE_MAGIC, MACHINE_VERSION, MAX_PARAMETER_BYTES, WASM_PAGE_BYTES } from './layout.ts'
 import { badGuest, checkModule, type ModuleFacts } from './module-check.ts'
 
@@ -52,6 +53,25 @@ export async function compileGuest(
 export async function checkOwnGuest(name: string, bytes: Uint8Array, vm: string, memoryBytes: number): Promise<void> {
   const { facts } = await compileGuest(name, bytes)
   checkMemory(name, vm, memoryBytes, facts)
+}
+
+/** As much of a definition as shows, before there is a machine, that no host can run it. Throws what `create` would throw. */
+export function checkDefinition(spec: MachineSpec, disks: number): void {
+  if (spec.hypervisor === 'model') modelParameters(spec)
+  if (spec.hypervisor !== 'wasm') return
+  checkDevices(spec, disks, 0)
+  const catalog = catalogGuest(spec.guest)
+  if (catalog === null) return
+  checkParameters(spec, catalog.parameters)
+  checkMemory(spec.guest, spec.vm, spec.memoryBytes, checkModule(spec.guest, catalog.module))
+}
+
+export function checkDevices(spec: MachineSpec, disks: number, ports: number): void {
+  if (disks <= 1 && ports <= 1) return
+  throw new StellwerkError('bad-machine', 'a wasm guest has one disk and one network port at most', {
+    where: `vm ${spec.vm}`,
+    hint: 'define it with one',
+  })
 }
 
 function makeMemory(spec: MachineSpec, facts: ModuleFacts): WebAssembly.Memory {

@@ -1,11 +1,10 @@
 // The embedded hypervisor: guests are WebAssembly modules, each in a thread of the agent's process.
 
 import type { BlockDevice } from '@stellwerk/block/device.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Capabilities, Hypervisor, Incoming, Machine, MachineSpec, NetworkPort } from '../hypervisor.ts'
 import type { HypervisorOptions } from '../options.ts'
 import { PrecopyIncoming } from '../precopy/incoming.ts'
-import { fillBootBlock, type GuestImage, loadGuest } from './guest-image.ts'
+import { checkDevices, fillBootBlock, type GuestImage, loadGuest } from './guest-image.ts'
 import { type WasmIdentity, WasmMachine } from './machine.ts'
 
 export class WasmHypervisor implements Hypervisor {
@@ -65,11 +64,7 @@ export class WasmHypervisor implements Hypervisor {
     disks: readonly BlockDevice[],
     ports: readonly NetworkPort[],
   ): Promise<{ readonly machine: WasmMachine; readonly image: GuestImage }> {
-    if (disks.length > 1 || ports.length > 1) {
-      throw new StellwerkError('bad-machine', 'a wasm guest has one disk and one network port at most', {
-        where: `vm ${spec.vm}`,
-      })
-    }
+    checkDevices(spec, disks.length, ports.length)
     const image = await loadGuest(this.#options.env, spec)
     const machine = new WasmMachine(this.#options, spec, identity, image, disks, ports)
     try {

@@ -19,6 +19,7 @@ import { vmViews } from '../../view/status.ts'
 import { migrationView, vmView } from '../../view/vms.ts'
 import { unknownThing } from '../refuse.ts'
 import { type ApiContext, type Route, route } from '../route.ts'
+import { refuseExistingDisks } from './volumes.ts'
 
 /** Checked by the coordinator, which names what is wrong with it; here only that it is text. */
 const AnyName = Type.String({ maxLength: 256 })
@@ -77,22 +78,22 @@ export const vmRoutes: readonly Route[] = [
     body: Create,
     bodyMaxBytes: CREATE_MAX_BYTES,
     reply: Done,
-    handle: (context, { body }) =>
-      withGuest(context, body, {
+    handle: async (context, { body }) => {
+      const { name, guest, memoryBytes, hypervisor = 'wasm', parameters = {}, disks = [] } = body
+      const spec = { hypervisor, guest, memoryBytes, parameters }
+      context.hooks.checkDefinition?.(name, spec, disks.length)
+      await refuseExistingDisks(context, name, disks)
+      return withGuest(context, body, {
         kind: 'vm-create',
-        name: body.name,
-        spec: {
-          hypervisor: body.hypervisor ?? 'wasm',
-          guest: body.guest,
-          memoryBytes: body.memoryBytes,
-          parameters: body.parameters ?? {},
-        },
-        disks: body.disks ?? [],
+        name,
+        spec,
+        disks,
         start: body.start ?? true,
         priority: body.priority ?? 0,
         host: body.host ?? null,
         ...(body.restart === undefined ? {} : { restart: body.restart }),
-      }),
+      })
+    },
   }),
   route({
     method: 'POST',

@@ -5,6 +5,7 @@ import { type DiskInfo, DiskInfoSchema } from '@stellwerk/protocol/messages/volu
 import { CheckAnswerSchema } from '@stellwerk/protocol/messages/volume-check.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Type } from 'typebox'
+import { vmDiskName } from '../../core/commands.ts'
 import { exportOf, isExport } from '../../core/exports.ts'
 import { isServing } from '../../core/ownership.ts'
 import type { VolumeRecord } from '../../core/state.ts'
@@ -122,14 +123,9 @@ export const volumeRoutes: readonly Route[] = [
       const volume = served(context, params['name'] ?? '')
       checkDisk(volume, body.disk, body.sizeBytes)
       const known = await listDisks(context, volume.name)
-      if (known.some(disk => disk.disk === body.disk)) {
-        throw new StellwerkError(
-          'duplicate-name',
-          `there is already a disk "${body.disk}" on volume "${volume.name}"`,
-          {
-            hint: 'choose another name',
-          },
-        )
+      // One that is a VM's may have yet to be made.
+      if (known.some(disk => disk.disk === body.disk) || vmWith(context, volume.name, body.disk) !== null) {
+        throw duplicateDisk(volume.name, body.disk, 'choose another name')
       }
       return ask(context, volume.name, 'volume.create-disk', {
         volume: volume.name,
@@ -174,6 +170,28 @@ export const volumeRoutes: readonly Route[] = [
     },
   }),
 ]
+
+function duplicateDisk(volume: string, disk: string, hint: string): StellwerkError {
+  return new StellwerkError('duplicate-name', `there is already a disk "${disk}" on volume "${volume}"`, { hint })
+}
+
+/** A new VM takes over no disk that is there already: it would be deleted with the VM. */
+export async function refuseExistingDisks(
+  context: ApiContext,
+  vm: string,
+  disks: readonly { readonly volume: string }[],
+): Promise<void> {
+  const { vms, volumes } = context.coordinator.state
+  if (vms.has(vm)) return
+  for (const [index, { volume }] of disks.entries()) {
+    // A volume that no host has ever owned has no disks; one that is unknown is refused with the rest.
+    if ((volumes.get(volume)?.ownerEpoch ?? 0) === 0) continue
+    const wanted = vmDiskName(vm, index)
+    if ((await listDisks(context, volume)).some(({ disk, name }) => disk === wanted || name === wanted)) {
+      throw duplicateDisk(volume, wanted, 'choose another name for the VM')
+    }
+  }
+}
 
 function leastUsed(state: ApiContext['coordinator']['state']): string[] {
   const used = (storage: string) =>
