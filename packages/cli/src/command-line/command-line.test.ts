@@ -85,6 +85,7 @@ describe('the command line', () => {
     ['vm start a b', /"b" is one word too many/],
     ['status --loud', /unknown option '--loud'/],
     ['vm migrate web --to', /argument missing/],
+    ['vm migrate web --to a --to b', /--to came twice/],
     ['volume check', /name either a volume, files or NBD URIs/],
   ]
   it.each(usage)('%s: is answered with its usage', async (line, part) => {

@@ -15,26 +15,28 @@ export function findCommand(commands: readonly CommandSpec[], argv: readonly str
 
 export function parseInput(command: CommandSpec, argv: readonly string[]): Input {
   const rest = argv.slice(command.words.split(' ').length)
-  const options: Record<string, { type: 'string' | 'boolean'; multiple?: boolean }> = {}
-  for (const [name, spec] of Object.entries(command.options)) {
-    options[name] = spec.multiple === true ? { type: spec.type, multiple: true } : { type: spec.type }
-  }
-  let parsed: { values: Record<string, unknown>; positionals: string[] }
+  // All may be given several times as far as the parser goes: which value would count otherwise, nobody could see.
+  const options: Record<string, { type: 'string' | 'boolean'; multiple: true }> = {}
+  for (const [name, { type }] of Object.entries(command.options)) options[name] = { type, multiple: true }
+  let parsed: { values: Record<string, (string | boolean)[] | undefined>; positionals: string[] }
   try {
     parsed = parseArgs({ args: [...rest], options, allowPositionals: true, strict: true }) as typeof parsed
   } catch (error) {
     throw usageError(command, plainReason(errorMessage(error)))
   }
   const { values, positionals } = parsed
+  for (const [name, spec] of Object.entries(command.options)) {
+    if (spec.multiple !== true && (values[name]?.length ?? 0) > 1) throw usageError(command, `--${name} came twice`)
+  }
   const needed = command.args.filter(arg => !arg.endsWith('?'))
   if (positionals.length < needed.length) throw usageError(command, `${needed[positionals.length]} is missing`)
   const extra = positionals[command.args.length]
   if (extra !== undefined) throw usageError(command, `"${extra}" is one word too many`)
   return {
     args: positionals,
-    text: name => values[name] as string | undefined,
+    text: name => values[name]?.[0] as string | undefined,
     texts: name => (values[name] as string[] | undefined) ?? [],
-    flag: name => values[name] === true,
+    flag: name => values[name]?.[0] === true,
   }
 }
 

@@ -5,6 +5,7 @@ import { formatDate, formatTime } from '@stellwerk/protocol/trace/format-line.ts
 import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
 import { pathOf } from '../api-client/client.ts'
 import { statusFromAgents } from '../cluster/agents-view.ts'
+import { lookAtUp } from '../cluster/up-record.ts'
 import {
   type CommandContext,
   type CommandSpec,
@@ -61,9 +62,15 @@ async function showStatus(context: CommandContext, input: Input): Promise<number
 /** The coordinator is away: the agents know what runs. */
 async function showAgents(context: CommandContext, input: Input, why: string): Promise<number> {
   const { terminal } = context
-  const found = await statusFromAgents(context.directory(input))
+  const directory = context.directory(input)
+  const found = await statusFromAgents(directory)
   if (input.flag('json')) {
     terminal.out(JSON.stringify(found))
+    return FAILED
+  }
+  const nobody = Object.values(found.hosts).every(host => host.state === 'unknown')
+  if (nobody && (await lookAtUp(directory)) === null) {
+    terminal.out('the cluster is down: neither the coordinator nor a host answers; start it: npx stellwerk up')
     return FAILED
   }
   terminal.out(`the coordinator is away (${why}); VMs run on where they are`)

@@ -64,7 +64,7 @@ export async function readConfig<T extends TObject>(path: string, schema: T): Pr
   if (bytes === null) {
     throw new StellwerkError('missing-file', 'there is no such configuration file', {
       where: path,
-      hint: 'see docs/ARCHITECTURE.md, or stellwerk help',
+      hint: 'name one with --config; docs/OPERATIONS.md has examples',
     })
   }
   const value = parse(Buffer.from(bytes).toString('utf8'), path, checkOf(schema)) as Static<T>
