@@ -150,9 +150,7 @@ export class DurabilityWitness {
   }
 
   #file({ storage, name }: Lun): SparseFile | null {
-    const { disk } = this.#world.sim.host(storage)
-    const marks = disk.directory(storage).store.get(`lun/${name}`) as { id: string } | undefined
-    return marks === undefined ? null : disk.file(storage, `${LUN_DIRECTORY}/${marks.id}.data`)
+    return lunFile(this.#world, storage, name)
   }
 
   #report(suspects: readonly Suspect[]): void {
@@ -166,6 +164,13 @@ export class DurabilityWitness {
       })
     }
   }
+}
+
+/** What a storage's disk holds of a LUN; null when there is no such LUN. */
+export function lunFile(world: World, storage: string, lun: string): SparseFile | null {
+  const { disk } = world.sim.host(storage)
+  const marks = disk.directory(storage).store.get(`lun/${lun}`) as { id: string } | undefined
+  return marks === undefined ? null : disk.file(storage, `${LUN_DIRECTORY}/${marks.id}.data`)
 }
 
 /** The sectors that are acknowledged and shown, but not durable. */

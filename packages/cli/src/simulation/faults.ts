@@ -2,6 +2,8 @@
 
 import type { NetworkName } from '@stellwerk/runtime/environment.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
+import { SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'
+import { lunFile } from './durability.ts'
 import { COORDINATOR_HOST, isInJournal, type World } from './world.ts'
 
 export interface FaultContext {
@@ -122,11 +124,16 @@ export const FAULTS: readonly FaultKind[] = [
     lasts: [1_000, 8_000],
     begin: ({ world, storage, random }) => {
       const { sim } = world
-      const skipped = random.int(4)
+      // Half of them wait for a record longer than a sector, which are rare: only these can be torn within.
+      const long = random.chance(0.5)
+      const skipped = long ? 0 : random.int(4)
       let seen = 0
-      const stop = sim.onRecord(({ kind, process, body }) => {
+      const stop = sim.onRecord(({ kind, process, volume, body }) => {
         if (kind !== 'storage.applied' || process !== storage) return
-        if (!isInJournal((body as { offset: number }).offset) || seen++ !== skipped) return
+        const { offset } = body as { offset: number }
+        if (!isInJournal(offset)) return
+        const second = long ? lunFile(world, storage, volume ?? '')?.read(offset + SECTOR_BYTES, SECTOR_BYTES) : null
+        if (second?.some(byte => byte !== 0) === false || seen++ !== skipped) return
         sim.after(0, () => {
           sim.emit({ level: 'decision', kind: 'storage.power-cycled', body: { storage } })
           sim.host(storage).crash({ unsynced: 'torn' })

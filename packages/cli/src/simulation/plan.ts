@@ -71,6 +71,8 @@ const PASSING_MAX = 12
 export interface PlanTuning {
   /** The only faults, by name. */
   readonly faults?: readonly string[]
+  /** Each seed uses all of them, not some. */
+  readonly together?: boolean
   readonly meanGapMs?: number
   /** Migrations asked for. */
   readonly migrations?: number
@@ -116,7 +118,7 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
   const duration = (kind: FaultKind): number => kind.lasts[0] + random.float() * (kind.lasts[1] - kind.lasts[0])
   // A seed uses some of the kinds only: what each of them does alone shows better.
   const all = FAULTS.filter(kind => tuning.faults?.includes(kind.name) ?? true)
-  const kinds = all.filter(() => random.chance(0.5))
+  const kinds = all.filter(() => tuning.together === true || random.chance(0.5))
   if (kinds.length === 0) kinds.push(pick(all))
   const faults: TimedFault[] = []
   const meanGapMs = tuning.meanGapMs ?? 4_000 + random.int(16_000)
