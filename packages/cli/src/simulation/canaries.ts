@@ -77,6 +77,17 @@ export const CANARIES: readonly Canary[] = [
     },
   },
   {
+    name: 'journal-crc-unchecked',
+    rule: 'LIV1',
+    what: 'a volume’s journal is read without looking at the checksums of its records',
+    seed: 31,
+    // A torn record is read as whole: the volume cannot be opened any more, and whoever is on it stands still.
+    tuning: {
+      ...{ faults: ['storage-power-in-journal', 'agent-kill', 'disk-slow'], together: true, meanGapMs: 800 },
+      ...{ trimsPerSecond: 1, passing: 20, longNames: true },
+    },
+  },
+  {
     name: 'commit-not-durable',
     rule: 'MIG1',
     what: 'a migration’s commit is told before it is durable',
