@@ -60,8 +60,8 @@ export interface SeedPlan {
 const SAFETY_MS = 120_000
 /** Migrations asked for in a run; some are refused or aborted, so that at least six take place. */
 const MIGRATIONS_MIN = 10
-/** How often guests trim whole extents, so that these are given back, and granted anew, under load. */
-const TRIMS_PER_SECOND = [0, 0.05, 0.3]
+/** How often guests trim whole extents, so that these are given back, and granted anew, under load. Each costs the judges much. */
+const TRIMS_PER_SECOND = [0, 0.01, 0.05]
 /** With names near the longest allowed, a few entries make a journal record longer than a sector. */
 const LONG_SUFFIX = `-${'n'.repeat(48)}`
 /** VMs that come and go, at most. */
