@@ -1,0 +1,308 @@
+// A mirror over two legs in memory: what is acknowledged when, what is held, and what becomes of it.
+
+import { describe, expect, it } from 'vitest'
+import type { BlockErrno } from '../device.ts'
+import { ManualTimers } from '../nbd/testing/stream-pair.ts'
+import type { Generation, LegRole } from './generation.ts'
+import { type MirrorDevice, openMirror } from './mirror.ts'
+import { opener, SIZE, TestStorage } from './testing/legs.ts'
+
+const IO = { origin: 'test', deadlineAt: null }
+const CONFIG = { legDeadlineMs: 1_000, retryMs: 100 }
+
+const generation = (number: number, a: LegRole, b: LegRole): Generation => ({ number, legs: { a, b } })
+const BOTH = generation(1, 'in-sync', 'in-sync')
+const ONLY_A = generation(2, 'in-sync', 'stale')
+const B_SYNCING = generation(3, 'in-sync', 'syncing')
+
+async function turns(count = 3): Promise<void> {
+  for (let i = 0; i < count; i += 1) await new Promise(resolve => setImmediate(resolve))
+}
+
+interface Bench {
+  readonly mirror: MirrorDevice
+  readonly a: TestStorage
+  readonly b: TestStorage
+  readonly timers: ManualTimers
+  readonly reports: string[]
+  readonly generations: number[]
+  raise(generation: Generation, ...at: TestStorage[]): Promise<void>
+  pass(ms: number): Promise<void>
+}
+
+async function bench(first: Generation = BOTH): Promise<Bench> {
+  const timers = new ManualTimers()
+  const a = new TestStorage(first)
+  const b = new TestStorage(first)
+  const reports: string[] = []
+  const generations: number[] = []
+  const mirror = await openMirror({
+    generation: first,
+    open: opener({ a, b }),
+    report: (leg, number) => reports.push(`${leg}@${number}`),
+    onGeneration: ({ number }) => generations.push(number),
+    clock: { now: () => timers.now, wall: () => 0 },
+    timers,
+    config: CONFIG,
+  })
+  const pass = async (ms: number): Promise<void> => {
+    for (let left = ms; left > 0; left -= 100) {
+      await timers.advance(100)
+      await turns()
+    }
+  }
+  return {
+    mirror,
+    a,
+    b,
+    timers,
+    reports,
+    generations,
+    pass,
+    raise: async (next, ...at) => {
+      for (const storage of at) storage.raise(next)
+      await pass(300)
+    },
+  }
+}
+
+const bytes = (value: number, length = 4096): Uint8Array[] => [new Uint8Array(length).fill(value)]
+
+async function valueAt(storage: TestStorage, offset: number): Promise<number> {
+  return Buffer.concat(await storage.disk.read(offset, 512, IO))[0]!
+}
+
+/** `done`, an errno, or `held`. */
+async function fate(promise: Promise<unknown>): Promise<string> {
+  const settled = promise.then(
+    () => 'done',
+    error => `${(error as { errno: BlockErrno }).errno}/${(error as { outcome: string }).outcome}`,
+  )
+  await turns()
+  return Promise.race([settled, Promise.resolve('held')])
+}
+
+describe('MIR1: a change is acknowledged when every leg has it', () => {
+  it('writes both legs before it answers', async () => {
+    const { mirror, a, b } = await bench()
+    b.held = []
+    const write = mirror.write(0, bytes(1), { fua: true }, IO)
+    expect(await fate(write)).toBe('held')
+    expect(await valueAt(a, 0)).toBe(1)
+    b.release()
+    expect(await fate(write)).toBe('done')
+    expect(await valueAt(b, 0)).toBe(1)
+  })
+
+  it('holds what a leg did not do until there is a generation without it', async () => {
+    const { mirror, a, b, reports, raise } = await bench()
+    b.failChanges = 'EIO'
+    const write = mirror.write(0, bytes(2), { fua: true }, IO)
+    expect(await fate(write)).toBe('held')
+    expect(reports).toEqual(['b@1'])
+    await raise(ONLY_A, a)
+    expect(await fate(write)).toBe('done')
+    expect(mirror.generation.number).toBe(2)
+  })
+
+  it('does not acknowledge because it was told: only once the survivor lets it in', async () => {
+    const { mirror, a, b, pass } = await bench()
+    b.failChanges = 'EIO'
+    const write = mirror.write(0, bytes(2), { fua: true }, IO)
+    mirror.follow(ONLY_A)
+    await pass(500)
+    expect(await fate(write)).toBe('held')
+    a.raise(ONLY_A)
+    await pass(300)
+    expect(await fate(write)).toBe('done')
+  })
+
+  it('learns of a generation from the storage that refuses the old one', async () => {
+    const { mirror, a, raise, generations } = await bench()
+    await raise(ONLY_A, a)
+    expect(generations).toEqual([1, 2])
+    await mirror.write(0, bytes(3), {}, IO)
+    expect(await valueAt(a, 0)).toBe(3)
+  })
+
+  it('sends again what was under way on a leg whose connections the new generation drained', async () => {
+    const { mirror, a, b, raise } = await bench()
+    b.failChanges = 'EIO'
+    a.held = []
+    const write = mirror.write(0, bytes(4), { fua: true }, IO)
+    await turns()
+    a.held = null
+    await raise(ONLY_A, a)
+    expect(await fate(write)).toBe('done')
+    expect(await valueAt(a, 0)).toBe(4)
+  })
+
+  it('refuses what every leg refuses, and reports none', async () => {
+    const { mirror, a, b, reports } = await bench()
+    a.failChanges = 'ENOSPC'
+    b.failChanges = 'ENOSPC'
+    expect(await fate(mirror.write(0, bytes(1), {}, IO))).toBe('ENOSPC/none')
+    expect(reports).toEqual([])
+  })
+
+  it('gives the last in-sync leg’s error to whoever asked, and does not report that leg', async () => {
+    const { mirror, a, reports } = await bench(ONLY_A)
+    a.failChanges = 'EIO'
+    expect(await fate(mirror.write(0, bytes(1), {}, IO))).toBe('EIO/none')
+    expect(reports).toEqual([])
+  })
+
+  it('writes a syncing leg too', async () => {
+    const { mirror, a, b } = await bench(B_SYNCING)
+    await mirror.write(0, bytes(5), {}, IO)
+    expect([await valueAt(a, 0), await valueAt(b, 0)]).toEqual([5, 5])
+  })
+})
+
+describe('leg loss', () => {
+  it('reports a leg that is slower than its deadline while the other serves', async () => {
+    const { mirror, b, reports, pass } = await bench()
+    b.held = []
+    const write = mirror.write(0, bytes(1), {}, IO)
+    await pass(900)
+    expect(reports).toEqual([])
+    await pass(200)
+    expect(new Set(reports)).toEqual(new Set(['b@1']))
+    expect(await fate(write)).toBe('held')
+  })
+
+  it('reports a leg that can’t be opened, again and again until there is another generation', async () => {
+    const { b, a, reports, pass, raise } = await bench()
+    b.down = true
+    for (const leg of [...b.open]) leg.die('the storage is gone')
+    await pass(1_500)
+    expect(new Set(reports)).toEqual(new Set(['b@1']))
+    expect(reports.length).toBeGreaterThan(2)
+    await raise(ONLY_A, a)
+    const before = reports.length
+    await pass(2_000)
+    expect(reports.length).toBe(before)
+  })
+
+  it('reports neither leg when both are away', async () => {
+    const { a, b, reports, pass } = await bench()
+    for (const storage of [a, b]) {
+      storage.down = true
+      for (const leg of [...storage.open]) leg.die('gone')
+    }
+    await pass(5_000)
+    expect(reports).toEqual([])
+  })
+
+  it('goes on by itself when the leg comes back in time', async () => {
+    const { mirror, b, reports, pass } = await bench()
+    b.down = true
+    for (const leg of [...b.open]) leg.die('gone')
+    const write = mirror.write(0, bytes(6), {}, IO)
+    await pass(300)
+    expect(await fate(write)).toBe('held')
+    b.down = false
+    await pass(300)
+    expect(await fate(write)).toBe('done')
+    expect(await valueAt(b, 0)).toBe(6)
+    expect(reports).toEqual([])
+  })
+})
+
+describe('reads', () => {
+  it('go to one in-sync leg, and never to a syncing one', async () => {
+    const { mirror, a, b } = await bench(B_SYNCING)
+    await mirror.read(0, 4096, IO)
+    a.failReads = 'EIO'
+    expect(await fate(mirror.read(0, 4096, IO))).toBe('EIO/none')
+    expect([a.reads, b.reads]).toEqual([2, 0])
+  })
+
+  it('are answered by the other leg on an error, which is then written anew', async () => {
+    const { mirror, a, b } = await bench()
+    await mirror.write(0, bytes(7), {}, IO)
+    await a.disk.write(0, bytes(0), {}, IO)
+    a.failReads = 'EIO'
+    const read = Buffer.concat(await mirror.read(0, 4096, IO))
+    expect(read[0]).toBe(7)
+    await turns()
+    expect(await valueAt(a, 0)).toBe(7)
+    expect(b.reads).toBeGreaterThan(0)
+  })
+
+  it('are asked of the other leg when one does not answer', async () => {
+    const { mirror, a, pass } = await bench()
+    await mirror.write(0, bytes(8), {}, IO)
+    a.held = []
+    const read = mirror.read(0, 4096, IO)
+    await pass(700)
+    expect(await fate(read)).toBe('done')
+  })
+
+  it('wait while no leg is there', async () => {
+    const { mirror, a, pass } = await bench(ONLY_A)
+    a.down = true
+    for (const leg of [...a.open]) leg.die('gone')
+    const read = mirror.read(0, 4096, IO)
+    await pass(3_000)
+    expect(await fate(read)).toBe('held')
+    a.down = false
+    await pass(300)
+    expect(await fate(read)).toBe('done')
+  })
+})
+
+describe('copying, with the range to itself', () => {
+  it('makes a range of the syncing leg equal', async () => {
+    const { mirror, a, b } = await bench(B_SYNCING)
+    await a.disk.write(8192, bytes(9), {}, IO)
+    await mirror.copy(8192, 4096, IO)
+    expect(await valueAt(b, 8192)).toBe(9)
+  })
+
+  it('waits for what is in flight there, and what comes waits for it', async () => {
+    const { mirror, a, b } = await bench(B_SYNCING)
+    b.held = []
+    const first = mirror.write(0, bytes(1), {}, IO)
+    await turns()
+    const copy = mirror.copy(0, 4096, IO)
+    const second = mirror.write(0, bytes(2), {}, IO)
+    const elsewhere = mirror.write(65_536, bytes(3), {}, IO)
+    await turns()
+    expect(await valueAt(a, 65_536)).toBe(3)
+    expect(await valueAt(a, 0)).toBe(1)
+    b.release()
+    await Promise.all([first, copy, second, elsewhere])
+    expect([await valueAt(a, 0), await valueAt(b, 0)]).toEqual([2, 2])
+  })
+
+  it('ends when the generation changes', async () => {
+    const { mirror, a, b, raise } = await bench(B_SYNCING)
+    b.held = []
+    const copy = mirror.copy(0, 4096, IO)
+    const ended = fate(copy)
+    await turns()
+    await raise(generation(4, 'in-sync', 'stale'), a)
+    expect(await ended).not.toBe('done')
+    await mirror.write(0, bytes(1), {}, IO)
+    expect(await valueAt(a, 0)).toBe(1)
+  })
+
+  it('tells which blocks differ', async () => {
+    const { mirror, b } = await bench()
+    await mirror.write(0, bytes(1, 65_536), {}, IO)
+    await b.disk.write(8192, bytes(2, 512), {}, IO)
+    expect(await mirror.compare(0, 65_536, 4096, IO)).toEqual([{ offset: 8192, length: 4096 }])
+  })
+})
+
+it('rejects with an unknown outcome what was under way when it was aborted', async () => {
+  const { mirror, b } = await bench()
+  b.held = []
+  const write = mirror.write(0, bytes(1), {}, IO)
+  await turns()
+  mirror.abort('the host is fenced')
+  expect(await fate(write)).toBe('ESHUTDOWN/unknown')
+  expect(await fate(mirror.write(0, bytes(1), {}, IO))).toBe('ESHUTDOWN/none')
+  expect(SIZE).toBe(mirror.size)
+})

@@ -1,0 +1,72 @@
+// One request of a mirror: which legs have done it, which are at it, and which refused.
+
+import type { BlockDevice, BlockError, Io } from '../device.ts'
+import type { RequestKind } from '../path/request.ts'
+
+export type MirrorRequestKind = RequestKind
+
+export class MirrorRequest {
+  readonly kind: MirrorRequestKind
+  readonly offset: number
+  readonly length: number
+  readonly data: readonly Uint8Array[] | null
+  readonly flags: object
+  readonly io: Io
+  readonly resolve: (value: unknown) => void
+  readonly reject: (error: unknown) => void
+  /** Bits of legs. */
+  done = 0
+  sent = 0
+  failed = 0
+  /** It has been sent somewhere at some time: what became of it there is not sure unless that leg answered. */
+  everSent = false
+  error: BlockError | null = null
+  /** When it first had to wait for a leg. On the monotonic clock. */
+  readonly since: number
+  /** Among those in flight. */
+  place = -1
+
+  constructor(
+    kind: MirrorRequestKind,
+    offset: number,
+    length: number,
+    data: readonly Uint8Array[] | null,
+    flags: object,
+    io: Io,
+    since: number,
+    resolve: (value: unknown) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.kind = kind
+    this.offset = offset
+    this.length = length
+    this.data = data
+    this.flags = flags
+    this.io = io
+    this.since = since
+    this.resolve = resolve
+    this.reject = reject
+  }
+
+  /** Changes what is on the disk, so every leg must do it; a flush too must be done by all. */
+  get isChange(): boolean {
+    return this.kind !== 'read' && this.kind !== 'status'
+  }
+
+  run(device: BlockDevice): Promise<unknown> {
+    switch (this.kind) {
+      case 'read':
+        return device.read(this.offset, this.length, this.io)
+      case 'write':
+        return device.write(this.offset, this.data!, this.flags, this.io)
+      case 'flush':
+        return device.flush(this.io)
+      case 'zero':
+        return device.zero(this.offset, this.length, this.flags, this.io)
+      case 'trim':
+        return device.trim(this.offset, this.length, this.flags, this.io)
+      case 'status':
+        return device.blockStatus!(this.offset, this.length, this.io)
+    }
+  }
+}
