@@ -77,15 +77,18 @@ export interface BlockDevice {
 /** The errors a disk can give, as NBD and the kernel know them. */
 export type BlockErrno = 'EPERM' | 'EIO' | 'ENOMEM' | 'EINVAL' | 'ENOSPC' | 'EOVERFLOW' | 'ENOTSUP' | 'ESHUTDOWN'
 
+export type Outcome = 'none' | 'partial' | 'unknown'
+
 /**
  * `code` is the errno. `outcome` tells what is known of a failed write: `none` (surely not done: refused before it was
- * started) or `unknown` (it may be there, now or later, until the session was raised).
+ * started), `partial` (answered with an error: some of it may be there, but nothing more of it will come) or `unknown`
+ * (it may be there, now or later, until the session was raised).
  */
 export class BlockError extends StellwerkError {
   readonly errno: BlockErrno
-  readonly outcome: 'none' | 'unknown'
+  readonly outcome: Outcome
 
-  constructor(errno: BlockErrno, outcome: 'none' | 'unknown', message: string, details: ErrorDetails = {}) {
+  constructor(errno: BlockErrno, outcome: Outcome, message: string, details: ErrorDetails = {}) {
     super(errno, message, details)
     this.name = 'BlockError'
     this.errno = errno

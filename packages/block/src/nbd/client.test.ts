@@ -243,11 +243,11 @@ describe('NBD client: replies', () => {
     expect(await failure(write)).toMatchObject({ errno: 'EINVAL', outcome: 'none' })
   })
 
-  it('takes a failed write for unknown unless it was refused', async () => {
+  it('takes a write that was answered with an error for partly done, unless it was refused or the server goes down', async () => {
     const { client, script } = await connected()
     for (const [value, errno, outcome] of [
-      [5, 'EIO', 'unknown'],
-      [28, 'ENOSPC', 'unknown'],
+      [5, 'EIO', 'partial'],
+      [28, 'ENOSPC', 'partial'],
       [108, 'ESHUTDOWN', 'unknown'],
       [1, 'EPERM', 'none'],
       [22, 'EINVAL', 'none'],

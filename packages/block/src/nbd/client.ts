@@ -265,8 +265,8 @@ export class NbdClient implements BlockDevice, ReplyHost {
       try {
         await this.#range(type, flags, offset + done, piece)
       } catch (error) {
-        if (done === 0 || !(error instanceof BlockError) || error.outcome === 'unknown') throw error
-        throw new BlockError(error.errno, 'unknown', error.message, { cause: error })
+        if (done === 0 || !(error instanceof BlockError) || error.outcome !== 'none') throw error
+        throw new BlockError(error.errno, 'partial', error.message, { cause: error })
       }
       done += piece
     }

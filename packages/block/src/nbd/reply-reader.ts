@@ -2,7 +2,7 @@
 // order, holes, errors, block status. Anything malformed is thrown as an NbdError out of the parser.
 
 import { assert } from '@stellwerk/runtime/assert.ts'
-import { type BlockErrno, BlockError, type BlockExtent } from '../device.ts'
+import { type BlockErrno, BlockError, type BlockExtent, type Outcome } from '../device.ts'
 import type { ExportFacts } from './client-handshake.ts'
 import type { StreamParser } from './stream-parser.ts'
 import {
@@ -328,8 +328,21 @@ export class ReplyReader {
   }
 }
 
-/** These are given before anything is done; after any other error a write may be there in part. */
-function outcomeOf(type: number, errno: BlockErrno): 'none' | 'unknown' {
+/**
+ * Some are given before anything is done; after any other a write may be there in part. A server that answers is done with
+ * the request, but for one that is going down: what it had begun may still land.
+ */
+function outcomeOf(type: number, errno: BlockErrno): Outcome {
   if (type === CMD_READ || type === CMD_BLOCK_STATUS) return 'none'
-  return errno === 'EPERM' || errno === 'EINVAL' || errno === 'ENOTSUP' || errno === 'EOVERFLOW' ? 'none' : 'unknown'
+  switch (errno) {
+    case 'EPERM':
+    case 'EINVAL':
+    case 'ENOTSUP':
+    case 'EOVERFLOW':
+      return 'none'
+    case 'ESHUTDOWN':
+      return 'unknown'
+    default:
+      return 'partial'
+  }
 }

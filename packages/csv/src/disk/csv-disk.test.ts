@@ -264,6 +264,16 @@ describe('a CSV disk', () => {
     expect(await codeOf(disk.drain())).toBe('resolved')
   })
 
+  it('drains over a write that the storage answered with an error: nothing of it is under way any more', async () => {
+    const { host, call, device } = await rig()
+    const disk = await openDisk(host, call)
+    await disk.write(0, [bytes(1)], {}, IO)
+    device.refuse = () => new BlockError('ENOSPC', 'partial', 'the storage has no room')
+    expect(await codeOf(disk.write(0, [bytes(2)], {}, IO))).toBe('ENOSPC')
+    device.refuse = null
+    expect(await codeOf(disk.drain())).toBe('resolved')
+  })
+
   it('is handed over: the target reads everything and allocates, with the owner away until then', async () => {
     const { host, call, platter, owner, setOwner } = await rig()
     const disk = await openDisk(host, call)

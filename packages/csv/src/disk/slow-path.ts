@@ -214,20 +214,21 @@ export class SlowPath {
   }
 
   /**
-   * All pieces, some at a time; waits for those under way even when one failed. A request of which a part was done is of
-   * unknown outcome as a whole.
+   * All pieces, some at a time; waits for those under way even when one failed. Of a request one of whose pieces failed the
+   * others may have been done; only where one may still land is the whole of unknown outcome.
    */
   async #each(pieces: readonly Piece[], f: (piece: Piece, i: number) => Promise<void>): Promise<void> {
     if (pieces.length === 1) return f(pieces[0]!, 0)
     for (let first = 0; first < pieces.length; first += PIECES_AT_ONCE) {
       const batch = pieces.slice(first, first + PIECES_AT_ONCE)
       const results = await Promise.allSettled(batch.map((piece, i) => f(piece, first + i)))
-      const failed = results.find(result => result.status === 'rejected')
-      if (failed === undefined) continue
-      const error: unknown = failed.reason
-      if (error instanceof BlockError && error.outcome === 'unknown') throw error
+      const errors: unknown[] = results.flatMap(result => (result.status === 'rejected' ? [result.reason] : []))
+      if (errors.length === 0) continue
+      const unknown = errors.find(each => !(each instanceof BlockError) || each.outcome === 'unknown')
+      const error = unknown ?? errors[0]
       const errno = error instanceof BlockError ? error.errno : 'EIO'
-      throw new BlockError(errno, 'unknown', `a part of the request failed: ${errorMessage(error)}`, { cause: error })
+      const outcome = unknown === undefined ? 'partial' : 'unknown'
+      throw new BlockError(errno, outcome, `a part of the request failed: ${errorMessage(error)}`, { cause: error })
     }
   }
 

@@ -9,12 +9,14 @@ import {
   EXTENT,
   hold,
   host,
+  IO,
   legOn,
   openOwner,
   quietLog,
   readAll,
   smallVolume,
 } from '../testing/fixture.ts'
+import { turns } from '../testing/host-fixture.ts'
 import { VolumeOwner } from './volume-owner.ts'
 
 describe('a volume owner', () => {
@@ -51,6 +53,47 @@ describe('a volume owner', () => {
     expect(granted.length).toBeGreaterThan(0)
     expect(granted.every(event => (event.body as { zero: boolean }).zero)).toBe(true)
     expect((await readAll(device, extentAddress(layout, runs[1]!), EXTENT)).every(byte => byte === 0)).toBe(true)
+  })
+
+  it('touches no extent that a record frees before that record is durable', async () => {
+    const { platter, layout } = await smallVolume()
+    const all = Array.from({ length: layout.extentCount }, (_, index) => index)
+    const first = await openOwner(platter, 1)
+    await attachedDisk(first.owner, 'victim', all.length * EXTENT)
+    for (let i = 0; i < all.length; i += 8) {
+      await first.owner.handle('volume.allocate', {
+        ...hold,
+        disk: 'victim',
+        indexes: all.slice(i, i + 8),
+        ahead: [],
+      })
+    }
+    for (const extent of all) {
+      const address = extentAddress(layout, extent)
+      await first.device.write(address, [new Uint8Array(EXTENT).fill(7)], { fua: true }, IO)
+    }
+    await first.owner.handle('volume.detach', { volume: 'csv1', disk: 'victim', host: 'host-a', epoch: 1 })
+    await attachedDisk(first.owner, 'disk-1', 4 * EXTENT)
+    await first.owner.close()
+
+    // The second owner dies in a journal write: of a shrinking that frees, and of an allocation that needs what it frees.
+    const { owner, device } = await openOwner(platter, 2)
+    device.hold = new Promise(() => undefined)
+    device.holdAt = offset => offset >= layout.journalOffset && offset < layout.journalOffset + layout.journalBytes
+    const answers = [
+      codeOf(owner.handle('volume.resize-disk', { volume: 'csv1', disk: 'victim', sizeBytes: EXTENT })),
+      codeOf(owner.handle('volume.allocate', { ...hold, indexes: [0], ahead: [] })),
+    ]
+    await turns(20)
+    expect(await Promise.race([...answers, Promise.resolve('unanswered')])).toBe('unanswered')
+
+    const third = await openOwner(platter, 3)
+    const { disks } = await third.owner.handle('volume.list-disks', { volume: 'csv1' })
+    expect(disks.find(disk => disk.name === 'victim')).toMatchObject({ allocatedBytes: all.length * EXTENT })
+    for (const extent of all) {
+      const bytes = await readAll(third.device, extentAddress(layout, extent), EXTENT)
+      expect(bytes.every(byte => byte === 7)).toBe(true)
+    }
   })
 
   it('CSV3: the record tells when the canary extent-not-zeroed is planted', async () => {

@@ -55,6 +55,8 @@ interface Pending {
 /** What one journal write covers. */
 interface Round {
   readonly payload: Payload
+  /** Begun when the record is durable: until then an extent that it frees is still whose it was. */
+  readonly effects: Effect[]
   readonly answers: { readonly pending: Pending; readonly answer: () => void }[]
   readonly changes: ExtentChange[]
   slotsChanged: boolean
@@ -209,13 +211,14 @@ export class VolumeOwner {
         await this.#checkNow()
         continue
       }
-      const round: Round = { payload: new Payload(), answers: [], changes: [], slotsChanged: false }
+      const round: Round = { payload: new Payload(), effects: [], answers: [], changes: [], slotsChanged: false }
       this.#round = round
       this.#decideAll(round)
       if (round.payload.entryCount > 0) {
         await this.#writer.append(round.payload)
         await this.#publish(round)
       }
+      this.#begin(round.effects)
       this.#round = null
       for (const { answer } of round.answers) answer()
       if (this.#writer.checkpointDue) await this.#writer.checkpoint(this.#state.metadata)
@@ -278,7 +281,7 @@ export class VolumeOwner {
             answers.push({ pending, answer: () => pending.reject(volumeFull(this.#state)) })
             break
           }
-          for (const effect of decision.effects) this.#start(effect)
+          this.#take(decision.effects, round)
           extentsAwaited ||= decision.for === 'extents'
           still.push(pending)
           break
@@ -289,7 +292,7 @@ export class VolumeOwner {
             round.slotsChanged ||= entry.type === 'slot-assigned'
           }
           takeEntries(this.#state, decision.entries)
-          for (const effect of decision.effects) this.#start(effect)
+          this.#take(decision.effects, round)
           answers.push({ pending, answer: () => pending.resolve(decision.reply) })
       }
     }
@@ -310,9 +313,14 @@ export class VolumeOwner {
     }
   }
 
-  #start(effect: Effect): void {
-    startEffect(this.#state, effect)
-    this.#effectQueue.push(effect)
+  /** Decided: later decisions of the round see them as under way. */
+  #take(effects: readonly Effect[], round: Round): void {
+    for (const effect of effects) startEffect(this.#state, effect)
+    round.effects.push(...effects)
+  }
+
+  #begin(effects: readonly Effect[]): void {
+    this.#effectQueue.push(...effects)
     this.#startQueued()
   }
 

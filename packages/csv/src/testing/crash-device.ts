@@ -95,8 +95,9 @@ export class CrashDevice implements BlockDevice {
   #dead = false
   writes = 0
   reads = 0
-  /** Set: writes wait until it is called off. */
+  /** Set: writes wait until it is called off; with `holdAt` only those there. */
   hold: Promise<void> | null = null
+  holdAt: ((offset: number) => boolean) | null = null
   /** Fails requests as told. */
   refuse: ((op: 'read' | 'write' | 'zero', offset: number, length: number) => BlockError | null) | null = null
 
@@ -173,7 +174,7 @@ export class CrashDevice implements BlockDevice {
     const entry = { offset, bytes }
     this.#cache.push(entry)
     if (this.writes === this.#options.crashAt) this.crash()
-    if (this.hold !== null) await this.hold
+    if (this.hold !== null && (this.holdAt?.(offset) ?? true)) await this.hold
     // A turn later, so that several writes can be under way at the crash.
     await null
     if (this.#dead) return new Promise(() => undefined)

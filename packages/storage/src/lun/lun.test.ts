@@ -168,6 +168,32 @@ describe('IO2: acknowledged writes', () => {
     expect(total).toBeGreaterThan(500)
   })
 
+  it('IO1: what a killed storage left in the cache and its successor has shown is not lost with the power', async () => {
+    const machine = new Machine(7, 4 * CHUNK_BYTES)
+    await machine.create()
+    // The chunk is marked, and the last end was a clean one: nothing of the map is in doubt.
+    await machine.withLun(async lun => {
+      await lun.write(0, [filled(SECTOR, 1)], SECTOR, true, OPEN)
+      await lun.close()
+    })
+    // Killed between the write and its sync.
+    await machine.withLun(async (lun, env) => {
+      machine.disk.fault({ operation: ['sync'], verdict: { delayMs: 60_000, jitterMs: 0 } })
+      void lun.write(0, [filled(SECTOR, 2)], SECTOR, true, OPEN)
+      await new Promise<void>(resolve => env.timers.after(1_000, resolve))
+    }, 500)
+    machine.disk.healAll()
+    let shown = 0
+    await machine.withLun(async lun => {
+      shown = Buffer.concat(await lun.read(0, SECTOR, OPEN))[0]!
+    })
+    machine.powerCycle('lost')
+    await machine.withLun(async lun => {
+      expect(Buffer.concat(await lun.read(0, SECTOR, OPEN))[0]).toBe(shown)
+    })
+    expect(shown).toBe(2)
+  })
+
   it('would not, were they acknowledged before the sync (canary ack-before-sync)', async () => {
     canaries.add('ack-before-sync')
     let losses = 0

@@ -106,6 +106,8 @@ export class Lun {
         const message = `the LUN's data has ${size} bytes, not ${header.sizeBytes}`
         throw new StellwerkError('corrupt-lun', message, { where: dataPath(header.id), hint: RESTORE })
       }
+      // What a killed predecessor wrote last may be in the cache only: served once, it must not be lost with the power later.
+      await data.sync()
       mapFile = await files.open(where)
       // Until there is a LUN that could fail of it, a failed sync fails the start.
       let sync = (): Promise<void> => data.sync()
