@@ -44,6 +44,8 @@ const links = new StorageLinks({
   hbas: ['local'],
   epoch: () => HOST_EPOCH,
   onReached: () => undefined,
+  luns: () => [],
+  onBehind: () => undefined,
   onProbed: () => undefined,
   onRefused: (_epoch, why) => fail(why),
 })

@@ -25,7 +25,7 @@ import { BulkStreams } from './migration/streams.ts'
 import { Peers } from './peers.ts'
 import { RunGate } from './vm/run-gate.ts'
 import type { VmParts } from './vm/vm-parts.ts'
-import { HostVolumes } from './volume/host-volumes.ts'
+import { HostVolumes, type OwnedVolumeState } from './volume/host-volumes.ts'
 
 export interface Agent {
   /** What is here now, for whoever looks into the process itself; others learn it by beats. */
@@ -39,7 +39,7 @@ export interface AgentState {
   readonly standing: 'waiting' | 'admitted' | 'fenced'
   readonly machines: readonly ReportedMachine[]
   /** Volumes owned here. */
-  readonly owned: readonly { readonly volume: string; readonly ownerEpoch: number; readonly state: string }[]
+  readonly owned: readonly OwnedVolumeState[]
   readonly paths: readonly { readonly storage: string; readonly path: string; readonly state: string }[]
 }
 
@@ -66,6 +66,8 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
       gate.rightChanged()
     },
     onReached: () => actor.beatSoon(),
+    luns: storage => volumes.lunsOn(storage),
+    onBehind: behind => volumes.heardOf(behind),
     onRefused: (epoch, why) => system.send(self, 'host.refused', { epoch, why }, { from: self }),
   })
   const volumes: HostVolumes = new HostVolumes({
@@ -78,6 +80,8 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     sessions: new LunSessions(config),
     settings: () => actor.settings,
     onRefused: (epoch, why) => system.send(self, 'host.refused', { epoch, why }, { from: self }),
+    onLegLost: lost => actor.legLost(lost),
+    onLegs: () => gate.legsChanged(),
     onChange: () => actor.beatSoon(),
   })
   const options = hypervisorOptions(env, config, gate)

@@ -218,6 +218,21 @@ export class HostActor implements Behavior {
     )
   }
 
+  /** Said as often as the mirror says it; what came of it is in the next map. */
+  legLost(lost: { volume: string; leg: string; generation: number; why: string }): void {
+    const { system, config, env } = this.#parts
+    if (this.epoch === 0 || this.#fenced) return
+    const body = { ...lost, why: lost.why.slice(0, 1000), host: config.host, hostEpoch: this.epoch }
+    system
+      .ask(`${config.host}/agent`, COORDINATOR, 'volume.leg-lost', body, this.settings.requestMs)
+      .catch((error: unknown) => {
+        env.log.debug(
+          { volume: lost.volume },
+          `the coordinator did not hear that ${lost.leg} is lost: ${String(error)}`,
+        )
+      })
+  }
+
   #beat(context: ActorContext): void {
     if (!this.#joined) return
     const { env, config, links, peers, system, volumes } = this.#parts

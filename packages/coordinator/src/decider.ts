@@ -193,6 +193,8 @@ function inputOf(message: Message): Input | null {
       return { kind: 'migration-progress', ...(body as { migration: string; converged: boolean; round: number }) }
     case 'migration.loaded':
       return { kind: 'migration-loaded', request, message: body }
+    case 'volume.leg-lost':
+      return { kind: 'leg-lost', request, report: body }
     case 'migration.failed':
       return { kind: 'migration-failed', request, message: body }
     case 'migration.ask':

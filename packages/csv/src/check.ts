@@ -84,7 +84,12 @@ export async function repairLeaks(legs: readonly Leg[], expected: Expected = {})
   const { metadata } = best
   const leaked = auditMetadata(metadata).filter(({ code }) => code === 'extent-leaked')
   if (leaked.length === 0) return 0
-  await settle(best, all, legs)
+  const owned = all.map(({ leg, superblock }) => ({
+    ...leg,
+    index: superblock.superblock.legIndex,
+    role: 'in-sync' as const,
+  }))
+  await settle(best, all, owned, best.superblock.superblock.legCount)
   const mapped = new Set([...metadata.disks.values()].flatMap(disk => [...disk.map.values()]))
   for (let extent = 0; extent < metadata.references.length; extent += 1) {
     if (metadata.references[extent]! > 0 && !mapped.has(extent)) {

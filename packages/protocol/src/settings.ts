@@ -19,6 +19,12 @@ export const SettingsSchema = Type.Object(
     isolatedMs: ms(1_000, 3_600_000),
     /** A request on a path with failing probes fails the path after this. */
     ioDeadlineMs: ms(100, 60_000),
+    /** A leg that is away, or slower, for so long while another in-sync one serves is given up until it is resynced. */
+    legDeadlineMs: ms(200, 600_000),
+    /** A leg whose storage answers again for so long is resynced by itself; longer after each try that failed. */
+    resyncAfterMs: ms(100, 86_400_000),
+    /** What a host, and a volume's owner, copies a second at most while guests are at work. */
+    resyncBytesPerSecond: Type.Integer({ minimum: 65_536, maximum: 1_099_511_627_776 }),
     /** What an order or question between processes may take before it is asked again. */
     requestMs: ms(100, 60_000),
     /** A migration's preparation, its pre-copy, and its switch-over may take this long each. */
@@ -58,6 +64,9 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
     suspectBeats: 3,
     isolatedMs: 30_000,
     ioDeadlineMs: 2_000,
+    legDeadlineMs: 3_000,
+    resyncAfterMs: 1_000,
+    resyncBytesPerSecond: 67_108_864,
     requestMs: 2_000,
     prepareMs: 10_000,
     precopyMs: 120_000,
@@ -81,6 +90,9 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
     suspectBeats: 3,
     isolatedMs: 300_000,
     ioDeadlineMs: 10_000,
+    legDeadlineMs: 15_000,
+    resyncAfterMs: 10_000,
+    resyncBytesPerSecond: 134_217_728,
     requestMs: 5_000,
     prepareMs: 60_000,
     precopyMs: 3_600_000,

@@ -134,12 +134,18 @@ export class Control {
   // --- hosts ---------------------------------------------------------------------------------------------------------------
 
   /** From memory, whatever the disks do. */
-  #probe({ host, epoch }: StorageBody<'storage.probe'>): StorageReply<'storage.probe'> {
+  #probe({ host, epoch, luns }: StorageBody<'storage.probe'>): StorageReply<'storage.probe'> {
     const refused = judgeEpoch(this.#gate.state, host, epoch)
     if (refused !== null) throw refusalError(refused)
     this.seenOf(host).at = this.#env.clock.now()
+    const behind = luns.flatMap(({ lun, generation }) => {
+      const marks = this.#gate.state.luns.get(lun)
+      if (marks === undefined || marks.generation === generation) return []
+      return [{ lun, generation: marks.generation, legs: marks.legs }]
+    })
+    if (behind.length > 0) return { storage: this.#name, behind }
     this.#env.trace.emit({ level: 'message', kind: 'storage.probed', host, body: { storage: this.#name, epoch } })
-    return { storage: this.#name }
+    return { storage: this.#name, behind: [] }
   }
 
   /** Only of hosts that have been admitted: admission bounds how many there are. */

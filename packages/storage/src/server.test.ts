@@ -32,7 +32,7 @@ describe('what is refused, and how', () => {
   it('control links: a wrong token, another cluster, another class', async () => {
     const storage = new SimStorage()
     await storage.run(async () => {
-      expect((await failure(storage.order('storage.probe', { host: 'a', epoch: 1 }))).code).toBe('not-admitted')
+      expect((await failure(storage.order('storage.probe', { host: 'a', epoch: 1, luns: [] }))).code).toBe('not-admitted')
       expect((await failure(storage.order('storage.delete-lun', { lun: 'none' }))).code).toBe('unknown-lun')
       expect((await failure(storage.order('storage.create-lun', { lun: LUN, sizeBytes: 4097 }))).code).toBe('bad-size')
       await storage.order('storage.create-lun', { lun: LUN, sizeBytes: 8192, id: 'x' })
@@ -127,7 +127,7 @@ describe('IO3: fencing', () => {
         admitted: 2,
         fenced: 1,
       })
-      await storage.order('storage.probe', { host: 'a', epoch: 2 })
+      await storage.order('storage.probe', { host: 'a', epoch: 2, luns: [] })
     })
   })
 
@@ -136,7 +136,7 @@ describe('IO3: fencing', () => {
     await storage.run(async () => {
       await storage.setUp(['a', 'b'])
       expect((await storage.order('storage.seen', { host: 'a' })).lastSeenMs).toBe(null)
-      await storage.order('storage.probe', { host: 'a', epoch: 1 })
+      await storage.order('storage.probe', { host: 'a', epoch: 1, luns: [] })
       await storage.sleep(1_000)
       expect((await storage.order('storage.seen', { host: 'a' })).lastSeenMs).toBeGreaterThanOrEqual(1_000)
       const client = await storage.connectAs('a', { via: 'b' })
@@ -144,7 +144,7 @@ describe('IO3: fencing', () => {
       expect((await storage.order('storage.seen', { host: 'a' })).lastSeenMs).toBeLessThan(100)
       // Refused probes renew nothing.
       await storage.sleep(1_000)
-      await failure(storage.order('storage.probe', { host: 'a', epoch: 2 }))
+      await failure(storage.order('storage.probe', { host: 'a', epoch: 2, luns: [] }))
       expect((await storage.order('storage.seen', { host: 'a' })).lastSeenMs).toBeGreaterThanOrEqual(1_000)
       storage.restart()
       await storage.ready()
@@ -162,7 +162,7 @@ describe('IO3: fencing', () => {
       const hung = failure(client.read(0, 512, IO))
       await storage.sleep(100)
       const before = storage.sim.now
-      await storage.order('storage.probe', { host: 'a', epoch: 1 })
+      await storage.order('storage.probe', { host: 'a', epoch: 1, luns: [] })
       expect(storage.sim.now - before).toBeLessThan(20)
       storage.disk.healAll()
       await client.close()

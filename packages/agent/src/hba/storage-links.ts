@@ -2,7 +2,7 @@
 // the storage lease and tell whether a path works; the same links relay the coordinator's orders where it can't reach one.
 
 import type { ClusterMapStorage } from '@stellwerk/protocol/messages/cluster.ts'
-import { storageFamily } from '@stellwerk/protocol/messages/storage.ts'
+import { type LunBehind, storageFamily } from '@stellwerk/protocol/messages/storage.ts'
 import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
 import type { Identity } from '@stellwerk/protocol/session.ts'
 import type { Environment, NetworkName } from '@stellwerk/runtime/environment.ts'
@@ -18,6 +18,10 @@ export interface StorageLinksOptions {
   readonly onProbed: (storage: string, sentAt: number, epoch: number) => void
   /** A path answers that did not: worth telling before the next beat. */
   readonly onReached: () => void
+  /** LUNs of this storage that are open here: it says whether their generation is still what we think. */
+  readonly luns: (storage: string) => { lun: string; generation: number }[]
+  /** It is not: the answer is no lease, and the volume has something to follow. */
+  readonly onBehind: (behind: readonly LunBehind[]) => void
   /** Our epoch is refused: it was fenced. */
   readonly onRefused: (epoch: number, why: string) => void
 }
@@ -106,8 +110,11 @@ export class StorageLinks {
     const { env, identity, epoch } = this.#options
     const sentAt = env.clock.now()
     const asked = epoch()
+    let behind: readonly LunBehind[] = []
     try {
-      await storageFamily.request(link.session, 'storage.probe', { host: identity.node, epoch: asked }, deadlineMs)
+      const body = { host: identity.node, epoch: asked, luns: this.#options.luns(link.storage) }
+      const answer = await storageFamily.request(link.session, 'storage.probe', body, deadlineMs)
+      behind = answer.behind
     } catch (error) {
       const code = errorCode(error)
       if (code !== 'epoch-refused' && code !== 'not-admitted') throw error
@@ -120,7 +127,9 @@ export class StorageLinks {
     link.answeredAt = env.clock.now()
     link.why = 'answers'
     if (news) this.#options.onReached()
-    this.#options.onProbed(link.storage, sentAt, asked)
+    // Of a generation that is over no lease is had: who counts on this storage may count on another by now.
+    if (behind.length > 0) this.#options.onBehind(behind)
+    else this.#options.onProbed(link.storage, sentAt, asked)
   }
 
   /** Storages that answered over some HBA within this time. */

@@ -69,7 +69,7 @@ export class IncomingMigration {
     }
     this.#phase = 'receiving'
     // Known to the guardian from here on, so that nothing is waited for between the commit and the first instruction.
-    this.#vm.gateIn(this.#disks.storages)
+    this.#vm.gateIn(this.#disks)
     this.#vm.task(
       this.#incoming.load(this.#stream),
       loaded => this.#loaded(loaded),
@@ -87,12 +87,17 @@ export class IncomingMigration {
       )
       return
     }
-    try {
-      this.#disks?.adopt(trailer.handover)
-    } catch (error) {
-      this.#failed(error)
-      return
-    }
+    // The disks' mirrors may have to come to the source's generation first.
+    this.#vm.task(
+      this.#disks?.adopt(trailer.handover) ?? Promise.resolve(),
+      () => this.#adopted(loaded, trailer),
+      error => this.#failed(error),
+    )
+  }
+
+  #adopted(loaded: Loaded, trailer: ReleasedTrailer): void {
+    if (this.#phase !== 'receiving') return
+    const { epoch } = this.#order.order
     this.#phase = 'loaded'
     this.#vm.evidence.of(this.id, 'machine.loaded', { checksum: loaded.stateChecksum })
     const body = {

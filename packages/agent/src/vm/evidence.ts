@@ -8,8 +8,9 @@ export class Evidence {
   readonly #parts: VmParts
   readonly #order: VmOrder
   readonly #instance: string
-  /** With legs of its disks: what its storage lease rests on. Null: it has none. */
-  storages: readonly string[] | null = null
+  /** With legs of its disks that are written to: what its storage lease rests on. Null: it has none. */
+  #storages: readonly string[] | null = null
+  #ran = false
 
   constructor(parts: VmParts, order: VmOrder, instance: string) {
     this.#parts = parts
@@ -17,11 +18,22 @@ export class Evidence {
     this.#instance = instance
   }
 
+  /** To be called whenever that may be others, in the turn in which it changes. */
+  restsOn(storages: readonly string[] | null): void {
+    const before = this.#storages
+    if (before !== null && storages !== null && before.join() === storages.join()) return
+    this.#storages = storages
+    if (!this.#ran) return
+    const { epoch } = this.#order
+    this.#emit('decision', 'vm.storages', { epoch, instance: this.#instance, storages: [...(storages ?? [])] })
+  }
+
   /** To be called the instant before the guest may execute. */
   runs(how: 'start' | 'thaw' | 'resume' | 'arrive'): void {
+    this.#ran = true
     this.#parts.gate.begins(this.#order.vm)
     const { epoch } = this.#order
-    this.#emit('decision', 'vm.run', { epoch, instance: this.#instance, how, storages: [...(this.storages ?? [])] })
+    this.#emit('decision', 'vm.run', { epoch, instance: this.#instance, how, storages: [...(this.#storages ?? [])] })
   }
 
   /** To be called once it executes nothing. */

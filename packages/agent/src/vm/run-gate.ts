@@ -11,7 +11,8 @@ const PUSH_MS = 50
 
 interface Gated {
   readonly epoch: number
-  readonly storages: readonly string[] | null
+  /** As it is at this moment: legs come and go. */
+  readonly storages: () => readonly string[] | null
   frozen: boolean
   /** It has begun to run here. Before that there is nothing to kill, whatever its deadline. */
   begun: boolean
@@ -19,7 +20,14 @@ interface Gated {
   armedUntil: number
   /** The latest deadline that the guardian was told. */
   toldUntil: number
-  readonly changed: () => void
+  readonly when: GatedListener
+}
+
+export interface GatedListener {
+  /** The answer may be another now. */
+  changed(): void
+  /** What its storage lease rests on. */
+  restsOn(storages: readonly string[] | null): void
 }
 
 export class RunGate {
@@ -45,9 +53,9 @@ export class RunGate {
   onStop: () => void = () => undefined
 
   /** From now on the guardian knows the machine. `storages` as in RightToRun. */
-  register(vm: string, epoch: number, storages: readonly string[] | null, changed: () => void): void {
+  register(vm: string, epoch: number, storages: () => readonly string[] | null, when: GatedListener): void {
     const armedUntil = this.#env.processes.parent === null ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY
-    this.#gated.set(vm, { epoch, storages, frozen: false, begun: false, armedUntil, toldUntil: 0, changed })
+    this.#gated.set(vm, { epoch, storages, frozen: false, begun: false, armedUntil, toldUntil: 0, when })
     this.#push()
   }
 
@@ -73,13 +81,13 @@ export class RunGate {
   until(vm: string): number {
     const gated = this.#gated.get(vm)
     if (gated === undefined) return Number.NEGATIVE_INFINITY
-    return Math.min(gated.armedUntil, this.#right.until(gated.storages))
+    return Math.min(gated.armedUntil, this.#right.until(gated.storages()))
   }
 
   /** A lease allows it, whatever the guardian knows of it yet. */
   leased(vm: string): boolean {
     const gated = this.#gated.get(vm)
-    return gated !== undefined && this.#env.clock.now() < this.#right.until(gated.storages)
+    return gated !== undefined && this.#env.clock.now() < this.#right.until(gated.storages())
   }
 
   mayExecute(vm: string): boolean {
@@ -90,8 +98,14 @@ export class RunGate {
   /** What allows machines to run has changed: a lease came, or all were lost. */
   rightChanged(): void {
     this.#pushSoon()
-    for (const gated of [...this.#gated.values()]) gated.changed()
+    for (const gated of [...this.#gated.values()]) gated.when.changed()
     this.#watchExpiry()
+  }
+
+  /** Legs of volumes count now that did not, or do not any more. */
+  legsChanged(): void {
+    for (const gated of this.#gated.values()) gated.when.restsOn(gated.storages())
+    this.rightChanged()
   }
 
   #pushSoon(): void {
@@ -112,7 +126,7 @@ export class RunGate {
     const machines = [...this.#gated].map(([vm, gated]) => {
       // Never earlier than it was told before: a fence voids the right at once, but then the machines are being killed here,
       // and the guardian must not kill the whole agent for taking a moment over it.
-      gated.toldUntil = Math.max(gated.toldUntil, this.#right.until(gated.storages))
+      gated.toldUntil = Math.max(gated.toldUntil, this.#right.until(gated.storages()))
       const until = gated.toldUntil
       return { vm, epoch: gated.epoch, until, frozen: gated.frozen || (!gated.begun && until <= now) }
     })
@@ -129,7 +143,7 @@ export class RunGate {
       const gated = this.#gated.get(vm)
       if (gated === undefined || gated.epoch !== machine.epoch || machine.frozen || gated.frozen) continue
       gated.armedUntil = Math.max(gated.armedUntil, machine.until)
-      gated.changed()
+      gated.when.changed()
     }
     this.#watchExpiry()
   }
@@ -148,7 +162,7 @@ export class RunGate {
     this.#expiryTimer = this.#env.timers.after(next - now, () => {
       // What has not begun to run is out of the guardian's sight from here on: there is nothing to kill.
       this.#push()
-      for (const gated of [...this.#gated.values()]) gated.changed()
+      for (const gated of [...this.#gated.values()]) gated.when.changed()
       this.#watchExpiry()
     })
   }

@@ -168,7 +168,7 @@ export class VmActor implements Behavior {
           return
         }
         this.#phase = 'standing'
-        this.gateIn(disks.storages)
+        this.gateIn(disks)
         this.#evaluate()
       },
       error => this.#fail(`it cannot be created: ${errorMessage(error)}`),
@@ -181,12 +181,16 @@ export class VmActor implements Behavior {
   }
 
   /** Makes it known to the guardian; the right to run is looked at again whenever it may have changed. */
-  gateIn(storages: readonly string[] | null): void {
+  gateIn(disks: Pick<DiskSet, 'storages'>): void {
     const { vm, epoch } = this.order
     const context = this.#context
-    this.evidence.storages = storages
-    this.parts.gate.register(vm, epoch, storages, () => {
-      if (this.#phase !== 'over') context?.send(context.self, 'vm.right-changed', null)
+    const storages = (): readonly string[] | null => disks.storages()
+    this.evidence.restsOn(storages())
+    this.parts.gate.register(vm, epoch, storages, {
+      changed: () => {
+        if (this.#phase !== 'over') context?.send(context.self, 'vm.right-changed', null)
+      },
+      restsOn: now => this.evidence.restsOn(now),
     })
   }
 

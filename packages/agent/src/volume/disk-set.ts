@@ -7,16 +7,22 @@ import type { Json } from '@stellwerk/runtime/environment.ts'
 export interface DiskSet {
   /** In the order of the VM's definition. */
   readonly devices: readonly BlockDevice[]
-  /** Storages with a leg of them; null where there is no storage lease (no disks, or one without epochs). */
-  readonly storages: readonly string[] | null
+  /**
+   * Storages with a leg of them that is written to at this moment; null where there is no storage lease (no disks, or one
+   * without epochs).
+   */
+  storages(): readonly string[] | null
   /** Nothing is in flight or will be sent, and this host's intent bits there are cleared. */
   drain(): Promise<void>
   /** After an abort: requests are sent again. */
   resume(): void
   /** Maps and versions, for the target of a migration. After `drain`. */
   handover(): Json
-  /** At the target: takes over from there. Rejects with `bad-handover` if it is not at least at the versions known here. */
-  adopt(handover: Json): void
+  /**
+   * At the target: takes over from there, once the mirrors serve in the source's generation or a later one. Rejects with
+   * `bad-handover` if it is not at least at the versions known here.
+   */
+  adopt(handover: Json): Promise<void>
   /** Tells the owner, in the background and until it has taken it, that the coordinator committed the handover. */
   committed(): void
   /** Gives them back to the owner: drained, bits cleared, detached. Resolves when the owner has taken it. */

@@ -2,7 +2,8 @@
 // owner this host is, by the map.
 
 import type { OwnerCall } from '@stellwerk/csv/owner/request.ts'
-import type { ClusterMap, ClusterMapVolume, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import type { Beat, ClusterMap, ClusterMapVolume, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import type { LunBehind } from '@stellwerk/protocol/messages/storage.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Environment, NetworkName } from '@stellwerk/runtime/environment.ts'
@@ -26,9 +27,15 @@ export interface HostVolumesOptions {
   readonly settings: () => Settings
   /** Our epoch was refused by storage. */
   readonly onRefused: (epoch: number, why: string) => void
+  /** To be told to the coordinator: a leg is lost to us while another in-sync one serves. */
+  readonly onLegLost: (lost: { volume: string; leg: string; generation: number; why: string }) => void
+  /** Which storages must answer for a VM may be others now. */
+  readonly onLegs: () => void
   /** What is owned here has changed. */
   readonly onChange: () => void
 }
+
+export type OwnedVolumeState = Beat['volumes'][number]
 
 interface OwnedVolume {
   readonly service: OwnerService
@@ -87,6 +94,7 @@ export class HostVolumes implements DiskOpener {
     this.#map = map
     if (this.#fenced || this.#epoch === 0) return
     const { host } = this.#options
+    for (const volume of map.volumes) this.#open.get(volume.name)?.follow(volume)
     for (const volume of map.volumes) {
       const { owner } = volume
       const mine = owner !== null && owner.host === host && owner.hostEpoch === this.#epoch
@@ -95,6 +103,7 @@ export class HostVolumes implements DiskOpener {
         this.#disown(volume.name, true)
       }
       if (mine && !this.#owned.has(volume.name)) this.#own(volume, owner.epoch)
+      else if (mine) this.#owned.get(volume.name)?.service.follow(volume)
     }
     for (const name of [...this.#owned.keys()]) {
       if (!map.volumes.some(volume => volume.name === name)) this.#disown(name, true)
@@ -108,9 +117,10 @@ export class HostVolumes implements DiskOpener {
       system,
       cluster,
       volume,
-      storages: this.#map?.storages ?? [],
+      storages: () => this.#map?.storages ?? [],
       hostEpoch: this.#epoch,
       ownerEpoch,
+      onLegLost: (leg, generation, why) => this.#options.onLegLost({ volume: volume.name, leg, generation, why }),
       onChange: () => this.#options.onChange(),
     })
     const address = `${host}/owner/${volume.name}`
@@ -134,24 +144,32 @@ export class HostVolumes implements DiskOpener {
     )
   }
 
-  owned(): { volume: string; ownerEpoch: number; state: string }[] {
-    return [...this.#owned].map(([volume, { service }]) => ({
-      volume,
-      ownerEpoch: service.ownerEpoch,
-      state: service.state,
-    }))
+  owned(): OwnedVolumeState[] {
+    return [...this.#owned].map(([volume, { service }]) => ({ volume, ...service.report() }))
+  }
+
+  /** The LUNs of a storage that are open here, and in which generation. */
+  lunsOn(storage: string): { lun: string; generation: number }[] {
+    return [...this.#open.values()].flatMap(volume => volume.lunsOn(storage))
+  }
+
+  /** A storage has another generation of these than we have: a newer one, unless it has not been raised yet. */
+  heardOf(behind: readonly LunBehind[]): void {
+    for (const { lun, generation, legs } of behind) {
+      for (const volume of this.#open.values()) volume.heardOf(lun, { number: generation, legs })
+    }
   }
 
   // --- disks -------------------------------------------------------------------------------------------------------------------
 
   async attach(order: VmOrder): Promise<DiskSet> {
     const places = await this.#places(order)
-    return VmDisks.attach(this.#options.env, order, places, this.#storagesOf(order))
+    return VmDisks.attach(this.#options.env, order, places, () => this.#storagesOf(order))
   }
 
   async reserve(order: VmOrder): Promise<DiskSet> {
     const places = await this.#places(order)
-    return VmDisks.reserve(this.#options.env, order, places, this.#storagesOf(order))
+    return VmDisks.reserve(this.#options.env, order, places, () => this.#storagesOf(order))
   }
 
   #storagesOf(order: VmOrder): string[] {
@@ -180,13 +198,15 @@ export class HostVolumes implements DiskOpener {
     const open: OpenVolume = new OpenVolume({
       access: this.#access(),
       volume,
-      storages: this.#map?.storages ?? [],
+      storages: () => this.#map?.storages ?? [],
       hostEpoch: epoch,
       owner: this.#ownerCall(name),
       onRefused: (code, message) => {
         if (code === 'epoch-refused') this.#options.onRefused(epoch, message)
         else if (this.#open.get(name) === open) this.#open.delete(name)
       },
+      onLegLost: (leg, generation, why) => this.#options.onLegLost({ volume: name, leg, generation, why }),
+      onLegs: () => this.#options.onLegs(),
     })
     this.#open.set(name, open)
     open.opened.catch(() => {

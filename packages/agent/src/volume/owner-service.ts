@@ -1,5 +1,6 @@
-// A volume's owner on this host, as an actor: opens the LUN as owner (storage drains the predecessor), lays the volume out
-// if it is new, replays, then answers. It ends when another epoch comes, or when it is deposed.
+// A volume's owner on this host, as an actor: opens every leg that the generation writes to as owner (storage drains the
+// predecessor), lays the volume out if it is new, replays, then answers. With each generation it begins anew. It ends when
+// another epoch comes, or when it is deposed.
 
 import type { MultipathDevice } from '@stellwerk/block/path/multipath.ts'
 import type { CheckReport } from '@stellwerk/csv/check.ts'
@@ -7,40 +8,61 @@ import { formatVolume } from '@stellwerk/csv/format/format-volume.ts'
 import type { MetadataRanges } from '@stellwerk/csv/format/layout.ts'
 import type { VolumeBody, VolumeKind } from '@stellwerk/csv/owner/request.ts'
 import { VolumeOwner } from '@stellwerk/csv/owner/volume-owner.ts'
-import type { ClusterMapStorage, ClusterMapVolume } from '@stellwerk/protocol/messages/cluster.ts'
+import type { Beat, ClusterMapStorage, ClusterMapVolume } from '@stellwerk/protocol/messages/cluster.ts'
 import { type CheckAnswer, MAX_FINDINGS } from '@stellwerk/protocol/messages/volume-check.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
+import type { Timer } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type LunAccess, openLun } from '../hba/lun.ts'
+import { ofMap } from './leg-book.ts'
+import { WatchedLeg } from './watched-leg.ts'
 
 export interface OwnerOptions {
   readonly access: LunAccess
   readonly system: ActorSystem
   readonly cluster: string
   readonly volume: ClusterMapVolume
-  readonly storages: readonly ClusterMapStorage[]
+  readonly storages: () => readonly ClusterMapStorage[]
   readonly hostEpoch: number
   readonly ownerEpoch: number
+  readonly onLegLost: (leg: string, generation: number, why: string) => void
   readonly onChange: () => void
 }
 
 /** An owner that could not open its volume tries again after this. */
-const RETRY_MS = 500
+const RETRY_MS = 300
 const LAYOUT_MS = 2_000
+/** Legs are looked at so often. */
+const WATCH_MS = 250
+
+type MapLeg = ClusterMapVolume['legs'][number]
+
+interface OpenLeg {
+  readonly leg: MapLeg
+  device: MultipathDevice | null
+  watched: WatchedLeg | null
+  /** Since when it has been being opened. */
+  readonly since: number
+  why: string
+}
 
 export class OwnerService implements Behavior {
   readonly ownerEpoch: number
   readonly #options: OwnerOptions
-  readonly #abort = new AbortController()
-  #devices: MultipathDevice[] = []
+  #volume: ClusterMapVolume
+  /** Ends the opening, or the serving, of one generation. */
+  #attempt = new AbortController()
+  #legs: OpenLeg[] = []
   #owner: VolumeOwner | null = null
   #state: 'opening' | 'serving' | 'failed' | 'ended' = 'opening'
   #work: Promise<void> = Promise.resolve()
+  #watch: Timer | null = null
 
   constructor(options: OwnerOptions) {
     this.#options = options
+    this.#volume = options.volume
     this.ownerEpoch = options.ownerEpoch
   }
 
@@ -48,8 +70,14 @@ export class OwnerService implements Behavior {
     return this.#state
   }
 
+  report(): Omit<Beat['volumes'][number], 'volume'> {
+    const { ownerEpoch, state } = this
+    return { ownerEpoch, state, generation: this.#volume.generation, sync: this.#owner?.sync ?? null }
+  }
+
   started(): void {
-    this.#work = this.#open()
+    this.#begin()
+    this.#armWatch()
   }
 
   receive(message: Message, context: ActorContext): void {
@@ -74,75 +102,102 @@ export class OwnerService implements Behavior {
     )
   }
 
+  /** Another generation: whatever is in memory here was true in the old one. */
+  follow(volume: ClusterMapVolume): void {
+    if (this.#state === 'ended' || this.#state === 'failed') return
+    if (volume.generation === this.#volume.generation) return
+    this.#volume = volume
+    this.#again(`generation ${volume.generation} has begun`)
+  }
+
   /** Resolves when nothing is written any more. */
   async end(inOrder: boolean): Promise<void> {
     if (this.#state === 'ended') return
     this.#state = 'ended'
-    this.#abort.abort()
-    if (!inOrder) for (const device of this.#devices) device.abort('the host is fenced')
+    this.#watch?.cancel()
+    this.#attempt.abort()
+    if (!inOrder) this.#cut('the host is fenced')
     await this.#work
     await this.#owner?.close()
-    for (const device of this.#devices) device.abort('the volume is owned elsewhere')
+    this.#cut('the volume is owned elsewhere')
   }
 
-  async #open(): Promise<void> {
-    const { access, volume } = this.#options
-    while (this.#state === 'opening') {
+  #begin(): void {
+    this.#attempt = new AbortController()
+    const { signal } = this.#attempt
+    this.#work = this.#work.then(() => this.#open(signal))
+  }
+
+  /** Ends what there is, and opens it anew. */
+  #again(why: string): void {
+    if (this.#state === 'ended' || this.#state === 'failed') return
+    this.#state = 'opening'
+    this.#attempt.abort()
+    const owner = this.#owner
+    this.#owner = null
+    this.#cut(why)
+    this.#work = this.#work.then(() => owner?.close())
+    this.#options.onChange()
+    this.#begin()
+  }
+
+  #cut(why: string): void {
+    for (const { device } of this.#legs.splice(0)) device?.abort(why)
+  }
+
+  async #open(signal: AbortSignal): Promise<void> {
+    const { access } = this.#options
+    while (!signal.aborted && this.#state === 'opening') {
       try {
-        await this.#tryOpen()
+        await this.#tryOpen(signal)
         return
       } catch (error) {
-        if (this.#ended()) return
+        if (signal.aborted) return
         access.env.log.warn(
-          { volume: volume.name, code: errorCode(error) },
+          { volume: this.#volume.name, code: errorCode(error) },
           `not opened as owner: ${errorMessage(error)}`,
         )
-        for (const device of this.#devices.splice(0)) device.abort('opening failed')
-        if (errorCode(error) === 'stale-owner') this.#state = 'failed'
+        this.#blame()
+        this.#cut('opening failed')
+        if (errorCode(error) === 'stale-owner') {
+          this.#state = 'failed'
+          this.#options.onChange()
+          return
+        }
         await new Promise<void>(resolve => access.env.timers.after(RETRY_MS, resolve))
       }
     }
   }
 
-  /** Read anew: it changes while something is awaited. */
-  #ended(): boolean {
-    return this.#state === 'ended'
-  }
-
-  async #tryOpen(): Promise<void> {
-    const { access, volume, cluster, storages, hostEpoch, ownerEpoch } = this.#options
-    const legs = []
-    for (const leg of volume.legs) {
-      const storage = present(
-        storages.find(s => s.name === leg.storage),
-        `the storage ${leg.storage} of volume ${volume.name}`,
-      )
-      const device = await openLun(access, {
-        storage,
-        lun: leg.lun,
-        epoch: hostEpoch,
-        generation: volume.generation,
-        owner: ownerEpoch,
-        signal: this.#abort.signal,
-        onRefused: refusal => this.#lost(`${refusal.code}: ${refusal.message}`),
-      })
-      this.#devices.push(device)
-      legs.push({ id: leg.leg, device })
-    }
-    if (this.#ended()) return
+  async #tryOpen(signal: AbortSignal): Promise<void> {
+    const { access, cluster, ownerEpoch } = this.#options
+    const volume = this.#volume
+    const now = access.env.clock.now()
+    this.#legs = volume.legs
+      .filter(leg => leg.role !== 'stale')
+      .map(leg => ({ leg, device: null, watched: null, since: now, why: 'it is being opened' }))
+    const opening = [...this.#legs]
+    await Promise.all(opening.map(open => this.#openLeg(open, volume, signal)))
+    if (signal.aborted) return
+    const legs = opening.map(({ leg, watched }) => ({ id: leg.leg, device: present(watched, 'an open leg') }))
     if (volume.format) await this.#formatOnce(legs, cluster)
     const owner = await VolumeOwner.open({
       legs,
+      generation: ofMap(volume),
       volume: volume.name,
       expected: { volumeId: volume.id },
       ownerEpoch,
+      resyncBytesPerSecond: () => access.settings.resyncBytesPerSecond,
       env: access.env,
-      onRanges: ranges => this.#register(ranges),
-      onEnd: error => this.#lost(error.message),
+      onRanges: ranges => this.#register(volume, ranges),
+      onEnd: error => this.#lost(error.message, signal),
     })
-    this.#owner = owner
     // It may have ended, or been deposed, while it opened.
-    if (this.#state !== 'opening') return
+    if (signal.aborted || this.#state !== 'opening') {
+      await owner.close()
+      return
+    }
+    this.#owner = owner
     this.#state = 'serving'
     this.#options.onChange()
     access.env.trace.emit({
@@ -150,12 +205,41 @@ export class OwnerService implements Behavior {
       kind: 'volume.owned',
       host: access.host,
       volume: volume.name,
-      body: { ownerEpoch },
+      body: { ownerEpoch, generation: volume.generation },
     })
   }
 
-  async #formatOnce(legs: { id: string; device: MultipathDevice }[], cluster: string): Promise<void> {
-    const { volume } = this.#options
+  async #openLeg(open: OpenLeg, volume: ClusterMapVolume, signal: AbortSignal): Promise<void> {
+    const { access, storages, hostEpoch, ownerEpoch } = this.#options
+    const { leg } = open
+    const storage = storages().find(s => s.name === leg.storage)
+    if (storage === undefined) {
+      throw new StellwerkError('unknown-storage', `${leg.storage} of volume "${volume.name}" is not known here yet`)
+    }
+    const device = await openLun(access, {
+      storage,
+      lun: leg.lun,
+      epoch: hostEpoch,
+      generation: volume.generation,
+      owner: ownerEpoch,
+      signal,
+      onRefused: refusal => {
+        open.why = `${refusal.code}: ${refusal.message}`
+        // A generation that its storage has not been raised to, or that is over: the map says what to do.
+        if (refusal.code === 'generation-refused') this.#refusedGeneration(signal, open.why)
+        else this.#deposed(open.why)
+      },
+    })
+    if (signal.aborted) {
+      device.abort('opened too late')
+      return
+    }
+    open.device = device
+    open.watched = new WatchedLeg(device, access.env.clock)
+  }
+
+  async #formatOnce(legs: { id: string; device: WatchedLeg }[], cluster: string): Promise<void> {
+    const volume = this.#volume
     try {
       await formatVolume({ legs, volumeId: volume.id, clusterId: cluster })
     } catch (error) {
@@ -165,20 +249,72 @@ export class OwnerService implements Behavior {
   }
 
   /** Only owner connections may write the metadata, and a slot only its host's. */
-  async #register(ranges: MetadataRanges): Promise<void> {
-    const { access, volume, ownerEpoch, hostEpoch } = this.#options
+  async #register(volume: ClusterMapVolume, ranges: MetadataRanges): Promise<void> {
+    const { access, ownerEpoch, hostEpoch } = this.#options
     for (const leg of volume.legs) {
+      if (leg.role === 'stale') continue
       const body = { lun: leg.lun, ownerEpoch, host: access.host, epoch: hostEpoch, ...ranges }
       await access.links.relay(leg.storage, 'storage.layout', body, LAYOUT_MS)
     }
   }
 
-  #lost(why: string): void {
-    if (this.#state === 'ended') return
+  // --- legs ------------------------------------------------------------------------------------------------------------------
+
+  #armWatch(): void {
+    const { timers } = this.#options.access.env
+    this.#watch = timers.after(WATCH_MS, () => {
+      if (this.#state === 'ended') return
+      this.#armWatch()
+      this.#lookAtLegs()
+    })
+  }
+
+  /** Reports a leg that keeps the owner waiting while another in-sync one serves it. */
+  #lookAtLegs(): void {
+    const { access, onLegLost } = this.#options
+    const { legDeadlineMs } = access.settings
+    const waits = (open: OpenLeg): number =>
+      open.watched === null ? access.env.clock.now() - open.since : open.watched.waitsMs
+    for (const open of this.#legs) {
+      const late = waits(open) >= legDeadlineMs
+      if (!late && open.watched?.failure == null) continue
+      const other = this.#legs.find(
+        each =>
+          each !== open && each.leg.role === 'in-sync' && each.watched?.failure === null && waits(each) < legDeadlineMs,
+      )
+      if (other === undefined) continue
+      const why = open.watched?.failure ?? (open.watched === null ? open.why : 'a request of the owner is not answered')
+      onLegLost(open.leg.leg, this.#volume.generation, why)
+    }
+  }
+
+  /** What failed may have been one leg's failure: said at once. */
+  #blame(): void {
+    if (this.#legs.length > 1) this.#lookAtLegs()
+  }
+
+  #refusedGeneration(signal: AbortSignal, why: string): void {
+    if (signal.aborted || this.#state !== 'serving') return
+    this.#again(why)
+  }
+
+  #deposed(why: string): void {
+    if (this.#state === 'ended' || this.#state === 'failed') return
     const { access, volume } = this.#options
     access.env.log.warn({ volume: volume.name }, `no longer its owner: ${why}`)
     this.#state = 'failed'
     this.#options.onChange()
+  }
+
+  /** The owner ended by itself. Of several legs one is to blame: without it, or with it again, it goes on. */
+  #lost(why: string, signal: AbortSignal): void {
+    if (signal.aborted) return
+    if (this.#legs.length < 2) {
+      this.#deposed(why)
+      return
+    }
+    this.#blame()
+    this.#again(why)
   }
 }
 

@@ -22,13 +22,13 @@ export interface VmDisk {
 const RETRY_MS = 200
 
 export class VmDisks implements DiskSet {
-  readonly storages: readonly string[] | null
   readonly devices: readonly BlockDevice[]
   readonly #env: Environment
   readonly #order: VmOrder
   readonly #places: readonly VmDisk[]
   #disks: readonly CsvDisk[]
   readonly #late: readonly LateDevice[]
+  readonly #storages: () => readonly string[]
   #dropped = false
   /** What the owner is still being told. */
   readonly #telling = new Set<Promise<void>>()
@@ -37,7 +37,7 @@ export class VmDisks implements DiskSet {
     env: Environment,
     order: VmOrder,
     places: readonly VmDisk[],
-    storages: readonly string[],
+    storages: () => readonly string[],
     disks: readonly CsvDisk[],
     late: readonly LateDevice[],
   ) {
@@ -47,14 +47,18 @@ export class VmDisks implements DiskSet {
     this.#disks = disks
     this.#late = late
     this.devices = late.length > 0 ? late : disks
-    this.storages = storages.length === 0 ? null : storages
+    this.#storages = storages
+  }
+
+  storages(): readonly string[] | null {
+    return this.#places.length === 0 ? null : this.#storages()
   }
 
   static async attach(
     env: Environment,
     order: VmOrder,
     places: readonly VmDisk[],
-    storages: readonly string[],
+    storages: () => readonly string[],
   ): Promise<VmDisks> {
     const disks: CsvDisk[] = []
     for (const { volume, disk } of places) {
@@ -68,7 +72,7 @@ export class VmDisks implements DiskSet {
     env: Environment,
     order: VmOrder,
     places: readonly VmDisk[],
-    storages: readonly string[],
+    storages: () => readonly string[],
   ): Promise<VmDisks> {
     const late: LateDevice[] = []
     for (const { volume, disk, owner } of places) {
@@ -104,16 +108,22 @@ export class VmDisks implements DiskSet {
     return this.#disks.map(disk => disk.handover())
   }
 
-  adopt(handover: Json): void {
+  async adopt(handover: Json): Promise<void> {
     if (!Array.isArray(handover) || handover.length !== this.#places.length) {
       throw new StellwerkError('bad-handover', `${this.#places.length} disks are to be handed over`, {
         where: this.#order.vm,
       })
     }
     const { vm, epoch } = this.#order
-    this.#disks = this.#places.map(({ volume, disk }, i) =>
-      CsvDisk.adopt({ volume, disk, vm, epoch, committed: true }, handover[i] as Json),
+    this.#disks = await Promise.all(
+      this.#places.map(({ volume, disk }, i) =>
+        CsvDisk.adopt({ volume, disk, vm, epoch, committed: true }, handover[i] as Json),
+      ),
     )
+    if (this.#dropped) {
+      this.drop()
+      throw new StellwerkError('disk-closed', 'the disks were dropped while they were taken over', { where: vm })
+    }
     for (const [i, disk] of this.#disks.entries()) this.#late[i]?.bind(disk)
   }
 

@@ -60,6 +60,11 @@ export class MirrorDevice implements BlockDevice {
     return this.#queue.state === 'up' || this.#queue.state === 'slow'
   }
 
+  /** When a request was made last; copying does not count. */
+  get lastRequestAt(): number {
+    return this.#queue.lastRequestAt
+  }
+
   follow(generation: Generation): void {
     this.#queue.follow(generation)
   }
@@ -97,8 +102,8 @@ export class MirrorDevice implements BlockDevice {
   }
 
   /**
-   * Copies a range from an in-sync leg to every syncing one, with the range to itself. Rejects when it could not be read
-   * or written, or the generation is another meanwhile (`generation-changed`).
+   * Copies a range from an in-sync leg to every other that is written to, with the range to itself. Rejects when it could
+   * not be read or written, or the generation is another meanwhile (`generation-changed`).
    */
   copy(offset: number, length: number, io: Io): Promise<void> {
     return this.#queue.copy(offset, length, io)

@@ -33,6 +33,8 @@ export class MirrorQueue implements LegsHost {
   readonly #listeners: ((state: DeviceState, reason: string) => void)[] = []
   state: DeviceState = 'waiting'
   #reason = 'not opened yet'
+  /** When somebody above asked for something last. */
+  lastRequestAt = Number.NEGATIVE_INFINITY
   #dead: string | null = null
   #closing: Promise<void> | null = null
   #onIdle: (() => void) | null = null
@@ -96,7 +98,8 @@ export class MirrorQueue implements LegsHost {
         throw new BlockError('ENOMEM', 'none', `more than ${MAX_MIRROR_REQUESTS} requests are under way`)
       }
       const done = resolve as (value: unknown) => void
-      const request = new MirrorRequest(kind, offset, length, data, flags, io, this.#legs.now, done, reject)
+      this.lastRequestAt = this.#legs.now
+      const request = new MirrorRequest(kind, offset, length, data, flags, io, this.lastRequestAt, done, reject)
       if (request.isChange && !this.#locks.none) this.#enterLater(request)
       else this.#enter(request)
     })
@@ -216,10 +219,11 @@ export class MirrorQueue implements LegsHost {
 
   #reject(request: MirrorRequest, error: BlockError): void {
     this.#leave(request)
+    // Legs that failed in part, each in its own way, may differ: whoever marked the range must have them made equal.
+    const differ = this.#legs.open.length > 1 && (request.done !== 0 || error.outcome !== 'none')
+    const outcome = request.isChange && differ ? 'unknown' : error.outcome
     request.reject(
-      request.everSent && request.isChange && error.outcome === 'none' && request.done !== 0
-        ? new BlockError(error.errno, 'unknown', error.message, { cause: error })
-        : error,
+      outcome === error.outcome ? error : new BlockError(error.errno, outcome, error.message, { cause: error }),
     )
   }
 
@@ -344,7 +348,7 @@ export class MirrorQueue implements LegsHost {
         if (source?.device == null || this.#legs.switching) throw changed(this.#legs.target)
         const data = await source.device.read(offset + at, bytes, io)
         if (this.generation.number !== generation || this.#legs.switching) throw changed(this.#legs.target)
-        const targets = this.#legs.open.filter(leg => (this.#legs.readable & leg.bit) === 0)
+        const targets = this.#legs.open.filter(leg => leg !== source)
         for (const leg of targets) {
           if (leg.device === null) throw changed(this.#legs.target)
           await leg.device.write(offset + at, data, { fua: true }, io)

@@ -89,6 +89,8 @@ export function restoreFrom(value: Json): StoreChange[] {
     const fence = {
       why: 'the coordinator was restored from a copy',
       needed: storages,
+      // Every storage's word is wanted, whatever the copy says of legs.
+      volumes: [],
       acknowledged: [],
       attestedIncarnation: null,
       attestedBy: null,

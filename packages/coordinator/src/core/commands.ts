@@ -5,11 +5,12 @@ import { accept, type CommandResult, refuse } from './command-result.ts'
 import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
 import { readmitHost, removeHost, resumeHost } from './host-commands.ts'
 import { hostLive, isUsable } from './hosts.ts'
+import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
 import { attestDead } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
 import type { StepOutput } from './output.ts'
 import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy } from './restart-policy.ts'
-import type { CoordinatorState, VmRecord, VmSpec, VolumeRecord } from './state.ts'
+import { type CoordinatorState, MAX_LEGS, type VmRecord, type VmSpec, type VolumeRecord } from './state.ts'
 
 export type Command =
   | {
@@ -37,6 +38,7 @@ export type Command =
       readonly storages: readonly string[]
     }
   | { readonly kind: 'volume-own'; readonly name: string; readonly host: string }
+  | LegCommand
   | {
       readonly kind: 'disk-export'
       readonly id: string
@@ -110,6 +112,11 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       return createVolume(state, command, out)
     case 'volume-own':
       return ownVolume(state, command.name, command.host, out)
+    case 'volume-mirror':
+    case 'volume-unmirror':
+    case 'volume-resync':
+    case 'volume-force-leg':
+      return obeyLegCommand(state, command, out)
     case 'disk-export':
       return beginExport(state, command, out)
     case 'disk-unexport':
@@ -237,11 +244,12 @@ function createVolume(
   if (bad !== null) return bad
   if (state.volumes.has(command.name))
     return refuse('duplicate-name', `there is already a volume "${command.name}"`, 'choose another name')
-  if (command.storages.length !== 1) {
+  const { length } = command.storages
+  if (length < 1 || length > MAX_LEGS || new Set(command.storages).size < length) {
     return refuse(
       'bad-legs',
-      `a volume of ${command.storages.length} legs cannot be made`,
-      'name one storage subsystem',
+      `a volume on ${command.storages.join(', ') || 'no storage'} cannot be made`,
+      'name one storage subsystem, or two different ones for a mirror',
     )
   }
   for (const storage of command.storages) {
@@ -261,8 +269,20 @@ function createVolume(
     name: command.name,
     id: command.id,
     sizeBytes: command.sizeBytes,
-    legs: command.storages.map((storage, i) => ({ leg: `leg-${i}`, storage, lun: command.name })),
+    legs: command.storages.map((storage, index) => ({
+      leg: `leg-${index}`,
+      storage,
+      lun: command.name,
+      index,
+      role: 'in-sync',
+      lastInSync: null,
+      lunOwed: true,
+    })),
     generation: 0,
+    generationId: null,
+    generationOwed: [],
+    legsMade: length,
+    retired: [],
     owner: null,
     ownerEpoch: 0,
     phase: 'creating',

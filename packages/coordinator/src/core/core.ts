@@ -1,17 +1,18 @@
 // The coordinator's decisions, whole: one synchronous function from an input to changes and effects. No clock, no I/O.
 
-import type { Beat } from '@stellwerk/protocol/messages/cluster.ts'
+import type { Beat, VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
 import { answered, forgetOldQuestions } from './asking.ts'
 import { copyTaken, spreadCopy } from './cluster-copy.ts'
 import { type Command, obey } from './commands.ts'
 import { admitAnswered, fenceAcknowledged, workOnFences } from './fencing.ts'
 import { hostLive } from './hosts.ts'
+import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, workOnLegs } from './legs.ts'
 import { diskCreated, diskDeleted, workOnVms } from './lifecycle.ts'
 import { mapOf, spreadMap } from './map.ts'
 import { type AgentHello, agentDown, agentUp, attestDead, beat, watchHosts } from './membership.ts'
 import { done, failed, loaded, outcomeOf, progressed, sourceReady, targetReady, workOnMigrations } from './migration.ts'
 import { type Output, StepOutput } from './output.ts'
-import { lunsCreated, workOnVolumes } from './ownership.ts'
+import { workOnVolumes } from './ownership.ts'
 import { workOnQuarantines } from './quarantine.ts'
 import type { CoordinatorState } from './state.ts'
 
@@ -50,6 +51,7 @@ export type Input =
       readonly request: number
       readonly message: FromAgent & { readonly statistics: Record<string, number> }
     }
+  | { readonly kind: 'leg-lost'; readonly request: number; readonly report: VolumeLegLost }
   | { readonly kind: 'answered'; readonly key: string; readonly body: unknown }
   | { readonly kind: 'unanswered'; readonly key: string; readonly code: string; readonly message: string }
   | { readonly kind: 'command'; readonly request: number; readonly command: Command }
@@ -103,6 +105,10 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
       done(state, input.message, now, out)
       out.effect({ kind: 'reply', to: input.request, body: {} })
       break
+    case 'leg-lost':
+      legLost(state, input.report, now, out)
+      out.effect({ kind: 'reply', to: input.request, body: {} })
+      break
     case 'command': {
       const result = obey(state, input.command, now, out)
       if (result.ok) out.effect({ kind: 'reply', to: input.request, body: result.body })
@@ -115,7 +121,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
     case 'unanswered':
       answered(state, input.key, now + state.cluster.settings.requestMs * RETRY_SHARE)
       if (input.code === 'stale-term') out.effect({ kind: 'step-down', why: input.message })
-      else takeRefusal(state, input.key, out)
+      else takeRefusal(state, input, out)
       break
   }
 }
@@ -123,6 +129,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
 /** Level-triggered: compares what is with what should be, and orders what is missing. */
 function follow(state: CoordinatorState, now: number, out: StepOutput): void {
   workOnFences(state, now, out)
+  workOnLegs(state, now, out)
   workOnVolumes(state, now, out)
   workOnMigrations(state, now, out)
   workOnVms(state, now, out)
@@ -148,7 +155,13 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
       watchHosts(state, now, out)
       break
     case 'lun':
-      lunsCreated(state, a, out)
+      lunCreated(state, a, b, out)
+      break
+    case 'unlun':
+      lunDeleted(state, a, b, c, out)
+      break
+    case 'generation':
+      generationTold(state, a, Number(b), c, now, out)
       break
     case 'recover':
       out.remove('recoveries', `${a}/${b}/${c}`)
@@ -183,8 +196,14 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
   }
 }
 
-function takeRefusal(state: CoordinatorState, key: string, out: StepOutput): void {
+function takeRefusal(
+  state: CoordinatorState,
+  { key, code, message }: Extract<Input, { kind: 'unanswered' }>,
+  out: StepOutput,
+): void {
   if (key.startsWith('copy/')) state.copying.delete(key.slice('copy/'.length))
   const [what, a = '', b = '', c = ''] = key.split('/')
   if (what === 'admit') admitAnswered(state, a, Number(b), c, null, out)
+  if (what === 'lun') lunRefused(state, a, message)
+  if (what === 'unlun' && code === 'unknown-lun') lunDeleted(state, a, b, c, out)
 }

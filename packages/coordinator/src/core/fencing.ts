@@ -18,19 +18,22 @@ export function beginFencing(
   const vms = vmsAt(state, host.name)
   const storages = [...new Set(vms.flatMap(vm => storagesOf(state, vm)))].sort()
   const needed = canary('fence-missing-leg') ? storages.slice(0, -1) : storages
+  const volumes = [...new Set(vms.flatMap(volumesOf))].sort()
   const fence: FenceRecord = {
     why,
     needed,
+    volumes,
     acknowledged: [],
     attestedIncarnation: attested?.incarnation ?? null,
     attestedBy: attested?.by ?? null,
   }
   out.put('hosts', host.name, { ...host, phase: 'fencing', fence })
-  for (const volume of new Set(vms.flatMap(volumesOf))) {
+  for (const volume of volumes) {
     const key = `${volume}/${host.name}/${host.epoch}`
     out.put('recoveries', key, { volume, host: host.name, hostEpoch: host.epoch })
   }
   hostLive(state, host.name).clean = false
+  hostLive(state, host.name).fencingSince = null
   hostLive(state, host.name).seenAt.clear()
   out.decide({
     kind: 'fence',
@@ -47,11 +50,11 @@ export function workOnFences(state: CoordinatorState, now: number, out: StepOutp
     switch (host.phase) {
       case 'fencing':
         orderFence(state, host, now, out)
-        completeFence(host, out)
+        completeFence(state, state.hosts.get(host.name) ?? host, out)
         break
       case 'fenced':
-        // A removed host may stay away for good: every storage is told, whenever it answers.
-        if (host.removed) orderFence(state, host, now, out)
+        // Whatever answers late is told: a leg is not resynced before.
+        orderFence(state, host, now, out)
         admitAgain(state, host, now, out)
         break
       case 'admitting':
@@ -91,13 +94,21 @@ export function fenceAcknowledged(
   if (host.fence.acknowledged.includes(storage)) return
   const acknowledged = [...host.fence.acknowledged, storage].sort()
   out.put('hosts', name, { ...host, fence: { ...host.fence, acknowledged } })
-  completeFence(state.hosts.get(name) ?? host, out)
+  completeFence(state, state.hosts.get(name) ?? host, out)
 }
 
-function completeFence(host: HostRecord, out: StepOutput): void {
+/** A storage all of whose legs of the host's volumes have been given up holds the fence up no more. */
+function neededOf(state: CoordinatorState, { needed, volumes }: FenceRecord): string[] {
+  if (volumes.length === 0) return [...needed]
+  return needed.filter(storage =>
+    volumes.some(name => state.volumes.get(name)?.legs.some(leg => leg.storage === storage && leg.role !== 'stale')),
+  )
+}
+
+function completeFence(state: CoordinatorState, host: HostRecord, out: StepOutput): void {
   const fence = host.fence
   if (host.phase !== 'fencing' || fence === null) return
-  if (!fence.needed.every(storage => fence.acknowledged.includes(storage))) return
+  if (!neededOf(state, fence).every(storage => fence.acknowledged.includes(storage))) return
   out.put('hosts', host.name, { ...host, phase: 'fenced' })
   out.decide({
     kind: 'fenced',
@@ -123,9 +134,16 @@ export function deadAt(
   const attested = fence.attestedIncarnation !== null && placement.incarnation <= fence.attestedIncarnation
   if (attested || live.clean) return { at: Number.NEGATIVE_INFINITY, attested: true }
   let last = canary('wait-without-last-grant') ? Number.NEGATIVE_INFINITY : live.lastGrantAt
-  for (const storage of fence.needed) {
+  for (const storage of neededOf(state, fence)) {
     // A storage whose answer was heard by an earlier run of this process: unknown, so it counts as seen until our start.
     last = Math.max(last, live.seenAt.get(storage) ?? state.startedAt)
+  }
+  // A leg that counted in an older generation may have let the host run until it was raised to this one.
+  for (const volume of fence.volumes) {
+    const { generation, generationOwed } = state.volumes.get(volume) ?? { generation: 0, generationOwed: [] }
+    if (generation === 0) continue
+    if (generationOwed.length > 0) return null
+    last = Math.max(last, state.liveVolumes.get(volume)?.toldAt ?? state.startedAt)
   }
   return { at: last + leaseWaitMs(state.cluster.settings), attested: false }
 }

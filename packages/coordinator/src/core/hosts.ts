@@ -21,6 +21,7 @@ export function newHostLive(state: CoordinatorState): HostLive {
     paths: [],
     reachableStorages: [],
     mapVersion: 0,
+    fencingSince: null,
     silenceCounted: false,
     whyNotFenced: null,
   }
@@ -67,10 +68,11 @@ export function targetOf(state: CoordinatorState, vm: VmRecord): string | null {
   return state.migrations.get(vm.migration)?.target.host ?? null
 }
 
+/** Those with a leg of its volumes that counts: stale ones are written by nobody. */
 export function storagesOf(state: CoordinatorState, vm: VmRecord): string[] {
   const names = new Set<string>()
   for (const disk of vm.disks) {
-    for (const leg of state.volumes.get(disk.volume)?.legs ?? []) names.add(leg.storage)
+    for (const leg of state.volumes.get(disk.volume)?.legs ?? []) if (leg.role !== 'stale') names.add(leg.storage)
   }
   return [...names].sort()
 }

@@ -6,7 +6,15 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { RECORD_TABLES, type RecordTable } from './output.ts'
 import { boundQuarantines } from './quarantine.ts'
 import { CLEAN_SLATE, defaultPolicy } from './restart-policy.ts'
-import type { ClusterRecord, CoordinatorState, HostRecord, StorageRecord, VmRecord } from './state.ts'
+import type {
+  ClusterRecord,
+  CoordinatorState,
+  HostRecord,
+  LegRecord,
+  StorageRecord,
+  VmRecord,
+  VolumeRecord,
+} from './state.ts'
 
 const CLUSTER_KEY = 'cluster'
 
@@ -57,6 +65,7 @@ export function load(
     liveHosts: new Map(),
     liveVms: new Map(),
     liveMigrations: new Map(),
+    liveVolumes: new Map(),
     outstanding: new Map(),
     changes: 1,
     copied: new Map(),
@@ -69,6 +78,7 @@ export function load(
       records.set(key.slice(table.length + 1), { ...defaults[table], ...(value as object) })
     }
   }
+  completeRecords(state)
   boundQuarantines(state)
   return state
 }
@@ -77,7 +87,20 @@ export function load(
 function defaultsOf(settings: Settings): { readonly [table in RecordTable]?: object } {
   return {
     hosts: { failures: [], quarantine: null } satisfies Partial<HostRecord>,
+    volumes: { generationId: null, generationOwed: [], legsMade: 1, retired: [] } satisfies Partial<VolumeRecord>,
     vms: { ...CLEAN_SLATE, stopGraceMs: 0, restart: defaultPolicy(settings) } satisfies Partial<VmRecord>,
+  }
+}
+
+/** Fields that parts of records of an earlier state lack. */
+function completeRecords(state: CoordinatorState): void {
+  const leg = { index: 0, role: 'in-sync', lastInSync: null, lunOwed: false } satisfies Partial<LegRecord>
+  for (const [name, volume] of state.volumes) {
+    state.volumes.set(name, { ...volume, legs: volume.legs.map(each => ({ ...leg, ...each })) })
+  }
+  for (const [name, host] of state.hosts) {
+    if (host.fence !== null)
+      state.hosts.set(name, { ...host, fence: { ...host.fence, volumes: host.fence.volumes ?? [] } })
   }
 }
 

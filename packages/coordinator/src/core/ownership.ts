@@ -2,6 +2,7 @@
 
 import { shouldAsk } from './asking.ts'
 import { hostLive, isUsable, usableHosts } from './hosts.ts'
+import { isCounting } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import { isQuarantined } from './quarantine.ts'
 import type { CoordinatorState, HostRecord, VolumeRecord } from './state.ts'
@@ -11,8 +12,7 @@ const OPENING_LEASES = 4
 
 export function workOnVolumes(state: CoordinatorState, now: number, out: StepOutput): void {
   for (const volume of [...state.volumes.values()]) {
-    if (volume.phase === 'creating') createLuns(state, volume, now, out)
-    else chooseOwner(state, volume, now, out)
+    if (volume.phase !== 'creating') chooseOwner(state, volume, now, out)
   }
   for (const recovery of [...state.recoveries.values()]) {
     const owner = state.volumes.get(recovery.volume)?.owner
@@ -31,26 +31,6 @@ export function workOnVolumes(state: CoordinatorState, now: number, out: StepOut
       body: { volume: recovery.volume, host: recovery.host, hostEpoch: recovery.hostEpoch },
     })
   }
-}
-
-function createLuns(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
-  for (const leg of volume.legs) {
-    const key = `lun/${volume.name}/${leg.leg}`
-    if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
-    out.effect({
-      kind: 'storage',
-      key,
-      storage: leg.storage,
-      message: 'storage.create-lun',
-      body: { lun: leg.lun, sizeBytes: volume.sizeBytes, id: volume.id },
-    })
-  }
-}
-
-/** The LUNs are there: the first owner lays the volume out. */
-export function lunsCreated(state: CoordinatorState, name: string, out: StepOutput): void {
-  const volume = state.volumes.get(name)
-  if (volume?.phase === 'creating') out.put('volumes', name, { ...volume, phase: 'formatting' })
 }
 
 /** The owner has the volume open. */
@@ -84,7 +64,7 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
     if (now < since.retryAt - sooner) return
   }
   const reaches = (host: HostRecord) =>
-    volume.legs.every(leg => hostLive(state, host.name).reachableStorages.includes(leg.storage))
+    volume.legs.every(leg => !isCounting(leg) || hostLive(state, host.name).reachableStorages.includes(leg.storage))
   const others = usableHosts(state).filter(host => reaches(host) && host.name !== volume.owner?.host)
   const owned = (host: HostRecord) => [...state.volumes.values()].filter(v => v.owner?.host === host.name).length
   // One in quarantine may fail again soon, but an unreliable owner is better than none.

@@ -27,8 +27,13 @@ export type HostPhase = 'admitting' | 'admitted' | 'fencing' | 'fenced'
 
 export interface FenceRecord {
   readonly why: string
-  /** Storages that must acknowledge before anything restarts: those with legs of volumes the host had open. */
+  /**
+   * Storages that must acknowledge before anything restarts: those with legs of volumes the host had open. One all of
+   * whose legs of these have been given up since counts no more (`neededOf`).
+   */
   readonly needed: readonly string[]
+  /** The volumes it had open; none named: every storage of `needed` counts. */
+  readonly volumes: readonly string[]
   readonly acknowledged: readonly string[]
   /** The host's agent of this incarnation (and so all of its machines) was attested dead. */
   readonly attestedIncarnation: number | null
@@ -135,10 +140,20 @@ export interface VmRecord {
   readonly gaveUp: string | null
 }
 
+/** A volume's mirror has at most so many. */
+export const MAX_LEGS = 2
+
 export interface LegRecord {
   readonly leg: string
   readonly storage: string
   readonly lun: string
+  /** 0 or 1: its place in the volume's bitmaps. */
+  readonly index: number
+  readonly role: 'in-sync' | 'syncing' | 'stale'
+  /** The last generation in which it was in sync; null: never, it lacks everything. */
+  readonly lastInSync: number | null
+  /** Its storage has not made the LUN yet. */
+  readonly lunOwed: boolean
 }
 
 export interface OwnerRecord {
@@ -153,6 +168,14 @@ export interface VolumeRecord {
   readonly sizeBytes: number
   readonly legs: readonly LegRecord[]
   readonly generation: number
+  /** Tells two generations of one number apart; null: generation 0, a single leg's own. */
+  readonly generationId: string | null
+  /** Storages that have not been raised to the generation yet. */
+  readonly generationOwed: readonly string[]
+  /** Legs ever made: the number of the next one. */
+  readonly legsMade: number
+  /** LUNs of former legs that are to be deleted. */
+  readonly retired: readonly { readonly storage: string; readonly lun: string }[]
   readonly owner: OwnerRecord | null
   /** The highest ownership epoch ever given out. */
   readonly ownerEpoch: number
@@ -196,6 +219,28 @@ export interface DecisionRecord {
 
 // --- what only this run of the process knows ---------------------------------------------------------------------------
 
+export interface ReportedVolume {
+  readonly ownerEpoch: number
+  readonly state: string
+  readonly generation: number
+  readonly sync: { readonly done: boolean; readonly disks: number; readonly synced: number } | null
+}
+
+export interface VolumeLive {
+  /** When every storage had been raised to the present generation; null: not in this run, or not yet. */
+  toldAt: number | null
+  /** Since when nothing speaks against a resync. */
+  goodSince: number | null
+  /** In a row. */
+  resyncFailures: number
+  /** An operator does not want to wait. */
+  resyncNow: boolean
+  /** Leg → since when hosts report that they have lost it, in this generation. */
+  readonly lostSince: Map<string, number>
+  /** Why a leg is not resynced, or made; for people. */
+  why: string | null
+}
+
 export interface HostLive {
   /** The agent's control session, by the incarnation it said hello with; null while there is none. */
   session: { incarnation: number } | null
@@ -217,11 +262,13 @@ export interface HostLive {
   peersAt: number
   machines: ReadonlyMap<string, ReportedMachine>
   machinesKnown: boolean
-  volumes: ReadonlyMap<string, { ownerEpoch: number; state: string }>
+  volumes: ReadonlyMap<string, ReportedVolume>
   paths: readonly { storage: string; path: string; state: string }[]
   reachableStorages: readonly string[]
   /** Of the map that its agent has taken; 0: none in this session. */
   mapVersion: number
+  /** Since when its fence is waited for. */
+  fencingSince: number | null
   /** Its present silence was counted as a failure. */
   silenceCounted: boolean
   /** Why it is not fenced though it is isolated; null: it is not, or it is. */
@@ -271,6 +318,7 @@ export interface CoordinatorState {
   readonly liveHosts: Map<string, HostLive>
   readonly liveVms: Map<string, VmLive>
   readonly liveMigrations: Map<string, MigrationLive>
+  readonly liveVolumes: Map<string, VolumeLive>
   readonly outstanding: Map<string, Outstanding>
   /** Durable changes in this run of what the copies on the volumes hold. */
   changes: number

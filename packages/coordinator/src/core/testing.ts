@@ -168,7 +168,13 @@ export class Bench {
     if (host === undefined) throw new Error(`no host ${name} on the bench`)
     const volumes = [...this.#servedVolumes]
       .filter(([, owner]) => owner.host === name)
-      .map(([volume, owner]) => ({ volume, ownerEpoch: owner.epoch, state: 'serving' }))
+      .map(([volume, owner]) => ({
+        volume,
+        ownerEpoch: owner.epoch,
+        state: 'serving',
+        generation: this.state.volumes.get(volume)?.generation ?? 0,
+        sync: null,
+      }))
     const beat: Beat = {
       host: name,
       incarnation: host.incarnation,

@@ -3,10 +3,12 @@
 
 import { isExport } from '../core/exports.ts'
 import { isUsable, isWanted, usableHosts } from '../core/hosts.ts'
+import { isCounting } from '../core/legs.ts'
 import { choose } from '../core/placement.ts'
-import type { CoordinatorState, HostRecord, VmRecord } from '../core/state.ts'
+import type { CoordinatorState, HostRecord, VmRecord, VolumeRecord } from '../core/state.ts'
 import { liveOf, sortedHosts } from './hosts.ts'
 import type { CanLose } from './schemas.ts'
+import { resyncPercent } from './volumes.ts'
 
 /** Reasons told; more are counted. */
 const REASONS_MAX = 3
@@ -17,10 +19,22 @@ export function canLose(state: CoordinatorState): CanLose {
     noHost(state),
   )
   const storage = judge(
-    [...state.volumes.values()].filter(volume => volume.legs.length < 2).map(volume => `${volume.name}: one leg`),
+    [...state.volumes.values()].flatMap(volume => {
+      const why = whyNotWithoutStorage(state, volume)
+      return why === null ? [] : [`${volume.name}: ${why}`]
+    }),
     null,
   )
   return { summary: `can lose: ${phrase('1 host', host)} · ${phrase('1 storage', storage)}`, host, storage }
+}
+
+/** Null: the loss of any one storage leaves an in-sync leg. */
+function whyNotWithoutStorage(state: CoordinatorState, volume: VolumeRecord): string | null {
+  if (volume.legs.length < 2) return 'one leg'
+  const syncing = volume.legs.find(leg => leg.role === 'syncing')
+  if (syncing !== undefined) return `leg ${syncing.storage} resyncing, ${resyncPercent(state, volume)} %`
+  const stale = volume.legs.find(leg => leg.role === 'stale')
+  return stale === undefined ? null : `leg ${stale.storage} stale`
 }
 
 function judge(reasons: string[], first: string | null): { ok: boolean; why: string[] } {
@@ -61,7 +75,9 @@ function withoutHost(state: CoordinatorState, lost: HostRecord): string[] {
   for (const volume of state.volumes.values()) {
     if (volume.owner?.host !== lost.name) continue
     const heirs = usableHosts(hypothetical).filter(host =>
-      volume.legs.every(leg => liveOf(hypothetical, host.name).reachableStorages.includes(leg.storage)),
+      volume.legs.every(
+        leg => !isCounting(leg) || liveOf(hypothetical, host.name).reachableStorages.includes(leg.storage),
+      ),
     )
     if (heirs.length === 0) stranded.push(`${lost.name}: nobody else reaches ${volume.name}`)
   }

@@ -124,7 +124,23 @@ export const VolumeViewSchema = Type.Object({
   ownerEpoch: Type.Integer(),
   ownerReports: nullable(Text),
   generation: Type.Integer(),
-  legs: Type.Array(Type.Object({ leg: Text, storage: Text, lun: Text, state: Text })),
+  legs: Type.Array(
+    Type.Object({
+      leg: Text,
+      storage: Text,
+      lun: Text,
+      /** in-sync, syncing, stale. */
+      role: Text,
+      /** Whether its storage is reached: up, unreachable, unknown. */
+      state: Text,
+      /** Why a stale leg is not being resynced. */
+      why: nullable(Text),
+      /** Of a leg that is being resynced. */
+      percent: nullable(Type.Number()),
+    }),
+  ),
+  /** Storages that have not taken the generation yet. */
+  generationOwed: Type.Array(Text),
   /** Hosts whose slot is still to be recovered: nothing of this volume starts before. */
   recovering: Type.Array(Text),
   usage: nullable(UsageSchema),

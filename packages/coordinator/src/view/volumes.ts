@@ -22,7 +22,16 @@ export function volumeView(
     ownerEpoch: volume.ownerEpoch,
     ownerReports: reported?.state ?? null,
     generation: volume.generation,
-    legs: volume.legs.map(leg => ({ ...leg, state: legState(state, leg.storage, now) })),
+    legs: volume.legs.map(leg => ({
+      leg: leg.leg,
+      storage: leg.storage,
+      lun: leg.lun,
+      role: leg.role,
+      state: legState(state, leg.storage, now),
+      why: leg.role === 'stale' ? (state.liveVolumes.get(volume.name)?.why ?? null) : null,
+      percent: leg.role === 'syncing' ? resyncPercent(state, volume) : null,
+    })),
+    generationOwed: [...volume.generationOwed],
     recovering: [...state.recoveries.values()]
       .filter(recovery => recovery.volume === volume.name)
       .map(recovery => recovery.host)
@@ -42,4 +51,12 @@ function legState(state: CoordinatorState, storage: string, now: number): string
   const heard = sortedHosts(state).filter(host => isFresh(state, host.name, now))
   if (heard.length === 0) return 'unknown'
   return heard.some(host => liveOf(state, host.name).reachableStorages.includes(storage)) ? 'up' : 'unreachable'
+}
+
+/** Of the disks that are to be made equal, how many are. */
+export function resyncPercent(state: CoordinatorState, volume: VolumeRecord): number {
+  const reported = volume.owner === null ? undefined : liveOf(state, volume.owner.host).volumes.get(volume.name)
+  const sync = reported?.generation === volume.generation ? reported.sync : null
+  if (!sync) return 0
+  return sync.disks === 0 ? 100 : Math.floor((sync.synced / sync.disks) * 100)
 }

@@ -290,7 +290,7 @@ describe('a CSV disk', () => {
     await disk.drain()
     const handover = JSON.parse(JSON.stringify(disk.handover()))
     setOwner(null)
-    const adopted = CsvDisk.adopt({ volume: target.volume, disk: 'disk-1', vm: 'web-1', epoch: 2 }, handover)
+    const adopted = await CsvDisk.adopt({ volume: target.volume, disk: 'disk-1', vm: 'web-1', epoch: 2 }, handover)
     expect((await readAll(adopted, 5 * EXTENT, 4096))[0]).toBe(5)
     await adopted.write(5 * EXTENT, [bytes(6)], {}, IO)
     const fresh = adopted.write(0, [bytes(1)], {}, IO)

@@ -15,6 +15,7 @@ import type { DiskGrant } from '@stellwerk/protocol/messages/volume.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { ResyncDisk } from '../mirror/host-resync.ts'
 import { ExtentFrees } from './extent-frees.ts'
 import { ExtentGrants } from './extent-grants.ts'
 import { ExtentMap, type Handover, parseHandover } from './extent-map.ts'
@@ -40,7 +41,7 @@ export interface CsvDiskOptions {
 const FUA = { fua: true } as const
 const MAX_REQUEST_BYTES = 32 * 1024 * 1024
 
-export class CsvDisk implements BlockDevice {
+export class CsvDisk implements BlockDevice, ResyncDisk {
   readonly limits: Limits
   readonly caps: Caps
   readonly #options: CsvDiskOptions
@@ -97,13 +98,17 @@ export class CsvDisk implements BlockDevice {
       map: this.#map,
       grace: () => this.#gate.grace(),
       clearMarks: extents => volume.intent.clear(region => extents.has(this.#extentOf(region))),
-      free: runs => this.#asker.ask('volume.free', () => ({ ...this.#holding(), runs }), 'disk-switching'),
+      free: runs => this.#asker.ask('volume.free', () => ({ ...this.holding(), runs }), 'disk-switching'),
       kept: error => this.#setState('slow', `trimmed extents are kept: ${errorMessage(error)}`),
       refused: error => this.#fail(error),
     })
     const grants = new ExtentGrants(this.#map, async question => {
       try {
-        return await this.#asker.ask('volume.allocate', () => ({ ...this.#holding(), ...question }))
+        const grant = await this.#asker.ask('volume.allocate', () => ({ ...this.holding(), ...question }))
+        // A leg that misses what was done in that generation must not be read from any more.
+        await volume.reached(grant.generation)
+        this.#frees.granted(grant.runs)
+        return grant
       } catch (error) {
         this.#fail(error)
         throw error
@@ -121,6 +126,7 @@ export class CsvDisk implements BlockDevice {
       env,
     })
     device.onState((state, reason) => this.#below(state, reason))
+    volume.added(this)
   }
 
   /** Asks the owner for the disk and its whole map. */
@@ -129,17 +135,22 @@ export class CsvDisk implements BlockDevice {
     const committed = options.committed ?? false
     const holding = { volume, disk: options.disk, host, epoch: options.epoch, committed }
     const grant = await owner('volume.attach', { ...holding, vm: options.vm, hostEpoch })
-    const disk = new CsvDisk(options, grant)
+    let { generation } = grant
+    const runs: number[] = []
     for (let from = grant.next; from !== null; ) {
       const page = await owner('volume.map', { ...holding, from })
-      disk.#map.add(page.runs)
+      runs.push(...page.runs)
+      generation = Math.max(generation, page.generation)
       from = page.next
     }
+    await options.volume.reached(generation)
+    const disk = new CsvDisk(options, grant)
+    disk.#map.add(runs)
     return disk
   }
 
-  /** Goes on with what the source of a migration handed over: needs no owner. */
-  static adopt(options: CsvDiskOptions, handover: Json): CsvDisk {
+  /** Goes on with what the source of a migration handed over: needs no owner, but the mirror in its generation. */
+  static async adopt(options: CsvDiskOptions, handover: Json): Promise<CsvDisk> {
     const given = parseHandover(handover)
     const { volumeId } = options.volume.view
     if (given.volumeId !== volumeId) {
@@ -151,6 +162,7 @@ export class CsvDisk implements BlockDevice {
         },
       )
     }
+    await options.volume.reached(given.generation)
     return new CsvDisk({ committed: true, ...options }, { ...given, runs: [...given.runs], next: null })
   }
 
@@ -250,6 +262,7 @@ export class CsvDisk implements BlockDevice {
       sizeBytes: this.#size,
       mapVersion: this.#map.version,
       runs: this.#map.runs(),
+      generation: this.#options.volume.generation.number,
     }
     return handover as unknown as Json
   }
@@ -275,6 +288,7 @@ export class CsvDisk implements BlockDevice {
     this.#gate.refuse(this.#failure)
     await this.#gate.idle()
     await this.#frees.idle()
+    this.#options.volume.removed(this)
     const reason = await this.#options.volume.intent.clear(this.#ownRegions()).then(
       () => 'closed',
       error => `closed, its marks are left for recovery: ${errorMessage(error)}`,
@@ -390,9 +404,35 @@ export class CsvDisk implements BlockDevice {
     return this.#error('EINVAL', `the range does not fit the disk: ${range}`)
   }
 
+  // --- resync -----------------------------------------------------------------------------------------------------------
+
+  get id(): string {
+    return this.#options.disk
+  }
+
+  covers(region: number): boolean {
+    return this.#ownRegions()(region)
+  }
+
+  /** Counted as I/O of this disk: an extent is given back only when nothing is copied there any more. */
+  async copyRegion(region: number, copy: () => Promise<void>): Promise<'copied' | 'skipped'> {
+    if (this.#closing !== null || this.#frees.isGone(this.#extentOf(region))) return 'skipped'
+    const generation = this.#gate.beginIo()
+    try {
+      await copy()
+      return 'copied'
+    } finally {
+      this.#gate.endIo(generation)
+    }
+  }
+
+  givenBack(): Promise<void> {
+    return this.#frees.idle()
+  }
+
   // --- states ----------------------------------------------------------------------------------------------------------
 
-  #holding(): { volume: string; disk: string; host: string; epoch: number; committed: boolean } {
+  holding(): { volume: string; disk: string; host: string; epoch: number; committed: boolean } {
     const { volume, disk, epoch, committed } = this.#options
     return { volume: volume.options.volume, disk, host: volume.options.host, epoch, committed: committed ?? false }
   }

@@ -85,15 +85,18 @@ export interface Handover {
   readonly sizeBytes: number
   readonly mapVersion: number
   readonly runs: readonly number[]
+  /** The volume's, at the source: the target's mirror must serve in it, or in a later one. */
+  readonly generation: number
 }
 
 export function parseHandover(value: Json): Handover {
-  const { disk, volumeId, sizeBytes, mapVersion, runs } = (value ?? {}) as Partial<Handover>
+  const { disk, volumeId, sizeBytes, mapVersion, runs, generation } = (value ?? {}) as Partial<Handover>
   const good =
     typeof disk === 'string' &&
     typeof volumeId === 'string' &&
     Number.isSafeInteger(sizeBytes) &&
     Number.isSafeInteger(mapVersion) &&
+    Number.isSafeInteger(generation) &&
     Array.isArray(runs) &&
     runs.length % 4 === 0 &&
     runs.every(number => Number.isSafeInteger(number) && number >= 0)
@@ -102,5 +105,5 @@ export function parseHandover(value: Json): Handover {
       ...(typeof disk === 'string' ? { where: disk } : {}),
     })
   }
-  return { disk, volumeId, sizeBytes: sizeBytes!, mapVersion: mapVersion!, runs }
+  return { disk, volumeId, sizeBytes: sizeBytes!, mapVersion: mapVersion!, runs, generation: generation! }
 }

@@ -4,6 +4,7 @@
 
 import type { BlockDevice, Io } from '@stellwerk/block/device.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Timer, Timers } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Sealer } from '../format/checksum.ts'
@@ -17,6 +18,8 @@ import {
   SLOT_INTENT_OFFSET,
 } from '../format/layout.ts'
 import { encodeIntentSector, type Intent, readIntent } from '../format/slot.ts'
+import { catchingLegs, missingLegs, oneLeg, type VolumeGeneration } from '../mirror/leg-state.ts'
+import type { StaleLeg, StaleLog } from '../mirror/stale-log.ts'
 
 /** Regions marked at the same time, on the volume: it bounds what recovery has to copy. */
 export const MAX_INTENT_BITS = 1024
@@ -48,6 +51,12 @@ export interface IntentLogOptions {
   readonly volumeId: string
   readonly slotOffset: number
   readonly timers: Timers
+  /** Where it is kept what a leg misses; only a volume of one leg needs none. */
+  readonly stale?: StaleLog
+  /** Of the mirror below, when it was opened. */
+  readonly generation?: VolumeGeneration
+  /** Makes a region equal on all legs, after a write that some of them may have done in part. */
+  readonly equalize?: (region: number) => Promise<void>
 }
 
 export class IntentLog {
@@ -59,7 +68,7 @@ export class IntentLog {
   readonly #sectors: Set<number>[] = Array.from({ length: INTENT_SECTORS }, () => new Set<number>())
   readonly #image = new Uint8Array(INTENT_BLOCKS * BLOCK_BYTES)
   /** Sectors whose image on the volume is, or may be, another than ours. */
-  readonly #stale = new Set<number>()
+  readonly #dirty = new Set<number>()
   #wanted: IntentBit[] = []
   #clearing: IntentBit[] = []
   #inSlot = 0
@@ -72,8 +81,19 @@ export class IntentLog {
   #closed = false
   /** Why the last write of the slot failed, until one succeeds. */
   #lastError: unknown = null
+  readonly #staleLog: StaleLog | null
+  readonly #equalize: ((region: number) => Promise<void>) | null
+  /** The leg that misses what is written now (`keeps`), or that is catching up. */
+  #behind: StaleLeg | null = null
+  #keeps = false
+  /** A leg is behind, and it is not known yet under which tag its marks count: no mark may go meanwhile. */
+  #stuck = false
+  /** Regions whose marks go, or may go, while a leg is behind: they are in its stale bitmap before the slot is written. */
+  readonly #owed = new Set<number>()
 
   private constructor(options: IntentLogOptions, sequence: number) {
+    this.#staleLog = options.stale ?? null
+    this.#equalize = options.equalize ?? null
     this.#device = options.device
     this.#address = options.slotOffset + SLOT_INTENT_OFFSET
     this.#sealer = new Sealer(options.volumeId)
@@ -93,8 +113,32 @@ export class IntentLog {
     const found = await readIntent(options.device, options.slotOffset, sealer, INTENT_IO)
     if (found.regions.length > 0 || found.damagedSectors.length > 0) await recover(found)
     const log = new IntentLog(options, found.sequence)
+    log.follow(options.generation ?? oneLeg())
     await writeBytes(options.device, log.#address, log.#image, INTENT_IO)
     return log
+  }
+
+  /**
+   * The mirror below serves in another generation. Called before anything that it held is acknowledged: what is marked now
+   * covers all that a leg lost in the old generation may lack. Gives what is marked.
+   */
+  follow(generation: VolumeGeneration): ReadonlySet<number> {
+    const marked = new Set(this.#bits.keys())
+    const missing = missingLegs(generation)[0]
+    const catching = catchingLegs(generation)[0]
+    const leg = missing ?? catching
+    const lastInSync = leg?.lastInSync ?? null
+    this.#keeps = missing !== undefined
+    this.#stuck = lastInSync === 'unknown'
+    this.#behind = leg === undefined || typeof lastInSync !== 'number' ? null : { index: leg.index, lastInSync }
+    if (leg === undefined) this.#owed.clear()
+    if (catching !== undefined) {
+      // A leg that has been away knows nothing of this slot; and what is marked has not been copied to it.
+      for (let sector = 0; sector < INTENT_SECTORS; sector += 1) this.#dirty.add(sector)
+      for (const region of marked) this.#owed.add(region)
+    }
+    if (this.#bits.size > 0 || this.#dirty.size > 0) this.#wake()
+    return marked
   }
 
   /** Marked regions, those on their way in or out included. */
@@ -147,6 +191,10 @@ export class IntentLog {
    * Refuses with `outcome-unknown` while a write there may still land.
    */
   async clear(covers: (region: number) => boolean): Promise<void> {
+    // Else in the same turn as it was called: what is marked in the next one is not meant.
+    if (this.#equalize !== null && [...this.#bits.values()].some(bit => bit.uncertain && covers(bit.region))) {
+      await this.#settleUncertain(covers)
+    }
     const gone: Promise<void>[] = []
     for (const bit of this.#bits.values()) {
       if (!covers(bit.region)) continue
@@ -162,10 +210,20 @@ export class IntentLog {
     this.#wake()
     await Promise.all(gone)
     // A clear that failed before left the slot other than the image: it counts only once that is mended.
-    while (this.#stale.size > 0) {
+    while (this.#dirty.size > 0) {
       this.#wake()
       await this.#working
       if (this.#lastError !== null) throw this.#lastError
+    }
+  }
+
+  /** Where nothing can land any more but the legs may differ, they are made equal. */
+  async #settleUncertain(covers: (region: number) => boolean): Promise<void> {
+    if (this.#equalize === null) return
+    for (const bit of [...this.#bits.values()]) {
+      if (!bit.uncertain || !covers(bit.region)) continue
+      await this.#equalize(bit.region)
+      bit.uncertain = false
     }
   }
 
@@ -224,11 +282,12 @@ export class IntentLog {
       this.#blocked = false
       const cleared = this.#takeClearing()
       const set = this.#takeWanted()
-      if (this.#stale.size === 0) {
+      if (this.#dirty.size === 0) {
         this.#blocked = this.#wanted.length > 0
         break
       }
       try {
+        await this.#payOwed()
         await this.#write()
         this.#lastError = null
       } catch (error) {
@@ -241,18 +300,29 @@ export class IntentLog {
       this.#finish(cleared, set, null)
     }
     this.#working = null
-    if (this.#clearing.length > 0 || (this.#wanted.length > 0 && !this.#blocked)) this.#wake()
+    const mayClear = this.#clearing.length > 0 && !this.#stuck
+    if (mayClear || (this.#wanted.length > 0 && !this.#blocked)) this.#wake()
     this.#arm()
   }
 
+  async #payOwed(): Promise<void> {
+    if (this.#owed.size === 0 || this.#behind === null) return
+    const regions = [...this.#owed]
+    assert(this.#staleLog !== null, 'a leg is behind, and there is nowhere to write down what it misses')
+    await this.#staleLog.mark(this.#behind, regions)
+    for (const region of regions) this.#owed.delete(region)
+  }
+
   #takeClearing(): IntentBit[] {
+    if (this.#stuck) return []
     const excess = this.#inSlot + this.#wanted.length - EVICT_ABOVE
     if (excess > 0) this.#evict(Math.max(excess, EVICT_BATCH))
     const cleared = this.#clearing
     this.#clearing = []
     for (const bit of cleared) {
+      if (this.#keeps && !canary('region-cleared-while-stale')) this.#owed.add(bit.region)
       this.#sectors[bit.sector]!.delete(bit.region)
-      this.#stale.add(bit.sector)
+      this.#dirty.add(bit.sector)
     }
     return cleared
   }
@@ -264,7 +334,7 @@ export class IntentLog {
     for (const bit of set) {
       bit.sector = this.#sectorWithRoom()
       this.#sectors[bit.sector]!.add(bit.region)
-      this.#stale.add(bit.sector)
+      this.#dirty.add(bit.sector)
     }
     return set
   }
@@ -278,7 +348,7 @@ export class IntentLog {
 
   #sectorWithRoom(): number {
     // One in a block that is written anyway, if there is one.
-    for (const stale of this.#stale) {
+    for (const stale of this.#dirty) {
       const first = stale - (stale % SECTORS_PER_BLOCK)
       for (let i = first; i < first + SECTORS_PER_BLOCK; i += 1)
         if (this.#sectors[i]!.size < REGIONS_PER_SECTOR) return i
@@ -290,7 +360,7 @@ export class IntentLog {
 
   async #write(): Promise<void> {
     this.#sequence += 1
-    const stale = [...this.#stale]
+    const stale = [...this.#dirty]
     const blocks = new Set<number>()
     for (const sector of stale) {
       const target = this.#image.subarray(sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
@@ -304,12 +374,12 @@ export class IntentLog {
         return writeBytes(this.#device, this.#address + block * BLOCK_BYTES, bytes, INTENT_IO)
       }),
     )
-    for (const sector of stale) this.#stale.delete(sector)
+    for (const sector of stale) this.#dirty.delete(sector)
   }
 
   #drop(bit: IntentBit): void {
     this.#sectors[bit.sector]!.delete(bit.region)
-    this.#stale.add(bit.sector)
+    this.#dirty.add(bit.sector)
     this.#bits.delete(bit.region)
     this.#inSlot -= 1
   }

@@ -210,13 +210,14 @@ export function planLayout(options: LayoutOptions): Layout {
       MAX_DISKS * DISK_BYTES_MAX +
       slotCount * (NAME_BYTES + 5),
   )
-  const slotBytes = SLOT_STALE_OFFSET + MAX_LEGS * blocks(Math.ceil(regions / STALE_BITS_PER_SECTOR) * SECTOR_BYTES)
+  const slotBytes = SLOT_STALE_OFFSET + MAX_LEGS * staleAreaBytes(regions)
 
   const checkpointOffset = AREAS_OFFSET
   const journalOffset = checkpointOffset + 2 * checkpointBytes
   const clusterCopyOffset = journalOffset + journalBytes
   const slotsOffset = clusterCopyOffset + 2 * clusterCopyBytes
-  const dataOffset = Math.ceil((slotsOffset + slotCount * slotBytes) / extentBytes) * extentBytes
+  // One more than the hosts have: the owner's, for what it grants while a leg misses it.
+  const dataOffset = Math.ceil((slotsOffset + (slotCount + 1) * slotBytes) / extentBytes) * extentBytes
   const extentCount = Math.floor((options.volumeBytes - dataOffset) / extentBytes)
   if (extentCount < 1) {
     throw new StellwerkError('volume-too-small', `${options.volumeBytes} bytes leave no room for data`, {
@@ -253,7 +254,7 @@ export function isSane(layout: Layout): boolean {
     journalOffset >= checkpointOffset + 2 * checkpointBytes &&
     clusterCopyOffset >= journalOffset + journalBytes &&
     slotsOffset >= clusterCopyOffset + 2 * clusterCopyBytes &&
-    dataOffset >= slotsOffset + slotCount * slotBytes &&
+    dataOffset >= slotsOffset + (slotCount + 1) * slotBytes &&
     volumeBytes >= dataOffset + extentCount * extentBytes
   const aligned = [checkpointBytes, journalBytes, clusterCopyBytes, slotBytes].every(
     bytes => bytes > 0 && bytes % BLOCK_BYTES === 0,
@@ -284,6 +285,25 @@ export function checkpointAddress(layout: Layout, version: number): number {
 
 export function slotAddress(layout: Layout, slot: number): number {
   return layout.slotsOffset + slot * layout.slotBytes
+}
+
+/** The owner's own slot, behind the hosts': only its stale sectors are used. */
+export function ownerSlotAddress(layout: Layout): number {
+  return slotAddress(layout, layout.slotCount)
+}
+
+/** All slots', the owner's included. */
+export function slotAddresses(layout: Layout): number[] {
+  return Array.from({ length: layout.slotCount + 1 }, (_, slot) => slotAddress(layout, slot))
+}
+
+export function regionCount(layout: Layout): number {
+  return Math.ceil(layout.volumeBytes / layout.regionBytes)
+}
+
+/** Of one leg, within a slot. */
+export function staleAreaBytes(regions: number): number {
+  return blocks(Math.ceil(regions / STALE_BITS_PER_SECTOR) * SECTOR_BYTES)
 }
 
 export function extentAddress(layout: Layout, extent: number): number {

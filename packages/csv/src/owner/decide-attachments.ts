@@ -4,6 +4,7 @@
 import type { Disk, Entry, Holder } from '../format/metadata.ts'
 import { type Decision, done, refused } from './decide.ts'
 import { findDisk, grantOf, missing } from './decide-disks.ts'
+import { beingCopied } from './decide-sync.ts'
 import { isClaimant } from './holding.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody } from './request.ts'
@@ -12,7 +13,7 @@ import type { OwnerState } from './state.ts'
 export function attach(state: OwnerState, body: VolumeBody<'volume.attach'>): Decision {
   const disk = findDisk(state, body.disk)
   if (disk === null) return missing(body.disk)
-  const wait = slotReady(state, body.host)
+  const wait = slotReady(state, body.host) ?? beingCopied(state, disk)
   if (wait !== null) return wait
   const { holder, reserved } = disk
   const claimant: Holder = { vm: body.vm, host: body.host, hostEpoch: body.hostEpoch, epoch: body.epoch }

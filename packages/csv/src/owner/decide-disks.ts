@@ -6,6 +6,7 @@ import { checkpointBound } from '../format/checkpoint.ts'
 import { BLOCK_BYTES, MAX_DISKS } from '../format/layout.ts'
 import type { Disk } from '../format/metadata.ts'
 import { type Decision, done, refused } from './decide.ts'
+import { beingCopied } from './decide-sync.ts'
 import { holding } from './holding.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody } from './request.ts'
@@ -71,6 +72,8 @@ export function deleteDisk(state: OwnerState, body: VolumeBody<'volume.delete-di
       }),
     )
   }
+  const copied = beingCopied(state, disk)
+  if (copied !== null) return copied
   return done({ existed: true }, [{ type: 'disk-deleted', disk: disk.id }])
 }
 
@@ -82,6 +85,8 @@ export function resizeDisk(state: OwnerState, body: VolumeBody<'volume.resize-di
   const wrong = badSize(state, body.sizeBytes)
   if (wrong !== null) return wrong
   if (disk.reserved !== null) return refused(switching(disk))
+  const copied = beingCopied(state, disk)
+  if (copied !== null) return copied
   if (disk.holder !== null && body.sizeBytes < disk.sizeBytes) {
     return refused(
       refuse('disk-attached', `disk ${disk.name} can't shrink while it is attached to ${disk.holder.vm}`, {
@@ -97,11 +102,12 @@ export function resizeDisk(state: OwnerState, body: VolumeBody<'volume.resize-di
 export function mapPage(state: OwnerState, body: VolumeBody<'volume.map'>): Decision {
   const held = holding(state, body)
   if ('error' in held) return refused(held.error)
-  return done(runsFrom(state, held.disk, body.from), held.entries)
+  return done({ ...runsFrom(state, held.disk, body.from), generation: state.generation }, held.entries)
 }
 
 export function grantOf(state: OwnerState, disk: Disk): DiskGrant {
-  return { disk: disk.id, sizeBytes: disk.sizeBytes, mapVersion: disk.mapVersion, ...runsFrom(state, disk, 0) }
+  const { id, sizeBytes, mapVersion } = disk
+  return { disk: id, sizeBytes, mapVersion, ...runsFrom(state, disk, 0), generation: state.generation }
 }
 
 export function diskInfo(state: OwnerState, disk: Disk): DiskInfo {

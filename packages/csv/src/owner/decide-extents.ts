@@ -47,7 +47,8 @@ export function allocate(state: OwnerState, body: VolumeBody<'volume.allocate'>)
   eachPair(pairs, (index, extent) => runs.push(index, extent, 1, version))
   const left = state.pool.length - indexes.length
   const effects = pairs.length === 0 ? [] : zeroMore(state, POOL_EXTENTS - left - state.zeroing.size)
-  return done({ runs, mapVersion: pairs.length > 0 ? version : disk.mapVersion }, entries, effects)
+  const mapVersion = pairs.length > 0 ? version : disk.mapVersion
+  return done({ runs, mapVersion, generation: state.generation }, entries, effects)
 }
 
 export function free(state: OwnerState, body: VolumeBody<'volume.free'>): Decision {

@@ -1,7 +1,7 @@
 // Decisions about hosts: their slots, and what becomes of them when a host was fenced.
 
 import type { HostView } from '@stellwerk/protocol/messages/volume.ts'
-import { slotAddress } from '../format/layout.ts'
+import { regionCount, slotAddress } from '../format/layout.ts'
 import { type Decision, done, refused } from './decide.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody } from './request.ts'
@@ -94,5 +94,6 @@ function hostView(state: OwnerState, volume: string, slot: number): HostView {
     extentCount: layout.extentCount,
     slot,
     slotOffset: slotAddress(layout, slot),
+    regionCount: regionCount(layout),
   }
 }

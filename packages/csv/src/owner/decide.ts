@@ -10,6 +10,7 @@ import { abort, attach, commit, detach, reserve } from './decide-attachments.ts'
 import { createDisk, deleteDisk, diskInfo, mapPage, resizeDisk } from './decide-disks.ts'
 import { allocate, free } from './decide-extents.ts'
 import { openHost, recoverSlot, releaseHost } from './decide-hosts.ts'
+import { synced, syncPlan } from './decide-sync.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeKind, VolumeReply, VolumeRequest } from './request.ts'
 import { type Effect, freeExtents, type OwnerState } from './state.ts'
@@ -21,9 +22,15 @@ export type Decision =
       readonly entries: readonly Entry[]
       readonly effects: readonly Effect[]
       readonly reply: VolumeReply<VolumeKind>
+      /** A disk of which a leg that catches up has everything now. */
+      readonly synced?: string
     }
   /** Start the effects; decide again whenever one has ended. */
-  | { readonly type: 'wait'; readonly for: 'extents' | 'slot' | 'cluster-copy'; readonly effects: readonly Effect[] }
+  | {
+      readonly type: 'wait'
+      readonly for: 'extents' | 'slot' | 'cluster-copy' | 'stale' | 'copy'
+      readonly effects: readonly Effect[]
+    }
   | { readonly type: 'refused'; readonly error: StellwerkError }
 
 export function decide(state: OwnerState, request: VolumeRequest): Decision {
@@ -60,6 +67,10 @@ export function decide(state: OwnerState, request: VolumeRequest): Decision {
       return recoverSlot(state, request.body)
     case 'volume.release-host':
       return releaseHost(state, request.body)
+    case 'volume.sync-plan':
+      return syncPlan(state, request.body)
+    case 'volume.synced':
+      return synced(state, request.body)
     case 'volume.put-cluster-copy':
       return putClusterCopy(state, request.body.version, request.body.value as Json)
     case 'volume.get-cluster-copy':

@@ -6,14 +6,19 @@ import { canary } from '@stellwerk/runtime/canary.ts'
 import { Sealer } from '../format/checksum.ts'
 import { clusterCopyAddress, encodeClusterCopy, findClusterCopy } from '../format/cluster-copy.ts'
 import { isZero, type Leg, OWNER_IO, readBytes, settleAll, writeLegs, zeroRange } from '../format/device-io.ts'
-import { BLOCK_BYTES, extentAddress, type Layout, slotAddress } from '../format/layout.ts'
+import { BLOCK_BYTES, extentAddress, type Layout, regionCount, slotAddress, slotAddresses } from '../format/layout.ts'
 import { clearIntent, decodeSlotHeader, prepareSlot, readIntent } from '../format/slot.ts'
+import { readStale, type StaleLeg, staleLogOn } from '../mirror/stale-log.ts'
 import type { Effect, EffectOutcome } from './state.ts'
 
 export interface EffectContext {
+  /** Those that are written to; in-sync ones first, and only these are read. */
   readonly legs: readonly Leg[]
+  readonly inSync: number
   readonly layout: Layout
   readonly ownerEpoch: number
+  /** The leg that misses what is done now, or is catching up; null: none, or one that lacks everything. */
+  readonly behind: StaleLeg | null
 }
 
 /** Rejects when the owner must end: it is deposed, or its leg is gone. What concerns one extent only is an outcome. */
@@ -25,7 +30,7 @@ export async function runEffect(context: EffectContext, effect: Effect): Promise
       await assignSlot(context, effect.slot, effect.host)
       return { ok: true }
     case 'recover-slot':
-      await recoverSlot(context, effect.slot, effect.extents)
+      await recoverSlot(context, effect)
       return { ok: true }
     case 'write-cluster-copy': {
       const { legs, layout, ownerEpoch } = context
@@ -34,6 +39,15 @@ export async function runEffect(context: EffectContext, effect: Effect): Promise
       const copy = { version: effect.version, ownerEpoch, value: effect.value }
       await writeLegs(legs, address, encodeClusterCopy(copy, layout, address), OWNER_IO)
       return { ok: true }
+    }
+    case 'read-stale': {
+      const { legs, layout, behind } = context
+      if (behind === null) return { ok: true }
+      const slots = slotAddresses(layout)
+      return {
+        ok: true,
+        missed: await readStale(legs[0]!.device, slots, behind, layout.volumeId, regionCount(layout)),
+      }
     }
     default:
       return unreachable(effect)
@@ -76,28 +90,51 @@ async function assignSlot({ legs, layout }: EffectContext, slot: number, host: s
 }
 
 /**
- * Copies what the slot marks from the first leg to the others, then clears it. With one leg there is nothing to make
- * equal. A sector of the slot that does not check out may have marked anything: then all that the host held is copied.
+ * What the slot marks is made equal on the legs that are written to, and written down for one that is not; then it marks
+ * nothing any more. A sector of the slot that does not check out may have marked anything: then all that the host held.
  */
-async function recoverSlot({ legs, layout }: EffectContext, slot: number, extents: readonly number[]): Promise<void> {
-  const sealer = new Sealer(layout.volumeId)
-  if (legs.length > 1) {
-    const marked = new Set<number>()
-    let damaged = false
-    for (const { device } of legs) {
-      const intent = await readIntent(device, slotAddress(layout, slot), sealer, OWNER_IO)
-      for (const region of intent.regions) marked.add(region)
-      damaged ||= intent.damagedSectors.length > 0
+async function recoverSlot(context: EffectContext, effect: Extract<Effect, { type: 'recover-slot' }>): Promise<void> {
+  const { legs, inSync, layout, behind } = context
+  const { slot, extents } = effect
+  if (!canary('slot-reused-without-recovery') && (legs.length > 1 || behind !== null)) {
+    const marked = await markedRegions(legs.slice(0, inSync), layout, slot, extents)
+    if (behind !== null) {
+      const log = staleLogOn(legs, {
+        volumeId: layout.volumeId,
+        slotOffset: slotAddress(layout, slot),
+        regionCount: regionCount(layout),
+      })
+      await log.mark(behind, marked)
     }
-    const perExtent = layout.extentBytes / layout.regionBytes
-    for (const extent of extents) {
-      const first = extentAddress(layout, extent) / layout.regionBytes
-      for (let region = first; region < first + perExtent; region += 1) {
-        if (damaged || marked.has(region)) await copyRegion(legs, layout, region)
-      }
-    }
+    if (legs.length > 1) for (const region of marked) await copyRegion(legs, layout, region)
   }
   await clearIntent(legs, layout, slot, OWNER_IO)
+}
+
+/** Of what the host held: a slot marks nothing else, and nothing else may be copied, for others are writing there. */
+async function markedRegions(
+  sources: readonly Leg[],
+  layout: Layout,
+  slot: number,
+  extents: readonly number[],
+): Promise<number[]> {
+  const sealer = new Sealer(layout.volumeId)
+  const marked = new Set<number>()
+  let damaged = false
+  for (const { device } of sources) {
+    const intent = await readIntent(device, slotAddress(layout, slot), sealer, OWNER_IO)
+    for (const region of intent.regions) marked.add(region)
+    damaged ||= intent.damagedSectors.length > 0
+  }
+  const perExtent = layout.extentBytes / layout.regionBytes
+  const regions: number[] = []
+  for (const extent of extents) {
+    const first = extentAddress(layout, extent) / layout.regionBytes
+    for (let region = first; region < first + perExtent; region += 1) {
+      if (damaged || marked.has(region)) regions.push(region)
+    }
+  }
+  return regions
 }
 
 async function copyRegion(legs: readonly Leg[], layout: Layout, region: number): Promise<void> {

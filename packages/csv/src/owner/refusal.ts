@@ -28,6 +28,7 @@ const PASSING = [
   'owner-failed',
   'owner-closed',
   'owner-busy',
+  'other-generation',
 ] as const
 
 export type RefusalCode = (typeof FINAL)[number] | (typeof PASSING)[number]

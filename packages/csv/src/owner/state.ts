@@ -5,6 +5,7 @@
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { applyEntry, type Entry, eachPair, type Metadata } from '../format/metadata.ts'
+import type { SyncState } from './decide-sync.ts'
 
 /** Zeroed extents kept ready: a grant then costs one journal write. */
 export const POOL_EXTENTS = 8
@@ -26,14 +27,20 @@ export type Effect =
       readonly extents: readonly number[]
     }
   | { readonly type: 'write-cluster-copy'; readonly version: number; readonly value: Json }
+  /** Reads from the slots what a leg that catches up misses, for whoever holds the disk at this placement epoch. */
+  | { readonly type: 'read-stale'; readonly disk: string; readonly epoch: number }
 
 export type EffectOutcome =
-  | { readonly ok: true }
+  | { readonly ok: true; readonly missed?: ReadonlySet<number> }
   /** `full`: the storage behind a leg has no room; else that extent is not to be used. */
   | { readonly ok: false; readonly full: boolean }
 
 export interface OwnerState {
   readonly metadata: Metadata
+  /** Of the volume: this owner was opened in it, and ends with it. */
+  readonly generation: number
+  /** A leg is catching up; null: none is. */
+  readonly sync: SyncState | null
   /** Zeroed, free, in the order in which they will be granted. */
   readonly pool: number[]
   readonly zeroing: Set<number>
@@ -55,9 +62,13 @@ export interface OwnerState {
 export function ownerState(
   metadata: Metadata,
   cluster: { readonly version: number; readonly value: Json },
+  generation = 0,
+  sync: SyncState | null = null,
 ): OwnerState {
   return {
     metadata,
+    generation,
+    sync,
     pool: [],
     zeroing: new Set(),
     bad: new Set(),
@@ -121,6 +132,9 @@ export function startEffect(state: OwnerState, effect: Effect): void {
       return
     case 'write-cluster-copy':
       state.writingCluster = true
+      return
+    case 'read-stale':
+      state.sync?.reading.add(effect.disk)
   }
 }
 
@@ -145,5 +159,11 @@ export function endEffect(state: OwnerState, effect: Effect, outcome: EffectOutc
       if (!outcome.ok) return
       state.clusterVersion = effect.version
       state.clusterValue = effect.value
+      return
+    case 'read-stale':
+      state.sync?.reading.delete(effect.disk)
+      if (!outcome.ok) return
+      for (const region of outcome.missed ?? []) state.sync?.missed.add(region)
+      state.sync?.readFor.set(effect.disk, effect.epoch)
   }
 }

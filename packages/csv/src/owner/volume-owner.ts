@@ -3,6 +3,7 @@
 // that what is in memory when a checkpoint is written is exactly what the journal says.
 
 import { AssertionFailure, assert } from '@stellwerk/runtime/assert.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { auditMetadata } from '../check/audit-metadata.ts'
@@ -11,18 +12,30 @@ import type { CheckReport } from '../check.ts'
 import { findClusterCopy } from '../format/cluster-copy.ts'
 import { type Leg, OWNER_IO } from '../format/device-io.ts'
 import { maxRecordBytes, Payload } from '../format/journal.ts'
-import { BLOCK_BYTES, type Layout, type MetadataRanges, slotAddress } from '../format/layout.ts'
+import {
+  BLOCK_BYTES,
+  extentAddress,
+  type Layout,
+  type MetadataRanges,
+  ownerSlotAddress,
+  regionCount,
+  slotAddress,
+} from '../format/layout.ts'
 import type { Entry, Metadata } from '../format/metadata.ts'
 import { type Expected, KNOWN_RO_COMPAT } from '../format/superblock.ts'
+import { catchingLegs, missingLegs, type VolumeGeneration } from '../mirror/leg-state.ts'
+import { OwnerSync } from '../mirror/owner-sync.ts'
+import { type StaleLeg, type StaleLog, staleLogOn } from '../mirror/stale-log.ts'
 import { decide } from './decide.ts'
 import { volumeFull } from './decide-extents.ts'
+import { isSynced, type SyncState } from './decide-sync.ts'
 import { type EffectContext, readsZero, runEffect } from './effects.ts'
 import { type ExtentChange, extentChanges } from './extent-changes.ts'
 import { JournalWriter } from './journal-writer.ts'
 import { furthest, type Loaded, loadLeg } from './load.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody, VolumeKind, VolumeReply, VolumeRequest } from './request.ts'
-import { settle } from './settle.ts'
+import { type OwnerLeg, settle } from './settle.ts'
 import { type Effect, endEffect, type OwnerState, ownerState, startEffect, takeEntries } from './state.ts'
 
 /** Requests that are not answered yet; one more is refused with `owner-busy`. */
@@ -33,13 +46,20 @@ export const MAX_ZEROING = 4
 export const MAX_CHECKS = 8
 
 export interface VolumeOwnerOptions {
-  /** One device a leg, connections of which name `ownerEpoch`: the storage has drained the predecessor's. In-sync legs only. */
+  /**
+   * One device for each leg that the generation writes to, over connections that name `ownerEpoch`: the storage has
+   * drained the predecessor's.
+   */
   readonly legs: readonly Leg[]
+  /** What each leg is; absent: all are in sync, for good. The owner ends with it: another generation, another owner. */
+  readonly generation?: VolumeGeneration
+  /** Of what the owner copies by itself to a leg that catches up. */
+  readonly resyncBytesPerSecond?: () => number
   /** The volume's name, for records and errors. */
   readonly volume: string
   readonly expected?: Expected
   readonly ownerEpoch: number
-  readonly env: Pick<Environment, 'trace' | 'log'>
+  readonly env: Pick<Environment, 'trace' | 'log'> & Partial<Pick<Environment, 'timers' | 'clock'>>
   /** Tells the storage subsystems which ranges are metadata and whose the slots are; a slot is not given out before. */
   readonly onRanges?: (ranges: MetadataRanges) => Promise<void>
   /** Called once if the owner must end by itself: deposed, or a leg failed. Requests are refused from then on. */
@@ -83,11 +103,43 @@ export class VolumeOwner {
   /** A check reads what is on the legs: nothing of the metadata is written. */
   #still = false
 
-  private constructor(options: VolumeOwnerOptions, state: OwnerState, writer: JournalWriter) {
+  readonly #sync: OwnerSync | null
+  /** What it grants while a leg misses it, in the owner's own slot. */
+  readonly #missed: StaleLog | null
+
+  private constructor(
+    options: VolumeOwnerOptions,
+    state: OwnerState,
+    writer: JournalWriter,
+    legs: readonly OwnerLeg[],
+    generation: VolumeGeneration,
+  ) {
     this.#options = options
     this.#state = state
     this.#writer = writer
-    this.#context = { legs: options.legs, layout: state.metadata.layout, ownerEpoch: options.ownerEpoch }
+    const { layout } = state.metadata
+    const behind = legBehind(generation)
+    const inSync = legs.filter(leg => leg.role === 'in-sync').length
+    this.#context = { legs, inSync, layout, ownerEpoch: options.ownerEpoch, behind }
+    const { timers, clock, log } = options.env
+    this.#sync =
+      state.sync === null || timers === undefined || clock === undefined
+        ? null
+        : new OwnerSync({
+            state,
+            legs,
+            bytesPerSecond: options.resyncBytesPerSecond ?? (() => Number.POSITIVE_INFINITY),
+            env: { timers, clock, log },
+            news: () => this.#tellNews(),
+          })
+    this.#missed =
+      missingLegs(generation).length === 0
+        ? null
+        : staleLogOn(legs, {
+            volumeId: layout.volumeId,
+            slotOffset: ownerSlotAddress(layout),
+            regionCount: regionCount(layout),
+          })
   }
 
   /**
@@ -96,8 +148,10 @@ export class VolumeOwner {
    */
   static async open(options: VolumeOwnerOptions): Promise<VolumeOwner> {
     assert(options.legs.length > 0, 'a volume without legs')
+    const generation = options.generation ?? allInSync(options.legs)
+    const legs = ownerLegs(options.legs, generation)
     const all: Loaded[] = []
-    for (const leg of options.legs) all.push(await loadLeg(leg, options.expected ?? {}))
+    for (const leg of legs) if (leg.role === 'in-sync') all.push(await loadLeg(leg, options.expected ?? {}))
     const best = furthest(all)
     const { metadata, layout } = best
     if ((best.superblock.superblock.roCompatFeatures & ~KNOWN_RO_COMPAT) !== 0) {
@@ -123,18 +177,20 @@ export class VolumeOwner {
       })
     }
     recordRecovered(options, metadata)
-    await settle(best, all, options.legs)
-    const writer = new JournalWriter(options.legs, best, options.ownerEpoch)
+    await settle(best, all, legs, generation.legs.length)
+    const writer = new JournalWriter(legs, best, options.ownerEpoch)
     if (writer.checkpointDue) await writer.checkpoint(metadata)
     const { newest } = await findClusterCopy(best.leg.device, layout, OWNER_IO)
-    const state = ownerState(metadata, newest ?? { version: 0, value: null })
+    const cluster = newest ?? { version: 0, value: null }
+    const state = ownerState(metadata, cluster, generation.number, syncState(generation, metadata))
     const entry: Entry = { type: 'owner', epoch: options.ownerEpoch }
     takeEntries(state, [entry])
     const payload = new Payload()
     payload.add(entry)
     await writer.append(payload)
-    const owner = new VolumeOwner(options, state, writer)
+    const owner = new VolumeOwner(options, state, writer, legs, generation)
     await options.onRanges?.(owner.ranges())
+    owner.#sync?.start()
     return owner
   }
 
@@ -182,10 +238,20 @@ export class VolumeOwner {
     })
   }
 
+  /** Of a leg that is catching up; null: none is. */
+  get sync(): { readonly done: boolean; readonly disks: number; readonly synced: number } | null {
+    const { sync, metadata } = this.#state
+    if (sync === null) return null
+    const initial = [...sync.initial].filter(id => metadata.disks.has(id))
+    const synced = initial.filter(id => sync.synced.has(id)).length
+    return { done: isSynced(this.#state), disks: initial.length, synced }
+  }
+
   /** Answers what can be answered, refuses the rest. The legs stay open: they are their opener's. */
   async close(): Promise<void> {
     this.#ended ??= refuse('owner-closed', 'the volume owner has been closed', { where: this.#options.volume })
     await this.#running
+    await this.#sync?.stop()
     this.#effectQueue.length = 0
     if (this.#effectsRunning > 0) {
       await new Promise<void>(resolve => {
@@ -215,12 +281,14 @@ export class VolumeOwner {
       this.#round = round
       this.#decideAll(round)
       if (round.payload.entryCount > 0) {
+        await this.#noteMissed(round.changes)
         await this.#writer.append(round.payload)
         await this.#publish(round)
       }
       this.#begin(round.effects)
       this.#round = null
       for (const { answer } of round.answers) answer()
+      this.#sync?.wake()
       if (this.#writer.checkpointDue) await this.#writer.checkpoint(this.#state.metadata)
     }
     // In the same turn as the loop's last look: what comes from now on starts it again.
@@ -238,7 +306,9 @@ export class VolumeOwner {
           this.#idle = resolve
         })
       }
-      const { legs, expected = {} } = this.#options
+      const { expected = {} } = this.#options
+      // A leg that is catching up is not expected to be right.
+      const legs = this.#context.legs.slice(0, this.#context.inSync)
       const report = await checkStandingStill(legs, expected, this.#state.metadata)
       for (const { resolve } of asked) resolve(report)
     } catch (error) {
@@ -291,12 +361,26 @@ export class VolumeOwner {
             round.changes.push(...extentChanges(this.#state, entry))
             round.slotsChanged ||= entry.type === 'slot-assigned'
           }
+          if (decision.synced !== undefined) this.#state.sync?.synced.add(decision.synced)
           takeEntries(this.#state, decision.entries)
           this.#take(decision.effects, round)
           answers.push({ pending, answer: () => pending.resolve(decision.reply) })
       }
     }
     this.#waiting = still
+  }
+
+  /** Extents granted while a leg is away are nowhere on it: before anybody has them, that is written down. */
+  async #noteMissed(changes: readonly ExtentChange[]): Promise<void> {
+    const { behind, layout } = this.#context
+    if (this.#missed === null || behind === null || canary('grant-not-missed')) return
+    const perExtent = layout.extentBytes / layout.regionBytes
+    const regions = changes.flatMap(({ kind, extent }) => {
+      if (kind !== 'granted') return []
+      const first = extentAddress(layout, extent) / layout.regionBytes
+      return Array.from({ length: perExtent }, (_, i) => first + i)
+    })
+    if (regions.length > 0) await this.#missed.mark(behind, regions)
   }
 
   /** The round is durable: what must be known elsewhere before anybody is answered. */
@@ -346,13 +430,15 @@ export class VolumeOwner {
   #effectEnded(): void {
     this.#effectsRunning -= 1
     if (this.#effectsRunning === 0) this.#idle?.()
-    if (this.#ended === null) {
-      this.#startQueued()
-      if (this.#waiting.length > 0) {
-        this.#news = true
-        this.#wake()
-      }
-    }
+    if (this.#ended !== null) return
+    this.#startQueued()
+    this.#tellNews()
+  }
+
+  #tellNews(): void {
+    if (this.#ended !== null || this.#waiting.length === 0) return
+    this.#news = true
+    this.#wake()
   }
 
   #fail(error: unknown): void {
@@ -375,6 +461,47 @@ export class VolumeOwner {
     this.#waiting = []
     this.#queue = []
     for (const pending of [...unanswered, ...undecided]) pending.reject(error)
+  }
+}
+
+function allInSync(legs: readonly Leg[]): VolumeGeneration {
+  return { number: 0, legs: legs.map(({ id }, index) => ({ id, index, role: 'in-sync', lastInSync: null })) }
+}
+
+/** In-sync ones first: these are read. */
+function ownerLegs(legs: readonly Leg[], generation: VolumeGeneration): OwnerLeg[] {
+  const known = legs.flatMap(leg => {
+    const state = generation.legs.find(each => each.id === leg.id)
+    if (state === undefined || (state.role === 'stale' && !canary('stale-leg-opened'))) return []
+    const role = state.role === 'syncing' ? 'syncing' : 'in-sync'
+    return [{ ...leg, index: state.index, role } satisfies OwnerLeg]
+  })
+  assert(
+    known.some(leg => leg.role === 'in-sync'),
+    'a volume is opened over an in-sync leg',
+  )
+  return known.sort((a, b) => (a.role === b.role ? a.index - b.index : a.role === 'in-sync' ? -1 : 1))
+}
+
+/** The leg whose stale bitmaps count: one that misses what is done now, or that is catching up. */
+function legBehind(generation: VolumeGeneration): StaleLeg | null {
+  for (const leg of [...missingLegs(generation), ...catchingLegs(generation)]) {
+    if (typeof leg.lastInSync === 'number') return { index: leg.index, lastInSync: leg.lastInSync }
+  }
+  return null
+}
+
+function syncState(generation: VolumeGeneration, metadata: Metadata): SyncState | null {
+  if (catchingLegs(generation).length === 0) return null
+  return {
+    generation: generation.number,
+    behind: legBehind(generation),
+    missed: new Set(),
+    readFor: new Map(),
+    reading: new Set(),
+    initial: new Set(metadata.disks.keys()),
+    synced: new Set(),
+    copying: new Set(),
   }
 }
 

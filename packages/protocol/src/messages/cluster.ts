@@ -22,7 +22,16 @@ export const AddressSchema = closed({
 
 const MapHost = closed({ name: Name, epoch: Count, control: AddressSchema })
 const MapStorage = closed({ name: Name, portals: Type.Array(AddressSchema), control: Type.Array(AddressSchema) })
-const MapLeg = closed({ leg: Name, storage: Name, lun: Name })
+const MapLeg = closed({
+  leg: Name,
+  storage: Name,
+  lun: Name,
+  /** 0 or 1: its place in the volume's bitmaps. */
+  index: Count,
+  role: Type.Union([Type.Literal('in-sync'), Type.Literal('syncing'), Type.Literal('stale')]),
+  /** The last generation in which it was in sync; null: it never was. */
+  lastInSync: Type.Union([Type.Null(), Count]),
+})
 const MapVolume = closed({
   name: Name,
   id: Type.String(),
@@ -80,7 +89,14 @@ export function isOver(state: ReportedMachine['state']): boolean {
 }
 
 const PathState = closed({ storage: Name, path: Type.String(), state: Type.String() })
-const VolumeState = closed({ volume: Name, ownerEpoch: Count, state: Type.String() })
+const VolumeState = closed({
+  volume: Name,
+  ownerEpoch: Count,
+  state: Type.String(),
+  /** In which its owner has it open; a leg that is catching up in it: whether it has everything, and how far it is. */
+  generation: Count,
+  sync: Type.Union([Type.Null(), closed({ done: Type.Boolean(), disks: Count, synced: Count })]),
+})
 
 export const BeatSchema = closed({
   host: Name,
@@ -159,6 +175,18 @@ export const clusterFamily = defineFamily('cluster', {
   'console.follow': { request: Nothing, reply: closed({ host: Name, machines: Type.Array(ReportedMachineSchema) }) },
   /** A line that a guest has said, as it leaves the host. */
   'console.line': { request: closed({ vm: Name, epoch: Count, host: Name, line: Type.String({ maxLength: 4096 }) }) },
+  /** A leg is lost to this host while another in-sync one serves it: guests' writes wait for a generation without it. */
+  'volume.leg-lost': {
+    request: closed({
+      host: Name,
+      hostEpoch: Count,
+      volume: Name,
+      generation: Count,
+      leg: Name,
+      why: Type.String({ maxLength: 1000 }),
+    }),
+    reply: Nothing,
+  },
   /** From a guardian, after it reaped its agent: nothing that incarnation ran is left, but for `survivors`. */
   'guardian.attest': {
     request: closed({
@@ -175,3 +203,5 @@ export const clusterFamily = defineFamily('cluster', {
     reply: closed({ body: Type.Unknown() }),
   },
 })
+
+export type VolumeLegLost = Static<(typeof clusterFamily)['messages']['volume.leg-lost']['request']>

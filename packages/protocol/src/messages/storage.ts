@@ -70,10 +70,21 @@ const Marks = closed({ admitted: Count, fenced: Count })
 /** Age of the last probe or request answered for the host, `via` included; null: unknown (not since the start). */
 const LastSeen = Type.Union([Type.Null(), Type.Number({ minimum: 0 })])
 const Nothing = closed({})
+const Behind = closed({ lun: Name, generation: Count, legs: LegsSchema })
+export type LunBehind = Static<typeof Behind>
 
 export const storageFamily = defineFamily('storage', {
   /** From an agent, over each path: answered from memory, so that a slow disk is not a dead path. Refused unless admitted. */
-  'storage.probe': { request: closed({ host: Name, epoch: Count }), reply: closed({ storage: Name }) },
+  'storage.probe': {
+    request: closed({
+      host: Name,
+      epoch: Count,
+      /** What the host has open here; no generation named: nothing to compare. */
+      luns: Type.Array(closed({ lun: Name, generation: Count }), { maxItems: MAX_LUNS_LISTED }),
+    }),
+    /** `behind`: LUNs whose generation is another here; such an answer is no lease. */
+    reply: closed({ storage: Name, behind: Type.Array(Behind, { maxItems: MAX_LUNS_LISTED }) }),
+  },
   /** Asks without harm. */
   'storage.seen': {
     request: closed({ host: Name }),

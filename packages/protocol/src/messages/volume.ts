@@ -10,6 +10,9 @@ export const MAX_EXTENTS_PER_REQUEST = 64
 /** Runs in one page of a disk's map. */
 export const MAP_PAGE_RUNS = 16_384
 
+/** Ranges in one page of what is to be copied. */
+export const SYNC_PAGE_RANGES = 4_096
+
 /**
  * Runs of a disk's map, flat, four numbers each: first index in the disk, first extent of the volume, how many in a row,
  * and the map version at which they were mapped. That version tells an extent granted anew from its former self.
@@ -28,6 +31,7 @@ export const HostViewSchema = closed({
   extentCount: Count,
   slot: Count,
   slotOffset: Count,
+  regionCount: Count,
 })
 export type HostView = Static<typeof HostViewSchema>
 
@@ -44,6 +48,9 @@ export const DiskInfoSchema = closed({
 })
 export type DiskInfo = Static<typeof DiskInfoSchema>
 
+/** The volume's generation in which its owner gave this out: it may be used once one's own mirror serves in it. */
+const Generation = Count
+
 /** What a host needs to use a disk it holds. `next`: ask `volume.map` from there for the rest of the map; null: whole. */
 export const DiskGrantSchema = closed({
   disk: Name,
@@ -51,6 +58,7 @@ export const DiskGrantSchema = closed({
   mapVersion: Count,
   runs: RunsSchema,
   next: Type.Union([Type.Null(), Count]),
+  generation: Generation,
 })
 export type DiskGrant = Static<typeof DiskGrantSchema>
 
@@ -72,7 +80,7 @@ export const volumeFamily = defineFamily('volume', {
   'volume.attach': { request: closed({ ...Holding, vm: Name, hostEpoch: Count }), reply: DiskGrantSchema },
   'volume.map': {
     request: closed({ ...Holding, from: Count }),
-    reply: closed({ runs: RunsSchema, next: Type.Union([Type.Null(), Count]) }),
+    reply: closed({ runs: RunsSchema, next: Type.Union([Type.Null(), Count]), generation: Generation }),
   },
   /** The target of a migration that switches, at the epoch its commit would raise. */
   'volume.reserve': {
@@ -90,7 +98,7 @@ export const volumeFamily = defineFamily('volume', {
   /** `ahead`: indexes that will probably be wanted soon; granted if it costs nothing. */
   'volume.allocate': {
     request: closed({ ...Holding, indexes: Indexes, ahead: Indexes }),
-    reply: closed({ runs: RunsSchema, mapVersion: Count }),
+    reply: closed({ runs: RunsSchema, mapVersion: Count, generation: Generation }),
   },
   /** The host has dropped these mappings, drained, and cleared its bits there. */
   'volume.free': {
@@ -115,6 +123,19 @@ export const volumeFamily = defineFamily('volume', {
     request: closed({ volume: Name, host: Name, hostEpoch: Count }),
     reply: closed({ disks: Type.Array(Name) }),
   },
+  /**
+   * What of a disk that one holds a leg misses which is catching up in this generation: addresses on the LUN, flat, two
+   * numbers each: offset and length. Refused with `other-generation` by an owner in another one.
+   */
+  'volume.sync-plan': {
+    request: closed({ ...Holding, generation: Count, from: Count }),
+    reply: closed({
+      ranges: Type.Array(Count, { maxItems: 2 * SYNC_PAGE_RANGES }),
+      next: Type.Union([Type.Null(), Count]),
+    }),
+  },
+  /** All of that has been copied. */
+  'volume.synced': { request: closed({ ...Holding, generation: Count }), reply: Nothing },
   'volume.put-cluster-copy': {
     request: closed({ volume: Name, version: Count, value: Type.Unknown() }),
     reply: closed({ version: Count }),

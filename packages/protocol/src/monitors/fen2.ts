@@ -1,6 +1,6 @@
 // FEN2: a fenced host learns it or freezes within its lease. Judged by what executes: each step of a guest needs a lease
 // that was really granted to its host, or probes really answered to it on the VM's storages, recently enough. With
-// `vm.run` naming the VM's `storages`, all of them must have answered; else any one is taken for all.
+// `vm.run` (or `vm.storages` since) naming the VM's `storages`, all of them must have answered; else any one is taken for all.
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import {
@@ -38,7 +38,7 @@ interface Host {
 
 export class Fen2Monitor implements Monitor {
   readonly rule = 'FEN2'
-  readonly kinds = ['guest.step', 'lease.granted', 'storage.probed', 'vm.run']
+  readonly kinds = ['guest.step', 'lease.granted', 'storage.probed', 'vm.run', 'vm.storages']
   readonly #hosts = new Map<string, Host>()
   readonly #storages = new Map<string, Map<string, readonly string[]>>()
   readonly #stretch: number

@@ -22,6 +22,8 @@ const MAX_LEGS = 8
 /** An owner reads all of the metadata for it. */
 const CHECK_MS = 60_000
 
+const LegReply = Type.Object({ volume: Type.String(), leg: Type.String(), storage: Type.String() })
+
 function volumeOf(context: ApiContext, name: string): VolumeRecord {
   const volume = context.coordinator.state.volumes.get(name)
   if (volume === undefined) throw unknownThing('volume', name)
@@ -87,6 +89,40 @@ export const volumeRoutes: readonly Route[] = [
     reply: Type.Object({ volume: Type.String(), owner: Type.String(), epoch: Type.Integer() }),
     handle: ({ coordinator }, { params, body }) =>
       coordinator.command({ kind: 'volume-own', name: params['name'] ?? '', host: body.host }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/volumes/{name}/mirror',
+    summary: 'Give it a second leg on this storage, online',
+    body: closed({ storage: AnyName }),
+    reply: LegReply,
+    handle: ({ coordinator }, { params, body }) =>
+      coordinator.command({ kind: 'volume-mirror', name: params['name'] ?? '', storage: body.storage }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/volumes/{name}/unmirror',
+    summary: 'Take a leg away, by its id or its storage',
+    body: closed({ leg: AnyName }),
+    reply: LegReply,
+    handle: ({ coordinator }, { params, body }) =>
+      coordinator.command({ kind: 'volume-unmirror', name: params['name'] ?? '', leg: body.leg }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/volumes/{name}/resync',
+    summary: 'Resync its stale leg now, not when it has answered for long enough',
+    reply: LegReply,
+    handle: ({ coordinator }, { params }) => coordinator.command({ kind: 'volume-resync', name: params['name'] ?? '' }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/volumes/{name}/force-leg',
+    summary: 'Go on with a leg that is behind; what only the other one had is lost',
+    body: closed({ leg: AnyName }),
+    reply: Type.Object({ volume: Type.String(), leg: Type.String() }),
+    handle: ({ coordinator }, { params, body }) =>
+      coordinator.command({ kind: 'volume-force-leg', name: params['name'] ?? '', leg: body.leg }),
   }),
   route({
     method: 'GET',

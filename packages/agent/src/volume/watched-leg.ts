@@ -1,0 +1,92 @@
+// A leg as its volume's owner uses it, watched: since when a request waits there, and what it answered with an error. The
+// owner waits for all legs with each write; which of them it waits for, only this tells.
+
+import {
+  type BlockDevice,
+  BlockError,
+  type BlockExtent,
+  type Caps,
+  type DeviceState,
+  type Io,
+  type Limits,
+} from '@stellwerk/block/device.ts'
+import type { Clock } from '@stellwerk/runtime/environment.ts'
+
+export class WatchedLeg implements BlockDevice {
+  readonly size: number
+  readonly limits: Limits
+  readonly caps: Caps
+  readonly blockStatus?: (offset: number, length: number, io: Io) => Promise<BlockExtent[]>
+  readonly #device: BlockDevice
+  readonly #clock: Clock
+  readonly #waiting = new Map<number, number>()
+  #next = 0
+  /** The first error that was no refusal of the request itself. */
+  failure: string | null = null
+
+  constructor(device: BlockDevice, clock: Clock) {
+    this.#device = device
+    this.#clock = clock
+    this.size = device.size
+    this.limits = device.limits
+    this.caps = device.caps
+    if (device.blockStatus !== undefined) {
+      this.blockStatus = (offset, length, io) => this.#watch(device.blockStatus!(offset, length, io))
+    }
+  }
+
+  /** How long the oldest request has been waiting; 0: none is. */
+  get waitsMs(): number {
+    const [oldest] = this.#waiting.values()
+    return oldest === undefined ? 0 : this.#clock.now() - oldest
+  }
+
+  read(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
+    return this.#watch(this.#device.read(offset, length, io))
+  }
+
+  write(offset: number, data: readonly Uint8Array[], flags: { readonly fua?: true }, io: Io): Promise<void> {
+    return this.#watch(this.#device.write(offset, data, flags, io))
+  }
+
+  flush(io: Io): Promise<void> {
+    return this.#watch(this.#device.flush(io))
+  }
+
+  zero(
+    offset: number,
+    length: number,
+    flags: { readonly fua?: true; readonly noHole?: true; readonly fast?: true },
+    io: Io,
+  ): Promise<void> {
+    return this.#watch(this.#device.zero(offset, length, flags, io))
+  }
+
+  trim(offset: number, length: number, flags: { readonly fua?: true }, io: Io): Promise<void> {
+    return this.#watch(this.#device.trim(offset, length, flags, io))
+  }
+
+  onState(listener: (state: DeviceState, reason: string) => void): void {
+    this.#device.onState(listener)
+  }
+
+  close(): Promise<void> {
+    return this.#device.close()
+  }
+
+  async #watch<T>(request: Promise<T>): Promise<T> {
+    const number = this.#next
+    this.#next += 1
+    this.#waiting.set(number, this.#clock.now())
+    try {
+      return await request
+    } catch (error) {
+      const refused = error instanceof BlockError && (error.errno === 'EINVAL' || error.errno === 'ENOTSUP')
+      const over = error instanceof BlockError && error.errno === 'ESHUTDOWN'
+      if (!refused && !over) this.failure ??= error instanceof Error ? error.message : String(error)
+      throw error
+    } finally {
+      this.#waiting.delete(number)
+    }
+  }
+}

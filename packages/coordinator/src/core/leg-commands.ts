@@ -1,0 +1,153 @@
+// What operators ask for a volume's legs: a second one, one less, a resync at once, and, when all else is lost, to go on
+// with a leg that is behind.
+
+import { accept, type CommandResult, refuse } from './command-result.ts'
+import { hostLive } from './hosts.ts'
+import { changeGeneration, inSyncLegs, volumeLive } from './legs.ts'
+import type { StepOutput } from './output.ts'
+import { type CoordinatorState, type LegRecord, MAX_LEGS, type VolumeRecord } from './state.ts'
+
+export type LegCommand =
+  /** A second leg on this storage: made, copied in full, then in sync. */
+  | { readonly kind: 'volume-mirror'; readonly name: string; readonly storage: string }
+  /** Back to one leg. `leg`: its id, or its storage. */
+  | { readonly kind: 'volume-unmirror'; readonly name: string; readonly leg: string }
+  | { readonly kind: 'volume-resync'; readonly name: string }
+  /** What only the other leg had is lost: the operator says so. */
+  | { readonly kind: 'volume-force-leg'; readonly name: string; readonly leg: string }
+
+export function obeyLegCommand(state: CoordinatorState, command: LegCommand, out: StepOutput): CommandResult {
+  const volume = state.volumes.get(command.name)
+  if (volume === undefined) {
+    return refuse('unknown-volume', `there is no volume "${command.name}"`, 'see: stellwerk volume list')
+  }
+  switch (command.kind) {
+    case 'volume-mirror':
+      return mirror(state, volume, command.storage, out)
+    case 'volume-unmirror':
+      return unmirror(state, volume, command.leg, out)
+    case 'volume-resync':
+      return resync(state, volume)
+    case 'volume-force-leg':
+      return forceLeg(state, volume, command.leg, out)
+  }
+}
+
+function mirror(state: CoordinatorState, volume: VolumeRecord, storage: string, out: StepOutput): CommandResult {
+  if (!state.storages.has(storage)) {
+    const known = [...state.storages.keys()].sort().join(', ')
+    return refuse('unknown-storage', `there is no storage subsystem "${storage}"`, `known: ${known}`)
+  }
+  if (volume.phase !== 'ready') return refuse('not-ready', `volume "${volume.name}" is being made`, 'wait until it is')
+  const there = volume.legs.find(leg => leg.storage === storage)
+  if (there !== undefined) {
+    return refuse('same-leg', `volume "${volume.name}" has ${there.leg} on "${storage}"`, 'name another storage')
+  }
+  if (volume.retired.some(each => each.storage === storage)) {
+    return refuse('leg-going', `a former leg of "${volume.name}" on "${storage}" is not gone yet`, 'wait until it is')
+  }
+  if (volume.legs.length >= MAX_LEGS) {
+    const stale = volume.legs.find(leg => leg.role === 'stale')
+    return refuse(
+      'mirrored',
+      `volume "${volume.name}" has ${MAX_LEGS} legs: ${volume.legs.map(leg => leg.storage).join(', ')}`,
+      stale === undefined
+        ? 'take one away first'
+        : `take the stale one away first: stellwerk volume mirror ${volume.name} --remove ${stale.storage}`,
+    )
+  }
+  const index = volume.legs.some(leg => leg.index === 0) ? 1 : 0
+  const added: LegRecord = {
+    leg: `leg-${volume.legsMade}`,
+    storage,
+    lun: volume.name,
+    index,
+    role: 'stale',
+    lastInSync: null,
+    lunOwed: true,
+  }
+  const legs = [...volume.legs, added]
+  out.put('volumes', volume.name, { ...volume, legs, legsMade: volume.legsMade + 1 })
+  state.mapVersion += 1
+  volumeLive(state, volume.name).resyncNow = true
+  return accept({ volume: volume.name, leg: added.leg, storage })
+}
+
+function unmirror(state: CoordinatorState, volume: VolumeRecord, name: string, out: StepOutput): CommandResult {
+  const leg = findLeg(volume, name)
+  if (leg === null) return unknownLeg(volume, name)
+  const others = inSyncLegs(volume).filter(each => each !== leg)
+  if (others.length === 0) {
+    return refuse(
+      'last-leg',
+      `${leg.leg} is the only in-sync leg of volume "${volume.name}"`,
+      'resync the other one first, or delete the volume',
+    )
+  }
+  const next = { ...volume, retired: [...volume.retired, { storage: leg.storage, lun: leg.lun }] }
+  const legs = volume.legs.filter(each => each !== leg)
+  changeGeneration(state, next, legs, `an operator took ${leg.leg} on ${leg.storage} away`, out)
+  return accept({ volume: volume.name, leg: leg.leg, storage: leg.storage })
+}
+
+function resync(state: CoordinatorState, volume: VolumeRecord): CommandResult {
+  const stale = volume.legs.find(leg => leg.role === 'stale')
+  if (stale === undefined) {
+    const syncing = volume.legs.find(leg => leg.role === 'syncing')
+    return syncing === undefined
+      ? refuse('in-sync', `every leg of volume "${volume.name}" is in sync`, 'there is nothing to do')
+      : refuse('resyncing', `${syncing.leg} is being resynced`, `see: stellwerk volume show ${volume.name}`)
+  }
+  const live = volumeLive(state, volume.name)
+  live.resyncNow = true
+  live.resyncFailures = 0
+  return accept({ volume: volume.name, leg: stale.leg, storage: stale.storage })
+}
+
+/** The last resort: nobody may be at work on a leg that is ahead, and what it alone had is given up. */
+function forceLeg(state: CoordinatorState, volume: VolumeRecord, name: string, out: StepOutput): CommandResult {
+  const leg = findLeg(volume, name)
+  if (leg === null) return unknownLeg(volume, name)
+  if (leg.role === 'in-sync') {
+    return refuse('in-sync', `${leg.leg} of volume "${volume.name}" is in sync`, 'there is nothing to force')
+  }
+  if (leg.lastInSync === null) {
+    return refuse('never-in-sync', `${leg.leg} of volume "${volume.name}" never had everything`, 'use a backup')
+  }
+  const user = [...state.vms.values()].find(
+    vm => vm.placement !== null && vm.disks.some(disk => disk.volume === volume.name),
+  )
+  if (user !== undefined) {
+    return refuse('volume-in-use', `VM "${user.name}" has a disk on volume "${volume.name}"`, 'stop it first')
+  }
+  for (const host of state.hosts.values()) {
+    if (host.removed || hostLive(state, host.name).verdict === 'up') continue
+    const { fence } = host
+    if (host.phase === 'fenced' && fence?.attestedIncarnation != null) continue
+    return refuse(
+      'host-not-attested',
+      `host "${host.name}" does not report, and may still write the other leg`,
+      `when it is surely off: stellwerk host confirm-dead ${host.name}`,
+    )
+  }
+  const legs = volume.legs.map(each =>
+    each === leg ? { ...each, role: 'in-sync' as const } : { ...each, role: 'stale' as const, lastInSync: null },
+  )
+  // The other leg may be ahead of what is believed from here on: it is copied whole.
+  changeGeneration(state, { ...volume, owner: null }, legs, `an operator forced ${leg.leg}, which was ${leg.role}`, out)
+  const forced = state.volumes.get(volume.name)
+  if (forced !== undefined) {
+    const whole = forced.legs.map(each => (each.leg === leg.leg ? each : { ...each, lastInSync: null }))
+    out.put('volumes', volume.name, { ...forced, legs: whole })
+  }
+  return accept({ volume: volume.name, leg: leg.leg })
+}
+
+function findLeg(volume: VolumeRecord, name: string): LegRecord | null {
+  return volume.legs.find(leg => leg.leg === name || leg.storage === name) ?? null
+}
+
+function unknownLeg(volume: VolumeRecord, name: string): CommandResult {
+  const known = volume.legs.map(leg => `${leg.leg} (${leg.storage})`).join(', ')
+  return refuse('unknown-leg', `volume "${volume.name}" has no leg "${name}"`, `it has ${known}`)
+}

@@ -1,0 +1,298 @@
+// The legs of volumes: which are in sync, by a generation that is durable here before any storage is told of it. A leg is
+// given up when a host that another in-sync leg serves has lost it, or when it holds up a fence; it is taken back once its
+// storage answers, knows every fence that it missed, and every host at work reaches it (DESIGN section 7).
+
+import type { VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
+import { shouldAsk } from './asking.ts'
+import { hostLive, isUsable, vmsAt, volumesOf } from './hosts.ts'
+import type { StepOutput } from './output.ts'
+import { isServing } from './ownership.ts'
+import type { CoordinatorState, HostRecord, LegRecord, VolumeLive, VolumeRecord } from './state.ts'
+
+/** A leg whose resyncs fail is tried ever more seldom, up to this many times `resyncAfterMs`. */
+const RESYNC_BACKOFF_MAX = 64
+/** Reports that would leave more hosts without a leg than they help are obeyed only after so many leg deadlines. */
+const UNHELPFUL_DEADLINES = 3
+
+export function isCounting(leg: LegRecord): boolean {
+  return leg.role !== 'stale'
+}
+
+export function inSyncLegs(volume: VolumeRecord): LegRecord[] {
+  return volume.legs.filter(leg => leg.role === 'in-sync')
+}
+
+export function volumeLive(state: CoordinatorState, name: string): VolumeLive {
+  let live = state.liveVolumes.get(name)
+  if (live === undefined) {
+    live = { toldAt: null, goodSince: null, resyncFailures: 0, resyncNow: false, lostSince: new Map(), why: null }
+    state.liveVolumes.set(name, live)
+  }
+  return live
+}
+
+/** Durable before anyone is told: from here on the volume is what this says. */
+export function changeGeneration(
+  state: CoordinatorState,
+  volume: VolumeRecord,
+  legs: readonly LegRecord[],
+  why: string,
+  out: StepOutput,
+): void {
+  const generation = volume.generation + 1
+  const next: VolumeRecord = {
+    ...volume,
+    legs: legs.map(leg => dated(volume, leg)),
+    generation,
+    generationId: `${state.cluster.term}-${state.decisionSeq + 1}`,
+    generationOwed: [...new Set(legs.filter(isCounting).map(leg => leg.storage))].sort(),
+  }
+  out.put('volumes', volume.name, next)
+  state.mapVersion += 1
+  const live = volumeLive(state, volume.name)
+  live.toldAt = null
+  live.goodSince = null
+  live.resyncNow = false
+  live.lostSince.clear()
+  out.decide({
+    kind: 'generation',
+    subject: volume.name,
+    saw: { generation: volume.generation, legs: rolesOf(volume) },
+    chose: `generation ${generation}: ${next.legs.map(leg => `${leg.leg} ${leg.role}`).join(', ')}`,
+    why,
+  })
+}
+
+/** The last generation in which a leg was in sync is what its marks are known by. */
+function dated(volume: VolumeRecord, leg: LegRecord): LegRecord {
+  const before = volume.legs.find(each => each.leg === leg.leg)
+  if (before?.role === 'in-sync' && leg.role !== 'in-sync') return { ...leg, lastInSync: volume.generation }
+  return leg
+}
+
+export function rolesOf(volume: VolumeRecord): Record<string, LegRecord['role']> {
+  return Object.fromEntries(volume.legs.map(leg => [leg.leg, leg.role]))
+}
+
+export function workOnLegs(state: CoordinatorState, now: number, out: StepOutput): void {
+  for (const { name } of [...state.volumes.values()]) {
+    const at = (f: (volume: VolumeRecord) => void): void => {
+      const volume = state.volumes.get(name)
+      if (volume !== undefined) f(volume)
+    }
+    at(volume => createLuns(state, volume, now, out))
+    at(volume => tellGeneration(state, volume, now, out))
+    at(volume => giveUpForFences(state, volume, now, out))
+    at(volume => finishResync(state, volume, out))
+    at(volume => beginResync(state, volume, now, out))
+    at(volume => deleteRetired(state, volume, now, out))
+  }
+}
+
+// --- LUNs ----------------------------------------------------------------------------------------------------------------
+
+function createLuns(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
+  for (const leg of volume.legs) {
+    if (!leg.lunOwed) continue
+    const key = `lun/${volume.name}/${leg.leg}`
+    if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
+    const body = { lun: leg.lun, sizeBytes: volume.sizeBytes, id: lunId(volume, leg) }
+    out.effect({ kind: 'storage', key, storage: leg.storage, message: 'storage.create-lun', body })
+  }
+}
+
+/** The first leg's LUN has the volume's own id, later ones' that of their leg too: a storage may have had another before. */
+function lunId(volume: VolumeRecord, leg: LegRecord): string {
+  return leg.leg === 'leg-0' || leg.leg === 'leg-1' ? volume.id : `${volume.id}-${leg.leg}`
+}
+
+/** When all are there, a mirror gets its first generation; the first owner lays the volume out. */
+export function lunCreated(state: CoordinatorState, name: string, id: string, out: StepOutput): void {
+  const volume = state.volumes.get(name)
+  if (volume?.legs.some(leg => leg.leg === id && leg.lunOwed) !== true) return
+  const legs = volume.legs.map(leg => (leg.leg === id ? { ...leg, lunOwed: false } : leg))
+  const next = { ...volume, legs }
+  volumeLive(state, name).why = null
+  if (volume.phase !== 'creating' || legs.some(leg => leg.lunOwed)) {
+    out.put('volumes', name, next)
+    return
+  }
+  if (legs.length > 1) changeGeneration(state, next, legs, 'the volume begins with both legs in sync', out)
+  else out.put('volumes', name, { ...next, phase: 'formatting' })
+}
+
+export function lunRefused(state: CoordinatorState, name: string, message: string): void {
+  volumeLive(state, name).why = message
+}
+
+function deleteRetired(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
+  if (volume.generationOwed.length > 0) return
+  for (const { storage, lun } of volume.retired) {
+    const key = `unlun/${volume.name}/${storage}/${lun}`
+    if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
+    out.effect({ kind: 'storage', key, storage, message: 'storage.delete-lun', body: { lun, force: true } })
+  }
+}
+
+export function lunDeleted(state: CoordinatorState, name: string, storage: string, lun: string, out: StepOutput): void {
+  const volume = state.volumes.get(name)
+  if (volume === undefined) return
+  const retired = volume.retired.filter(each => each.storage !== storage || each.lun !== lun)
+  if (retired.length < volume.retired.length) out.put('volumes', name, { ...volume, retired })
+}
+
+// --- generations -----------------------------------------------------------------------------------------------------------
+
+function tellGeneration(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
+  for (const storage of volume.generationOwed) {
+    const leg = volume.legs.find(each => each.storage === storage)
+    if (leg === undefined) continue
+    const key = `generation/${volume.name}/${volume.generation}/${storage}`
+    if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
+    const body = {
+      lun: leg.lun,
+      generation: volume.generation,
+      ...(volume.generationId === null ? {} : { id: volume.generationId }),
+      legs: rolesOf(volume),
+      term: state.cluster.term,
+    }
+    out.effect({ kind: 'storage', key, storage, message: 'storage.generation', body })
+  }
+}
+
+/** Nothing of a lower generation is written there any more. */
+export function generationTold(
+  state: CoordinatorState,
+  name: string,
+  generation: number,
+  storage: string,
+  now: number,
+  out: StepOutput,
+): void {
+  const volume = state.volumes.get(name)
+  if (volume?.generation !== generation || !volume.generationOwed.includes(storage)) return
+  const generationOwed = volume.generationOwed.filter(owed => owed !== storage)
+  const formats = generationOwed.length === 0 && volume.phase === 'creating'
+  out.put('volumes', name, { ...volume, generationOwed, phase: formats ? 'formatting' : volume.phase })
+  if (formats) state.mapVersion += 1
+  if (generationOwed.length === 0) volumeLive(state, name).toldAt = now
+}
+
+// --- the loss of a leg -------------------------------------------------------------------------------------------------------
+
+/** A host that an in-sync leg serves has lost another: its guests' writes wait for what becomes of that. */
+export function legLost(state: CoordinatorState, report: VolumeLegLost, now: number, out: StepOutput): void {
+  const volume = state.volumes.get(report.volume)
+  const host = state.hosts.get(report.host)
+  if (volume === undefined || host === undefined) return
+  // Of an older generation, or of a host that has no say any more.
+  if (host.epoch !== report.hostEpoch || host.phase !== 'admitted') return
+  if (report.generation !== volume.generation && !canary('old-report-obeyed')) return
+  const lost = volume.legs.find(leg => leg.leg === report.leg)
+  if (lost === undefined || !isCounting(lost)) return
+  const survivors = inSyncLegs(volume).filter(leg => leg.leg !== report.leg)
+  if (survivors.length === 0) return
+  const live = volumeLive(state, volume.name)
+  const since = live.lostSince.get(report.leg) ?? now
+  live.lostSince.set(report.leg, since)
+  const patienceMs = state.cluster.settings.legDeadlineMs * UNHELPFUL_DEADLINES
+  if (!helps(state, volume, lost, survivors) && now - since < patienceMs) return
+  if (lost.role === 'syncing') live.resyncFailures += 1
+  const legs = volume.legs.map(leg => (leg === lost ? { ...leg, role: 'stale' as const } : leg))
+  changeGeneration(state, volume, legs, `${report.host} has lost ${lost.leg} on ${lost.storage}: ${report.why}`, out)
+}
+
+/** Giving this leg up leaves no more of the hosts at work without one than keeping it does. */
+function helps(
+  state: CoordinatorState,
+  volume: VolumeRecord,
+  lost: LegRecord,
+  survivors: readonly LegRecord[],
+): boolean {
+  const concerned = hostsAtWork(state, volume)
+  const reached = (leg: LegRecord): number =>
+    concerned.filter(host => hostLive(state, host.name).reachableStorages.includes(leg.storage)).length
+  return Math.max(...survivors.map(reached)) >= reached(lost)
+}
+
+/** Hosts that have the volume open: a VM of it, or its ownership. */
+export function hostsAtWork(state: CoordinatorState, volume: VolumeRecord): HostRecord[] {
+  return [...state.hosts.values()].filter(
+    host => volume.owner?.host === host.name || vmsAt(state, host.name).some(vm => volumesOf(vm).includes(volume.name)),
+  )
+}
+
+/** A storage that does not acknowledge a fence holds up every VM of that host: without it the fence is complete. */
+function giveUpForFences(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
+  if (inSyncLegs(volume).length === 0 || volume.legs.length < 2) return
+  for (const host of state.hosts.values()) {
+    const { fence } = host
+    if (host.phase !== 'fencing' || fence === null || !fence.volumes.includes(volume.name)) continue
+    const live = hostLive(state, host.name)
+    live.fencingSince ??= now
+    if (now - live.fencingSince < state.cluster.settings.legDeadlineMs) continue
+    const missing = volume.legs.find(leg => isCounting(leg) && !fence.acknowledged.includes(leg.storage))
+    if (missing === undefined) continue
+    const survivor = inSyncLegs(volume).find(leg => leg !== missing && fence.acknowledged.includes(leg.storage))
+    if (survivor === undefined) continue
+    const legs = volume.legs.map(leg => (leg === missing ? { ...leg, role: 'stale' as const } : leg))
+    const why = `${missing.storage} does not acknowledge the fence of ${host.name}, which ${survivor.storage} has`
+    changeGeneration(state, volume, legs, why, out)
+    return
+  }
+}
+
+// --- resync --------------------------------------------------------------------------------------------------------------------
+
+function beginResync(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
+  const stale = volume.legs.find(leg => leg.role === 'stale')
+  if (stale === undefined || volume.phase !== 'ready' || volume.generationOwed.length > 0) return
+  if (volume.legs.some(leg => leg.role === 'syncing') || inSyncLegs(volume).length === 0) return
+  const live = volumeLive(state, volume.name)
+  const why = whyNotResync(state, volume, stale)
+  live.why = why
+  if (why !== null) {
+    live.goodSince = null
+    return
+  }
+  live.goodSince ??= now
+  const { resyncAfterMs } = state.cluster.settings
+  const patienceMs = resyncAfterMs * Math.min(RESYNC_BACKOFF_MAX, 2 ** live.resyncFailures)
+  if (!live.resyncNow && now - live.goodSince < patienceMs) return
+  const legs = volume.legs.map(leg => (leg === stale ? { ...leg, role: 'syncing' as const } : leg))
+  changeGeneration(state, volume, legs, `${stale.storage} answers again, and every host at work reaches it`, out)
+}
+
+/** Null: the leg may be written to again. */
+export function whyNotResync(state: CoordinatorState, volume: VolumeRecord, leg: LegRecord): string | null {
+  if (leg.lunOwed) return volumeLive(state, volume.name).why ?? `its LUN on ${leg.storage} is being made`
+  if (!isServing(state, volume.name)) return 'the volume has no owner that serves it'
+  if (!canary('resync-with-owed-fence')) {
+    for (const host of state.hosts.values()) {
+      const fenced = host.phase === 'fenced' || host.phase === 'fencing'
+      if (fenced && host.fence?.acknowledged.includes(leg.storage) === false) {
+        return `${leg.storage} has not been told that ${host.name} is fenced`
+      }
+      if (!fenced && host.admitOwed.includes(leg.storage)) return `${leg.storage} does not know ${host.name}'s epoch`
+    }
+  }
+  for (const host of hostsAtWork(state, volume)) {
+    if (!isUsable(state, host)) return `${host.name} is not in contact`
+    if (!hostLive(state, host.name).reachableStorages.includes(leg.storage)) {
+      return `${host.name} does not reach ${leg.storage}`
+    }
+  }
+  return null
+}
+
+function finishResync(state: CoordinatorState, volume: VolumeRecord, out: StepOutput): void {
+  const syncing = volume.legs.find(leg => leg.role === 'syncing')
+  if (syncing === undefined || volume.owner === null || volume.generationOwed.length > 0) return
+  const reported = hostLive(state, volume.owner.host).volumes.get(volume.name)
+  if (reported?.ownerEpoch !== volume.owner.epoch || reported.generation !== volume.generation) return
+  if (reported.sync?.done !== true) return
+  volumeLive(state, volume.name).resyncFailures = 0
+  const legs = volume.legs.map(leg => (leg === syncing ? { ...leg, role: 'in-sync' as const } : leg))
+  changeGeneration(state, volume, legs, `${syncing.storage} has everything that ${syncing.leg} missed`, out)
+}

@@ -1,0 +1,230 @@
+// Copies to a leg that is catching up what it misses of the disks attached here: the owner says which regions, the mirror
+// copies each with the range to itself, and the owner is told when a disk is done. Nothing of it is durable: what was not
+// told is copied again.
+
+import { BlockError } from '@stellwerk/block/device.ts'
+import type { Environment } from '@stellwerk/runtime/environment.ts'
+import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
+import type { OwnerCall } from '../owner/request.ts'
+import { catchingLegs, type VolumeGeneration } from './leg-state.ts'
+
+/** A disk that is attached here. */
+export interface ResyncDisk {
+  readonly id: string
+  /** By which right it is held. */
+  holding(): {
+    readonly volume: string
+    readonly disk: string
+    readonly host: string
+    readonly epoch: number
+    readonly committed: boolean
+  }
+  /** Whether the region belongs to one of its extents, as far as is known here. */
+  covers(region: number): boolean
+  /** Runs `copy` as I/O of the disk; `skipped`: the region's extent is on its way back to the volume. */
+  copyRegion(region: number, copy: () => Promise<void>): Promise<'copied' | 'skipped'>
+  /** Resolves when no extent is on its way back. */
+  givenBack(): Promise<void>
+}
+
+export interface ResyncPace {
+  /** While guests are at work; else as fast as it goes. */
+  readonly bytesPerSecond: () => number
+  /** Guests have been at work in the last moments. */
+  readonly busy: () => boolean
+}
+
+export interface HostResyncOptions {
+  readonly volume: string
+  readonly host: string
+  readonly regionBytes: number
+  readonly owner: OwnerCall
+  readonly copy: (offset: number, length: number) => Promise<void>
+  readonly pace?: ResyncPace
+  readonly env: Pick<Environment, 'clock' | 'timers' | 'trace'>
+}
+
+/** After a question that was not answered, or a region that could not be copied. */
+const RETRY_MS = 300
+/** Regions copied at the same time while no guest is at work. */
+const COPIES_AT_ONCE = 4
+/** Once synced, the owner is told again so often: it may be another by then. */
+const REMIND_MS = 2_000
+
+export class HostResync {
+  readonly #options: HostResyncOptions
+  readonly #disks = new Map<string, ResyncDisk>()
+  readonly #synced = new Set<string>()
+  /** Regions that were marked when the generation began, which no plan of the owner need have. */
+  #marked: ReadonlySet<number> = new Set()
+  #generation: VolumeGeneration | null = null
+  #run = 0
+  #working = false
+  #wake: (() => void) | null = null
+  #why: string | null = null
+
+  constructor(options: HostResyncOptions) {
+    this.#options = options
+  }
+
+  /** Why the copying does not go on at the moment; null: it does, or there is nothing to copy. */
+  get why(): string | null {
+    return this.#why
+  }
+
+  follow(generation: VolumeGeneration, marked: ReadonlySet<number>): void {
+    this.#generation = catchingLegs(generation).length > 0 ? generation : null
+    this.#marked = marked
+    this.#synced.clear()
+    this.#run += 1
+    this.#why = null
+    this.#start()
+  }
+
+  add(disk: ResyncDisk): void {
+    this.#disks.set(disk.id, disk)
+    this.#synced.delete(disk.id)
+    this.#start()
+  }
+
+  remove(disk: ResyncDisk): void {
+    if (this.#disks.get(disk.id) !== disk) return
+    this.#disks.delete(disk.id)
+    this.#synced.delete(disk.id)
+  }
+
+  stop(): void {
+    this.#generation = null
+    this.#run += 1
+    this.#disks.clear()
+    this.#wake?.()
+  }
+
+  #start(): void {
+    this.#wake?.()
+    if (this.#working || this.#generation === null || this.#disks.size === 0) return
+    this.#working = true
+    void this.#work().finally(() => {
+      this.#working = false
+      // What came in the last moment.
+      if (this.#generation !== null && this.#next() !== null) this.#start()
+    })
+  }
+
+  #next(): ResyncDisk | null {
+    for (const disk of this.#disks.values()) if (!this.#synced.has(disk.id)) return disk
+    return null
+  }
+
+  async #work(): Promise<void> {
+    while (this.#generation !== null && this.#disks.size > 0) {
+      const disk = this.#next()
+      if (disk === null) {
+        await this.#sleep(REMIND_MS)
+        if (this.#next() === null) await this.#remind()
+        continue
+      }
+      const run = this.#run
+      const generation = this.#generation.number
+      try {
+        await this.#sync(disk, generation, run)
+        if (run === this.#run && this.#disks.get(disk.id) === disk) this.#synced.add(disk.id)
+        this.#why = null
+      } catch (error) {
+        if (run !== this.#run) continue
+        this.#why = `${disk.id}: ${errorMessage(error)}`
+        await this.#sleep(RETRY_MS)
+      }
+    }
+  }
+
+  async #sync(disk: ResyncDisk, generation: number, run: number): Promise<void> {
+    const { owner, regionBytes } = this.#options
+    const over = (): boolean => run !== this.#run || this.#disks.get(disk.id) !== disk
+    const skipped: number[] = []
+    const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(disk, regions, over, skipped)
+    await copyAll([...this.#marked].filter(region => disk.covers(region)))
+    for (let from: number | null = 0; from !== null && !over(); ) {
+      const plan: { ranges: number[]; next: number | null } = await owner('volume.sync-plan', {
+        ...disk.holding(),
+        generation,
+        from,
+      })
+      await copyAll(regionsOf(plan.ranges, regionBytes))
+      from = plan.next
+    }
+    // An extent that could not be given back is the disk's again.
+    await disk.givenBack()
+    await copyAll(skipped.splice(0).filter(region => disk.covers(region)))
+    if (!over()) await owner('volume.synced', { ...disk.holding(), generation })
+  }
+
+  /** The owner keeps it in memory only: a new one has to hear it again. */
+  async #remind(): Promise<void> {
+    const generation = this.#generation
+    if (generation === null) return
+    for (const disk of [...this.#disks.values()]) {
+      if (!this.#synced.has(disk.id)) continue
+      try {
+        await this.#options.owner('volume.synced', { ...disk.holding(), generation: generation.number })
+      } catch (error) {
+        this.#why = `the owner was not told: ${errorCode(error)}`
+      }
+    }
+  }
+
+  async #copyAll(disk: ResyncDisk, regions: Iterable<number>, over: () => boolean, skipped: number[]): Promise<void> {
+    const { regionBytes, copy, pace, env } = this.#options
+    const pending = new Set<Promise<void>>()
+    let failure: unknown = null
+    for (const region of regions) {
+      if (over() || failure !== null) break
+      const busy = pace?.busy() ?? false
+      while (pending.size >= (busy ? 1 : COPIES_AT_ONCE)) await Promise.race(pending)
+      const startedAt = env.clock.now()
+      const copied: Promise<void> = disk
+        .copyRegion(region, () => copy(region * regionBytes, regionBytes))
+        .then(
+          became => {
+            if (became === 'skipped') skipped.push(region)
+          },
+          (error: unknown) => {
+            failure ??= error
+          },
+        )
+        .then(() => {
+          pending.delete(copied)
+        })
+      pending.add(copied)
+      if (!busy || pace === undefined) continue
+      await copied
+      const share = (regionBytes / pace.bytesPerSecond()) * 1_000
+      const left = share - (env.clock.now() - startedAt)
+      if (left > 0) await new Promise<void>(resolve => env.timers.after(left, resolve))
+    }
+    await Promise.all(pending)
+    if (failure !== null) throw failure instanceof Error ? failure : new BlockError('EIO', 'none', String(failure))
+  }
+
+  #sleep(ms: number): Promise<void> {
+    return new Promise(resolve => {
+      const timer = this.#options.env.timers.after(ms, () => {
+        this.#wake = null
+        resolve()
+      })
+      this.#wake = () => {
+        this.#wake = null
+        timer.cancel()
+        resolve()
+      }
+    })
+  }
+}
+
+function* regionsOf(ranges: readonly number[], regionBytes: number): Iterable<number> {
+  for (let i = 0; i + 1 < ranges.length; i += 2) {
+    const first = ranges[i]! / regionBytes
+    const count = ranges[i + 1]! / regionBytes
+    for (let region = first; region < first + count; region += 1) yield region
+  }
+}

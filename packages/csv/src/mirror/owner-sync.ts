@@ -1,0 +1,148 @@
+// The owner's part of a resync: copies what a leg misses of disks that nobody holds, some regions at a time, between which
+// whoever wants the disk gets it. Guests' disks are copied by their hosts.
+
+import type { Environment } from '@stellwerk/runtime/environment.ts'
+import { errorMessage } from '@stellwerk/runtime/errors.ts'
+import { type Leg, OWNER_IO, readBytes, writeLegs } from '../format/device-io.ts'
+import { type Layout, regionCount, slotAddresses } from '../format/layout.ts'
+import { isSynced, nextDetached, planPage } from '../owner/decide-sync.ts'
+import type { OwnerState } from '../owner/state.ts'
+import { readStale } from './stale-log.ts'
+
+/** Regions copied before others are let at the disk. */
+const REGIONS_AT_ONCE = 8
+/** After a region that could not be copied. */
+const RETRY_MS = 500
+
+export interface OwnerSyncOptions {
+  readonly state: OwnerState
+  /** In-sync ones first. */
+  readonly legs: readonly Leg[]
+  readonly bytesPerSecond: () => number
+  readonly env: Pick<Environment, 'timers' | 'clock' | 'log'>
+  /** Something that waited may go on. */
+  readonly news: () => void
+}
+
+export class OwnerSync {
+  readonly #options: OwnerSyncOptions
+  #ended = false
+  #wake: (() => void) | null = null
+  #work: Promise<void> = Promise.resolve()
+  copiedBytes = 0
+
+  constructor(options: OwnerSyncOptions) {
+    this.#options = options
+  }
+
+  start(): void {
+    this.#work = this.#run()
+  }
+
+  /** Who holds what has changed. */
+  wake(): void {
+    this.#wake?.()
+  }
+
+  async stop(): Promise<void> {
+    this.#ended = true
+    this.#wake?.()
+    await this.#work
+  }
+
+  async #run(): Promise<void> {
+    const { state, env } = this.#options
+    while (!this.#ended) {
+      const disk = nextDetached(state)
+      if (disk === null) {
+        if (isSynced(state)) return
+        await new Promise<void>(resolve => {
+          this.#wake = resolve
+        })
+        this.#wake = null
+        continue
+      }
+      try {
+        await this.#copyDisk(disk.id)
+      } catch (error) {
+        if (this.#ended) return
+        env.log.warn({ disk: disk.id }, `its regions could not be copied to the leg: ${errorMessage(error)}`)
+        await this.#pause(RETRY_MS)
+      }
+    }
+  }
+
+  async #copyDisk(id: string): Promise<void> {
+    const { state, legs, news, bytesPerSecond, env } = this.#options
+    const { layout, disks } = state.metadata
+    const { sync } = state
+    if (sync === null) return
+    let done = 0
+    for (;;) {
+      const disk = disks.get(id)
+      if (this.#ended || disk === undefined || disk.holder !== null || disk.reserved !== null) return
+      // From here on, in the same turn, whoever wants it waits.
+      sync.copying.add(id)
+      try {
+        if (done === 0 && sync.behind !== null) {
+          const found = await readStale(
+            legs[0]!.device,
+            slotAddresses(layout),
+            sync.behind,
+            layout.volumeId,
+            regionCount(layout),
+          )
+          for (const region of found) sync.missed.add(region)
+        }
+        const regions = regionsOf(layout, planAll(layout, sync, disk))
+        const part = regions.slice(done, done + REGIONS_AT_ONCE)
+        for (const region of part) {
+          if (this.#ended) return
+          const startedAt = env.clock.now()
+          const address = region * layout.regionBytes
+          const bytes = await readBytes(legs[0]!.device, address, layout.regionBytes, OWNER_IO)
+          await writeLegs(legs.slice(1), address, bytes, OWNER_IO)
+          this.copiedBytes += layout.regionBytes
+          const left = (layout.regionBytes / bytesPerSecond()) * 1_000 - (env.clock.now() - startedAt)
+          if (left > 0) await this.#pause(left)
+        }
+        done += part.length
+        if (done >= regions.length) {
+          sync.synced.add(id)
+          return
+        }
+      } finally {
+        sync.copying.delete(id)
+        news()
+      }
+      // Whoever waits for the disk has its turn.
+      await this.#pause(1)
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise(resolve => this.#options.env.timers.after(ms, resolve))
+  }
+}
+
+type Sync = NonNullable<OwnerState['sync']>
+
+function planAll(layout: Layout, sync: Sync, disk: Parameters<typeof planPage>[2]): number[] {
+  const ranges: number[] = []
+  for (let from: number | null = 0; from !== null; ) {
+    const page = planPage(layout, sync, disk, from)
+    ranges.push(...page.ranges)
+    from = page.next
+  }
+  return ranges
+}
+
+function regionsOf(layout: Layout, ranges: readonly number[]): number[] {
+  const regions: number[] = []
+  for (let i = 0; i + 1 < ranges.length; i += 2) {
+    const first = ranges[i]! / layout.regionBytes
+    const count = ranges[i + 1]! / layout.regionBytes
+    for (let region = first; region < first + count; region += 1) regions.push(region)
+  }
+  return regions
+}
