@@ -32,7 +32,9 @@ describe('what is refused, and how', () => {
   it('control links: a wrong token, another cluster, another class', async () => {
     const storage = new SimStorage()
     await storage.run(async () => {
-      expect((await failure(storage.order('storage.probe', { host: 'a', epoch: 1, luns: [] }))).code).toBe('not-admitted')
+      expect((await failure(storage.order('storage.probe', { host: 'a', epoch: 1, luns: [] }))).code).toBe(
+        'not-admitted',
+      )
       expect((await failure(storage.order('storage.delete-lun', { lun: 'none' }))).code).toBe('unknown-lun')
       expect((await failure(storage.order('storage.create-lun', { lun: LUN, sizeBytes: 4097 }))).code).toBe('bad-size')
       await storage.order('storage.create-lun', { lun: LUN, sizeBytes: 8192, id: 'x' })

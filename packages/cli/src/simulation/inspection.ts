@@ -36,8 +36,9 @@ function inspect(world: World, answers: ReadonlyMap<string, readonly DiskInfo[]>
       stands: standing(state, host),
       agent: world.agent(host)?.standing ?? 'away',
     })),
-    volumes: [...(state?.volumes.values() ?? [])].map(({ name, owner }) => ({
+    volumes: [...(state?.volumes.values() ?? [])].map(({ name, owner, legs }) => ({
       volume: name,
+      legs: Object.fromEntries(legs.map(({ leg, role }) => [leg, role])),
       owner: owner?.host ?? null,
       acts: acting(world, name, owner, answers),
     })),

@@ -42,10 +42,17 @@ export interface PlannedVm {
   readonly parameters: { readonly [name: string]: number }
 }
 
+export interface PlannedVolume {
+  readonly name: string
+  /** One, or two for a mirror. */
+  readonly storages: readonly string[]
+}
+
 export interface SeedPlan {
   readonly seed: string
   readonly hosts: readonly string[]
   readonly storages: readonly string[]
+  readonly volumes: readonly PlannedVolume[]
   readonly vms: readonly PlannedVm[]
   /** VMs that operators create and delete on the way, so that extents are given back and used again. */
   readonly passing: readonly PlannedVm[]
@@ -86,6 +93,8 @@ export interface PlanTuning {
   readonly longNames?: boolean
   /** VMs that come and go. */
   readonly passing?: number
+  /** False: every volume has one leg. */
+  readonly mirrored?: boolean
   readonly settings?: Partial<Settings>
   /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
   readonly safetyMs?: number
@@ -98,6 +107,13 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     .map(name => name + suffix)
   const storages = ['san-a', 'san-b']
   const pick = <T>(items: readonly T[]): T => items[random.int(items.length)]!
+  const mirrors = random.fork('mirrors')
+  const volumes: PlannedVolume[] = storages.map((storage, i) => {
+    const others = storages.filter(other => other !== storage)
+    // The first is always one, so that every seed has a mirror to judge.
+    const mirrored = i === 0 || mirrors.chance(0.5)
+    return { name: `csv${i + 1}`, storages: mirrored && tuning.mirrored !== false ? [storage, ...others] : [storage] }
+  })
   const vms: PlannedVm[] = []
   const trims = random.fork('trims')
   const trimsPerSecond = (): number => tuning.trimsPerSecond ?? TRIMS_PER_SECOND[trims.int(TRIMS_PER_SECOND.length)]!
@@ -175,5 +191,5 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     ...tuning.settings,
   }
   const safetyMs = tuning.safetyMs ?? SAFETY_MS
-  return { seed, hosts, storages, vms, passing, settings, safetyMs, faults, aimed, acts }
+  return { seed, hosts, storages, volumes, vms, passing, settings, safetyMs, faults, aimed, acts }
 }

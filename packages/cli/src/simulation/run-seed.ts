@@ -13,6 +13,7 @@ import { DurabilityWitness } from './durability.ts'
 import { FaultDriver } from './fault-driver.ts'
 import { lacking } from './guards.ts'
 import { inspectAt } from './inspection.ts'
+import { compareLegs } from './mirror-witness.ts'
 import { drawPlan, type PlanTuning, type SeedPlan } from './plan.ts'
 import { createVm, extentAt, VOLUME_BYTES, World } from './world.ts'
 
@@ -45,6 +46,9 @@ export interface RunOptions {
 }
 
 const SETUP_MS = 20_000
+/** Asked to stop, everything must have stopped within this; and what it did must have settled after that. */
+const QUIESCE_MS = 20_000
+const SETTLE_MS = 2_000
 /** Healed, everything that should run must, within this. */
 export const CONVERGE_MS = 30_000
 
@@ -119,7 +123,26 @@ async function phases(world: World, plan: SeedPlan, driver: FaultDriver, over: (
     body: { withinMs: CONVERGE_MS, vms: plan.vms.map(vm => vm.name) },
   })
   inspectAt(world, CONVERGE_MS)
-  await sim.runUntil(over, CONVERGE_MS)
+  if (await sim.runUntil(over, CONVERGE_MS)) return
+  await quiesce(world, over)
+}
+
+/** Stops everything in order; then the legs of each volume must be equal, and each volume sound. */
+async function quiesce(world: World, over: () => boolean): Promise<void> {
+  const { sim } = world
+  const state = world.coordinator?.state
+  for (const vm of [...(state?.vms.keys() ?? [])]) world.command({ kind: 'vm-stop', name: vm })
+  const stopped = (): boolean =>
+    [...(world.coordinator?.state.vms.values() ?? [])].every(vm => vm.placement === null && vm.desired !== 'running')
+  const fail = (why: string): never => {
+    throw new SimulationFailure(world.options.seed.toString(), sim.now, null, new Error(why))
+  }
+  if (!(await sim.runUntil(() => over() || stopped(), QUIESCE_MS))) fail('not stopped in order')
+  if (over()) return
+  // What stands still for so long has cleared its marks.
+  await sim.runUntil(over, SETTLE_MS)
+  const wrong = await compareLegs(world)
+  if (wrong.length > 0) fail(`a volume is damaged: ${wrong.join('; ')}`)
 }
 
 /** The coordinator may still be starting: asked until it has said yes, or that it runs. */
@@ -136,9 +159,8 @@ async function setUp(world: World, plan: SeedPlan): Promise<void> {
     return plan.hosts.every(host => known?.get(host)?.phase === 'admitted')
   }
   await sim.runUntil(admitted, SETUP_MS)
-  for (const [i, storage] of plan.storages.entries()) {
-    const name = `csv${i + 1}`
-    world.command({ kind: 'volume-create', name, id: `volume-${name}`, sizeBytes: VOLUME_BYTES, storages: [storage] })
+  for (const { name, storages } of plan.volumes) {
+    world.command({ kind: 'volume-create', name, id: `volume-${name}`, sizeBytes: VOLUME_BYTES, storages })
   }
   for (const vm of plan.vms) world.command(createVm(vm))
   const running = () => {

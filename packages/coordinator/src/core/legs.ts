@@ -11,7 +11,7 @@ import { isServing } from './ownership.ts'
 import type { CoordinatorState, HostRecord, LegRecord, VolumeLive, VolumeRecord } from './state.ts'
 
 /** A leg whose resyncs fail is tried ever more seldom, up to this many times `resyncAfterMs`. */
-const RESYNC_BACKOFF_MAX = 64
+const RESYNC_BACKOFF_MAX = 8
 /** Reports that would leave more hosts without a leg than they help are obeyed only after so many leg deadlines. */
 const UNHELPFUL_DEADLINES = 3
 

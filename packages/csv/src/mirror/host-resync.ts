@@ -141,6 +141,8 @@ export class HostResync {
   async #sync(disk: ResyncDisk, generation: number, run: number): Promise<void> {
     const { owner, regionBytes } = this.#options
     const over = (): boolean => run !== this.#run || this.#disks.get(disk.id) !== disk
+    const { volume, host, env } = this.#options
+    env.trace.emit({ level: 'decision', kind: 'mirror.copying', volume, host, disk: disk.id, body: { generation } })
     const skipped: number[] = []
     const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(disk, regions, over, skipped)
     await copyAll([...this.#marked].filter(region => disk.covers(region)))

@@ -15,6 +15,7 @@ import { Liv1Monitor } from './liv1.ts'
 import { Mig1Monitor } from './mig1.ts'
 import { Mig2Monitor, type Mig2Options } from './mig2.ts'
 import { Mig3Monitor } from './mig3.ts'
+import { Mir1Monitor } from './mir1.ts'
 import { type Monitor, RULES, type RuleId, type Violation } from './monitor.ts'
 import { Vm1Monitor } from './vm1.ts'
 import { Vm2Monitor, type Vm2Options } from './vm2.ts'
@@ -67,6 +68,7 @@ const MAKERS: { readonly [rule in RuleId]: (options: MonitorOptions) => Monitor 
   IO1: options => new Io1Monitor(options.io1),
   IO2: () => new Io2Monitor(),
   IO3: () => new Io3Monitor(),
+  MIR1: () => new Mir1Monitor(),
   FEN1: () => new Fen1Monitor(),
   FEN2: options => new Fen2Monitor(options.fen2),
   LIV1: () => new Liv1Monitor(),

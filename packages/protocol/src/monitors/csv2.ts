@@ -55,12 +55,13 @@ export class Csv2Monitor implements Monitor {
   constructor(options: Csv2Options = {}) {
     this.#extentAt = options.extentAt
     const grants = ['extent.granted', 'extent.freed', 'extent.recovered', 'process.dead']
-    this.kinds = options.extentAt === undefined ? grants : [...grants, 'storage.applied', 'disk.invoke']
+    this.kinds = options.extentAt === undefined ? grants : [...grants, 'storage.applied', 'disk.invoke', 'mirror.copying']
   }
 
   observe(record: TraceRecord, now: number): Violation | null {
     switch (record.kind) {
       case 'disk.invoke':
+      case 'mirror.copying':
         ensure(this.#users, id(record, 'disk'), () => new Set<string>()).add(id(record, 'host'))
         return null
       case 'storage.applied':

@@ -7,7 +7,13 @@ import { field, malformed } from './monitor.ts'
 /** What the inspection lists; every entry is of things that are up, or of what the coordinator has on record. */
 interface Inspected {
   readonly hosts: { readonly host: string; readonly epoch: number; readonly stands: string; readonly agent: string }
-  readonly volumes: { readonly volume: string; readonly owner: string | null; readonly acts: string }
+  readonly volumes: {
+    readonly volume: string
+    readonly owner: string | null
+    readonly acts: string
+    /** What each leg is; not told: one leg, which is all there is. */
+    readonly legs?: { readonly [leg: string]: string }
+  }
   readonly vms: {
     readonly vm: string
     readonly desired: string
@@ -43,6 +49,11 @@ export function unhealed(record: TraceRecord): string[] {
     ...list(record, 'volumes')
       .filter(({ acts }) => acts !== 'yes')
       .map(({ volume, owner, acts }) => `volume ${volume}: its owner (${owner ?? 'none'}) ${acts}`),
+    ...list(record, 'volumes').flatMap(({ volume, legs = {} }) =>
+      Object.entries(legs)
+        .filter(([, role]) => role !== 'in-sync')
+        .map(([leg, role]) => `volume ${volume}: ${leg} is ${role}`),
+    ),
     ...vms.flatMap(notAsDesired),
     ...list(record, 'machines')
       .filter(machine => !belongs(machine, vms))

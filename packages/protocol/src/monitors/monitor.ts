@@ -15,6 +15,7 @@ export const RULES = [
   'IO1',
   'IO2',
   'IO3',
+  'MIR1',
   'FEN1',
   'FEN2',
   'LIV1',

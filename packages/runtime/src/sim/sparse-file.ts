@@ -94,6 +94,19 @@ export class SparseFile {
     if (size !== this.#size) this.#resize(size)
   }
 
+  /** Offsets of the pages in a range that read other than those of another file. Costs what was written of both. */
+  differingPages(other: SparseFile, offset: number, length: number): number[] {
+    const first = Math.floor(offset / PAGE_BYTES)
+    const end = Math.ceil((offset + length) / PAGE_BYTES)
+    const pages = new Set([...this.#pages.keys(), ...other.#pages.keys()])
+    const zeroes = new Uint8Array(PAGE_BYTES)
+    return [...pages]
+      .filter(page => page >= first && page < end)
+      .filter(page => Buffer.compare(this.#pages.get(page) ?? zeroes, other.#pages.get(page) ?? zeroes) !== 0)
+      .map(page => page * PAGE_BYTES)
+      .sort((a, b) => a - b)
+  }
+
   /** How many pages a write would add. */
   pagesToAdd(offset: number, length: number): number {
     let count = 0
