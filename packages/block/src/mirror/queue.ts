@@ -159,7 +159,7 @@ export class MirrorQueue implements LegsHost {
         request.done |= leg.bit
         if (request.place < 0) return
         if (!request.isChange) this.#readDone(request, leg, value)
-        else if ((this.#legs.writable & ~request.done) === 0) this.#finish(request, value)
+        else if (this.#isDone(request)) this.#finish(request, value)
         else if (request.failed !== 0) this.#weigh(request)
       },
       (error: unknown) => {
@@ -167,6 +167,11 @@ export class MirrorQueue implements LegsHost {
         if (request.place >= 0) this.#failed(request, leg, device, error)
       },
     )
+  }
+
+  #isDone({ done }: MirrorRequest): boolean {
+    if (canary('acknowledged-by-one-leg') && (done & this.#legs.readable) !== 0) return true
+    return (this.#legs.writable & ~done) === 0
   }
 
   #failed(request: MirrorRequest, leg: Leg, device: BlockDevice, error: unknown): void {
@@ -344,7 +349,7 @@ export class MirrorQueue implements LegsHost {
       const step = Math.min(length, this.shape.limits.maximum)
       for (let at = 0; at < length; at += step) {
         const bytes = Math.min(step, length - at)
-        const source = this.#readable(0)
+        const source = this.#copySource()
         if (source?.device == null || this.#legs.switching) throw changed(this.#legs.target)
         const data = await source.device.read(offset + at, bytes, io)
         if (this.generation.number !== generation || this.#legs.switching) throw changed(this.#legs.target)
@@ -355,6 +360,12 @@ export class MirrorQueue implements LegsHost {
         }
       }
     })
+  }
+
+  #copySource(): Leg | null {
+    const right = this.#readable(0)
+    if (!canary('resync-wrong-direction')) return right
+    return this.#legs.open.find(leg => leg !== right && leg.device !== null) ?? right
   }
 
   compare(offset: number, length: number, block: number, io: Io): Promise<{ offset: number; length: number }[]> {

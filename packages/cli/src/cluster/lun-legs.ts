@@ -4,7 +4,9 @@
 import { join } from 'node:path'
 import { connectNbd, NbdRefusal } from '@stellwerk/block/nbd/client.ts'
 import type { Leg } from '@stellwerk/csv/format/device-io.ts'
-import { isLunMarks } from '@stellwerk/protocol/messages/storage.ts'
+import { OWNER_IO } from '@stellwerk/csv/format/device-io.ts'
+import { readSuperblockCopies } from '@stellwerk/csv/format/superblock.ts'
+import { isLunMarks, type LunMarks } from '@stellwerk/protocol/messages/storage.ts'
 import { parseNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -28,7 +30,7 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
     })
   }
   const files = filesOf(directory)
-  const legs: Leg[] = []
+  const found: FoundLun[] = []
   for (const storage of cluster.storages) {
     if (!(await files.list(storage.name)).includes('state.sqlite')) continue
     const store = openSqliteStore(join(directory, storage.name, 'state.sqlite'))
@@ -39,15 +41,57 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
       throw new StellwerkError('corrupt-state', `the mark of LUN "${volume}" can't be read`, { where: storage.name })
     }
     const device = await FileDevice.open(files, `${storage.name}/luns/${marks.id}.data`)
-    legs.push({ id: storage.name, device })
+    found.push({ storage: storage.name, device, marks })
   }
-  if (legs.length === 0) {
+  if (found.length === 0) {
     throw new StellwerkError('unknown-volume', `no storage of the cluster has a LUN "${volume}"`, {
       where: directory,
       hint: 'name the volume as `stellwerk volume list` did',
     })
   }
-  return opened(legs)
+  return opened(await countingLegs(volume, found))
+}
+
+interface FoundLun {
+  readonly storage: string
+  readonly device: FileDevice
+  readonly marks: LunMarks
+}
+
+/**
+ * The in-sync legs by the highest generation found, all of which must be there: one that was left behind is not the volume.
+ * The others are closed.
+ */
+async function countingLegs(volume: string, found: readonly FoundLun[]): Promise<Leg[]> {
+  const generation = Math.max(...found.map(({ marks }) => marks.generation))
+  const roles = found.find(({ marks }) => marks.generation === generation)?.marks.legs ?? {}
+  const legs: (Leg & { readonly leg: string })[] = []
+  for (const { storage, device, marks } of found) {
+    const counts = marks.generation === generation
+    const leg = counts ? await legIdOf(device) : null
+    if (!counts || (leg !== null && (roles[leg] ?? 'in-sync') !== 'in-sync')) await device.close()
+    else legs.push({ id: storage, device, leg: leg ?? storage })
+  }
+  const missing = Object.entries(roles).filter(
+    ([leg, role]) => role === 'in-sync' && !legs.some(each => each.leg === leg),
+  )
+  if (missing.length === 0) return legs
+  for (const { device } of legs) await device.close()
+  throw new StellwerkError(
+    'leg-missing',
+    `${missing.map(([leg]) => leg).join(', ')} of volume "${volume}" is not here`,
+    {
+      where: volume,
+      hint: 'bring back the storage that has it; what is here may lack what only that one had',
+    },
+  )
+}
+
+/** Null: its superblock can't be read; whoever looks closer says why. */
+async function legIdOf(device: FileDevice): Promise<string | null> {
+  const copies = await readSuperblockCopies(device, OWNER_IO)
+  for (const copy of copies) if (typeof copy !== 'string') return copy.legId
+  return null
 }
 
 /** LUNs that lie in plain files. */

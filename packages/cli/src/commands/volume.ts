@@ -1,6 +1,7 @@
 // `stellwerk volume …`
 
 import type { Status, VolumeView } from '@stellwerk/coordinator/view/schemas.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { pathOf } from '../api-client/client.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
 import { parseSize } from '../command-line/values.ts'
@@ -14,16 +15,21 @@ const create: CommandSpec = {
   options: {
     dir: DIR,
     json: JSON_OUT,
-    storage: { type: 'string', value: 'S', help: 'the storage subsystem (default: the one with fewest volumes)' },
+    storage: {
+      type: 'string',
+      multiple: true,
+      value: 'S',
+      help: 'a storage subsystem; twice: a mirror over both (default: a mirror where there are two)',
+    },
   },
   summary: 'Make a volume',
   run: async (context, input) => {
     const [name = '', size = ''] = input.args
-    const storage = input.text('storage')
+    const storages = input.texts('storage')
     const body = {
       name,
       sizeBytes: parseSize('size', size),
-      ...(storage === undefined ? {} : { storages: [storage] }),
+      ...(storages.length === 0 ? {} : { storages }),
     }
     const answer = await (await context.api(input)).post(pathOf('volumes'), body)
     context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `volume ${name} is being made`)
@@ -67,7 +73,8 @@ const show: CommandSpec = {
           : `${bytes(usage.usedBytes)} by ${usage.disks} disks, ${bytes(usage.freeBytes)} free (${age(usage.ageMs)} ago)`,
       ],
       ['owner', `${volume.owner ?? '-'} at epoch ${volume.ownerEpoch}`],
-      ...volume.legs.map((leg): [string, string] => [leg.leg, `LUN ${leg.lun} on ${leg.storage}: ${leg.state}`]),
+      ['generation', String(volume.generation)],
+      ...volume.legs.map((leg): [string, string] => [leg.leg, `LUN ${leg.lun} on ${leg.storage}: ${legText(leg)}`]),
     ]
     if (volume.recovering.length > 0) facts.push(['recovering', `what ${volume.recovering.join(', ')} left`])
     for (const [name, value] of facts) context.terminal.out(`${name.padEnd(20)} ${value}`)
@@ -88,4 +95,68 @@ const own: CommandSpec = {
   },
 }
 
-export const commands: readonly CommandSpec[] = [create, list, show, own, checkCommand]
+function legText({ role, state, why, percent }: VolumeView['legs'][number]): string {
+  const reached = state === 'up' ? '' : `, ${state}`
+  const so = percent === null ? role : `${role}, ${percent} %`
+  return `${so}${reached}${why === null ? '' : ` (${why})`}`
+}
+
+const mirror: CommandSpec = {
+  words: 'volume mirror',
+  args: ['NAME'],
+  options: {
+    dir: DIR,
+    json: JSON_OUT,
+    to: { type: 'string', value: 'S', help: 'make a second leg on this storage subsystem, online' },
+    remove: { type: 'string', value: 'LEG', help: 'take a leg away, by its id or its storage' },
+  },
+  summary: 'Give a volume a second leg, or take one away',
+  run: async (context, input) => {
+    const [name = ''] = input.args
+    const to = input.text('to')
+    const leg = input.text('remove')
+    if ((to === undefined) === (leg === undefined)) {
+      throw new StellwerkError('usage', 'say either --to STORAGE or --remove LEG', { where: 'stellwerk volume mirror' })
+    }
+    const api = await context.api(input)
+    const answer =
+      to === undefined
+        ? await api.post(pathOf('volumes', name, 'unmirror'), { leg })
+        : await api.post(pathOf('volumes', name, 'mirror'), { storage: to })
+    const { leg: id, storage } = answer as { leg: string; storage: string }
+    const text = to === undefined ? `${id} on ${storage} is taken away` : `${id} on ${storage} is being made and copied`
+    context.terminal.out(input.flag('json') ? JSON.stringify(answer) : text)
+    return OK
+  },
+}
+
+const resync: CommandSpec = {
+  words: 'volume resync',
+  args: ['NAME'],
+  options: {
+    dir: DIR,
+    json: JSON_OUT,
+    'force-stale': {
+      type: 'string',
+      value: 'LEG',
+      help: 'go on with this leg, which is behind: what only the other one had is LOST',
+    },
+  },
+  summary: 'Resync a volume’s stale leg now',
+  run: async (context, input) => {
+    const [name = ''] = input.args
+    const forced = input.text('force-stale')
+    const api = await context.api(input)
+    const answer =
+      forced === undefined
+        ? await api.post(pathOf('volumes', name, 'resync'), {})
+        : await api.post(pathOf('volumes', name, 'force-leg'), { leg: forced })
+    const { leg } = answer as { leg: string }
+    const text =
+      forced === undefined ? `${leg} is resynced as soon as it can be` : `${leg} counts as in sync from here on`
+    context.terminal.out(input.flag('json') ? JSON.stringify(answer) : text)
+    return OK
+  },
+}
+
+export const commands: readonly CommandSpec[] = [create, list, show, own, mirror, resync, checkCommand]

@@ -74,7 +74,7 @@ export function volumeLines(status: Pick<Status, 'volumes'>): string[] {
     volume.usage === null ? 'unknown' : `${bytes(volume.usage.usedBytes)} (${age(volume.usage.ageMs)} ago)`,
     volume.owner ?? '-',
     String(volume.ownerEpoch),
-    volume.legs.map(leg => `${leg.storage} ${leg.state}`).join(', '),
+    volume.legs.map(leg => `${leg.storage} ${legWord(leg)}`).join(', '),
     volume.recovering.length === 0 ? '' : `recovering what ${volume.recovering.join(', ')} left`,
   ])
   return table(['VOLUME', 'STATE', 'SIZE', 'USED', 'OWNER', 'EPOCH', 'LEGS', ''], rows)
@@ -82,4 +82,10 @@ export function volumeLines(status: Pick<Status, 'volumes'>): string[] {
 
 export function eventLine(event: ClusterEvent): string {
   return `${formatTime(event.wallMs)}  ${event.text}`
+}
+
+/** What one wants to know of a leg at a glance. */
+function legWord({ role, state, percent }: Status['volumes'][string]['legs'][number]): string {
+  if (role === 'syncing') return `resyncing ${percent ?? 0} %`
+  return role === 'in-sync' ? state : role
 }

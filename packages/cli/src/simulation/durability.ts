@@ -168,9 +168,14 @@ export class DurabilityWitness {
 
 /** What a storage's disk holds of a LUN; null when there is no such LUN. */
 export function lunFile(world: World, storage: string, lun: string): SparseFile | null {
-  const { disk } = world.sim.host(storage)
-  const marks = disk.directory(storage).store.get(`lun/${lun}`) as { id: string } | undefined
-  return marks === undefined ? null : disk.file(storage, `${LUN_DIRECTORY}/${marks.id}.data`)
+  const path = lunPath(world, storage, lun)
+  return path === null ? null : world.sim.host(storage).disk.file(storage, path)
+}
+
+/** In the storage's directory. */
+export function lunPath(world: World, storage: string, lun: string): string | null {
+  const marks = world.sim.host(storage).disk.directory(storage).store.get(`lun/${lun}`) as { id: string } | undefined
+  return marks === undefined ? null : `${LUN_DIRECTORY}/${marks.id}.data`
 }
 
 /** The sectors that are acknowledged and shown, but not durable. */

@@ -3,7 +3,7 @@
 import type { NetworkName } from '@stellwerk/runtime/environment.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'
-import { lunFile } from './durability.ts'
+import { lunFile, lunPath } from './durability.ts'
 import { COORDINATOR_HOST, isInJournal, type World } from './world.ts'
 
 export interface FaultContext {
@@ -142,6 +142,43 @@ export const FAULTS: readonly FaultKind[] = [
       return () => {
         stop()
         world.startStorage(storage)
+      }
+    },
+  },
+  {
+    // Longer than a leg's deadline: whoever has a mirror goes on with the other leg, and this one is resynced afterwards.
+    name: 'storage-outage',
+    lasts: [4_000, 15_000],
+    begin: ({ world, storage, random }) => {
+      const { sim } = world
+      if (random.chance(0.5)) sim.host(storage).process(storage)?.kill()
+      else {
+        sim.emit({ level: 'decision', kind: 'storage.power-cycled', body: { storage } })
+        sim.host(storage).crash({ unsynced: random.chance(0.5) ? 'lost' : 'torn' })
+      }
+      return () => world.startStorage(storage)
+    },
+  },
+  {
+    // A leg that answers, but with errors: only of mirrors, and only while another leg can take its place.
+    name: 'leg-errors',
+    lasts: [300, 6_000],
+    begin: ({ world, storage, random }) => {
+      const verdict = random.chance(0.5) ? 'EIO' : 'ENOSPC'
+      const operation = verdict === 'EIO' && random.chance(0.5) ? 'read' : 'write'
+      const faults = mirrorsOn(world, storage).map(path =>
+        world.sim.host(storage).disk.fault({ path, operation, verdict, chance: 0.2 + random.float() * 0.8 }),
+      )
+      const heal = (): void => {
+        for (const fault of faults) fault.heal()
+      }
+      const stop = world.sim.onRecord(({ kind }) => {
+        // The other one may be given up instead: the last in-sync leg's errors would be the guests'.
+        if (kind === 'decision.generation') heal()
+      })
+      return () => {
+        stop()
+        heal()
       }
     },
   },
@@ -326,4 +363,17 @@ export const FAULTS: readonly FaultKind[] = [
 
 function heal(fault: { heal(): void }): () => void {
   return () => fault.heal()
+}
+
+/** The data files of volumes that have another in-sync leg than the one on this storage. */
+function mirrorsOn(world: World, storage: string): string[] {
+  const paths: string[] = []
+  for (const volume of world.coordinator?.state.volumes.values() ?? []) {
+    const inSync = volume.legs.filter(leg => leg.role === 'in-sync')
+    const leg = inSync.find(each => each.storage === storage)
+    if (leg === undefined || inSync.length < 2) continue
+    const path = lunPath(world, storage, leg.lun)
+    if (path !== null) paths.push(path)
+  }
+  return paths
 }

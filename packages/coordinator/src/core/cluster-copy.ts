@@ -110,7 +110,13 @@ export function restoreFrom(value: Json): StoreChange[] {
     changes.push(put(`vms/${vm.name}`, restored))
   }
   for (const volume of copy.volumes ?? []) {
-    const restored: VolumeRecord = { ...volume, owner: null, ownerEpoch: volume.ownerEpoch + RESTORE_JUMP }
+    const restored: VolumeRecord = {
+      ...volume,
+      owner: null,
+      ownerEpoch: volume.ownerEpoch + RESTORE_JUMP,
+      generationOwed: [],
+      unsure: true,
+    }
     changes.push(put(`volumes/${volume.name}`, restored))
     for (const host of copy.hosts ?? []) {
       const hostEpoch = host.epoch + RESTORE_JUMP

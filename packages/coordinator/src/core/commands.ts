@@ -281,6 +281,7 @@ function createVolume(
     generation: 0,
     generationId: null,
     generationOwed: [],
+    unsure: false,
     legsMade: length,
     retired: [],
     owner: null,

@@ -1,11 +1,13 @@
 // The coordinator's decisions, whole: one synchronous function from an input to changes and effects. No clock, no I/O.
 
 import type { Beat, VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
+import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
 import { answered, forgetOldQuestions } from './asking.ts'
 import { copyTaken, spreadCopy } from './cluster-copy.ts'
 import { type Command, obey } from './commands.ts'
 import { admitAnswered, fenceAcknowledged, workOnFences } from './fencing.ts'
 import { hostLive } from './hosts.ts'
+import { marksHeard } from './leg-verification.ts'
 import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, workOnLegs } from './legs.ts'
 import { diskCreated, diskDeleted, workOnVms } from './lifecycle.ts'
 import { mapOf, spreadMap } from './map.ts'
@@ -156,6 +158,9 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
       break
     case 'lun':
       lunCreated(state, a, b, out)
+      break
+    case 'marks':
+      marksHeard(state, a, b, (body as { luns: readonly LunShown[] }).luns, out)
       break
     case 'unlun':
       lunDeleted(state, a, b, c, out)

@@ -6,6 +6,7 @@ import type { VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
 import { hostLive, isUsable, vmsAt, volumesOf } from './hosts.ts'
+import { verifyLegs } from './leg-verification.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
 import type { CoordinatorState, HostRecord, LegRecord, VolumeLive, VolumeRecord } from './state.ts'
@@ -26,7 +27,15 @@ export function inSyncLegs(volume: VolumeRecord): LegRecord[] {
 export function volumeLive(state: CoordinatorState, name: string): VolumeLive {
   let live = state.liveVolumes.get(name)
   if (live === undefined) {
-    live = { toldAt: null, goodSince: null, resyncFailures: 0, resyncNow: false, lostSince: new Map(), why: null }
+    live = {
+      toldAt: null,
+      goodSince: null,
+      resyncFailures: 0,
+      resyncNow: false,
+      lostSince: new Map(),
+      marks: new Map(),
+      why: null,
+    }
     state.liveVolumes.set(name, live)
   }
   return live
@@ -81,6 +90,8 @@ export function workOnLegs(state: CoordinatorState, now: number, out: StepOutput
       const volume = state.volumes.get(name)
       if (volume !== undefined) f(volume)
     }
+    at(volume => verifyLegs(state, volume, now, out))
+    if (state.volumes.get(name)?.unsure === true) continue
     at(volume => createLuns(state, volume, now, out))
     at(volume => tellGeneration(state, volume, now, out))
     at(volume => giveUpForFences(state, volume, now, out))

@@ -2,6 +2,7 @@
 
 import { isOver, type ReportedMachine, type VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
 import { exportEnded, exportedOf, isExport } from './exports.ts'
 import { deadAt } from './fencing.ts'
@@ -254,7 +255,7 @@ function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: num
   if (exported !== null) return `its disk ${exported.disk} is exported from ${exported.host ?? 'a host'}`
   for (const volume of volumesOf(vm)) {
     if (!isServing(state, volume)) return `volume ${volume} has no owner that serves it`
-    for (const recovery of state.recoveries.values()) {
+    for (const recovery of canary('started-before-recovery') ? [] : state.recoveries.values()) {
       if (recovery.volume === volume) return `what ${recovery.host} left on volume ${volume} is being recovered`
     }
   }

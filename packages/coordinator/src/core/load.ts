@@ -87,7 +87,13 @@ export function load(
 function defaultsOf(settings: Settings): { readonly [table in RecordTable]?: object } {
   return {
     hosts: { failures: [], quarantine: null } satisfies Partial<HostRecord>,
-    volumes: { generationId: null, generationOwed: [], legsMade: 1, retired: [] } satisfies Partial<VolumeRecord>,
+    volumes: {
+      generationId: null,
+      generationOwed: [],
+      unsure: false,
+      legsMade: 1,
+      retired: [],
+    } satisfies Partial<VolumeRecord>,
     vms: { ...CLEAN_SLATE, stopGraceMs: 0, restart: defaultPolicy(settings) } satisfies Partial<VmRecord>,
   }
 }

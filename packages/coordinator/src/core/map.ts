@@ -22,7 +22,7 @@ export function mapOf(state: CoordinatorState): ClusterMap {
       control: [...control],
     })),
     volumes: sorted(state.volumes)
-      .filter(volume => volume.phase !== 'creating')
+      .filter(volume => volume.phase !== 'creating' && !volume.unsure)
       .map(volume => ({
         name: volume.name,
         id: volume.id,

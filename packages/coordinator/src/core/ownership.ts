@@ -12,7 +12,7 @@ const OPENING_LEASES = 4
 
 export function workOnVolumes(state: CoordinatorState, now: number, out: StepOutput): void {
   for (const volume of [...state.volumes.values()]) {
-    if (volume.phase !== 'creating') chooseOwner(state, volume, now, out)
+    if (volume.phase !== 'creating' && !volume.unsure) chooseOwner(state, volume, now, out)
   }
   for (const recovery of [...state.recoveries.values()]) {
     const owner = state.volumes.get(recovery.volume)?.owner

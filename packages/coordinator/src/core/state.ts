@@ -4,6 +4,7 @@
 import type { ClusterMap, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json } from '@stellwerk/runtime/environment.ts'
+import type { LegMarks } from './leg-verification.ts'
 import type { RestartPolicy } from './restart-policy.ts'
 
 /** Raised at every start of a coordinator, before it speaks to anyone. */
@@ -172,6 +173,8 @@ export interface VolumeRecord {
   readonly generationId: string | null
   /** Storages that have not been raised to the generation yet. */
   readonly generationOwed: readonly string[]
+  /** Restored from a copy: what its legs are only their storages know. */
+  readonly unsure: boolean
   /** Legs ever made: the number of the next one. */
   readonly legsMade: number
   /** LUNs of former legs that are to be deleted. */
@@ -237,6 +240,8 @@ export interface VolumeLive {
   resyncNow: boolean
   /** Leg → since when hosts report that they have lost it, in this generation. */
   readonly lostSince: Map<string, number>
+  /** Of a volume that is unsure: what storages told of its legs. */
+  readonly marks: Map<string, LegMarks>
   /** Why a leg is not resynced, or made; for people. */
   why: string | null
 }

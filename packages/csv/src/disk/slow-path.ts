@@ -132,7 +132,7 @@ export class SlowPath {
     const free = ranges.isFree(offset, offset + length)
     const range = ranges.add(offset, offset + length)
     try {
-      if (!free) await ranges.settled(offset, offset + length, range)
+      if (!free && !canary('overlaps-not-ordered')) await ranges.settled(offset, offset + length, range)
       await run()
     } finally {
       ranges.remove(range)

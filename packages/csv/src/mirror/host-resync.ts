@@ -3,6 +3,7 @@
 // told is copied again.
 
 import { BlockError } from '@stellwerk/block/device.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
 import type { OwnerCall } from '../owner/request.ts'
@@ -74,7 +75,7 @@ export class HostResync {
 
   follow(generation: VolumeGeneration, marked: ReadonlySet<number>): void {
     this.#generation = catchingLegs(generation).length > 0 ? generation : null
-    this.#marked = marked
+    this.#marked = canary('marks-not-copied') ? new Set() : marked
     this.#synced.clear()
     this.#run += 1
     this.#why = null

@@ -2,6 +2,7 @@
 // a new owner, or another generation, begins anew, and what is copied twice does no harm.
 
 import { SYNC_PAGE_RANGES } from '@stellwerk/protocol/messages/volume.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
 import { extentAddress, type Layout } from '../format/layout.ts'
 import type { Disk } from '../format/metadata.ts'
 import type { StaleLeg } from '../mirror/stale-log.ts'
@@ -69,6 +70,7 @@ export function nextDetached(state: OwnerState): Disk | null {
 export function isSynced(state: OwnerState): boolean {
   const { sync } = state
   if (sync === null) return false
+  if (canary('synced-too-early')) return true
   for (const id of sync.initial) if (state.metadata.disks.has(id) && !sync.synced.has(id)) return false
   return sync.copying.size === 0
 }

@@ -472,7 +472,7 @@ function allInSync(legs: readonly Leg[]): VolumeGeneration {
 function ownerLegs(legs: readonly Leg[], generation: VolumeGeneration): OwnerLeg[] {
   const known = legs.flatMap(leg => {
     const state = generation.legs.find(each => each.id === leg.id)
-    if (state === undefined || (state.role === 'stale' && !canary('stale-leg-opened'))) return []
+    if (state === undefined || state.role === 'stale') return []
     const role = state.role === 'syncing' ? 'syncing' : 'in-sync'
     return [{ ...leg, index: state.index, role } satisfies OwnerLeg]
   })

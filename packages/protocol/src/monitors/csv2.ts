@@ -55,7 +55,8 @@ export class Csv2Monitor implements Monitor {
   constructor(options: Csv2Options = {}) {
     this.#extentAt = options.extentAt
     const grants = ['extent.granted', 'extent.freed', 'extent.recovered', 'process.dead']
-    this.kinds = options.extentAt === undefined ? grants : [...grants, 'storage.applied', 'disk.invoke', 'mirror.copying']
+    this.kinds =
+      options.extentAt === undefined ? grants : [...grants, 'storage.applied', 'disk.invoke', 'mirror.copying']
   }
 
   observe(record: TraceRecord, now: number): Violation | null {

@@ -64,7 +64,7 @@ export const volumeRoutes: readonly Route[] = [
   route({
     method: 'POST',
     path: '/v1/volumes',
-    summary: 'Make a volume; without storages named: on the one that has fewest',
+    summary: 'Make a volume; without storages named: a mirror over the two that have fewest, where there are two',
     status: 201,
     body: closed({
       name: AnyName,
@@ -78,7 +78,7 @@ export const volumeRoutes: readonly Route[] = [
         name: body.name,
         id: env.random.id(),
         sizeBytes: body.sizeBytes,
-        storages: body.storages ?? leastUsed(coordinator.state),
+        storages: body.storages ?? defaultLegs(coordinator.state),
       }),
   }),
   route({
@@ -229,11 +229,12 @@ export async function refuseExistingDisks(
   }
 }
 
-function leastUsed(state: ApiContext['coordinator']['state']): string[] {
+/** Two for a mirror, where there are two. */
+function defaultLegs(state: ApiContext['coordinator']['state']): string[] {
   const used = (storage: string) =>
     [...state.volumes.values()].filter(volume => volume.legs.some(leg => leg.storage === storage)).length
   const names = [...state.storages.keys()].sort((a, b) => used(a) - used(b) || (a < b ? -1 : 1))
-  return names.slice(0, 1)
+  return names.slice(0, 2)
 }
 
 function checkDisk(volume: VolumeRecord, disk: string, sizeBytes: number): void {

@@ -1,0 +1,83 @@
+// After a restore nobody's word on legs counts but the storages' own: what each was told last stands in its marks. A volume is
+// believed to be at the highest generation found, and is opened only if every leg that this one calls in sync answers at it:
+// else a leg that has been left behind could be taken for the whole truth.
+
+import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
+import { shouldAsk } from './asking.ts'
+import { volumeLive } from './legs.ts'
+import type { StepOutput } from './output.ts'
+import type { CoordinatorState, LegRecord, VolumeRecord } from './state.ts'
+
+export interface LegMarks {
+  readonly generation: number
+  readonly id: string | null
+  readonly legs: { readonly [leg: string]: LegRecord['role'] }
+}
+
+export function verifyLegs(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
+  if (!volume.unsure) return
+  const { marks } = volumeLive(state, volume.name)
+  for (const { storage } of volume.legs) {
+    const key = `marks/${volume.name}/${storage}`
+    if (marks.has(storage) || !shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
+    out.effect({ kind: 'storage', key, storage, message: 'storage.list-luns', body: {} })
+  }
+}
+
+export function marksHeard(
+  state: CoordinatorState,
+  name: string,
+  storage: string,
+  luns: readonly LunShown[],
+  out: StepOutput,
+): void {
+  const volume = state.volumes.get(name)
+  if (volume?.unsure !== true) return
+  const live = volumeLive(state, name)
+  const lun = volume.legs.find(leg => leg.storage === storage)?.lun
+  const shown = luns.find(each => each.lun === lun)
+  if (shown !== undefined) {
+    live.marks.set(storage, { generation: shown.generation, id: shown.generationId, legs: shown.legs })
+  }
+  const sure = judgeMarks(volume, live.marks)
+  if (typeof sure === 'string') {
+    live.why = sure
+    return
+  }
+  live.why = null
+  live.marks.clear()
+  out.put('volumes', name, sure)
+  state.mapVersion += 1
+  out.decide({
+    kind: 'generation',
+    subject: name,
+    saw: { generation: volume.generation },
+    chose: `generation ${sure.generation}: ${sure.legs.map(leg => `${leg.leg} ${leg.role}`).join(', ')}`,
+    why: 'after a restore: every leg that the highest generation found calls in sync answers at it',
+  })
+}
+
+/** The volume as the marks have it; a text: why that can't be told yet. */
+export function judgeMarks(volume: VolumeRecord, marks: ReadonlyMap<string, LegMarks>): VolumeRecord | string {
+  let highest: LegMarks | null = null
+  for (const found of marks.values()) if (highest === null || found.generation > highest.generation) highest = found
+  if (highest === null) return 'no storage has told yet which generation its leg is of'
+  const { generation, id, legs: roles } = highest
+  // A volume that was never mirrored: its one leg's own generation.
+  if (generation === 0 && volume.legs.length === 1)
+    return { ...volume, generation: 0, generationId: null, unsure: false }
+  for (const [leg, role] of Object.entries(roles)) {
+    if (role !== 'in-sync') continue
+    const known = volume.legs.find(each => each.leg === leg)
+    if (known === undefined) return `generation ${generation} has an in-sync ${leg}, which the copy does not know`
+    if (marks.get(known.storage)?.generation !== generation) {
+      return `${known.storage} has not answered at generation ${generation}, in which its leg is in sync`
+    }
+  }
+  const legs = volume.legs.map((leg): LegRecord => {
+    const role = roles[leg.leg] ?? 'stale'
+    // Since when it is behind is not known any more: it is copied whole.
+    return role === 'in-sync' ? { ...leg, role } : { ...leg, role: 'stale', lastInSync: null }
+  })
+  return { ...volume, legs, generation, generationId: id, generationOwed: [], unsure: false }
+}
