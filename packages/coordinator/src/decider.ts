@@ -196,7 +196,7 @@ function inputOf(message: Message): Input | null {
     case 'migration.failed':
       return { kind: 'migration-failed', request, message: body }
     case 'migration.ask':
-      return { kind: 'migration-ask', request, migration: (body as { migration: string }).migration }
+      return { kind: 'migration-ask', request, message: body }
     case 'migration.done':
       return { kind: 'migration-done', request, message: body }
     default:

@@ -139,7 +139,7 @@ export class OutgoingMigration {
   }
 
   #ask(): void {
-    const body = { migration: this.id, vm: this.#order.vm }
+    const body = { migration: this.id, vm: this.#order.vm, epoch: this.#order.epoch }
     this.#asker = new OutcomeAsker(
       this.#vm,
       () => this.#vm.askCoordinator('migration.ask', body),

@@ -9,13 +9,27 @@ import { hostLive } from './hosts.ts'
 import { diskCreated, diskDeleted, workOnVms } from './lifecycle.ts'
 import { mapOf, spreadMap } from './map.ts'
 import { type AgentHello, agentDown, agentUp, attestDead, beat, watchHosts } from './membership.ts'
-import { done, failed, loaded, outcomeOf, progressed, sourceReady, targetReady, workOnMigrations } from './migration.ts'
+import {
+  done,
+  failed,
+  loaded,
+  outcomeForSource,
+  progressed,
+  sourceReady,
+  targetReady,
+  workOnMigrations,
+} from './migration.ts'
 import { type Output, StepOutput } from './output.ts'
 import { lunsCreated, workOnVolumes } from './ownership.ts'
 import { workOnQuarantines } from './quarantine.ts'
 import type { CoordinatorState } from './state.ts'
 
-type FromAgent = { readonly migration: string; readonly host: string; readonly incarnation: number }
+type FromAgent = {
+  readonly migration: string
+  readonly vm: string
+  readonly host: string
+  readonly incarnation: number
+}
 
 /** `request` numbers what waits for an answer; a `reply` or `refuse` effect names it. */
 export type Input =
@@ -44,7 +58,11 @@ export type Input =
       readonly request: number
       readonly message: FromAgent & { readonly reason: string }
     }
-  | { readonly kind: 'migration-ask'; readonly request: number; readonly migration: string }
+  | {
+      readonly kind: 'migration-ask'
+      readonly request: number
+      readonly message: FromAgent & { readonly epoch: number }
+    }
   | {
       readonly kind: 'migration-done'
       readonly request: number
@@ -97,7 +115,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
       out.effect({ kind: 'reply', to: input.request, body: {} })
       break
     case 'migration-ask':
-      out.effect({ kind: 'reply', to: input.request, body: { outcome: outcomeOf(state, input.migration) } })
+      out.effect({ kind: 'reply', to: input.request, body: { outcome: outcomeForSource(state, input.message) } })
       break
     case 'migration-done':
       done(state, input.message, now, out)
@@ -174,6 +192,7 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
       break
     case 'start':
     case 'stop':
+    case 'stray':
     case 'forget':
     case 'mig-switch':
     case 'mig-outcome':

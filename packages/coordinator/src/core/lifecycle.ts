@@ -36,6 +36,7 @@ export function workOnVms(state: CoordinatorState, now: number, out: StepOutput)
     else if (updated.migration === null) workOnPlaced(state, updated, updated.placement, now, out)
   }
   forgetFinished(state, now, out)
+  stopStrays(state, now, out)
 }
 
 function current(state: CoordinatorState, vm: VmRecord): VmRecord {
@@ -316,6 +317,37 @@ function forgetFinished(state: CoordinatorState, now: number, out: StepOutput): 
       out.effect({ kind: 'order', key, host, message: 'vm.forget', body })
     }
   }
+}
+
+/**
+ * Machines that live on a host though nothing on record has the VM there: what leads to one is closed at its source, and
+ * yet none may stay. A report that crossed an order, or tells of a machine that is just going, is not acted on: one is
+ * stopped only when it is still there after the time that an order takes.
+ */
+function stopStrays(state: CoordinatorState, now: number, out: StepOutput): void {
+  const { requestMs } = state.cluster.settings
+  for (const [name, live] of state.liveHosts) {
+    const host = state.hosts.get(name)
+    if (live.session === null || !live.machinesKnown || host?.phase !== 'admitted') continue
+    for (const machine of live.machines.values()) {
+      if (isOver(machine.state) || mayBeAt(state, name, machine)) continue
+      const key = `stray/${name}/${machine.vm}/${machine.epoch}`
+      if (!state.outstanding.has(key)) state.outstanding.set(key, { retryAt: now + requestMs })
+      if (!shouldAsk(state, key, now, requestMs)) continue
+      const incarnation = live.session.incarnation
+      const body = { vm: machine.vm, epoch: machine.epoch, host: name, incarnation, graceMs: 0 }
+      out.effect({ kind: 'order', key, host: name, message: 'vm.stop', body })
+    }
+  }
+}
+
+/** It is placed there at that epoch, or one end of a migration under way. */
+function mayBeAt(state: CoordinatorState, host: string, machine: ReportedMachine): boolean {
+  const vm = state.vms.get(machine.vm)
+  if (vm?.placement?.host === host && vm.placement.epoch === machine.epoch) return true
+  const migration = vm?.migration == null ? undefined : state.migrations.get(vm.migration)
+  if (migration?.target.host === host && migration.epoch === machine.epoch) return true
+  return migration?.source.host === host && machine.epoch < migration.epoch
 }
 
 // --- disks -----------------------------------------------------------------------------------------------------------------

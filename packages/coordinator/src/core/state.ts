@@ -177,6 +177,8 @@ export interface MigrationRecord {
   readonly phase: MigrationPhase
   readonly reason: string | null
   readonly requestedWallMs: number
+  /** Their order: that of the decisions that began them. */
+  readonly seq: number
   /** What the source and target measured; for people. */
   readonly statistics: { readonly [key: string]: Json }
 }
