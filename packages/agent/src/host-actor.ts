@@ -170,6 +170,19 @@ export class HostActor implements Behavior {
           )
         return
       }
+      case 'owner.relay': {
+        const { owner, volume, kind, body } = message.body as {
+          owner: string
+          volume: string
+          kind: string
+          body: object
+        }
+        system.ask(context.self, `${owner}/owner/${volume}`, kind, body, this.settings.requestMs).then(
+          reply => system.reply(message, { body: reply }),
+          (error: unknown) => system.fail(message, error),
+        )
+        return
+      }
       case 'export.where':
         context.reply(message, this.#parts.exports.where((message.body as { vm: string }).vm))
         return

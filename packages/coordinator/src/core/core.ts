@@ -20,7 +20,7 @@ import {
   workOnMigrations,
 } from './migration.ts'
 import { type Output, StepOutput } from './output.ts'
-import { lunsCreated, workOnVolumes } from './ownership.ts'
+import { lunsCreated, ownerRefused, workOnVolumes } from './ownership.ts'
 import { workOnQuarantines } from './quarantine.ts'
 import type { CoordinatorState } from './state.ts'
 
@@ -133,7 +133,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
     case 'unanswered':
       answered(state, input.key, now + state.cluster.settings.requestMs * RETRY_SHARE)
       if (input.code === 'stale-term') out.effect({ kind: 'step-down', why: input.message })
-      else takeRefusal(state, input.key, out)
+      else takeRefusal(state, input.key, input.code, out)
       break
   }
 }
@@ -202,8 +202,9 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
   }
 }
 
-function takeRefusal(state: CoordinatorState, key: string, out: StepOutput): void {
+function takeRefusal(state: CoordinatorState, key: string, code: string, out: StepOutput): void {
   if (key.startsWith('copy/')) state.copying.delete(key.slice('copy/'.length))
   const [what, a = '', b = '', c = ''] = key.split('/')
   if (what === 'admit') admitAnswered(state, a, Number(b), c, null, out)
+  if (what === 'recover' || what === 'copy') ownerRefused(state, a, code)
 }
