@@ -4,7 +4,7 @@ import { isOver, type ReportedMachine, type VmOrder } from '@stellwerk/protocol/
 import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { shouldAsk } from './asking.ts'
 import { exportEnded, exportedOf, isExport } from './exports.ts'
-import { deadAt } from './fencing.ts'
+import { deadAt, unsettledByRestore } from './fencing.ts'
 import { hostLive, isWanted, storagesOf, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
@@ -250,6 +250,11 @@ function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: num
   if (now < live.backoffUntil) {
     const last = live.endedAt === null ? '' : `, last on ${live.endedAt.host}: ${live.endedAt.why ?? 'no reason given'}`
     return `it failed ${vm.failures} times${last}; the next attempt is in ${Math.ceil(live.backoffUntil - now)} ms`
+  }
+  const unsettled = unsettledByRestore(state, now)
+  if (unsettled !== null) {
+    const until = unsettled.at === null ? 'until it is fenced' : `${Math.ceil(unsettled.at - now)} ms`
+    return `the cluster was restored from a copy, and anything may run on ${unsettled.host}: it waits for its leases, ${until}`
   }
   const exported = isExport(vm) ? null : exportedOf(state, vm)
   if (exported !== null) return `its disk ${exported.disk} is exported from ${exported.host ?? 'a host'}`
