@@ -15,7 +15,10 @@ export interface DiskSet {
   resume(): void
   /** Maps and versions, for the target of a migration. After `drain`. */
   handover(): Json
-  /** At the target: takes over from there. Rejects with `bad-handover` if it is not at least at the versions known here. */
+  /**
+   * At the target: takes over from there. Throws `bad-handover` if these are not the disks that were reserved, or not at
+   * least at the versions that the owner knew then.
+   */
   adopt(handover: Json): void
   /** Tells the owner, in the background and until it has taken it, that the coordinator committed the handover. */
   committed(): void

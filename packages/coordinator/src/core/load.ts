@@ -6,7 +6,7 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { RECORD_TABLES, type RecordTable } from './output.ts'
 import { boundQuarantines } from './quarantine.ts'
 import { CLEAN_SLATE, defaultPolicy } from './restart-policy.ts'
-import type { ClusterRecord, CoordinatorState, HostRecord, StorageRecord, VmRecord } from './state.ts'
+import type { ClusterRecord, CoordinatorState, HostRecord, MigrationRecord, StorageRecord, VmRecord } from './state.ts'
 
 const CLUSTER_KEY = 'cluster'
 
@@ -76,6 +76,7 @@ export function load(
 /** Fields that records of an earlier state lack. */
 function defaultsOf(settings: Settings): { readonly [table in RecordTable]?: object } {
   return {
+    migrations: { seq: 0 } satisfies Partial<MigrationRecord>,
     hosts: { failures: [], quarantine: null } satisfies Partial<HostRecord>,
     vms: { ...CLEAN_SLATE, stopGraceMs: 0, restart: defaultPolicy(settings) } satisfies Partial<VmRecord>,
   }
