@@ -102,7 +102,12 @@ async function measureRate(
 }
 
 async function migrate(env: NodeEnvironment, port: number, n: number, rate: number): Promise<Migrated> {
-  const hypervisor = new WasmHypervisor({ env, mayExecute: () => true, evidence: () => undefined })
+  const hypervisor = new WasmHypervisor({
+    env,
+    mayExecute: () => true,
+    until: () => Number.POSITIVE_INFINITY,
+    evidence: () => undefined,
+  })
   const incoming: Incoming = await hypervisor.receive(ledgerSpec(rate), [], [])
   const address = { network: 'cluster', host: '127.0.0.1', port } as const
   const stream = await opened(new BulkStreams(env, benchIdentity('target')), migrationId(n), address)

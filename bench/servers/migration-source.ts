@@ -25,7 +25,12 @@ const options = config<MigrationSourceConfig>()
 const env = serverEnvironment('source', options.directory)
 const identity = benchIdentity('source')
 const streams = new BulkStreams(env, identity)
-const hypervisor = new WasmHypervisor({ env, mayExecute: () => true, evidence: () => undefined })
+const hypervisor = new WasmHypervisor({
+  env,
+  mayExecute: () => true,
+  until: () => Number.POSITIVE_INFINITY,
+  evidence: () => undefined,
+})
 const machine = await hypervisor.create(ledgerSpec(options.dirtyMiBPerSecond), [], [])
 machine.onEvent(event => {
   if (event.kind === 'crashed' || event.kind === 'halted') fail(`the guest ${event.kind}: ${event.reason}`)

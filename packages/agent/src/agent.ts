@@ -171,6 +171,7 @@ function hypervisorOptions(env: Environment, config: AgentConfig, gate: RunGate)
   return {
     env,
     mayExecute: vm => gate.mayExecute(vm),
+    until: vm => gate.until(vm),
     evidence: event => env.trace.emit({ ...event, host: config.host }),
   }
 }

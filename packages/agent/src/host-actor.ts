@@ -29,6 +29,8 @@ import type { HostVolumes } from './volume/host-volumes.ts'
 
 /** Final states kept until the coordinator says that it has seen them. */
 const MAX_FINISHED = 10_000
+/** Ended migrations the coordinator has yet to take note of; of one that was dropped it asks again. */
+const MAX_DONE = 1_000
 /** A change of a machine's state is reported at once, but not more often than this. */
 const SOON_MS = 10
 /** A path counts as up while its last answer is not older than so many heartbeats. */
@@ -45,6 +47,12 @@ export interface HostParts {
   readonly volumes: () => HostVolumes
   readonly vmParts: () => VmParts
   readonly exports: ExportHypervisor
+}
+
+interface MigrationDone {
+  readonly migration: string
+  readonly vm: string
+  readonly statistics: { readonly [name: string]: number }
 }
 
 export class HostActor implements Behavior {
@@ -66,7 +74,8 @@ export class HostActor implements Behavior {
   /** Requests passed on to a VM's actor, by the seq they were passed on with. */
   readonly #forwarded = new Map<number, Message>()
   readonly #followers = new Map<string, ActorContext>()
-  readonly #done: { migration: string; vm: string; statistics: { readonly [name: string]: number } }[] = []
+  /** By migration: it may be asked for more than once. */
+  readonly #done = new Map<string, MigrationDone>()
   #context: ActorContext | null = null
 
   constructor(parts: HostParts) {
@@ -168,6 +177,19 @@ export class HostActor implements Behavior {
             reply => system.reply(message, { body: reply }),
             (error: unknown) => system.fail(message, error),
           )
+        return
+      }
+      case 'owner.relay': {
+        const { owner, volume, kind, body } = message.body as {
+          owner: string
+          volume: string
+          kind: string
+          body: object
+        }
+        system.ask(context.self, `${owner}/owner/${volume}`, kind, body, this.settings.requestMs).then(
+          reply => system.reply(message, { body: reply }),
+          (error: unknown) => system.fail(message, error),
+        )
         return
       }
       case 'export.where':
@@ -484,19 +506,29 @@ export class HostActor implements Behavior {
     this.#followers.delete(follower)
   }
 
-  reportDone(done: { migration: string; vm: string; statistics: { readonly [name: string]: number } }): void {
-    this.#done.push(done)
+  reportDone(done: MigrationDone): void {
+    this.#keepDone(done)
     if (this.#context !== null) this.#tellDone(this.#context)
+  }
+
+  #keepDone(done: MigrationDone): void {
+    const known = this.#done.get(done.migration)
+    if (known !== undefined && Object.keys(done.statistics).length === 0) return
+    this.#done.set(done.migration, done)
+    const [oldest] = this.#done.keys()
+    if (this.#done.size > MAX_DONE && oldest !== undefined) this.#done.delete(oldest)
   }
 
   #tellDone(context: ActorContext): void {
     const { config, system } = this.#parts
-    for (const done of this.#done.splice(0)) {
+    const all = [...this.#done.values()]
+    this.#done.clear()
+    for (const done of all) {
       const body = { ...done, host: config.host, incarnation: config.incarnation }
       system.ask(context.self, COORDINATOR, 'migration.done', body, this.settings.requestMs).then(
         () => undefined,
         () => {
-          this.#done.push(done)
+          this.#keepDone(done)
         },
       )
     }

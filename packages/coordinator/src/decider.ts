@@ -8,7 +8,7 @@ import type { Json, Store } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Command } from './core/commands.ts'
 import { type Input, step } from './core/core.ts'
-import { usableHosts } from './core/hosts.ts'
+import { usableHosts, whoHears } from './core/hosts.ts'
 import type { AgentHello } from './core/membership.ts'
 import type { Effect } from './core/output.ts'
 import type { CoordinatorState } from './core/state.ts'
@@ -86,7 +86,8 @@ export class Decider implements Behavior {
     if (key === undefined) return
     this.#keys.delete(re)
     if (message.error === undefined) {
-      const body = message.kind === 'storage.relay' ? (message.body as { body: unknown }).body : message.body
+      const relayed = message.kind === 'storage.relay' || message.kind === 'owner.relay'
+      const body = relayed ? (message.body as { body: unknown }).body : message.body
       this.#step({ kind: 'answered', key, body }, context)
     } else {
       const { code, message: text } = message.error
@@ -123,7 +124,7 @@ export class Decider implements Behavior {
         this.#ask(effect.key, `${effect.host}/agent`, effect.message, effect.body, context)
         break
       case 'owner':
-        this.#ask(effect.key, `${effect.host}/owner/${effect.volume}`, effect.message, effect.body, context)
+        this.#askOwner(effect, context)
         break
       case 'storage':
         this.#askStorage(effect, context)
@@ -156,6 +157,16 @@ export class Decider implements Behavior {
     const { term, settings } = this.#parts.state.cluster
     const seq = context.send(to, kind, body, { deadlineMs: settings.requestMs, term })
     this.#keys.set(seq, key)
+  }
+
+  /** Directly, or where only its link to us is cut through an agent that hears it: else nothing of its volume could start. */
+  #askOwner(effect: Extract<Effect, { kind: 'owner' }>, context: ActorContext): void {
+    const { state } = this.#parts
+    const { key, host, volume, message, body } = effect
+    const cut = state.liveHosts.get(host)?.verdict === 'link-cut'
+    const relay = cut ? whoHears(state, host, context.env.clock.now())[0] : undefined
+    if (relay === undefined) this.#ask(key, `${host}/owner/${volume}`, message, body, context)
+    else this.#ask(key, `${relay.name}/agent`, 'owner.relay', { owner: host, volume, kind: message, body }, context)
   }
 
   /** Directly, or where the control link is down through an agent that has a path (it passes it on as it is). */
@@ -198,7 +209,7 @@ function inputOf(message: Message): Input | null {
     case 'migration.failed':
       return { kind: 'migration-failed', request, message: body }
     case 'migration.ask':
-      return { kind: 'migration-ask', request, migration: (body as { migration: string }).migration }
+      return { kind: 'migration-ask', request, message: body }
     case 'migration.done':
       return { kind: 'migration-done', request, message: body }
     default:

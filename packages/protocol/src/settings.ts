@@ -35,6 +35,8 @@ export const SettingsSchema = Type.Object(
     downtimeMs: ms(1, 60_000),
     /** Migrations a host takes part in at the same time. */
     migrationsPerHost: Type.Integer({ minimum: 1, maximum: 16 }),
+    /** Ended migrations that are remembered; those of which a side has yet to be told come on top. */
+    migrationsKept: Type.Integer({ minimum: 0, maximum: 10_000 }),
     /** A guest that is asked to shut down has so long for it, unless told otherwise; then it is killed. */
     stopTimeoutMs: ms(0, 3_600_000),
     /** What VMs get that are defined without a restart policy of their own: see the coordinator's restart-policy.ts. */
@@ -73,6 +75,7 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
     switchMs: 10_000,
     downtimeMs: 50,
     migrationsPerHost: 2,
+    migrationsKept: 200,
     stopTimeoutMs: 5_000,
     restartsMax: 10,
     restartWindowMs: 3_600_000,
@@ -99,6 +102,7 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
     switchMs: 60_000,
     downtimeMs: 100,
     migrationsPerHost: 2,
+    migrationsKept: 200,
     stopTimeoutMs: 60_000,
     restartsMax: 10,
     restartWindowMs: 3_600_000,

@@ -11,14 +11,19 @@ export interface HypervisorOptions {
    * clock at the moment it is asked.
    */
   mayExecute(vm: string): boolean
+  /** Until when, on the environment's clock, if nothing prolongs it: for what executes where it cannot ask. */
+  until(vm: string): number
   /** `guest.step` (docs/SPEC.md) without its host, which the agent adds. Called only where the trace level is on. */
   evidence(event: TraceEvent): void
 }
 
-/** The evidence that guest code of this very creation was executed. */
+/** The evidence that guest code of this very creation was executed: now, or last so long ago. */
 export function stepEvidence(
   spec: MachineSpec,
   identity: { readonly epoch: number; readonly instance: string },
+  agoMs?: number,
 ): TraceEvent {
-  return { level: 'io', kind: 'guest.step', vm: spec.vm, body: { epoch: identity.epoch, instance: identity.instance } }
+  const { epoch, instance } = identity
+  const body = agoMs === undefined ? { epoch, instance } : { epoch, instance, agoMs: Math.round(agoMs * 10) / 10 }
+  return { level: 'io', kind: 'guest.step', vm: spec.vm, body }
 }

@@ -113,7 +113,7 @@ export class OutgoingMigration {
   /** Called when the guest executes nothing and its requests are done: what it gives goes out behind the last page. */
   async #release(): Promise<Json> {
     const { env } = this.#vm.parts
-    this.#vm.evidence.halted('released')
+    this.#vm.paused()
     await this.#disks.drain()
     const trailer: ReleasedTrailer = {
       migration: this.id,
@@ -139,7 +139,7 @@ export class OutgoingMigration {
   }
 
   #ask(): void {
-    const body = { migration: this.id, vm: this.#order.vm }
+    const body = { migration: this.id, vm: this.#order.vm, epoch: this.#order.epoch }
     this.#asker = new OutcomeAsker(
       this.#vm,
       () => this.#vm.askCoordinator('migration.ask', body),
@@ -176,14 +176,16 @@ export class OutgoingMigration {
       this.#aborted(false)
       return
     }
-    // Before it resumes: from here on it runs only when the guardian has taken note of its deadline.
-    if (paused) this.#vm.parts.gate.setFrozen(this.#order.vm, false)
-    this.#vm.task(
+    // What was paused is held by a freeze first: whether it may run, and when, is the thaw's to decide.
+    const held = paused ? this.#machine.freeze('its migration was aborted') : Promise.resolve()
+    const aborted = held.then(() =>
       outgoing.abort(checksum => {
         this.#forgetReleased()
         this.#vm.evidence.of(this.id, 'machine.resumed', { checksum })
-        this.#vm.evidence.runs('resume')
       }),
+    )
+    this.#vm.task(
+      aborted,
       () => this.#aborted(paused),
       error => {
         throw error
@@ -191,10 +193,10 @@ export class OutgoingMigration {
     )
   }
 
-  #aborted(resume: boolean): void {
+  #aborted(paused: boolean): void {
     this.#phase = 'over'
     this.#vm.reportDone(this.id, {})
-    this.#vm.sendingEnded(resume)
+    this.#vm.sendingEnded(paused)
   }
 
   /** It cannot go on: the coordinator is told until it has aborted it (or, too late, committed it). */

@@ -9,6 +9,9 @@ import type { RightToRun } from '../lease/right-to-run.ts'
 /** Granted leases are passed on to the guardian at most this often. */
 const PUSH_MS = 50
 
+/** Told to the guardian and not acknowledged yet; of more the oldest are forgotten, since a newer one says it all. */
+const MAX_UNACKNOWLEDGED = 64
+
 interface Gated {
   readonly epoch: number
   /** As it is at this moment: legs come and go. */
@@ -132,6 +135,7 @@ export class RunGate {
     })
     this.#seq += 1
     this.#pushed.set(this.#seq, new Map(machines.map(machine => [machine.vm, machine])))
+    this.#pushed.delete(this.#seq - MAX_UNACKNOWLEDGED)
     parent.send({ kind: 'deadlines', seq: this.#seq, machines } satisfies ToGuardian)
   }
 

@@ -38,6 +38,8 @@ export class VmActor implements Behavior {
   /** What it is to end as; the first reason counts. */
   #ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null } | null = null
   #freezing = false
+  /** Why it runs when it is thawed next. */
+  #thawedTo: 'thaw' | 'resume' = 'thaw'
   /** The guest is asked to shut down, or will be once a migration has ended; past `until` it is killed. */
   #shutdown: { readonly until: number; asked: boolean } | null = null
   #context: ActorContext | null = null
@@ -277,7 +279,8 @@ export class VmActor implements Behavior {
     gate.setFrozen(vm, false)
     if (!gate.mayExecute(vm)) return
     this.#phase = 'running'
-    this.evidence.runs('thaw')
+    this.evidence.runs(this.#thawedTo)
+    this.#thawedTo = 'thaw'
     machine.thaw()
     this.#reportRunning()
   }
@@ -299,24 +302,31 @@ export class VmActor implements Behavior {
     this.#reportRunning()
   }
 
-  /** The source stands still for good, unless the migration is aborted. */
-  released(): void {
-    if (this.#phase === 'over') return
+  /** The switch-over has paused it: from here on leases neither freeze nor thaw it, and it has no deadline. */
+  paused(): void {
+    this.evidence.halted('released')
+    if (this.#phase !== 'running' && this.#phase !== 'frozen') return
     this.#phase = 'released'
     this.parts.gate.setFrozen(this.order.vm, true)
-    this.#report('released', null)
   }
 
-  /** The migration out was aborted; `resume`: it had been paused and runs on now. */
-  sendingEnded(resume: boolean): void {
+  /** The source stands still for good, unless the migration is aborted. */
+  released(): void {
+    if (this.#phase === 'released') this.#report('released', null)
+  }
+
+  /** The migration out was aborted; `paused`: by its switch-over the machine was, and it is held now as if frozen. */
+  sendingEnded(paused: boolean): void {
     this.#outgoing = null
     if (this.#ending !== null || this.#fenced) {
       this.#finish()
       return
     }
-    if (resume && this.#phase === 'released') {
-      this.#phase = 'running'
-      this.parts.gate.setFrozen(this.order.vm, false)
+    if (paused) {
+      if (this.#phase !== 'released') this.evidence.halted('frozen')
+      this.#phase = 'frozen'
+      this.#thawedTo = 'resume'
+      this.parts.gate.setFrozen(this.order.vm, true)
     }
     if (this.#phase === 'running') this.#reportRunning()
     this.#askGuest()

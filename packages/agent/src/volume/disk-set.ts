@@ -20,7 +20,7 @@ export interface DiskSet {
   handover(): Json
   /**
    * At the target: takes over from there, once the mirrors serve in the source's generation or a later one. Rejects with
-   * `bad-handover` if it is not at least at the versions known here.
+   * `bad-handover` if these are not the disks that were reserved, or not at least at the versions that the owner knew then.
    */
   adopt(handover: Json): Promise<void>
   /** Tells the owner, in the background and until it has taken it, that the coordinator committed the handover. */

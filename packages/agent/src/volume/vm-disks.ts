@@ -3,10 +3,12 @@
 
 import type { BlockDevice } from '@stellwerk/block/device.ts'
 import { CsvDisk } from '@stellwerk/csv/disk/csv-disk.ts'
+import { parseHandover } from '@stellwerk/csv/disk/extent-map.ts'
 import type { HostVolume } from '@stellwerk/csv/disk/host-volume.ts'
 import { isFinal } from '@stellwerk/csv/owner/refusal.ts'
 import type { OwnerCall, VolumeBody, VolumeKind, VolumeReply } from '@stellwerk/csv/owner/request.ts'
 import type { VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import type { DiskInfo } from '@stellwerk/protocol/messages/volume.ts'
 import type { Environment, Json } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { DiskSet } from './disk-set.ts'
@@ -29,6 +31,8 @@ export class VmDisks implements DiskSet {
   #disks: readonly CsvDisk[]
   readonly #late: readonly LateDevice[]
   readonly #storages: () => readonly string[]
+  /** As the owner knew them when they were reserved. */
+  readonly #reserved: readonly DiskInfo[]
   #dropped = false
   /** What the owner is still being told. */
   readonly #telling = new Set<Promise<void>>()
@@ -40,12 +44,14 @@ export class VmDisks implements DiskSet {
     storages: () => readonly string[],
     disks: readonly CsvDisk[],
     late: readonly LateDevice[],
+    reserved: readonly DiskInfo[],
   ) {
     this.#env = env
     this.#order = order
     this.#places = places
     this.#disks = disks
     this.#late = late
+    this.#reserved = reserved
     this.devices = late.length > 0 ? late : disks
     this.#storages = storages
   }
@@ -65,7 +71,7 @@ export class VmDisks implements DiskSet {
       const options = { volume, disk, vm: order.vm, epoch: order.epoch }
       disks.push(await untilAnswered(env, () => CsvDisk.attach(options)))
     }
-    return new VmDisks(env, order, places, storages, disks, [])
+    return new VmDisks(env, order, places, storages, disks, [], [])
   }
 
   static async reserve(
@@ -75,6 +81,7 @@ export class VmDisks implements DiskSet {
     storages: () => readonly string[],
   ): Promise<VmDisks> {
     const late: LateDevice[] = []
+    const reserved: DiskInfo[] = []
     for (const { volume, disk, owner } of places) {
       const { vm, host, hostEpoch, epoch } = order
       const of = { volume: volume.options.volume, disk }
@@ -82,6 +89,7 @@ export class VmDisks implements DiskSet {
       const { disks } = await untilAnswered(env, () => owner('volume.list-disks', { volume: of.volume }))
       const info = disks.find(d => d.disk === disk || d.name === disk)
       if (info === undefined) throw new StellwerkError('disk-missing', `there is no disk ${disk}`, { where: of.volume })
+      reserved.push(info)
       const { device } = volume.options
       late.push(
         new LateDevice(info.sizeBytes, device.limits, {
@@ -93,7 +101,7 @@ export class VmDisks implements DiskSet {
         }),
       )
     }
-    return new VmDisks(env, order, places, storages, [], late)
+    return new VmDisks(env, order, places, storages, [], late, reserved)
   }
 
   async drain(): Promise<void> {
@@ -115,6 +123,7 @@ export class VmDisks implements DiskSet {
       })
     }
     const { vm, epoch } = this.#order
+    for (const [i, info] of this.#reserved.entries()) checkHandover(handover[i] as Json, info)
     this.#disks = await Promise.all(
       this.#places.map(({ volume, disk }, i) =>
         CsvDisk.adopt({ volume, disk, vm, epoch, committed: true }, handover[i] as Json),
@@ -181,6 +190,21 @@ export class VmDisks implements DiskSet {
     )
     this.#telling.add(told)
     void told.then(() => this.#telling.delete(told))
+  }
+}
+
+/** The disk that was reserved, no older than its owner knew it then: an older map would lack extents that are in use. */
+function checkHandover(handover: Json, reserved: DiskInfo): void {
+  const given = parseHandover(handover)
+  const refuse = (why: string): never => {
+    throw new StellwerkError('bad-handover', `disk ${reserved.name} was not handed over: ${why}`, {
+      where: reserved.disk,
+    })
+  }
+  if (given.disk !== reserved.disk) refuse(`what came is disk ${given.disk}`)
+  if (given.sizeBytes !== reserved.sizeBytes) refuse(`it has ${reserved.sizeBytes} bytes, what came ${given.sizeBytes}`)
+  if (given.mapVersion < reserved.mapVersion) {
+    refuse(`its map was at version ${reserved.mapVersion} before, what came is at ${given.mapVersion}`)
   }
 }
 

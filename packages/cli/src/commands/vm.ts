@@ -36,7 +36,7 @@ const create: CommandSpec = {
     },
     memory: { type: 'string', value: 'SIZE', help: 'default 64MiB' },
     param: { type: 'string', multiple: true, value: 'NAME=VALUE', help: 'of the guest' },
-    disk: { type: 'string', multiple: true, value: 'VOLUME:SIZE', help: 'a thin disk on that volume' },
+    disk: { type: 'string', multiple: true, value: 'VOLUME:SIZE', help: 'a thin disk on that volume; one at most' },
     host: { type: 'string', value: 'H', help: 'the host to prefer' },
     priority: { type: 'string', value: 'N', help: 'higher is started first (default 0)' },
     hypervisor: { type: 'string', value: 'wasm|model', help: 'default wasm' },

@@ -116,6 +116,17 @@ export const CANARIES: readonly Canary[] = [
     tuning: { faults: ['coordinator-crash', 'coordinator-pause'], aimAtAll: true, phases: ['switching'] },
   },
   {
+    name: 'forgotten-is-aborted',
+    rule: 'MIG2',
+    what: 'a migration is forgotten though its source was not told of the commit, and who asks after it may run again',
+    seed: 11,
+    // The source is cut off from the coordinator alone in the switch-over; the target dies, and the VM starts elsewhere.
+    tuning: {
+      ...{ faults: ['control-cut', 'agent-kill'], aimAtAll: true, phases: ['switching', 'committed'] },
+      ...{ meanGapMs: 1_500, migrations: 40, settings: { migrationsKept: 0 } },
+    },
+  },
+  {
     name: 'fence-missing-leg',
     rule: 'FEN1',
     what: 'a fence counts as complete with one leg missing',

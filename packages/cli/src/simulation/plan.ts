@@ -188,6 +188,8 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     isolatedMs: 5_000 + random.int(20_000),
     migrationsPerHost: 1 + random.int(3),
     ioDeadlineMs: pick([1_000, 2_000]),
+    // So few that a migration may be forgotten while one of its sides is cut off.
+    migrationsKept: random.fork('migrations-kept').int(3),
     ...tuning.settings,
   }
   const safetyMs = tuning.safetyMs ?? SAFETY_MS

@@ -34,6 +34,46 @@ describe('the copy of the cluster on its volumes', () => {
     expect(restored.now - startedAt).toBeGreaterThanOrEqual(3_000 * 1.04)
   })
 
+  /** A copy that is a second old: since then, the VM has moved to `silent`, of which nothing is heard now. */
+  function restoredWithout(silent: (from: string) => string) {
+    const lost = Bench.cluster()
+    const from = lost.placement('web')?.host ?? ''
+    const restored = new Bench()
+    restored.store.commit(restoreFrom(JSON.parse(JSON.stringify(copyOf(lost.state))) as Json))
+    restored.restart()
+    // So that nothing else makes it wait.
+    restored.state.cluster = {
+      ...restored.state.cluster,
+      settings: { ...restored.state.cluster.settings, startGraceMs: 0 },
+    }
+    restored.lastSeenMs = () => 0
+    const away = silent(from)
+    for (const name of ['host-a', 'host-b', 'host-c']) if (name !== away) restored.join(name)
+    const again = () => (restored.placement('web')?.epoch ?? 0) > 1_000
+    const startedAt = restored.now
+    const waited = (): number => {
+      while (!again()) {
+        restored.round()
+        if (restored.now > startedAt + 30_000) throw new Error('never restarted')
+      }
+      return restored.now - startedAt
+    }
+    return { restored, away, waited }
+  }
+  const another = (from: string) => ['host-a', 'host-b', 'host-c'].find(name => name !== from) ?? ''
+
+  it('may be older than a move of a VM: nothing starts before every host is waited out, not only the copied one (FEN1)', () => {
+    const { restored, away, waited } = restoredWithout(another)
+    restored.round(3)
+    expect(restored.placement('web')).toBeNull()
+    expect(restored.state.liveVms.get('web')?.whyNot).toContain(`anything may run on ${away}`)
+    expect(waited()).toBeGreaterThanOrEqual(3_000 * 1.04)
+  })
+
+  it('whose hosts all report that they are clean keeps nothing waiting', () => {
+    expect(restoredWithout(() => 'nobody').waited()).toBeLessThan(3_000)
+  })
+
   it('is written by the owner of each volume when something has changed, and not again', () => {
     const bench = Bench.cluster()
     const copies: string[] = []

@@ -71,8 +71,9 @@ export function copyTaken(state: CoordinatorState, volume: string, now: number):
 const RESTORE_JUMP = 1_000
 
 /**
- * A coordinator's state from a copy, which may be older than what is out there: all epochs begin far above it. Nothing that the copy says of hosts is believed: each is fenced, and waited out
- * unless it reports, before anything starts. Throws `bad-copy`.
+ * A coordinator's state from a copy, which may be older than what is out there: all epochs begin far above it. Nothing that
+ * the copy says of hosts is believed, nor where it says that VMs were: every host is fenced, and waited out unless it
+ * reports, before anything starts anywhere. Throws `bad-copy`.
  */
 export function restoreFrom(value: Json): StoreChange[] {
   const copy = value as unknown as Partial<ClusterCopy> | null
@@ -94,6 +95,7 @@ export function restoreFrom(value: Json): StoreChange[] {
       acknowledged: [],
       attestedIncarnation: null,
       attestedBy: null,
+      restored: true as const,
     }
     changes.push(
       put(`hosts/${host.name}`, {

@@ -158,6 +158,9 @@ function badName(what: string, name: string): CommandResult | null {
   return refuse('bad-name', `"${name}" is no name for a ${what}`, 'use letters, digits, ".", "_" and "-", at most 63')
 }
 
+/** What guests address: neither the wasm machine's ring nor the model's registers say which disk. */
+const VM_DISKS_MAX = 1
+
 function createVm(
   state: CoordinatorState,
   command: Extract<Command, { kind: 'vm-create' }>,
@@ -174,6 +177,9 @@ function createVm(
       `VM "${command.name}" needs ${command.spec.memoryBytes} bytes of memory, the largest host has ${largest}`,
       'give it less memory',
     )
+  }
+  if (command.disks.length > VM_DISKS_MAX) {
+    return refuse('bad-machine', `VM "${command.name}" has ${command.disks.length} disks, more than one`, 'give it one')
   }
   for (const disk of command.disks) {
     const volume = state.volumes.get(disk.volume)

@@ -12,13 +12,27 @@ import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, workOnLegs
 import { diskCreated, diskDeleted, workOnVms } from './lifecycle.ts'
 import { mapOf, spreadMap } from './map.ts'
 import { type AgentHello, agentDown, agentUp, attestDead, beat, watchHosts } from './membership.ts'
-import { done, failed, loaded, outcomeOf, progressed, sourceReady, targetReady, workOnMigrations } from './migration.ts'
+import {
+  done,
+  failed,
+  loaded,
+  outcomeForSource,
+  progressed,
+  sourceReady,
+  targetReady,
+  workOnMigrations,
+} from './migration.ts'
 import { type Output, StepOutput } from './output.ts'
-import { workOnVolumes } from './ownership.ts'
+import { ownerRefused, workOnVolumes } from './ownership.ts'
 import { workOnQuarantines } from './quarantine.ts'
 import type { CoordinatorState } from './state.ts'
 
-type FromAgent = { readonly migration: string; readonly host: string; readonly incarnation: number }
+type FromAgent = {
+  readonly migration: string
+  readonly vm: string
+  readonly host: string
+  readonly incarnation: number
+}
 
 /** `request` numbers what waits for an answer; a `reply` or `refuse` effect names it. */
 export type Input =
@@ -47,7 +61,11 @@ export type Input =
       readonly request: number
       readonly message: FromAgent & { readonly reason: string }
     }
-  | { readonly kind: 'migration-ask'; readonly request: number; readonly migration: string }
+  | {
+      readonly kind: 'migration-ask'
+      readonly request: number
+      readonly message: FromAgent & { readonly epoch: number }
+    }
   | {
       readonly kind: 'migration-done'
       readonly request: number
@@ -101,7 +119,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
       out.effect({ kind: 'reply', to: input.request, body: {} })
       break
     case 'migration-ask':
-      out.effect({ kind: 'reply', to: input.request, body: { outcome: outcomeOf(state, input.migration) } })
+      out.effect({ kind: 'reply', to: input.request, body: { outcome: outcomeForSource(state, input.message) } })
       break
     case 'migration-done':
       done(state, input.message, now, out)
@@ -192,6 +210,7 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
       break
     case 'start':
     case 'stop':
+    case 'stray':
     case 'forget':
     case 'mig-switch':
     case 'mig-outcome':
@@ -209,6 +228,7 @@ function takeRefusal(
   if (key.startsWith('copy/')) state.copying.delete(key.slice('copy/'.length))
   const [what, a = '', b = '', c = ''] = key.split('/')
   if (what === 'admit') admitAnswered(state, a, Number(b), c, null, out)
+  if (what === 'recover' || what === 'copy') ownerRefused(state, a, code)
   if (what === 'lun') lunRefused(state, a, message)
   if (what === 'unlun' && code === 'unknown-lun') lunDeleted(state, a, b, c, out)
 }

@@ -152,6 +152,31 @@ describe('a host that falls silent (FEN1)', () => {
     expect(bench.hosts.get(from)?.machines).toEqual([])
   })
 
+  it('its volume goes to another owner when that one, which only peers reach, is found not to serve it', () => {
+    const bench = Bench.cluster()
+    const owner = bench.state.volumes.get('csv1')?.owner?.host ?? ''
+    const from = bench.placement('web')?.host ?? ''
+    if (from === owner) {
+      const to = [...bench.hosts.keys()].find(name => name !== owner)!
+      bench.command({ kind: 'volume-own', name: 'csv1', host: to })
+      bench.round(4)
+    }
+    const cutOff = bench.state.volumes.get('csv1')?.owner?.host ?? ''
+    bench.hosts.get(cutOff)!.beating = false
+    for (const [name, host] of bench.hosts) if (name !== cutOff) host.peers = [{ host: cutOff, heardAgoMs: 10 }]
+    bench.round(6)
+    bench.holdBack = key => key.startsWith('recover/')
+    bench.ask(request => ({ kind: 'attest', request, host: from, incarnation: 1 }))
+    bench.round(30)
+    // As long as nobody says otherwise, the owner is taken to serve it.
+    expect(bench.state.volumes.get('csv1')?.owner?.host).toBe(cutOff)
+    bench.input({ kind: 'unanswered', key: `recover/csv1/${from}/1`, code: 'owner-away', message: 'it is failed here' })
+    bench.holdBack = () => false
+    bench.round(30)
+    expect(bench.state.volumes.get('csv1')?.owner?.host).not.toBe(cutOff)
+    expect(bench.placement('web')?.phase).toBe('running')
+  })
+
   it('nothing of a volume starts before what the lost host left there is recovered', () => {
     const bench = Bench.cluster()
     const from = bench.placement('web')?.host ?? ''

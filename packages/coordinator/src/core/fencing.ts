@@ -130,9 +130,32 @@ export function deadAt(
 ): { at: number; attested: boolean } | null {
   const fence = host.fence
   if (host.phase !== 'fenced' || fence === null) return null
-  const live = hostLive(state, host.name)
   const attested = fence.attestedIncarnation !== null && placement.incarnation <= fence.attestedIncarnation
-  if (attested || live.clean) return { at: Number.NEGATIVE_INFINITY, attested: true }
+  if (attested || hostLive(state, host.name).clean) return { at: Number.NEGATIVE_INFINITY, attested: true }
+  const at = leasesOverAt(state, host, fence)
+  return at === null ? null : { at, attested: false }
+}
+
+/**
+ * After a restore from a copy: a host on which any VM may still run. The copy may be older than a VM's last move, so it is
+ * not enough that the host is surely dead where the copy has it.
+ */
+export function unsettledByRestore(
+  state: CoordinatorState,
+  now: number,
+): { readonly host: string; readonly at: number | null } | null {
+  for (const host of state.hosts.values()) {
+    const { fence } = host
+    if (fence?.restored !== true || hostLive(state, host.name).clean) continue
+    const at = host.phase === 'fenced' ? leasesOverAt(state, host, fence) : null
+    if (at === null || now < at) return { host: host.name, at }
+  }
+  return null
+}
+
+/** When every lease that the host may have held is over by its own clock; null: cannot be told yet. */
+function leasesOverAt(state: CoordinatorState, host: HostRecord, fence: FenceRecord): number | null {
+  const live = hostLive(state, host.name)
   let last = canary('wait-without-last-grant') ? Number.NEGATIVE_INFINITY : live.lastGrantAt
   for (const storage of neededOf(state, fence)) {
     // A storage whose answer was heard by an earlier run of this process: unknown, so it counts as seen until our start.
@@ -145,7 +168,7 @@ export function deadAt(
     if (generationOwed.length > 0) return null
     last = Math.max(last, state.liveVolumes.get(volume)?.toldAt ?? state.startedAt)
   }
-  return { at: last + leaseWaitMs(state.cluster.settings), attested: false }
+  return last + leaseWaitMs(state.cluster.settings)
 }
 
 /** A fenced host that is back and runs nothing gets a new epoch, once nothing of the old one is left to settle. */

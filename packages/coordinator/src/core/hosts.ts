@@ -48,6 +48,17 @@ export function usableHosts(state: CoordinatorState): HostRecord[] {
   return [...state.hosts.values()].filter(host => isUsable(state, host)).sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
+/** Usable hosts whose agents have heard that of this one lately. */
+export function whoHears(state: CoordinatorState, host: string, now: number): HostRecord[] {
+  const recentMs = state.cluster.settings.heartbeatMs * 2
+  return usableHosts(state).filter(other => {
+    if (other.name === host) return false
+    const view = hostLive(state, other.name)
+    const heardAgo = view.peers.get(host)
+    return heardAgo !== undefined && heardAgo + (now - view.peersAt) < recentMs
+  })
+}
+
 /** It should run now. */
 export function isWanted(state: CoordinatorState, vm: VmRecord): boolean {
   return vm.desired === 'running' && !state.halted

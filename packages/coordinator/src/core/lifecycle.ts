@@ -5,7 +5,7 @@ import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
 import { exportEnded, exportedOf, isExport } from './exports.ts'
-import { deadAt } from './fencing.ts'
+import { deadAt, unsettledByRestore } from './fencing.ts'
 import { hostLive, isWanted, storagesOf, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
@@ -37,6 +37,7 @@ export function workOnVms(state: CoordinatorState, now: number, out: StepOutput)
     else if (updated.migration === null) workOnPlaced(state, updated, updated.placement, now, out)
   }
   forgetFinished(state, now, out)
+  stopStrays(state, now, out)
 }
 
 function current(state: CoordinatorState, vm: VmRecord): VmRecord {
@@ -251,6 +252,11 @@ function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: num
     const last = live.endedAt === null ? '' : `, last on ${live.endedAt.host}: ${live.endedAt.why ?? 'no reason given'}`
     return `it failed ${vm.failures} times${last}; the next attempt is in ${Math.ceil(live.backoffUntil - now)} ms`
   }
+  const unsettled = unsettledByRestore(state, now)
+  if (unsettled !== null) {
+    const until = unsettled.at === null ? 'until it is fenced' : `${Math.ceil(unsettled.at - now)} ms`
+    return `the cluster was restored from a copy, and anything may run on ${unsettled.host}: it waits for its leases, ${until}`
+  }
   const exported = isExport(vm) ? null : exportedOf(state, vm)
   if (exported !== null) return `its disk ${exported.disk} is exported from ${exported.host ?? 'a host'}`
   for (const volume of volumesOf(vm)) {
@@ -317,6 +323,37 @@ function forgetFinished(state: CoordinatorState, now: number, out: StepOutput): 
       out.effect({ kind: 'order', key, host, message: 'vm.forget', body })
     }
   }
+}
+
+/**
+ * Machines that live on a host though nothing on record has the VM there: what leads to one is closed at its source, and
+ * yet none may stay. A report that crossed an order, or tells of a machine that is just going, is not acted on: one is
+ * stopped only when it is still there after the time that an order takes.
+ */
+function stopStrays(state: CoordinatorState, now: number, out: StepOutput): void {
+  const { requestMs } = state.cluster.settings
+  for (const [name, live] of state.liveHosts) {
+    const host = state.hosts.get(name)
+    if (live.session === null || !live.machinesKnown || host?.phase !== 'admitted') continue
+    for (const machine of live.machines.values()) {
+      if (isOver(machine.state) || mayBeAt(state, name, machine)) continue
+      const key = `stray/${name}/${machine.vm}/${machine.epoch}`
+      if (!state.outstanding.has(key)) state.outstanding.set(key, { retryAt: now + requestMs })
+      if (!shouldAsk(state, key, now, requestMs)) continue
+      const incarnation = live.session.incarnation
+      const body = { vm: machine.vm, epoch: machine.epoch, host: name, incarnation, graceMs: 0 }
+      out.effect({ kind: 'order', key, host: name, message: 'vm.stop', body })
+    }
+  }
+}
+
+/** It is placed there at that epoch, or one end of a migration under way. */
+function mayBeAt(state: CoordinatorState, host: string, machine: ReportedMachine): boolean {
+  const vm = state.vms.get(machine.vm)
+  if (vm?.placement?.host === host && vm.placement.epoch === machine.epoch) return true
+  const migration = vm?.migration == null ? undefined : state.migrations.get(vm.migration)
+  if (migration?.target.host === host && migration.epoch === machine.epoch) return true
+  return migration?.source.host === host && machine.epoch < migration.epoch
 }
 
 // --- disks -----------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import type {
   CoordinatorState,
   HostRecord,
   LegRecord,
+  MigrationRecord,
   StorageRecord,
   VmRecord,
   VolumeRecord,
@@ -86,6 +87,7 @@ export function load(
 /** Fields that records of an earlier state lack. */
 function defaultsOf(settings: Settings): { readonly [table in RecordTable]?: object } {
   return {
+    migrations: { seq: 0 } satisfies Partial<MigrationRecord>,
     hosts: { failures: [], quarantine: null } satisfies Partial<HostRecord>,
     volumes: {
       generationId: null,

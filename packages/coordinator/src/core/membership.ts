@@ -6,7 +6,7 @@ import type { Address } from '@stellwerk/runtime/environment.ts'
 import { shouldAsk } from './asking.ts'
 import { beginFencing } from './fencing.ts'
 import { fenceIfGone } from './fencing-grounds.ts'
-import { hostLive, usableHosts } from './hosts.ts'
+import { hostLive, whoHears } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isCounted, noteFailure } from './quarantine.ts'
 import type { CoordinatorState, HostLive, HostRecord } from './state.ts'
@@ -242,12 +242,7 @@ function askStorages(state: CoordinatorState, host: HostRecord, now: number, out
 
 function judge(state: CoordinatorState, host: HostRecord, live: HostLive, now: number): HostLive['verdict'] {
   const recentMs = state.cluster.settings.heartbeatMs * 2
-  for (const other of usableHosts(state)) {
-    if (other.name === host.name) continue
-    const view = hostLive(state, other.name)
-    const heardAgo = view.peers.get(host.name)
-    if (heardAgo !== undefined && heardAgo + (now - view.peersAt) < recentMs) return 'link-cut'
-  }
+  if (whoHears(state, host.name, now).length > 0) return 'link-cut'
   let answers = 0
   for (const seen of live.seen.values()) {
     answers += 1

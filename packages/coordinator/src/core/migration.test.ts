@@ -1,4 +1,6 @@
+import type { Json } from '@stellwerk/runtime/environment.ts'
 import { describe, expect, it } from 'vitest'
+import { copyOf, restoreFrom } from './cluster-copy.ts'
 import { Bench } from './testing.ts'
 
 function migrating(): { bench: Bench; from: string; to: string; id: string } {
@@ -20,7 +22,7 @@ const loadedBy = (bench: Bench, to: string, incarnation = 1) =>
   bench.ask(request => ({
     kind: 'migration-loaded',
     request,
-    message: { migration: 'm1', host: to, incarnation, epoch: bench.firstEpoch + 1 },
+    message: { migration: 'm1', vm: 'web', host: to, incarnation, epoch: bench.firstEpoch + 1 },
   })) as { outcome: string }
 
 describe('a migration (MIG1, MIG2)', () => {
@@ -105,6 +107,140 @@ describe('a migration (MIG1, MIG2)', () => {
     const { bench } = switching()
     bench.round(30)
     expect(bench.state.migrations.get('m1')?.phase).toBe('aborted')
+  })
+})
+
+describe('a migration of which a side was not told how it ended (MIG2, VM1)', () => {
+  const ask = (bench: Bench, host: string, epoch = bench.firstEpoch) =>
+    bench.ask(request => ({
+      kind: 'migration-ask',
+      request,
+      message: { migration: 'm1', vm: 'web', host, incarnation: 1, epoch },
+    }))
+
+  /** Committed; the source has heard nothing of it and is cut off from the coordinator alone; the target has died. */
+  function sourceUntold(): ReturnType<typeof migrating> {
+    const run = switching()
+    const { bench, from, to } = run
+    const third = [...bench.hosts.keys()].find(name => name !== from && name !== to)!
+    bench.hosts.get(from)!.beating = false
+    for (const name of [third, to]) bench.hosts.get(name)!.peers = [{ host: from, heardAgoMs: 10 }]
+    loadedBy(bench, to)
+    bench.input({ kind: 'agent-down', host: from, incarnation: 1 })
+    bench.round(4)
+    bench.input({ kind: 'agent-down', host: to, incarnation: 1 })
+    bench.hosts.get(to)!.beating = false
+    bench.ask(request => ({ kind: 'attest', request, host: to, incarnation: 1 }))
+    bench.round(6)
+    expect(bench.placement('web')).toMatchObject({ host: third, phase: 'running' })
+    expect(bench.state.hosts.get(from)?.phase).toBe('admitted')
+    expect(bench.state.migrations.get('m1')?.phase).toBe('done')
+    return run
+  }
+
+  function endOthers(bench: Bench, count: number): void {
+    for (let i = 0; i < count; i++) {
+      const other = { ...bench.state.migrations.get('m1')!, id: `a${i}`, phase: 'done' as const, seq: 1_000_000 + i }
+      bench.state.migrations.set(other.id, other)
+    }
+  }
+
+  function migrateAnother(bench: Bench, id: string): void {
+    bench.createVm(`vm-of-${id}`)
+    bench.round(4)
+    expect(bench.command({ kind: 'vm-migrate', name: `vm-of-${id}`, to: null, id }).refused).toBeUndefined()
+  }
+
+  it('is not forgotten while that side may have the VM yet, also not after a restart of the coordinator', () => {
+    const { bench, from, to } = sourceUntold()
+    bench.join(to, 2)
+    bench.round(4)
+    endOthers(bench, 300)
+    migrateAnother(bench, 'm2')
+    expect(bench.state.migrations.has('m1')).toBe(true)
+    bench.restart()
+    bench.round(40)
+    endOthers(bench, 300)
+    migrateAnother(bench, 'm3')
+    expect(ask(bench, from)).toEqual({ outcome: 'committed' })
+  })
+
+  it('is told again once that side is back, and then forgotten as soon as others, the oldest first', () => {
+    const { bench, from, to } = sourceUntold()
+    bench.join(to, 2)
+    bench.hosts.get(from)!.beating = true
+    bench.orders.splice(0)
+    bench.round(5)
+    expect(bench.orders.filter(o => o.message === 'migration.commit').map(o => o.host)).toContain(from)
+    const message = { migration: 'm1', vm: 'web', host: from, incarnation: 1, statistics: {} }
+    bench.ask(request => ({ kind: 'migration-done', request, message }))
+    // By name they stand before it; it is older.
+    endOthers(bench, 200)
+    migrateAnother(bench, 'm2')
+    expect(bench.state.migrations.has('m1')).toBe(false)
+    expect(bench.state.migrations.size).toBe(201)
+  })
+
+  it('that is forgotten all the same was committed, unless who asks has the VM', () => {
+    const { bench, from, to } = sourceUntold()
+    bench.state.migrations.delete('m1')
+    expect(ask(bench, from)).toEqual({ outcome: 'committed' })
+    const here = bench.placement('web')!
+    expect(ask(bench, here.host, here.epoch)).toEqual({ outcome: 'aborted' })
+    expect(ask(bench, here.host, here.epoch - 1)).toEqual({ outcome: 'committed' })
+    // The target that asks is not placed there any more either: it never runs.
+    expect(loadedBy(bench, to)).toEqual({ outcome: 'aborted' })
+  })
+
+  it('and that a restored coordinator knows nothing of lets nobody run whose host it has not admitted', () => {
+    const { bench, from, to } = switching()
+    const before = JSON.parse(JSON.stringify(copyOf(bench.state))) as Json
+    loadedBy(bench, to)
+    const after = JSON.parse(JSON.stringify(copyOf(bench.state))) as Json
+    const answers = [before, after].map(copy => {
+      const restored = new Bench()
+      restored.store.commit(restoreFrom(copy))
+      restored.restart()
+      return ask(restored, from, bench.firstEpoch)
+    })
+    // Of an older copy it still has the VM, but the fence of its host decides.
+    expect(answers).toEqual([{ outcome: 'pending' }, { outcome: 'committed' }])
+  })
+})
+
+describe('a machine that lives where nothing on record has it (VM1)', () => {
+  it('is ordered to stop, again until it is gone', () => {
+    const bench = Bench.cluster()
+    const other = [...bench.hosts.keys()].find(name => name !== bench.placement('web')?.host)!
+    bench.holdBack = key => key.startsWith('stray/')
+    bench.hosts.get(other)!.machines = [{ vm: 'web', epoch: bench.firstEpoch - 1, state: 'running', why: null }]
+    bench.round(20)
+    const stops = bench.orders.filter(order => order.message === 'vm.stop')
+    expect(stops.length).toBeGreaterThan(1)
+    for (const { host, body } of stops) {
+      expect(host).toBe(other)
+      expect(body).toMatchObject({ vm: 'web', epoch: bench.firstEpoch - 1, graceMs: 0 })
+    }
+    expect(bench.placement('web')?.phase).toBe('running')
+  })
+
+  it('is left alone when it is an end of a migration under way, or when its report merely crossed an order', () => {
+    const { bench, from, to } = migrating()
+    const { machines } = bench.hosts.get(to)!
+    bench.hosts.get(to)!.machines = [{ vm: 'web', epoch: bench.firstEpoch + 1, state: 'incoming', why: null }]
+    bench.round(10)
+    bench.input({ kind: 'migration-progress', migration: 'm1', converged: true })
+    loadedBy(bench, to)
+    bench.hosts.get(to)!.machines = [{ vm: 'web', epoch: bench.firstEpoch + 1, state: 'running', why: null }]
+    for (const host of [from, to]) {
+      const message = { migration: 'm1', vm: 'web', host, incarnation: 1, statistics: {} }
+      bench.ask(request => ({ kind: 'migration-done', request, message }))
+    }
+    bench.round()
+    expect(bench.state.migrations.get('m1')?.phase).toBe('done')
+    bench.hosts.get(from)!.machines = machines
+    bench.round(10)
+    expect(bench.orders.filter(order => order.message === 'vm.stop')).toEqual([])
   })
 })
 

@@ -1,6 +1,7 @@
 // The migration state machine: requested → preparing → precopy → switching → committed → done, or aborted from anywhere
 // before the commit. Commit and abort are a compare-and-set on the VM's one record, durable before anyone is told.
 
+import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { shouldAsk } from './asking.ts'
 import type { Input } from './core.ts'
@@ -12,9 +13,6 @@ import { isServing } from './ownership.ts'
 import { choose, whyNot } from './placement.ts'
 import { isQuarantined } from './quarantine.ts'
 import type { CoordinatorState, HostRecord, MigrationEnd, MigrationLive, MigrationRecord, VmRecord } from './state.ts'
-
-/** Ended migrations that are remembered. */
-export const MIGRATIONS_KEPT = 200
 
 export type Refusal = { readonly code: string; readonly message: string; readonly hint: string }
 
@@ -52,6 +50,7 @@ export function requestMigration(
     phase: 'preparing',
     reason: null,
     requestedWallMs: out.now.wallMs,
+    seq: state.decisionSeq + 1,
     statistics: {},
   }
   out.put('migrations', id, migration)
@@ -66,7 +65,7 @@ export function requestMigration(
     why: to === null ? 'it fits there and is least loaded' : 'it was asked for',
   })
   trace(out, migration, 'migration.requested')
-  pruneMigrations(state, out)
+  pruneMigrations(state, now, out)
   return migration
 }
 
@@ -169,22 +168,51 @@ function isBeforeCommit(migration: MigrationRecord): boolean {
 
 export type Outcome = 'committed' | 'aborted' | 'pending'
 
-export function outcomeOf(state: CoordinatorState, id: string): Outcome {
-  const migration = state.migrations.get(id)
-  if (migration === undefined || migration.phase === 'aborted') return 'aborted'
-  if (migration.phase === 'committed' || migration.phase === 'done') return 'committed'
-  return 'pending'
+/** Who asks, as what: a source by the placement that it has released, a target by the one that it was to get. */
+export interface Asker {
+  readonly migration: string
+  readonly vm: string
+  readonly host: string
+  readonly incarnation: number
+  readonly epoch: number
+}
+
+/** Only an abort lets the source run again. */
+export function outcomeForSource(state: CoordinatorState, asker: Asker): Outcome {
+  const migration = state.migrations.get(asker.migration)
+  if (migration !== undefined) return outcomeOf(migration)
+  if (canary('forgotten-is-aborted')) return 'aborted'
+  return whenForgotten(state, asker, 'aborted', 'committed')
+}
+
+/** Only a commit lets the target run. */
+function outcomeForTarget(state: CoordinatorState, asker: Asker): Outcome {
+  const migration = state.migrations.get(asker.migration)
+  return migration === undefined ? whenForgotten(state, asker, 'committed', 'aborted') : outcomeOf(migration)
+}
+
+function outcomeOf(migration: MigrationRecord): Outcome {
+  if (isBeforeCommit(migration)) return 'pending'
+  return migration.phase === 'aborted' ? 'aborted' : 'committed'
+}
+
+/**
+ * A migration that is remembered no more, or that a restored coordinator never knew: the VM's record alone tells whose it
+ * is. Whoever has it at this very placement goes on, if its host stands (else the fence has the last word); anybody else
+ * has lost it, however that came.
+ */
+function whenForgotten(state: CoordinatorState, asker: Asker, itsOwn: Outcome, lost: Outcome): Outcome {
+  const placement = state.vms.get(asker.vm)?.placement
+  const placed =
+    placement?.host === asker.host && placement.incarnation === asker.incarnation && placement.epoch === asker.epoch
+  if (!placed) return lost
+  return isStillThere(state, placement) ? itsOwn : 'pending'
 }
 
 /** The target has it all. The commit: from here the VM is the target's. */
-export function loaded(
-  state: CoordinatorState,
-  message: { migration: string; host: string; incarnation: number; epoch: number },
-  now: number,
-  out: StepOutput,
-): Outcome {
+export function loaded(state: CoordinatorState, message: Asker, now: number, out: StepOutput): Outcome {
   const migration = state.migrations.get(message.migration)
-  if (migration === undefined || migration.phase !== 'switching') return outcomeOf(state, message.migration)
+  if (migration === undefined || migration.phase !== 'switching') return outcomeForTarget(state, message)
   const vm = state.vms.get(migration.vm)
   const target = state.hosts.get(migration.target.host)
   const good =
@@ -195,7 +223,7 @@ export function loaded(
     message.epoch === migration.epoch &&
     target?.phase === 'admitted' &&
     target.epoch === migration.target.hostEpoch
-  if (!good || vm === undefined) return outcomeOf(state, message.migration)
+  if (!good || vm === undefined) return outcomeOf(migration)
   const committed: MigrationRecord = { ...migration, phase: 'committed' }
   out.put('migrations', migration.id, committed)
   out.put('vms', vm.name, {
@@ -317,9 +345,8 @@ export function workOnMigrations(state: CoordinatorState, now: number, out: Step
         finish(state, migration, now, out)
         break
       case 'aborted':
-        tellOutcome(state, migration, now, out)
-        break
       case 'done':
+        tellOutcome(state, migration, now, out)
         break
     }
   }
@@ -359,7 +386,7 @@ function whyAbort(state: CoordinatorState, migration: MigrationRecord, now: numb
 }
 
 /** Admitted at the same epoch and, as far as is known, with the same agent. */
-function isStillThere(state: CoordinatorState, end: MigrationEnd): boolean {
+function isStillThere(state: CoordinatorState, end: Pick<MigrationEnd, 'host' | 'hostEpoch' | 'incarnation'>): boolean {
   const host = state.hosts.get(end.host)
   if (host === undefined || host.phase !== 'admitted' || host.epoch !== end.hostEpoch) return false
   const incarnation = hostLive(state, end.host).incarnation
@@ -433,21 +460,25 @@ function orderSwitch(state: CoordinatorState, migration: MigrationRecord, now: n
 
 /** Both sides are told until they have said that they are done, or their host is not what it was. */
 function tellOutcome(state: CoordinatorState, migration: MigrationRecord, now: number, out: StepOutput): void {
-  const live = migrationLive(state, migration.id, now)
-  if (live.sourceDone && live.targetDone) return
+  const untold = untoldOf(state, migration, now)
+  if (untold.length === 0) return
   const message = migration.phase === 'aborted' ? 'migration.abort' : 'migration.commit'
   const rest = migration.phase === 'aborted' ? { reason: migration.reason ?? '' } : {}
   const body = { migration: migration.id, vm: migration.vm, epoch: migration.epoch, ...rest }
-  const sides = [
-    { end: migration.target, finished: live.targetDone },
-    { end: migration.source, finished: live.sourceDone },
-  ]
-  for (const { end, finished } of sides) {
-    if (finished || !isStillThere(state, end)) continue
+  for (const end of untold) {
     const key = `mig-outcome/${migration.id}/${end.host}`
     if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
     out.effect({ kind: 'order', key, host: end.host, message, body })
   }
+}
+
+/** The sides that have not said that they are done, and may have the VM yet: a host that was fenced has nothing any more. */
+function untoldOf(state: CoordinatorState, migration: MigrationRecord, now: number): MigrationEnd[] {
+  const live = migrationLive(state, migration.id, now)
+  const ends: MigrationEnd[] = []
+  if (!live.targetDone) ends.push(migration.target)
+  if (!live.sourceDone) ends.push(migration.source)
+  return ends.filter(end => isStillThere(state, end))
 }
 
 /** After the commit: over when the target said so (or is lost: then it is a failover's turn) and the source too. */
@@ -464,9 +495,15 @@ function finish(state: CoordinatorState, migration: MigrationRecord, now: number
   trace(out, over, 'migration.done')
 }
 
-function pruneMigrations(state: CoordinatorState, out: StepOutput): void {
-  const over = [...state.migrations.values()].filter(isOver)
-  for (const migration of over.slice(0, Math.max(0, over.length - MIGRATIONS_KEPT))) {
+/**
+ * Forgets the oldest that are over. One of which a side has yet to be told stays: no more can come of these than a host
+ * takes part in at once, as a host that does not answer gets no new ones.
+ */
+function pruneMigrations(state: CoordinatorState, now: number, out: StepOutput): void {
+  const over = [...state.migrations.values()].filter(isOver).sort((a, b) => a.seq - b.seq)
+  const surplus = over.slice(0, Math.max(0, over.length - state.cluster.settings.migrationsKept))
+  for (const migration of surplus) {
+    if (!canary('forgotten-is-aborted') && untoldOf(state, migration, now).length > 0) continue
     out.remove('migrations', migration.id)
     state.liveMigrations.delete(migration.id)
   }

@@ -41,6 +41,17 @@ export function isServing(state: CoordinatorState, name: string): boolean {
   return reported?.ownerEpoch === volume.owner.epoch && reported.state === 'serving'
 }
 
+/**
+ * An owner that only its peers reach does not report: what it last said counts until it is asked and is not there. From
+ * then on it does not serve, and after a while another is chosen.
+ */
+export function ownerRefused(state: CoordinatorState, name: string, code: string): void {
+  const owner = state.volumes.get(name)?.owner
+  if (!owner || (code !== 'owner-away' && code !== 'no-such-actor')) return
+  const live = hostLive(state, owner.host)
+  if (live.verdict === 'link-cut') live.volumes = new Map([...live.volumes].filter(([volume]) => volume !== name))
+}
+
 function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
   const key = `owner/${volume.name}`
   if (volume.owner !== null && ownerIsGood(state, volume)) {
@@ -94,7 +105,7 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
   })
 }
 
-/** Cut off from the coordinator alone it goes on: its peers reach it. */
+/** Cut off from the coordinator alone it goes on: its peers reach it, and pass our orders on. */
 function ownerIsGood(state: CoordinatorState, volume: VolumeRecord): boolean {
   const owner = volume.owner
   if (owner === null) return false

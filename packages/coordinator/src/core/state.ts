@@ -39,6 +39,8 @@ export interface FenceRecord {
   /** The host's agent of this incarnation (and so all of its machines) was attested dead. */
   readonly attestedIncarnation: number | null
   readonly attestedBy: string | null
+  /** By a restore from a copy: what ran on the host is not known, whatever the VMs' records say. */
+  readonly restored?: true
 }
 
 export interface HostRecord {
@@ -203,6 +205,8 @@ export interface MigrationRecord {
   readonly phase: MigrationPhase
   readonly reason: string | null
   readonly requestedWallMs: number
+  /** Their order: that of the decisions that began them. */
+  readonly seq: number
   /** What the source and target measured; for people. */
   readonly statistics: { readonly [key: string]: Json }
 }

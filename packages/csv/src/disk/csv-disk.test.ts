@@ -236,6 +236,24 @@ describe('a CSV disk', () => {
     expect((await readAll(disk, 0, 4096))[0]).toBe(2)
   })
 
+  it('is drained again at once after a resume: what had waited goes on waiting', async () => {
+    const { host, call, device } = await rig()
+    const disk = await openDisk(host, call)
+    await disk.write(0, [bytes(1)], {}, IO)
+    await disk.drain()
+    const write = disk.write(0, [bytes(2)], {}, IO)
+    await turns()
+    const before = device.writes
+    disk.resume()
+    await disk.drain()
+    disk.handover()
+    await turns(5)
+    expect([device.writes, disk.figures.requests]).toEqual([before, 0])
+    disk.resume()
+    await write
+    expect((await readAll(disk, 0, 4096))[0]).toBe(2)
+  })
+
   it('a drain that is called off says so', async () => {
     const { host, call, setOwner, owner } = await rig()
     const disk = await openDisk(host, call)

@@ -380,7 +380,8 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
 
   /** A request off the fast path: judged, let in when the gate is open, counted until it is over. */
   async #checked<T>(offset: number, length: number, bounded: boolean, io: Io, run: () => Promise<T>): Promise<T> {
-    if (this.#gate.isShut && this.#failure === null) await this.#gate.opened(io, this.#options.volume.options.env)
+    // Again: the gate may have been shut anew before those that it let go on had their turn.
+    while (this.#gate.isShut && this.#failure === null) await this.#gate.opened(io, this.#options.volume.options.env)
     const error = this.#judge(offset, length, bounded)
     if (error !== null) throw error
     this.#gate.enterSlow()

@@ -202,6 +202,11 @@ export const clusterFamily = defineFamily('cluster', {
     request: closed({ storage: Name, kind: Type.String(), body: Type.Unknown() }),
     reply: closed({ body: Type.Unknown() }),
   },
+  /** To an agent that hears the owner's, which the coordinator does not reach: likewise, to the owner of a volume. */
+  'owner.relay': {
+    request: closed({ owner: Name, volume: Name, kind: Type.String(), body: Type.Unknown() }),
+    reply: closed({ body: Type.Unknown() }),
+  },
 })
 
 export type VolumeLegLost = Static<(typeof clusterFamily)['messages']['volume.leg-lost']['request']>

@@ -55,9 +55,9 @@ export const migrationFamily = defineFamily('migration', {
     request: closed({ ...Of, host: Name, incarnation: Count, reason: Type.String() }),
     reply: Nothing,
   },
-  /** From either side, while it waits: what was decided? */
+  /** From the source, while it waits: what was decided? `epoch` is the placement that it has released. */
   'migration.ask': {
-    request: closed({ ...Of, host: Name, incarnation: Count }),
+    request: closed({ ...Of, host: Name, incarnation: Count, epoch: Count }),
     reply: closed({
       outcome: Type.Union([Type.Literal('committed'), Type.Literal('aborted'), Type.Literal('pending')]),
     }),

@@ -4,6 +4,7 @@
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import {
+  agoMs,
   ensure,
   field,
   id,
@@ -83,11 +84,12 @@ export class Fen2Monitor implements Monitor {
   }
 
   #step(record: TraceRecord, now: number, host: Host): Violation | null {
+    const at = now - agoMs(record)
     if (host.lease !== null) {
       const leaseMs = numberField(host.lease, 'leaseMs')
-      if (now <= host.leaseAt + leaseMs * this.#stretch + this.#slackMs) return null
+      if (at <= host.leaseAt + leaseMs * this.#stretch + this.#slackMs) return null
     }
-    const oldest = now - this.#leaseMs * this.#stretch - this.#slackMs
+    const oldest = at - this.#leaseMs * this.#stretch - this.#slackMs
     const storages = this.#storages.get(id(record, 'vm'))?.get(stringField(record, 'instance'))
     if (storages === undefined) {
       if (host.probeAt >= oldest) return null
@@ -98,10 +100,10 @@ export class Fen2Monitor implements Monitor {
       return null
     }
     const ages = [
-      host.lease === null ? 'never granted a lease' : `lease granted ${Math.round(now - host.leaseAt)} ms ago`,
+      host.lease === null ? 'never granted a lease' : `lease granted ${Math.round(at - host.leaseAt)} ms ago`,
       host.probe === null
         ? 'never answered by storage'
-        : `last answered by storage ${Math.round(now - host.probeAt)} ms ago`,
+        : `last answered by storage ${Math.round(at - host.probeAt)} ms ago`,
     ]
     const message = `${record.vm}: executes on ${record.host}, which has no right to run it (${ages.join(', ')}; lease ${this.#leaseMs} ms)`
     return violation('FEN2', message, now, [host.lease, host.probe, record])

@@ -99,6 +99,10 @@ describe('FEN2', () => {
 
   test.each([
     ['steps within the lease', leased().wait(2999).step('web-1', 'host-a', 1)],
+    [
+      'steps within the lease that are told of later',
+      leased().wait(9000).add('guest.step', { vm: 'web-1', host: 'host-a' }, { epoch: 1, instance: 'i', agoMs: 6000 }),
+    ],
     ['steps at the very end of the stretched lease', leased().wait(3060).step('web-1', 'host-a', 1)],
     [
       'a host that only storage answers',
@@ -122,6 +126,11 @@ describe('FEN2', () => {
       'a step without any right',
       new TraceBuilder().step('web-1', 'host-a', 1),
       /never granted a lease, never answered by storage/,
+    ],
+    [
+      'a step past the lease that is told of later',
+      leased().wait(9000).add('guest.step', { vm: 'web-1', host: 'host-a' }, { epoch: 1, instance: 'i', agoMs: 5000 }),
+      /lease granted 4000 ms ago/,
     ],
     ['a step past the lease', leased().wait(3061).step('web-1', 'host-a', 1), /lease granted 3061 ms ago/],
     ['a step by the lease of another host', leased().step('web-1', 'host-b', 1), /never granted/],

@@ -107,6 +107,11 @@ export function numberField(record: TraceRecord, key: string): number {
   return value
 }
 
+/** How long before its record what it tells of was, where it is told in sums. */
+export function agoMs(record: TraceRecord): number {
+  return field(record, 'agoMs') === undefined ? 0 : numberField(record, 'agoMs')
+}
+
 export function stringField(record: TraceRecord, key: string): string {
   const value = field(record, key)
   if (typeof value !== 'string') throw malformed(record, `the string \`${key}\``)

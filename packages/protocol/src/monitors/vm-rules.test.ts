@@ -41,6 +41,16 @@ describe('VM1', () => {
         .step('web-1', 'host-b', 2)
         .halt('web-1', 'host-a', 1)
         .step('web-1', 'host-b', 2),
+    'a host that tells late what it did before it lost the VM': () =>
+      trace()
+        .run('web-1', 'host-a', 1)
+        .step('web-1', 'host-a', 1)
+        .wait(5_000)
+        .run('web-1', 'host-b', 2)
+        .step('web-1', 'host-b', 2)
+        .add('guest.step', { vm: 'web-1', host: 'host-a' }, { epoch: 1, instance: 'web-1@host-a', agoMs: 2_000 })
+        .halt('web-1', 'host-a', 1)
+        .step('web-1', 'host-b', 2),
     'frozen and thawed': () =>
       trace()
         .run('web-1', 'host-a', 1)

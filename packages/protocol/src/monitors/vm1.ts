@@ -4,6 +4,7 @@
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import {
+  agoMs,
   ensure,
   hostOfGuests,
   id,
@@ -23,6 +24,9 @@ interface Instance {
   /** Places in the order of records; 0: never. */
   runOrder: number
   stepOrder: number
+  /** When that was: a step may be told of long after it. */
+  runAt: number
+  stepAt: number
   run: TraceRecord | null
   step: TraceRecord | null
   halt: TraceRecord | null
@@ -31,6 +35,8 @@ interface Instance {
 interface Vm {
   highestEpoch: number
   highestInstance: string
+  /** When it first executed. */
+  highestSince: number
   highestStep: TraceRecord | null
   readonly instances: Map<string, Instance>
 }
@@ -51,6 +57,7 @@ export class Vm1Monitor implements Monitor {
         const instance = this.#instance(record)
         instance.state = 'running'
         instance.runOrder = this.#order
+        instance.runAt = now
         instance.run = record
         return null
       }
@@ -82,8 +89,12 @@ export class Vm1Monitor implements Monitor {
     const name = stringField(record, 'instance')
     const instance = this.#instance(record)
     const vm = this.#vms.get(id(record, 'vm'))!
+    const at = now - agoMs(record)
+    // Told late, of what was over before its successor began.
+    if (epoch < vm.highestEpoch && at < vm.highestSince) return null
     instance.step = record
     instance.stepOrder = this.#order
+    instance.stepAt = at
     if (instance.state === 'halted') {
       const message = `${record.vm}: instance ${name} on ${instance.host} executes after it was halted`
       return violation('VM1', message, now, [instance.halt, record])
@@ -91,6 +102,7 @@ export class Vm1Monitor implements Monitor {
     if (epoch > vm.highestEpoch) {
       vm.highestEpoch = epoch
       vm.highestInstance = name
+      vm.highestSince = at
     } else if (epoch < vm.highestEpoch) {
       const message = `${record.vm}: instance ${name} on ${instance.host} executes at placement epoch ${epoch} after another executed at ${vm.highestEpoch}`
       return violation('VM1', message, now, [vm.highestStep, record])
@@ -107,7 +119,7 @@ export class Vm1Monitor implements Monitor {
     if (instance.runOrder === 0) return null
     for (const other of vm.instances.values()) {
       if (other === instance || other.state !== 'running' || this.#paused.has(other.host)) continue
-      if (other.stepOrder <= instance.runOrder) continue
+      if (other.stepOrder <= instance.runOrder || other.stepAt < instance.runAt) continue
       const message = `${record.vm}: executes on ${instance.host} while the instance on ${other.host} runs and has not halted`
       return violation('VM1', message, now, [other.run, instance.run, other.step, record])
     }
@@ -118,6 +130,7 @@ export class Vm1Monitor implements Monitor {
     const vm = ensure(this.#vms, id(record, 'vm'), () => ({
       highestEpoch: Number.NEGATIVE_INFINITY,
       highestInstance: '',
+      highestSince: Number.NEGATIVE_INFINITY,
       highestStep: null,
       instances: new Map(),
     }))
@@ -125,7 +138,17 @@ export class Vm1Monitor implements Monitor {
     const known = vm.instances.get(name)
     if (known !== undefined) return known
     const host = id(record, 'host')
-    const made: Instance = { host, state: 'running', runOrder: 0, stepOrder: 0, run: null, step: null, halt: null }
+    const made: Instance = {
+      host,
+      state: 'running',
+      runOrder: 0,
+      stepOrder: 0,
+      runAt: Number.NEGATIVE_INFINITY,
+      stepAt: Number.NEGATIVE_INFINITY,
+      run: null,
+      step: null,
+      halt: null,
+    }
     vm.instances.set(name, made)
     if (vm.instances.size > MAX_INSTANCES) this.#forget(vm)
     return made

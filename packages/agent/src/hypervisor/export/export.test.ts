@@ -29,7 +29,12 @@ beforeEach(async () => {
   disk = new MemoryDevice({ size: SIZE })
   may = true
   events = []
-  hypervisor = new ExportHypervisor({ env, mayExecute: () => may, evidence: () => undefined })
+  hypervisor = new ExportHypervisor({
+    env,
+    mayExecute: () => may,
+    until: () => Number.POSITIVE_INFINITY,
+    evidence: () => undefined,
+  })
   machine = await hypervisor.create(spec(), [disk])
   machine.onEvent(event => events.push(event))
 })

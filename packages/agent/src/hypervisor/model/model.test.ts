@@ -29,7 +29,12 @@ hypervisorContract({
 async function journal(seed: number): Promise<string[]> {
   const { env, until } = createVirtualEnvironment(seed)
   const disk = new MemoryDisk(env.timers, 1 << 20)
-  const hypervisor = new ModelHypervisor({ env, mayExecute: () => true, evidence: () => undefined })
+  const hypervisor = new ModelHypervisor({
+    env,
+    mayExecute: () => true,
+    until: () => Number.POSITIVE_INFINITY,
+    evidence: () => undefined,
+  })
   const spec = {
     vm: 'v',
     hypervisor: 'model',
@@ -65,7 +70,12 @@ test('the same seed gives the same run, another one another', async () => {
 test('reads older entries back and uses the scratch area in every way', async () => {
   const { env, until } = createVirtualEnvironment(5)
   const disk = new MemoryDisk(env.timers, 1 << 20)
-  const hypervisor = new ModelHypervisor({ env, mayExecute: () => true, evidence: () => undefined })
+  const hypervisor = new ModelHypervisor({
+    env,
+    mayExecute: () => true,
+    until: () => Number.POSITIVE_INFINITY,
+    evidence: () => undefined,
+  })
   const parameters = { scratchPerSecond: 20, readBacksPerSecond: 20 }
   const machine = await hypervisor.create(
     { vm: 'v', hypervisor: 'model', guest: 'model', memoryBytes: 1 << 20, parameters },
@@ -86,7 +96,12 @@ test('reads older entries back and uses the scratch area in every way', async ()
 
 test('parameters that are unknown or out of bounds are refused', async () => {
   const { env } = createVirtualEnvironment(1)
-  const hypervisor = new ModelHypervisor({ env, mayExecute: () => true, evidence: () => undefined })
+  const hypervisor = new ModelHypervisor({
+    env,
+    mayExecute: () => true,
+    until: () => Number.POSITIVE_INFINITY,
+    evidence: () => undefined,
+  })
   const spec = { vm: 'v', hypervisor: 'model', guest: 'model', memoryBytes: 1 << 20 } as const
   const refused = (parameters: { [name: string]: number | string }) =>
     hypervisor.create({ ...spec, parameters }, [], [])

@@ -55,6 +55,7 @@ export class ContractBench {
     this.hypervisor = subject.hypervisor({
       env: world.env,
       mayExecute: () => this.allowed,
+      until: () => (this.allowed ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY),
       evidence: event => this.evidence.push(event),
     })
   }

@@ -10,6 +10,8 @@ import {
   CONTROL_BYTES,
   CONTROL_CLOCK_AT,
   CONTROL_GLOBALS_AT,
+  CONTROL_TIMES,
+  controlTime,
   type WorkerData,
   type WorkerMessage,
 } from './layout.ts'
@@ -28,6 +30,7 @@ export class GuestThread {
   readonly #env: Environment
   readonly #worker: Worker
   readonly #control: Int32Array
+  readonly #times: BigInt64Array
   readonly #saved: DataView
   readonly #globals: number
   readonly #listener: ThreadListener
@@ -42,6 +45,7 @@ export class GuestThread {
     this.#listener = listener
     const control = new SharedArrayBuffer(CONTROL_BYTES)
     this.#control = new Int32Array(control)
+    this.#times = new BigInt64Array(control)
     this.#saved = new DataView(control)
     this.#globals = image.facts.globals.length
     Atomics.store(this.#control, CONTROL.command, this.#command)
@@ -58,6 +62,16 @@ export class GuestThread {
   /** Steps executed so far; wraps. */
   get steps(): number {
     return Atomics.load(this.#control, CONTROL.steps)
+  }
+
+  /** When the last step began, by the machine's monotonic clock. */
+  get steppedAt(): number {
+    return Number(Atomics.load(this.#times, CONTROL_TIMES.steppedAt)) / 1000
+  }
+
+  /** No step begins at that time or later. Nobody is woken. */
+  allowUntil(ms: number): void {
+    Atomics.store(this.#times, CONTROL_TIMES.until, controlTime(ms))
   }
 
   /** The guest waits for its devices and nothing else. */

@@ -11,6 +11,8 @@ import {
   CONTROL,
   CONTROL_CLOCK_AT,
   CONTROL_GLOBALS_AT,
+  CONTROL_TIMES,
+  controlTime,
   HEADER,
   NETWORK_OUT,
   type StateGlobal,
@@ -23,6 +25,9 @@ const STEP_BUDGET = 256
 /** Counters that a guest raises when it wants something. */
 const WANTS = [BLOCK.submitted, CONSOLE_OUT.produced, NETWORK_OUT.produced]
 
+/** A guest without the right to execute is looked at again so soon, should nobody wake it. */
+const LAPSED_MS = 20
+
 const SLEEP = -1
 const HALT = -2
 
@@ -33,6 +38,7 @@ function run(data: WorkerData, post: (message: WorkerMessage) => void): void {
   const memory = new DataView(data.memory.buffer)
   const words = new Int32Array(data.memory.buffer)
   const control = new Int32Array(data.control)
+  const times = new BigInt64Array(data.control)
   const saved = new DataView(data.control)
   const instance = new WebAssembly.Instance(data.module, { env: { memory: data.memory } })
   const step = instance.exports['step'] as Step
@@ -41,6 +47,10 @@ function run(data: WorkerData, post: (message: WorkerMessage) => void): void {
   let clockOffset = 0
 
   const guestClock = (): number => clock.now() + clockOffset
+
+  const ring = (): void => {
+    if (Atomics.exchange(control, CONTROL.bell, 1) === 0) post({ kind: 'bell' })
+  }
 
   /** Between two steps, until a command to run comes; the guest's clock stands still meanwhile. */
   const rest = (): void => {
@@ -68,7 +78,7 @@ function run(data: WorkerData, post: (message: WorkerMessage) => void): void {
       if (count !== wanted[n]) wants = true
       wanted[n] = count
     }
-    if (wants && Atomics.exchange(control, CONTROL.bell, 1) === 0) post({ kind: 'bell' })
+    if (wants) ring()
   }
 
   const sleep = (ms: number): void => {
@@ -80,6 +90,14 @@ function run(data: WorkerData, post: (message: WorkerMessage) => void): void {
   for (;;) {
     if (Atomics.load(control, CONTROL.command) % 2 === 1) rest()
     Atomics.store(control, CONTROL.wake, 0)
+    const now = controlTime(clock.now())
+    // Here, right before guest code: the agent's thread may be late, or stand still, while this one goes on.
+    if (now >= Atomics.load(times, CONTROL_TIMES.until)) {
+      ring()
+      Atomics.wait(control, CONTROL.wake, 0, LAPSED_MS)
+      continue
+    }
+    Atomics.store(times, CONTROL_TIMES.steppedAt, now)
     const before = guestClock()
     memory.setFloat64(HEADER.clockMs, before, true)
     memory.setFloat64(HEADER.wallMs, clock.wall(), true)

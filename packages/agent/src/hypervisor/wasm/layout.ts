@@ -80,6 +80,20 @@ export const CONTROL = {
   asleep: 6,
 } as const
 
+/** Places in its BigInt64Array: microseconds of the machine's monotonic clock, which both threads read alike. */
+export const CONTROL_TIMES = {
+  /** The right to execute ends then: no step begins at or after it. */
+  until: 4,
+  /** When the last step began. */
+  steppedAt: 5,
+} as const
+
+/** The control block's time for milliseconds; what is beyond all times is the end of them. */
+export function controlTime(ms: number): bigint {
+  const us = Math.round(ms * 1000)
+  return BigInt(Math.min(Number.MAX_SAFE_INTEGER, Math.max(Number.MIN_SAFE_INTEGER, us)))
+}
+
 export const MAX_GLOBALS = 64
 /** The guest's clock, then its globals in eight bytes each. */
 export const CONTROL_CLOCK_AT = 64

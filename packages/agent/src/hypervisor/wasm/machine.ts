@@ -147,6 +147,7 @@ export class WasmMachine implements Machine {
     return this.#life.death(async () => {
       if (this.#life.die()) this.#stop('was killed')
       await Promise.all([this.#thread.end(), this.#inFlight.drained()])
+      this.#evidence(true)
     })
   }
 
@@ -186,6 +187,7 @@ export class WasmMachine implements Machine {
       this.#freezeItself()
       return
     }
+    this.#allow()
     this.#thread.run()
     this.#watch()
     // What was asked for before the freeze is still in the rings.
@@ -196,6 +198,12 @@ export class WasmMachine implements Machine {
     this.#beat?.cancel()
     this.#beat = null
     await this.#thread.rest()
+    this.#evidence(true)
+  }
+
+  /** The guest's thread judges by itself, before each step: it is told again whenever this one looks. */
+  #allow(): void {
+    this.#thread.allowUntil(this.#options.until(this.#spec.vm))
   }
 
   #freezeItself(): void {
@@ -216,18 +224,23 @@ export class WasmMachine implements Machine {
   }
 
   #wake(): void {
+    this.#allow()
     this.#thread.wake()
     this.#watch()
   }
 
-  /** After the check of the right to execute, so that a step without the right is not evidenced as if it had it. */
-  #evidence(): void {
+  /**
+   * What was executed, as the guest's thread counts it, whether or not it had the right to: that is for others to judge. All
+   * that is left is said where it has come to `rest` or is gone, so that nothing follows on the word that it has halted.
+   */
+  #evidence(rest: boolean): void {
     const now = this.#env.clock.now()
-    const steps = this.#thread.steps
-    if (steps === this.#stepsSeen || now - this.#evidenceAt < BEAT_MS || !this.#env.trace.on('io')) return
+    const { steps, steppedAt } = this.#thread
+    if (steps === this.#stepsSeen || !this.#env.trace.on('io')) return
+    if (!rest && now - this.#evidenceAt < BEAT_MS) return
     this.#stepsSeen = steps
     this.#evidenceAt = now
-    this.#options.evidence(stepEvidence(this.#spec, this.#identity))
+    this.#options.evidence(stepEvidence(this.#spec, this.#identity, Math.max(0, now - steppedAt)))
   }
 
   #end(kind: 'halted' | 'crashed', reason: string): void {
@@ -235,7 +248,10 @@ export class WasmMachine implements Machine {
     this.#endedBy = reason
     this.#stop(`${kind}: ${reason}`)
     this.#thread.end().then(
-      () => this.#life.tell({ kind, reason }),
+      () => {
+        this.#evidence(true)
+        this.#life.tell({ kind, reason })
+      },
       error => this.#life.tell({ kind: 'crashed', reason: errorMessage(error) }),
     )
   }
@@ -253,11 +269,12 @@ export class WasmMachine implements Machine {
   /** Takes what the guest put into its rings. Nothing leaves a guest that has no right to run. */
   #service(): void {
     if (!this.#life.runs) return
+    this.#evidence(false)
     if (!this.#options.mayExecute(this.#spec.vm)) {
       this.#freezeItself()
       return
     }
-    this.#evidence()
+    this.#allow()
     this.#guarded(() => {
       this.#giveInput()
       this.#serveConsole()
@@ -358,24 +375,6 @@ export class WasmMachine implements Machine {
       case 'flush':
         return disk.flush(this.#io)
     }
-  }
-
-  async #read(disk: BlockDevice, offset: number, address: number, length: number): Promise<void> {
-    const parts = await disk.read(offset, length, this.#io)
-    // A dead guest's memory is left as it was.
-    if (this.#life.dead) return
-    let to = address
-    for (const part of parts) {
-      this.memory.set(part, to)
-      to += part.length
-    }
-    assert(to === address + length, `${to - address} bytes read instead of ${length}`)
-  }
-
-  /** Copied: a guest may do with its memory what it likes, the disk must see one content. */
-  #write(disk: BlockDevice, offset: number, address: number, length: number): Promise<void> {
-    const content = Buffer.from(this.memory.subarray(address, address + length))
-    return disk.write(offset, [content], { fua: true }, this.#io)
   }
 
   /** The result waits in memory; a frozen guest sees it when it is thawed, one that moves takes it along. */

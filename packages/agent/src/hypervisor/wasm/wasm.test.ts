@@ -1,6 +1,8 @@
 // The wasm hypervisor on real threads and real time: the common contract, and what only it has.
 
-import type { TraceEvent } from '@stellwerk/runtime/environment.ts'
+import { Fen2Monitor } from '@stellwerk/protocol/monitors/fen2.ts'
+import type { Violation } from '@stellwerk/protocol/monitors/monitor.ts'
+import type { TraceEvent, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { createCompute } from '@stellwerk/runtime/node/compute.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
@@ -69,7 +71,12 @@ const PAUSE_MS = 400
 function setUp(files: ReadonlyMap<string, Uint8Array> = new Map()) {
   const env = createRealEnvironment(createCompute(), files)
   const evidence: TraceEvent[] = []
-  const hypervisor = new WasmHypervisor({ env, mayExecute: () => true, evidence: event => evidence.push(event) })
+  const hypervisor = new WasmHypervisor({
+    env,
+    mayExecute: () => true,
+    until: () => Number.POSITIVE_INFINITY,
+    evidence: event => evidence.push(event),
+  })
   const spec = (guest: string, more: Partial<MachineSpec> = {}): MachineSpec => ({
     vm: 'v',
     hypervisor: 'wasm',
@@ -143,6 +150,57 @@ test('what it was asked goes with a guest that is migrated', async () => {
   await loading
   const target = listen(await incoming.run({ migration: 'm', vm: 'v', placementEpoch: 2 }))
   await eventually('it halted', () => target.events.some(event => event.kind === 'halted'))
+})
+
+/** A guest that is busy all the time; while its lease runs out, the agent's own thread stands still for longer than that. */
+async function outlastLease(deadline: (leaseEnd: number) => number) {
+  const env = createRealEnvironment(createCompute())
+  const fen2 = new Fen2Monitor()
+  const violations: Violation[] = []
+  let leaseEnd = Number.POSITIVE_INFINITY
+  let steps = 0
+  const grant = (leaseMs: number): void => {
+    leaseEnd = env.clock.now() + leaseMs
+    judge({ level: 'message', kind: 'lease.granted', body: { epoch: 1, leaseMs } })
+  }
+  const judge = (event: TraceEvent): void => {
+    if (event.kind === 'guest.step') steps += 1
+    const found = fen2.observe({ host: 'host-a', ...event } as TraceRecord, env.clock.now())
+    if (found !== null) violations.push(found)
+  }
+  const hypervisor = new WasmHypervisor({
+    env,
+    mayExecute: () => env.clock.now() < leaseEnd,
+    until: () => deadline(leaseEnd),
+    evidence: judge,
+  })
+  const { spec } = setUp()
+  const busy = spec('ledger', { parameters: { dirtyMiBPerSecond: 100 }, identity: { epoch: 1, instance: 'i' } })
+  const told = listen(await hypervisor.create(busy, [], []))
+  grant(60_000)
+  told.machine.start()
+  await eventually('it has booted', () => told.lines.length >= 2)
+  grant(600)
+  // Longer than the agent takes to look at it again.
+  await until(() => false, 250)
+  while (env.clock.now() < leaseEnd + 600);
+  await eventually('it freezes by itself', () => told.events.some(event => event.kind === 'frozen'))
+  return { ...told, violations, steps: () => steps, renew: () => grant(60_000) }
+}
+
+test('FEN2: no step begins past the deadline, though the agent stands still; it goes on with a later one', async () => {
+  const { machine, steps, violations, renew } = await outlastLease(leaseEnd => leaseEnd)
+  expect(violations).toEqual([])
+  const before = steps()
+  renew()
+  machine.thaw()
+  await eventually('it runs again', () => steps() > before)
+  expect(violations).toEqual([])
+})
+
+test('FEN2 sees a guest whose thread pays no heed to the deadline', async () => {
+  const { violations } = await outlastLease(() => Number.POSITIVE_INFINITY)
+  expect(violations.map(({ rule }) => rule)).toContain('FEN2')
 })
 
 test('an idle guest executes nothing at all', async () => {

@@ -1,0 +1,48 @@
+import { openOwner, smallVolume } from '@stellwerk/csv/testing/fixture.ts'
+import { callTo, openDisk, openHost } from '@stellwerk/csv/testing/host-fixture.ts'
+import type { VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import type { Environment, Json } from '@stellwerk/runtime/environment.ts'
+import { expect, it } from 'vitest'
+import { VmDisks } from './vm-disks.ts'
+
+const IO = { origin: 'test', deadlineAt: null }
+
+/** A disk with one extent, drained at its source, and reserved for host-b. */
+async function reserved() {
+  const { platter } = await smallVolume()
+  const { owner } = await openOwner(platter, 1)
+  const call = callTo(() => owner)
+  const source = await openDisk(await openHost(platter, call), call)
+  await source.write(0, [new Uint8Array(4096).fill(1)], {}, IO)
+  const { volume, timers } = await openHost(platter, call, { host: 'host-b' })
+  const order = { vm: 'web-1', host: 'host-b', hostEpoch: 1, epoch: 2 } as VmOrder
+  const env = { timers } as unknown as Environment
+  const disks = await VmDisks.reserve(env, order, [{ volume, disk: 'disk-1', owner: call }], () => ['san-a'])
+  await source.drain()
+  const handover = JSON.parse(JSON.stringify(source.handover())) as { [key: string]: Json }
+  return { disks, handover }
+}
+
+it('disks are taken over as their source hands them over', async () => {
+  const { disks, handover } = await reserved()
+  await disks.adopt([handover])
+  const [device] = disks.devices
+  expect((await device!.read(0, 4096, IO))[0]?.[0]).toBe(1)
+})
+
+it('a handover of other disks, or of older ones than were reserved, is refused', async () => {
+  const { disks, handover } = await reserved()
+  const wrong: { [key: string]: Json }[] = [
+    { disk: 'disk-2' },
+    { volumeId: 'another' },
+    { sizeBytes: 4096 },
+    { mapVersion: (handover['mapVersion'] as number) - 1 },
+  ]
+  for (const change of wrong) {
+    await expect(disks.adopt([{ ...handover, ...change }])).rejects.toMatchObject({ code: 'bad-handover' })
+  }
+  for (const count of [[], [handover, handover]]) {
+    await expect(disks.adopt(count)).rejects.toMatchObject({ code: 'bad-handover' })
+  }
+  await disks.adopt([handover])
+})

@@ -1,0 +1,68 @@
+// The coordinator's directory is lost: `stellwerk cluster restore` makes its state anew from the copy on a volume, and the
+// cluster comes back with the guests that it had, none of whose entries is missing.
+
+import { renameSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import { Stellwerk } from './stellwerk.ts'
+
+const stellwerk = new Stellwerk('restore')
+const { state } = stellwerk
+const LONG = 240_000
+
+interface Status {
+  readonly vms: { readonly [name: string]: { readonly state: string; readonly epoch: number } }
+  readonly volumes: { readonly [name: string]: { readonly state: string } }
+}
+
+afterAll(async () => {
+  await stellwerk.remove()
+})
+
+async function end(up: ReturnType<Stellwerk['start']>): Promise<void> {
+  up.process.kill('SIGINT')
+  expect(await up.ended).toEqual({ code: 0, signal: null })
+}
+
+describe('stellwerk cluster restore', () => {
+  let before: Status | null = null
+
+  it('is refused while there is a state, or a cluster that runs', { timeout: LONG }, async () => {
+    const up = stellwerk.start('up', '--guests', '--hosts', '2', '--profile', 'production')
+    await up.said(/^up after/)
+    // So that the copy on the volume has what was last decided.
+    await new Promise(resolve => setTimeout(resolve, 3_000))
+    before = await stellwerk.json<Status>('status')
+    expect(Object.keys(before.vms)).toEqual(['ledger-1', 'ledger-2', 'ledger-3'])
+    expect((await stellwerk.run('cluster', 'restore', 'csv1')).lines).toEqual([
+      expect.stringMatching(/is open: the cluster runs/),
+    ])
+    await end(up)
+    const refused = await stellwerk.run('cluster', 'restore', 'csv1')
+    expect(refused).toEqual({ code: 1, lines: [expect.stringMatching(/the coordinator has a state/)] })
+  })
+
+  it('brings back every VM with its ledger whole', { timeout: LONG }, async () => {
+    renameSync(join(state, 'coordinator'), join(state, 'coordinator-lost'))
+    expect(await stellwerk.run('cluster', 'restore', 'nobody')).toMatchObject({ code: 1 })
+    const restored = await stellwerk.run('cluster', 'restore', 'csv1')
+    expect(restored).toEqual({
+      code: 0,
+      lines: [expect.stringMatching(/^restored 3 VMs, 1 volumes, 2 hosts; start it/)],
+    })
+    const up = stellwerk.start('up')
+    await up.said(/^up after/)
+    for (const vm of Object.keys(before?.vms ?? {})) {
+      await up.said(new RegExp(`${vm} on host-. says: recovered [1-9]\\d* intact`))
+    }
+    const status = await stellwerk.json<Status>('status')
+    for (const [name, vm] of Object.entries(before?.vms ?? {})) {
+      expect(status.vms[name]?.state).toBe('running')
+      expect(status.vms[name]?.epoch).toBeGreaterThan(vm.epoch + 900)
+    }
+    expect(status.volumes['csv1']?.state).toBe('serving')
+    await end(up)
+    const check = await stellwerk.run('volume', 'check', 'csv1')
+    expect([check.code, check.lines.at(-1)]).toEqual([0, 'csv1 is sound'])
+  })
+})
