@@ -40,7 +40,9 @@ export interface BenchHost {
   storages: string[]
 }
 
-/** Keys of orders that are not answered by the bench: the test does it, or nobody. */
+/** A LUN that was never raised. */
+const UNMARKED = { generation: 0, generationId: null, legs: {} }
+
 export class Bench {
   readonly store = new TestStore()
   readonly hosts = new Map<string, BenchHost>()
@@ -50,8 +52,13 @@ export class Bench {
   now = 1_000
   /** The placement epoch of the cluster's first VM. */
   firstEpoch = 0
+  /** `storage/lun` → the generation that it was raised to last. */
+  readonly marks = new Map<string, { generation: number; generationId: string | null; legs: object }>()
+  /** What the owner of a volume says of a leg that catches up. */
+  sync: { done: boolean; disks: number; synced: number } | null = null
   /** Age of the host's last sign as each storage tells it; null: unknown. */
   lastSeenMs: (host: string, storage: string) => number | null = () => 100_000
+  /** Keys of orders that are not answered by the bench: the test does it, or nobody. */
   holdBack: (key: string) => boolean = () => false
   readonly replies = new Map<number, { body?: unknown; refused?: string; message?: string; hint?: string }>()
   #request = 0
@@ -129,6 +136,17 @@ export class Bench {
   #storageSays(effect: Extract<Effect, { kind: 'storage' }>): unknown {
     const { host = '', epoch = 0 } = effect.body as { host?: string; epoch?: number }
     if (effect.message === 'storage.admit') return { storage: effect.storage, admitted: epoch, fenced: epoch - 1 }
+    if (effect.message === 'storage.generation') {
+      const { lun, generation, id, legs } = effect.body as { lun: string; generation: number; id: string; legs: object }
+      this.marks.set(`${effect.storage}/${lun}`, { generation, generationId: id, legs })
+      return { generation, legs }
+    }
+    if (effect.message === 'storage.list-luns') {
+      const luns = [...this.state.volumes.values()].flatMap(({ legs }) =>
+        legs.filter(l => l.storage === effect.storage),
+      )
+      return { luns: luns.map(({ lun }) => ({ lun, ...(this.marks.get(`${effect.storage}/${lun}`) ?? UNMARKED) })) }
+    }
     return { lastSeenMs: this.lastSeenMs(host, effect.storage) }
   }
 
@@ -173,7 +191,7 @@ export class Bench {
         ownerEpoch: owner.epoch,
         state: 'serving',
         generation: this.state.volumes.get(volume)?.generation ?? 0,
-        sync: null,
+        sync: this.state.volumes.get(volume)?.legs.some(leg => leg.role === 'syncing') ? this.sync : null,
       }))
     const beat: Beat = {
       host: name,

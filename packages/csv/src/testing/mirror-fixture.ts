@@ -1,0 +1,134 @@
+// A volume of two legs in memory: hosts that mirror over both, owners in one generation after the other.
+
+import type { Generation } from '@stellwerk/block/mirror/generation.ts'
+import { type LegDevice, type MirrorDevice, openMirror } from '@stellwerk/block/mirror/mirror.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
+import { HostVolume } from '../disk/host-volume.ts'
+import { formatVolume } from '../format/format-volume.ts'
+import { extentAddress, type Layout } from '../format/layout.ts'
+import type { LegState, VolumeGeneration } from '../mirror/leg-state.ts'
+import { loadLeg } from '../owner/load.ts'
+import { VolumeOwner } from '../owner/volume-owner.ts'
+import { CrashDevice, Platter } from './crash-device.ts'
+import { quietLog, Records, SMALL } from './fixture.ts'
+import { callTo, HandTimers } from './host-fixture.ts'
+
+export const LEGS = ['leg-0', 'leg-1'] as const
+const COPY_IO = { origin: 'resync', deadlineAt: null }
+
+class Leg extends CrashDevice implements LegDevice {
+  abort(): void {
+    this.refuse = null
+  }
+}
+
+export function generation(
+  number: number,
+  roles: readonly [LegState['role'], LegState['role']],
+  lastInSync: readonly [LegState['lastInSync'], LegState['lastInSync']] = [null, null],
+): VolumeGeneration {
+  return {
+    number,
+    legs: LEGS.map((id, index) => ({ id, index, role: roles[index]!, lastInSync: lastInSync[index]! })),
+  }
+}
+
+export function rolesOf({ number, legs }: VolumeGeneration): Generation {
+  return { number, legs: Object.fromEntries(legs.map(({ id, role }) => [id, role])) }
+}
+
+export class MirroredVolume {
+  readonly platters: readonly Platter[]
+  readonly layout: Layout
+  readonly timers = new HandTimers()
+  readonly records = new Records()
+  generation: VolumeGeneration
+  owner: VolumeOwner
+  #ownerEpoch = 1
+
+  private constructor(platters: readonly Platter[], layout: Layout, first: VolumeGeneration, owner: VolumeOwner) {
+    this.platters = platters
+    this.layout = layout
+    this.generation = first
+    this.owner = owner
+  }
+
+  static async make(): Promise<MirroredVolume> {
+    const platters = LEGS.map(() => new Platter(8 * MIB))
+    const legs = LEGS.map((id, i) => ({ id, device: new CrashDevice(platters[i]!) }))
+    const layout = await formatVolume({ ...SMALL, legs })
+    const first = generation(1, ['in-sync', 'in-sync'])
+    const volume = new MirroredVolume(platters, layout, first, null as never)
+    volume.owner = await volume.#openOwner()
+    return volume
+  }
+
+  readonly call = callTo(() => this.owner)
+
+  async #openOwner(): Promise<VolumeOwner> {
+    const legs = LEGS.map((id, i) => ({ id, device: new CrashDevice(this.platters[i]!) })).filter(
+      ({ id }) => this.generation.legs.find(leg => leg.id === id)?.role !== 'stale',
+    )
+    const { timers } = this
+    return VolumeOwner.open({
+      legs,
+      generation: this.generation,
+      volume: 'csv1',
+      ownerEpoch: this.#ownerEpoch,
+      env: { trace: this.records, log: quietLog, timers, clock: timers },
+    })
+  }
+
+  /** A host whose mirror follows by hand. */
+  async host(name = 'host-a'): Promise<{ volume: HostVolume; mirror: MirrorDevice; follow: () => Promise<void> }> {
+    const { timers } = this
+    let volume: HostVolume | null = null
+    const mirror = await openMirror({
+      generation: rolesOf(this.generation),
+      open: async leg => new Leg(this.platters[LEGS.indexOf(leg as (typeof LEGS)[number])]!),
+      report: () => undefined,
+      onGeneration: () => volume?.follow(this.generation),
+      clock: timers,
+      timers,
+    })
+    volume = await HostVolume.open({
+      volume: 'csv1',
+      host: name,
+      hostEpoch: 1,
+      device: mirror,
+      mirror: { copy: (offset, length) => mirror.copy(offset, length, COPY_IO) },
+      generation: () => this.generation,
+      owner: this.call,
+      env: { clock: timers, timers, trace: this.records },
+    })
+    const follow = async (): Promise<void> => {
+      mirror.follow(rolesOf(this.generation))
+      await timers.advance(0)
+    }
+    return { volume, mirror, follow }
+  }
+
+  /** Another generation: its owner begins anew. */
+  async enter(next: VolumeGeneration, ownerEpoch = this.#ownerEpoch): Promise<void> {
+    await this.owner.close()
+    this.generation = next
+    this.#ownerEpoch = ownerEpoch
+    this.owner = await this.#openOwner()
+  }
+
+  /** Addresses of 4 KiB blocks, in extents in use, that are not the same on both legs. */
+  async differing(): Promise<number[]> {
+    const [a, b] = this.platters
+    const { metadata } = await loadLeg({ id: 'x', device: new CrashDevice(a!) }, {})
+    const found: number[] = []
+    for (const disk of metadata.disks.values()) {
+      for (const extent of disk.map.values()) {
+        const address = extentAddress(this.layout, extent)
+        for (let at = address; at < address + this.layout.extentBytes; at += 4096) {
+          if (Buffer.compare(a!.read(at, 4096), b!.read(at, 4096)) !== 0) found.push(at)
+        }
+      }
+    }
+    return found.sort((x, y) => x - y)
+  }
+}
