@@ -14,6 +14,7 @@ import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/
 import { present } from '@stellwerk/runtime/assert.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type LunAccess, openLun } from '../hba/lun.ts'
+import { orderStorage } from '../hba/order-storage.ts'
 
 export interface OwnerOptions {
   readonly access: LunAccess
@@ -169,7 +170,7 @@ export class OwnerService implements Behavior {
     const { access, volume, ownerEpoch, hostEpoch } = this.#options
     for (const leg of volume.legs) {
       const body = { lun: leg.lun, ownerEpoch, host: access.host, epoch: hostEpoch, ...ranges }
-      await access.links.relay(leg.storage, 'storage.layout', body, LAYOUT_MS)
+      await orderStorage(access, leg, 'storage.layout', body, LAYOUT_MS)
     }
   }
 

@@ -2,9 +2,11 @@
 
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { type PathConfig, PathCore, type PathEffect, type PathInput } from './path-core.ts'
+import { PathCore } from './path-core.ts'
+import { DEFAULT_PATH_CONFIG, type PathConfig, type PathEffect, type PathInput } from './path-state.ts'
 
 const CONFIG: PathConfig = {
+  ...DEFAULT_PATH_CONFIG,
   policy: 'least-queue',
   requestDeadlineMs: 1000,
   probeIntervalMs: 100,
@@ -106,7 +108,7 @@ describe('path core', () => {
     const harness = new Harness([0, 0]).connectAll()
     expect(harness.lost(0, true)).toEqual(['raise-session', 'path-state 0'])
     expect(harness.core.candidates).toEqual([])
-    expect(harness.core.nextRetryAt).toBe(null)
+    expect(harness.core.nextLookAt).toBe(null)
     expect(harness.step({ kind: 'session-raised', session: 2 })).toEqual([
       'retire 1',
       'connect 1@2',
@@ -147,8 +149,8 @@ describe('path core', () => {
     const waits: number[] = []
     for (let attempt = 0; attempt < 8; attempt += 1) {
       harness.step({ kind: 'connect-failed', path: 0, session: 1, message: 'refused', fatal: null })
-      waits.push(harness.core.nextRetryAt! - harness.now)
-      harness.now = harness.core.nextRetryAt!
+      waits.push(harness.core.nextLookAt! - harness.now)
+      harness.now = harness.core.nextLookAt!
       expect(harness.step({ kind: 'tick', probe: false, oldest: [null] })).toContain('connect 0@1')
     }
     expect(waits).toEqual([100, 200, 400, 800, 1000, 1000, 1000, 1000])
@@ -168,7 +170,7 @@ describe('path core', () => {
       } else break
     }
     expect(connects).toBeLessThanOrEqual(2)
-    expect(harness.core.nextRetryAt).toBeGreaterThan(harness.now)
+    expect(harness.core.nextLookAt).toBeGreaterThan(harness.now)
   })
 
   it('fails back after enough good probes, and uses a path on trial if there is no other', () => {
@@ -265,7 +267,7 @@ describe('path core', () => {
     harness.bad(0)
     expect(harness.bad(0)).toContain('cancel-connect 0')
     expect(harness.states()).toEqual(['failed'])
-    expect(harness.core.nextRetryAt).not.toBe(null)
+    expect(harness.core.nextLookAt).not.toBe(null)
   })
 
   it('dies of a refusal for good, and does nothing from then on', () => {
@@ -279,7 +281,7 @@ describe('path core', () => {
       fatal: 'epoch-refused',
     })
     expect(effects.slice(0, 3)).toEqual(['refused 0', 'cut 1', 'cut-retired'])
-    expect([harness.core.candidates, harness.core.nextRetryAt]).toEqual([[], null])
+    expect([harness.core.candidates, harness.core.nextLookAt]).toEqual([[], null])
     expect(harness.lost(1, true)).toEqual([])
     expect(harness.tick(null, null)).toEqual([])
   })

@@ -8,6 +8,7 @@ import { hostLive, isUsable } from './hosts.ts'
 import { attestDead } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
 import type { StepOutput } from './output.ts'
+import { obeyPathCommand, type PathCommand } from './path-commands.ts'
 import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy } from './restart-policy.ts'
 import type { CoordinatorState, VmRecord, VmSpec, VolumeRecord } from './state.ts'
 
@@ -57,6 +58,7 @@ export type Command =
   | { readonly kind: 'host-readmit'; readonly name: string }
   /** Ends its quarantine. */
   | { readonly kind: 'host-resume'; readonly name: string }
+  | PathCommand
   /** Stops every machine in order, and keeps what is wanted: the next start of the coordinator brings it back. */
   | { readonly kind: 'cluster-halt' }
 
@@ -125,6 +127,10 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       return readmitHost(state, command.name, out)
     case 'host-resume':
       return resumeHost(state, command.name, out)
+    case 'path-disable':
+    case 'path-enable':
+    case 'path-policy':
+      return obeyPathCommand(state, command, out)
   }
 }
 
@@ -266,6 +272,7 @@ function createVolume(
     owner: null,
     ownerEpoch: 0,
     phase: 'creating',
+    pathPolicy: 'least-queue',
   } satisfies VolumeRecord)
   return accept({ volume: command.name })
 }

@@ -6,7 +6,8 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { RECORD_TABLES, type RecordTable } from './output.ts'
 import { boundQuarantines } from './quarantine.ts'
 import { CLEAN_SLATE, defaultPolicy } from './restart-policy.ts'
-import type { ClusterRecord, CoordinatorState, HostRecord, StorageRecord, VmRecord } from './state.ts'
+import { NO_ROUTES } from './routes.ts'
+import type { ClusterRecord, CoordinatorState, HostRecord, StorageRecord, VmRecord, VolumeRecord } from './state.ts'
 
 const CLUSTER_KEY = 'cluster'
 
@@ -54,6 +55,7 @@ export function load(
     // Versions of an earlier run are lower, whatever that run had reached.
     mapVersion: record.term * 1_000_000,
     map: null,
+    routes: NO_ROUTES,
     liveHosts: new Map(),
     liveVms: new Map(),
     liveMigrations: new Map(),
@@ -76,7 +78,8 @@ export function load(
 /** Fields that records of an earlier state lack. */
 function defaultsOf(settings: Settings): { readonly [table in RecordTable]?: object } {
   return {
-    hosts: { failures: [], quarantine: null } satisfies Partial<HostRecord>,
+    hosts: { failures: [], quarantine: null, disabledFabrics: [] } satisfies Partial<HostRecord>,
+    volumes: { pathPolicy: 'least-queue' } satisfies Partial<VolumeRecord>,
     vms: { ...CLEAN_SLATE, stopGraceMs: 0, restart: defaultPolicy(settings) } satisfies Partial<VmRecord>,
   }
 }

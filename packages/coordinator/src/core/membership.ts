@@ -33,6 +33,7 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
       removed: false,
       failures: [],
       quarantine: null,
+      disabledFabrics: [],
     } satisfies HostRecord)
     state.mapVersion += 1
     out.decide({
@@ -89,6 +90,7 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
     return { status: 'wait', epoch: host.epoch, leaseMs: 0, wantMachines: false }
   }
   takeBeat(live, message, now)
+  noteUnreached(state, live, now)
   noteLostMachines(state, host, live, now, out)
   const current = state.hosts.get(message.host) ?? host
   const wantMachines = !live.machinesKnown
@@ -148,6 +150,7 @@ function takeBeat(live: HostLive, message: Beat, now: number): void {
   live.peers = new Map(message.peers.map(peer => [peer.host, peer.heardAgoMs]))
   live.peersAt = now
   live.paths = message.paths
+  live.access = message.access
   live.reachableStorages = message.storages
   live.volumes = new Map(message.volumes.map(v => [v.volume, { ownerEpoch: v.ownerEpoch, state: v.state }]))
   if (message.machines !== null) {
@@ -155,6 +158,13 @@ function takeBeat(live: HostLive, message: Beat, now: number): void {
     live.machinesKnown = true
   } else if (machinesDigest(live) !== message.digest) {
     live.machinesKnown = false
+  }
+}
+
+function noteUnreached(state: CoordinatorState, live: HostLive, now: number): void {
+  for (const storage of state.storages.keys()) {
+    if (live.reachableStorages.includes(storage)) live.unreachedSince.delete(storage)
+    else if (!live.unreachedSince.has(storage)) live.unreachedSince.set(storage, now)
   }
 }
 

@@ -179,6 +179,7 @@ export class Bench {
       peers: host.peers,
       storages: host.storages,
       paths: [],
+      access: [],
       volumes,
       digest: digestOfMachines(host.machines),
       machines: host.machines,
