@@ -43,6 +43,10 @@ export interface AgentState {
   /** Volumes owned here. */
   readonly owned: readonly { readonly volume: string; readonly ownerEpoch: number; readonly state: string }[]
   readonly paths: readonly { readonly storage: string; readonly path: string; readonly state: string }[]
+  /** Fabrics that an operator has taken from this host, as far as it has heard. */
+  readonly disabled: readonly string[]
+  /** Connections of other hosts to storage that go through here. */
+  readonly carried: readonly { readonly host: string; readonly storage: string }[]
   /** Legs of volumes that are open here, and the way their requests go. */
   readonly access: readonly { readonly volume: string; readonly storage: string; readonly state: string }[]
 }
@@ -174,6 +178,8 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
       machines: actor.machines,
       owned: volumes.owned(),
       paths: links.states(actor.settings.heartbeatMs * MISSED_PROBES),
+      disabled: luns.disabled,
+      carried: redirects.carried,
       access: luns.access(),
     }),
     stop: () => stop(actor, listener, coordinator, peers, links, volumes, redirects, system),

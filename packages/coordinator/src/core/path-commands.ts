@@ -81,8 +81,9 @@ function strandedLun(state: CoordinatorState, host: HostRecord): string | null {
     )
     if (direct === true) continue
     const lun = state.volumes.get(volume)?.legs.find(leg => leg.storage === storage)?.lun ?? volume
-    const peers = state.routes.get(`${storage}/${lun}`)?.peers ?? []
-    if (!peers.some(peer => peer !== host.name)) return `volume ${volume} on ${storage}`
+    const route = state.routes.get(`${storage}/${lun}`)
+    const able = route?.peers.slice(0, route.able) ?? []
+    if (!able.some(peer => peer !== host.name)) return `volume ${volume} on ${storage}`
   }
   return null
 }

@@ -5,12 +5,13 @@
 import type { ClusterMapRoute } from '@stellwerk/protocol/messages/cluster.ts'
 import type { CoordinatorState } from './state.ts'
 
-/** A route's peers in their order, and when each was last known to be able to carry. */
+/** A route's peers in their order; the first `able` of them can carry, as far as is known. */
 export interface Route {
   readonly storage: string
   readonly lun: string
   readonly owner: string | null
   readonly peers: readonly string[]
+  readonly able: number
 }
 
 /** By `storage/lun`. */
@@ -23,7 +24,7 @@ export type Standing =
   | 'able'
   /** It is not heard, or had a path a moment ago: it keeps its place. */
   | 'unknown'
-  /** It has none, or is no member. */
+  /** It has none. */
   | 'unable'
 
 export interface RouteQuestion {
@@ -35,24 +36,31 @@ export interface RouteQuestion {
   readonly standing: (host: string) => Standing
 }
 
-/** The route as it is now; the very same one if nothing has changed. */
+/**
+ * The route as it is now; the very same one if nothing has changed. Everybody is on it, those who are not able to at its
+ * end: the coordinator may be away when one of them has a path again.
+ */
 export function routeOf(question: RouteQuestion, before: Route | undefined): Route {
   const { storage, lun, owner, hosts, standing } = question
-  const kept = (before?.peers ?? []).filter(host => hosts.includes(host) && standing(host) !== 'unable')
-  const fresh = hosts.filter(host => {
-    if (kept.includes(host)) return false
-    // Nothing is known of anybody yet: whoever may be able to is better than nobody.
-    return standing(host) === 'able' || (before === undefined && standing(host) === 'unknown')
-  })
+  const usual = before?.peers.filter(host => hosts.includes(host)) ?? []
+  const fresh = hosts.filter(host => !usual.includes(host))
   // New ones begin at another place for each LUN, so that not all LUNs burden the same peer.
   const start = fresh.length === 0 ? 0 : spread(`${storage}/${lun}`) % fresh.length
-  const peers = [...kept, ...fresh.slice(start), ...fresh.slice(0, start)]
-  if (owner !== null && peers.includes(owner) && (before?.owner !== owner || !kept.includes(owner))) {
-    peers.splice(peers.indexOf(owner), 1)
-    peers.unshift(owner)
+  const all = [...usual, ...fresh.slice(start), ...fresh.slice(0, start)]
+  const tail = before === undefined ? 0 : before.peers.length - before.able
+  const wasUnable = new Set(tail === 0 ? [] : before?.peers.slice(-tail))
+  const isAble = (host: string): boolean => {
+    const is = standing(host)
+    return is === 'able' || (is === 'unknown' && !wasUnable.has(host))
   }
-  if (before !== undefined && before.owner === owner && sameList(before.peers, peers)) return before
-  return { storage, lun, owner, peers }
+  const able = all.filter(isAble)
+  if (owner !== null && able.includes(owner) && (before?.owner !== owner || wasUnable.has(owner))) {
+    able.splice(able.indexOf(owner), 1)
+    able.unshift(owner)
+  }
+  const peers = [...able, ...all.filter(host => !able.includes(host))]
+  if (before?.owner === owner && before.able === able.length && sameList(before.peers, peers)) return before
+  return { storage, lun, owner, peers, able: able.length }
 }
 
 function sameList(a: readonly string[], b: readonly string[]): boolean {
@@ -87,10 +95,10 @@ export function followRoutes(state: CoordinatorState, now: number): void {
   if (changed) state.mapVersion += 1
 }
 
-/** Only a host's own word that it reaches nothing takes it off a list, and only after it has lasted a little. */
+/** Its own word that it reaches nothing, or its silence, and only after it has lasted a little. */
 function standingOf(state: CoordinatorState, name: string, storage: string, now: number): Standing {
   const host = state.hosts.get(name)
-  if (host === undefined || host.phase !== 'admitted') return 'unable'
+  if (host === undefined) return 'unable'
   const live = state.liveHosts.get(name)
   const { heartbeatMs, suspectBeats } = state.cluster.settings
   const silentMs = now - (live?.lastBeatAt ?? state.startedAt)

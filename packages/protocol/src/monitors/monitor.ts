@@ -15,6 +15,8 @@ export const RULES = [
   'IO1',
   'IO2',
   'IO3',
+  'RIO1',
+  'RIO2',
   'FEN1',
   'FEN2',
   'LIV1',
