@@ -134,9 +134,13 @@ export class PathCore {
         this.#tick(input.probe, input.oldest, now)
         if (input.medians !== undefined) lookForSlow(this.#paths, input.medians, this.#config, now)
         return
-      case 'disable':
-        this.#path(input.path).disabled = input.disabled
+      case 'disable': {
+        const path = this.#path(input.path)
+        if (path.disabled === input.disabled) return
+        path.disabled = input.disabled
+        path.why = input.disabled ? 'an operator has disabled it' : 'an operator has enabled it'
         return
+      }
       case 'policy':
         this.#policy = input.policy
         return
@@ -224,7 +228,7 @@ export class PathCore {
     if (path.line.kind !== 'connected') return
     path.attempts = 0
     if (path.owedProbes > 0) path.owedProbes -= 1
-    if (path.owedProbes === 0) path.why = 'probes are answered'
+    if (path.owedProbes === 0 && !path.disabled && path.slow.restUntil === null) path.why = 'probes are answered'
   }
 
   #probeBad(index: number, why: string, now: number): void {
