@@ -370,8 +370,9 @@ export class PathCore {
 
   /** Requests go over trusted paths again, and nothing is in flight on it any more. */
   #leaveStandby(oldest: readonly (number | null)[]): void {
-    const best = this.#candidates[0]
-    if (!this.#hasStandby || best === undefined || this.#path(best).standby || canary('no-fail-back')) return
+    const best = this.#candidates[0] === undefined ? null : this.#path(this.#candidates[0])
+    if (!this.#hasStandby || best === null || best.standby || best.badProbes > 0 || best.disabled) return
+    if (canary('no-fail-back')) return
     this.#paths.forEach((path, index) => {
       if (!path.standby || path.line.kind !== 'connected' || (oldest[index] ?? null) !== null) return
       this.#effects.push({ kind: 'cut', path: index, reason: 'another path serves again' })

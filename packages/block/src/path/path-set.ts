@@ -104,7 +104,7 @@ export class PathSet {
   readonly #served: number[]
   readonly #errors: number[]
   readonly #latencies: readonly Latencies[]
-  #route = 'none'
+  #route = 'none '
   #cuts = 0
   readonly #inputs: PathInput[] = []
   #stepping = false

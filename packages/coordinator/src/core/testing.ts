@@ -2,7 +2,7 @@
 // start the coordinator anew from what was durable. For tests only.
 
 import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
-import type { Beat, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
+import type { AccessReport, Beat, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
 import type { Json, Store, StoreChange, TraceEvent } from '@stellwerk/runtime/environment.ts'
 import type { Command } from './commands.ts'
@@ -38,6 +38,7 @@ export interface BenchHost {
   /** Ms since it heard the others. */
   peers: { host: string; heardAgoMs: number }[]
   storages: string[]
+  access: AccessReport[]
 }
 
 /** Keys of orders that are not answered by the bench: the test does it, or nobody. */
@@ -82,6 +83,7 @@ export class Bench {
       machines: [],
       peers: [],
       storages: [...STORAGES],
+      access: [],
     }
     const host = known !== undefined && known.incarnation === incarnation ? known : fresh
     this.hosts.set(name, host)
@@ -179,7 +181,7 @@ export class Bench {
       peers: host.peers,
       storages: host.storages,
       paths: [],
-      access: [],
+      access: host.access,
       volumes,
       digest: digestOfMachines(host.machines),
       machines: host.machines,
