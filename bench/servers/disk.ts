@@ -56,6 +56,8 @@ const access = {
   links,
   sessions: new LunSessions({ incarnation: 1 }),
   settings,
+  redirects: null,
+  luns: null,
 } as const
 
 const device = options.volume === null ? await openPath(null) : await openDisk(options.volume)

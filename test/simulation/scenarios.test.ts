@@ -58,10 +58,10 @@ describe('a host without any lease (FEN2)', () => {
   it('freezes its machines and thaws them when a lease is back, with the same agent', async () => {
     const { world, records, host } = await cluster('freeze-thaw')
     const agent = world.sim.host(host).process(`${host}/agent`)
-    // Peers hear it, so nobody fences it; coordinator and storage do not.
+    // Peers hear it, so nobody fences it; coordinator and storage do not, and no peer could carry its probes.
     const cuts = [
       world.sim.network.cut(host, 'coord', { network: 'cluster' }),
-      world.sim.network.cut(host, 'san-a', { network: ['fabric-0', 'fabric-1'] }),
+      ...HOSTS.map(each => world.sim.network.cut(each, 'san-a', { network: ['fabric-0', 'fabric-1'] })),
     ]
     await world.sim.runFor(5_000)
     const frozen = records.filter(r => r.kind === 'vm.halt' && r.host === host).at(-1)

@@ -13,6 +13,7 @@ import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/erro
 import type { AgentConfig } from './agent-config.ts'
 import { GuestModules } from './guests/guest-modules.ts'
 import { LunSessions } from './hba/lun-sessions.ts'
+import { OpenLuns } from './hba/open-luns.ts'
 import { StorageLinks } from './hba/storage-links.ts'
 import { HostActor, MISSED_PROBES } from './host-actor.ts'
 import { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
@@ -23,6 +24,7 @@ import { WasmHypervisor } from './hypervisor/wasm/hypervisor.ts'
 import { RightToRun } from './lease/right-to-run.ts'
 import { BulkStreams } from './migration/streams.ts'
 import { Peers } from './peers.ts'
+import { Redirects } from './redirect/redirects.ts'
 import { RunGate } from './vm/run-gate.ts'
 import type { VmParts } from './vm/vm-parts.ts'
 import { HostVolumes, type OwnedVolumeState } from './volume/host-volumes.ts'
@@ -41,6 +43,12 @@ export interface AgentState {
   /** Volumes owned here. */
   readonly owned: readonly OwnedVolumeState[]
   readonly paths: readonly { readonly storage: string; readonly path: string; readonly state: string }[]
+  /** Fabrics that an operator has taken from this host, as far as it has heard. */
+  readonly disabled: readonly string[]
+  /** Connections of other hosts to storage that go through here. */
+  readonly carried: readonly { readonly host: string; readonly storage: string }[]
+  /** Legs of volumes that are open here, and the way their requests go. */
+  readonly access: readonly { readonly volume: string; readonly storage: string; readonly state: string }[]
 }
 
 const BACKOFF = { minMs: 20, maxMs: 500 }
@@ -55,20 +63,40 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   const self = `${host}/agent`
   const streams = new BulkStreams(env, identity)
   const peers = new Peers(env, system, identity)
+  const onProbed = (storage: string, sentAt: number, epoch: number): void => {
+    if (epoch !== actor.epoch) return
+    right.probed(storage, sentAt)
+    gate.rightChanged()
+  }
+  const onRefused = (epoch: number, why: string): void => {
+    system.send(self, 'host.refused', { epoch, why }, { from: self })
+  }
   const links: StorageLinks = new StorageLinks({
     env,
     identity,
     hbas: config.hbas,
     epoch: () => actor.epoch,
-    onProbed: (storage, sentAt, epoch) => {
-      if (epoch !== actor.epoch) return
-      right.probed(storage, sentAt)
-      gate.rightChanged()
-    },
+    onProbed,
     onReached: () => actor.beatSoon(),
     luns: storage => volumes.lunsOn(storage),
     onBehind: behind => volumes.heardOf(behind),
-    onRefused: (epoch, why) => system.send(self, 'host.refused', { epoch, why }, { from: self }),
+    onRefused,
+  })
+  const luns = new OpenLuns(env.clock, host, () => actor.beatSoon())
+  const redirects = new Redirects({
+    env,
+    system,
+    identity,
+    links,
+    peers,
+    settings: () => actor.settings,
+    epoch: () => actor.epoch,
+    disabled: () => luns.disabled,
+    coordinatorUp: () => coordinator.session !== null,
+    onProbed,
+    onRefused,
+    luns: storage => volumes.lunsOn(storage),
+    onBehind: behind => volumes.heardOf(behind),
   })
   const volumes: HostVolumes = new HostVolumes({
     env,
@@ -79,7 +107,9 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     links,
     sessions: new LunSessions(config),
     settings: () => actor.settings,
-    onRefused: (epoch, why) => system.send(self, 'host.refused', { epoch, why }, { from: self }),
+    redirects,
+    luns,
+    onRefused,
     onLegLost: lost => actor.legLost(lost),
     onLegs: () => gate.legsChanged(),
     onChange: () => actor.beatSoon(),
@@ -117,6 +147,8 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     links: () => links,
     peers,
     volumes: () => volumes,
+    redirects: () => redirects,
+    luns: () => luns,
     vmParts: () => vmParts,
     exports,
   })
@@ -130,7 +162,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
       who.role === 'agent' || who.role === 'cli'
         ? { ok: true }
         : { ok: false, code: 'wrong-role', message: `a ${who.role} has no business with an agent` },
-    session => serve(session, system, actor, peers, streams),
+    session => serve(session, system, actor, peers, streams, redirects),
   )
   const coordinator = new PersistentSession({
     env,
@@ -152,8 +184,11 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
       machines: actor.machines,
       owned: volumes.owned(),
       paths: links.states(actor.settings.heartbeatMs * MISSED_PROBES),
+      disabled: luns.disabled,
+      carried: redirects.carried,
+      access: luns.access(),
     }),
-    stop: () => stop(actor, listener, coordinator, peers, links, volumes, system),
+    stop: () => stop(actor, listener, coordinator, peers, links, volumes, redirects, system),
   }
   endWithParent(env, gate, agent)
   return agent
@@ -188,9 +223,20 @@ function makeHypervisors(
   return hypervisors
 }
 
-function serve(session: Session, system: ActorSystem, actor: HostActor, peers: Peers, streams: BulkStreams): void {
+function serve(
+  session: Session,
+  system: ActorSystem,
+  actor: HostActor,
+  peers: Peers,
+  streams: BulkStreams,
+  redirects: Redirects,
+): void {
   if (session.class === 'bulk') {
     streams.accept(session)
+    return
+  }
+  if (session.class === 'io') {
+    redirects.accept(session)
     return
   }
   if (session.peer.role === 'agent') {
@@ -224,10 +270,12 @@ async function stop(
   peers: Peers,
   links: StorageLinks,
   volumes: HostVolumes,
+  redirects: Redirects,
   system: ActorSystem,
 ): Promise<void> {
   await actor.stop()
   await volumes.close()
+  redirects.stop()
   coordinator.stop()
   peers.stop()
   links.stop()

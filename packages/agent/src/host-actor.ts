@@ -16,11 +16,13 @@ import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { AgentConfig } from './agent-config.ts'
+import type { OpenLuns } from './hba/open-luns.ts'
 import type { StorageLinks } from './hba/storage-links.ts'
 import type { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
 import type { RightToRun } from './lease/right-to-run.ts'
 import type { ReceiveOrder } from './migration/incoming-migration.ts'
 import type { Peers } from './peers.ts'
+import type { Redirects } from './redirect/redirects.ts'
 import type { RunGate } from './vm/run-gate.ts'
 import { STOP_GRACE_MAX_MS, type StopOrder } from './vm/stop-order.ts'
 import { COORDINATOR, VmActor } from './vm/vm-actor.ts'
@@ -45,6 +47,8 @@ export interface HostParts {
   readonly links: () => StorageLinks
   readonly peers: Peers
   readonly volumes: () => HostVolumes
+  readonly redirects: () => Redirects
+  readonly luns: () => OpenLuns
   readonly vmParts: () => VmParts
   readonly exports: ExportHypervisor
 }
@@ -257,7 +261,7 @@ export class HostActor implements Behavior {
 
   #beat(context: ActorContext): void {
     if (!this.#joined) return
-    const { env, config, links, peers, system, volumes } = this.#parts
+    const { env, config, links, luns, peers, system, volumes } = this.#parts
     const withinMs = this.settings.heartbeatMs * MISSED_PROBES
     const machines = [...this.#machines.values()].sort((a, b) => (a.vm < b.vm ? -1 : 1))
     const body: Beat = {
@@ -269,7 +273,8 @@ export class HostActor implements Behavior {
       memoryBytes: config.memoryBytes,
       peers: peers.views(),
       storages: links().reachable(withinMs),
-      paths: links().states(withinMs),
+      paths: luns().paths(links().states(withinMs)),
+      access: luns().access(),
       volumes: volumes().owned(),
       digest: digestOfMachines(machines),
       machines: this.#wantMachines ? machines : null,
@@ -371,9 +376,11 @@ export class HostActor implements Behavior {
     this.map = map
     this.settings = map.settings
     if (this.epoch > 0) this.#parts.right.lengthen(map.settings.leaseMs)
-    const { peers, links, volumes } = this.#parts
+    const { peers, links, volumes, redirects, luns } = this.#parts
     peers.follow(map.hosts)
     links().follow(map.storages)
+    redirects().follow(map)
+    luns().follow(map)
     volumes().follow(map)
   }
 

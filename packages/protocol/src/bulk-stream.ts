@@ -9,8 +9,17 @@ export const BULK_HIGH_WATER = 256 * 1024
 
 const END = new Uint8Array(0)
 
+/** How what is written becomes frames. */
+export interface BulkStreamOptions {
+  /** Parts shorter than this are copied into one frame with their neighbours: many small ones cost more as frames. */
+  readonly joinBelowBytes?: number
+}
+
+/** A joined frame is at most so long, and so is what a long part is cut into. */
+const FRAME_BYTES = 1024 * 1024
+
 /** Takes the session's link over; the other side does the same. */
-export function bulkStream(session: Session): ByteStream {
+export function bulkStream(session: Session, { joinBelowBytes = 0 }: BulkStreamOptions = {}): ByteStream {
   const port = session.detach()
   let onData: ((chunk: Uint8Array) => void) | null = null
   let onEnd: () => void = () => undefined
@@ -57,7 +66,7 @@ export function bulkStream(session: Session): ByteStream {
     peer: session.peer.address,
     write: parts => {
       if (gone || ended) return true
-      for (const part of parts) if (part.byteLength > 0) port.send(part)
+      for (const frame of framesOf(parts, joinBelowBytes)) port.send(frame)
       return port.queuedBytes < BULK_HIGH_WATER
     },
     get bufferedBytes() {
@@ -95,4 +104,32 @@ export function bulkStream(session: Session): ByteStream {
       port.close(ended && endedThere ? 'closed' : 'dropped', 'the stream was dropped')
     },
   }
+}
+
+/** The parts as frames: short neighbours joined, long parts cut but never copied. */
+function framesOf(parts: readonly Uint8Array[], joinBelowBytes: number): Uint8Array[] {
+  const frames: Uint8Array[] = []
+  let run: Uint8Array[] = []
+  let runBytes = 0
+  const closeRun = (): void => {
+    if (run.length > 0) frames.push(run.length === 1 ? run[0]! : Buffer.concat(run, runBytes))
+    run = []
+    runBytes = 0
+  }
+  for (const part of parts) {
+    const length = part.byteLength
+    if (length === 0) continue
+    if (length < joinBelowBytes) {
+      if (runBytes + length > FRAME_BYTES) closeRun()
+      run.push(part)
+      runBytes += length
+      continue
+    }
+    closeRun()
+    for (let at = 0; at < length; at += FRAME_BYTES) {
+      frames.push(length <= FRAME_BYTES ? part : part.subarray(at, Math.min(length, at + FRAME_BYTES)))
+    }
+  }
+  closeRun()
+  return frames
 }

@@ -66,7 +66,7 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
     suspectBeats: 3,
     isolatedMs: 30_000,
     ioDeadlineMs: 2_000,
-    legDeadlineMs: 3_000,
+    legDeadlineMs: 4_000,
     resyncAfterMs: 1_000,
     resyncBytesPerSecond: 67_108_864,
     requestMs: 2_000,

@@ -87,6 +87,7 @@ export class GatedDevice implements BlockDevice, Gate {
         offset,
         length,
         ...(part ? { part } : {}),
+        ...(claim?.via == null ? {} : { via: claim.via }),
       },
     })
   }

@@ -1,16 +1,21 @@
-// Opens a LUN over all of the host's HBAs: one multipath device, as the host itself or as a volume's owner.
+// Opens a LUN over all of the host's HBAs, and over a peer as the path of last resort: one multipath device, as the host
+// itself or as a volume's owner.
 
 import {
   type MultipathDevice,
+  type MultipathOptions,
   openMultipath,
   type PathRefusal,
+  type PathRoute,
   type PathStatus,
 } from '@stellwerk/block/path/multipath.ts'
 import { nbdPath } from '@stellwerk/block/path/nbd-path.ts'
 import type { ClusterMapStorage } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Environment, NetworkName } from '@stellwerk/runtime/environment.ts'
+import type { Redirects } from '../redirect/redirects.ts'
 import type { LunSessions } from './lun-sessions.ts'
+import type { OpenLun, OpenLuns } from './open-luns.ts'
 import type { StorageLinks } from './storage-links.ts'
 
 export interface LunAccess {
@@ -20,6 +25,10 @@ export interface LunAccess {
   readonly links: StorageLinks
   readonly sessions: LunSessions
   readonly settings: Settings
+  /** Null: there are no peers to carry anything. */
+  readonly redirects: Redirects | null
+  /** Null: nobody asks for its paths. */
+  readonly luns: OpenLuns | null
 }
 
 export interface LunOptions {
@@ -34,9 +43,12 @@ export interface LunOptions {
   readonly signal: AbortSignal
 }
 
+/** The longest reason that goes on record. */
+const WHY_MAX = 500
+
 /** Resolves when a first path is connected; the wait has no end but the signal. */
 export function openLun(access: LunAccess, options: LunOptions): Promise<MultipathDevice> {
-  const { env, host, hbas, links, sessions, settings } = access
+  const { env, host, hbas, links, sessions, settings, redirects } = access
   const { storage, lun, epoch, generation, owner } = options
   const as = owner === null ? 'host' : 'owner'
   const paths = []
@@ -55,6 +67,7 @@ export function openLun(access: LunAccess, options: LunOptions): Promise<Multipa
       }),
     )
   }
+  if (redirects !== null) paths.push(redirects.path(storage.name, lun))
   const ownerPart = owner === null ? '' : `&owner=${owner}`
   const first = sessions.next(lun, as)
   return openMultipath({
@@ -72,6 +85,42 @@ export function openLun(access: LunAccess, options: LunOptions): Promise<Multipa
     },
     onRefused: options.onRefused,
     ...(options.onPath === undefined ? {} : { onPath: options.onPath }),
+    ...watched(access, options),
     signal: options.signal,
   })
+}
+
+/** What operators, the coordinator and the trace hear of the LUN while it is open. */
+function watched(
+  { env, host, luns, settings }: LunAccess,
+  { storage, lun, owner }: LunOptions,
+): Pick<MultipathOptions, 'onMade' | 'onEnd' | 'onRoute' | 'onWaiting'> {
+  let open: OpenLun | null = null
+  const ids = { host, volume: lun }
+  const about = { storage: storage.name, owner: owner !== null }
+  const tell = (kind: string, via: string | null, why: string): void => {
+    env.trace.emit({ level: 'decision', kind, ...ids, body: { ...about, via, why: why.slice(0, WHY_MAX) } })
+  }
+  return {
+    onMade: control => {
+      open = luns?.add({ ...about, lun, control }) ?? null
+    },
+    onEnd: () => {
+      if (open !== null) luns?.remove(open)
+      tell('path.closed', null, 'the LUN is not open any more')
+    },
+    onRoute: (route: PathRoute) => {
+      if (open !== null) {
+        open.route = route
+        open.since = env.clock.now()
+      }
+      luns?.onChange()
+      const kind = route.kind === 'none' ? 'path.paused' : `path.${route.kind}`
+      tell(kind, route.kind === 'redirected' ? route.via : null, route.why)
+    },
+    onWaiting: oldestMs => {
+      if (oldestMs <= settings.ioDeadlineMs || !env.trace.on('io')) return
+      env.trace.emit({ level: 'io', kind: 'path.waiting', ...ids, body: { ...about, oldestMs } })
+    },
+  }
 }

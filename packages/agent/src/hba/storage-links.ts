@@ -7,6 +7,7 @@ import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
 import type { Identity } from '@stellwerk/protocol/session.ts'
 import type { Environment, NetworkName } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { LinkState } from './open-luns.ts'
 
 export interface StorageLinksOptions {
   readonly env: Environment
@@ -31,8 +32,13 @@ interface StorageLink {
   readonly hba: NetworkName
   readonly session: PersistentSession
   answeredAt: number
+  /** Since when it answers without a gap of more than `GAP_MS`. */
+  answersSince: number
   why: string
 }
+
+/** Without an answer for so long, the next one begins anew. */
+const GAP_MS = 5_000
 
 /** A backoff short enough that a healed fabric is used within a heartbeat or two. */
 const BACKOFF = { minMs: 50, maxMs: 1_000 }
@@ -60,6 +66,7 @@ export class StorageLinks {
           storage: storage.name,
           hba,
           answeredAt: Number.NEGATIVE_INFINITY,
+          answersSince: env.clock.now(),
           why: 'not connected yet',
           session: new PersistentSession({
             env,
@@ -118,18 +125,34 @@ export class StorageLinks {
     } catch (error) {
       const code = errorCode(error)
       if (code !== 'epoch-refused' && code !== 'not-admitted') throw error
-      link.answeredAt = env.clock.now()
+      this.#answered(link)
       link.why = code
       if (code === 'epoch-refused') this.#options.onRefused(asked, errorMessage(error))
       return
     }
     const news = link.why !== 'answers'
-    link.answeredAt = env.clock.now()
+    this.#answered(link)
     link.why = 'answers'
     if (news) this.#options.onReached()
     // Of a generation that is over no lease is had: who counts on this storage may count on another by now.
     if (behind.length > 0) this.#options.onBehind(behind)
     else this.#options.onProbed(link.storage, sentAt, asked)
+  }
+
+  #answered(link: StorageLink): void {
+    const now = this.#options.env.clock.now()
+    if (now - link.answeredAt > GAP_MS) link.answersSince = now
+    link.answeredAt = now
+  }
+
+  /** HBAs over which the storage answered within this time, the latest answer first; disabled ones only if need be. */
+  answering(storage: string, withinMs: number, disabled: readonly string[]): NetworkName[] {
+    const now = this.#options.env.clock.now()
+    const good = [...this.#links.values()].filter(
+      link => link.storage === storage && now - link.answeredAt <= withinMs && link.session.session !== null,
+    )
+    const rank = (link: StorageLink): number => (disabled.includes(link.hba) ? 1 : 0)
+    return good.sort((a, b) => rank(a) - rank(b) || b.answeredAt - a.answeredAt).map(({ hba }) => hba)
   }
 
   /** Storages that answered over some HBA within this time. */
@@ -155,13 +178,13 @@ export class StorageLinks {
     throw last
   }
 
-  states(withinMs: number): { storage: string; path: string; state: string }[] {
+  states(withinMs: number): LinkState[] {
     const now = this.#options.env.clock.now()
-    return [...this.#links.values()].map(link => ({
-      storage: link.storage,
-      path: `${link.hba}/${link.storage}`,
-      state: now - link.answeredAt <= withinMs ? 'up' : 'failed',
-    }))
+    return [...this.#links.values()].map(({ storage, hba, answeredAt, answersSince, why }) => {
+      const up = now - answeredAt <= withinMs
+      const since = up ? answersSince : Math.max(answersSince, answeredAt)
+      return { storage, path: `${hba}/${storage}`, state: up ? 'up' : 'failed', why, since }
+    })
   }
 
   stop(): void {

@@ -10,7 +10,9 @@ import type { Environment, NetworkName } from '@stellwerk/runtime/environment.ts
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { LunAccess } from '../hba/lun.ts'
 import type { LunSessions } from '../hba/lun-sessions.ts'
+import type { OpenLuns } from '../hba/open-luns.ts'
 import type { StorageLinks } from '../hba/storage-links.ts'
+import type { Redirects } from '../redirect/redirects.ts'
 import type { DiskOpener, DiskSet } from './disk-set.ts'
 import { OpenVolume } from './open-volume.ts'
 import { OwnerService } from './owner-service.ts'
@@ -25,6 +27,8 @@ export interface HostVolumesOptions {
   readonly links: StorageLinks
   readonly sessions: LunSessions
   readonly settings: () => Settings
+  readonly redirects: Redirects
+  readonly luns: OpenLuns
   /** Our epoch was refused by storage. */
   readonly onRefused: (epoch: number, why: string) => void
   /** To be told to the coordinator: a leg is lost to us while another in-sync one serves. */
@@ -235,7 +239,7 @@ export class HostVolumes implements DiskOpener {
   }
 
   #access(): LunAccess {
-    const { env, host, hbas, links, sessions, settings } = this.#options
-    return { env, host, hbas, links, sessions, settings: settings() }
+    const { env, host, hbas, links, sessions, settings, redirects, luns } = this.#options
+    return { env, host, hbas, links, sessions, settings: settings(), redirects, luns }
   }
 }

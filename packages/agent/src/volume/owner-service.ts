@@ -16,6 +16,7 @@ import { present } from '@stellwerk/runtime/assert.ts'
 import type { Timer } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type LunAccess, openLun } from '../hba/lun.ts'
+import { orderStorage } from '../hba/order-storage.ts'
 import { ofMap } from './leg-book.ts'
 import { WatchedLeg } from './watched-leg.ts'
 
@@ -254,7 +255,7 @@ export class OwnerService implements Behavior {
     for (const leg of volume.legs) {
       if (leg.role === 'stale') continue
       const body = { lun: leg.lun, ownerEpoch, host: access.host, epoch: hostEpoch, ...ranges }
-      await access.links.relay(leg.storage, 'storage.layout', body, LAYOUT_MS)
+      await orderStorage(access, leg, 'storage.layout', body, LAYOUT_MS)
     }
   }
 

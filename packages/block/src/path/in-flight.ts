@@ -32,6 +32,19 @@ export class InFlight {
     return oldest
   }
 
+  /** When the oldest of them was first asked for; null: there is none. */
+  get oldestAskedAt(): number | null {
+    let oldest: number | null = null
+    for (const { askedAt } of this.#requests) {
+      if (askedAt !== null && (oldest === null || askedAt < oldest)) oldest = askedAt
+    }
+    return oldest
+  }
+
+  get size(): number {
+    return this.#requests.length
+  }
+
   /** Whether a late effect of one of them would be seen. */
   get mutating(): boolean {
     return this.#requests.some(request => isMutating(request.kind))

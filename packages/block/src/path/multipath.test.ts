@@ -41,10 +41,12 @@ class World {
   session = 1
   size = SIZE
 
-  path(name: string, priority = 0): PathTransport {
+  path(name: string, priority = 0, standby = false): PathTransport {
     return {
       name,
       priority,
+      standby,
+      via: () => (standby ? 'peer' : null),
       probe: async () => {
         if (this.down.has(name) || this.silent.has(name)) throw new Error('no answer')
       },
@@ -274,6 +276,63 @@ describe('multipath', () => {
     await write
     expect(device.session).toBe(2)
     expect(world.applied.map(one => one.session)).toEqual([1, 2])
+    await device.close()
+  })
+
+  it('connects a standby path for as long as it is needed, and says which way requests go', async () => {
+    const world = new World()
+    const routes: string[] = []
+    const device = await world.open([world.path('direct'), world.path('redirected', 10, true)], {
+      onRoute: route => routes.push(route.kind === 'redirected' ? `${route.kind} ${route.via}` : route.kind),
+    })
+    await settle()
+    expect(world.dials).toEqual(['direct disk?session=1'])
+    world.down.add('direct')
+    world.stopWrites = true
+    const write = device.write(0, bytes(7), {}, IO)
+    await settle()
+    const stopped = world.stopped.splice(0)
+    world.stopWrites = false
+    world.reset('direct')
+    await Promise.all(stopped.map(one => one.apply()))
+    await world.timers.advance(100)
+    await write
+    expect(world.applied.map(one => one.session)).toEqual([1, 2])
+    expect(device.paths().map(path => [path.state, path.errors, path.via])).toEqual([
+      ['failed', 1, null],
+      ['up', 0, 'peer'],
+    ])
+    world.down.clear()
+    await world.timers.advance(10_000)
+    expect(device.paths().map(path => path.state)).toEqual(['up', 'standby'])
+    await device.read(0, 512, IO)
+    expect(device.paths()[0]!.requests).toBe(2)
+    expect(routes).toEqual(['direct', 'none', 'redirected peer', 'direct'])
+    await device.close()
+  })
+
+  it('tells for how long the oldest of what waits has waited, the opening included', async () => {
+    const world = new World()
+    const waited: number[] = []
+    world.down.add('a')
+    const opening = world.open([world.path('a')], { onWaiting: ms => waited.push(ms) })
+    await world.timers.advance(1_000)
+    expect(waited).toEqual([500, 1_000])
+    world.down.clear()
+    await world.timers.advance(5_000)
+    const device = await opening
+    waited.length = 0
+    world.down.add('a')
+    world.reset('a')
+    const read = device.read(0, 512, IO)
+    await world.timers.advance(1_000)
+    expect(waited.at(-1)).toBeGreaterThan(500)
+    world.down.clear()
+    await world.timers.advance(5_000)
+    await read
+    const before = waited.length
+    await world.timers.advance(2_000)
+    expect(waited.length).toBe(before)
     await device.close()
   })
 

@@ -9,10 +9,11 @@ import { canary } from '@stellwerk/runtime/canary.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type BlockDevice, BlockError, type BlockExtent, type Caps, type DeviceState, type Io } from '../device.ts'
 import { type Connection, type PathRefusal, PathSet, type PathSetOptions, type PathStatus } from './path-set.ts'
+import type { PathPolicy } from './path-state.ts'
 import { isMutating, MultipathRequest, type RequestKind } from './request.ts'
 
-export type { PathState } from './path-core.ts'
-export { DEFAULT_PATH_CONFIG, FATAL_REFUSALS, type PathRefusal, type PathStatus } from './path-set.ts'
+export { FATAL_REFUSALS, type PathRefusal, type PathRoute, type PathStatus } from './path-set.ts'
+export { DEFAULT_PATH_CONFIG, type PathPolicy, type PathState } from './path-state.ts'
 
 /** Requests held while no path is usable; more are refused with ENOMEM, outcome none. */
 export const MAX_WAITING_REQUESTS = 16_384
@@ -22,6 +23,19 @@ export interface MultipathOptions extends PathSetOptions {
   readonly onRefused?: (refusal: PathRefusal) => void
   /** Gives up opening while no path has answered yet. */
   readonly signal?: AbortSignal
+  /** Called at once, before a path is connected: what can be seen and set while it opens, and later. */
+  readonly onMade?: (control: MultipathControl) => void
+  /** Called once, when it is dead or closed. */
+  readonly onEnd?: () => void
+  /** Called each probe interval while something waits for an answer: for how long the oldest of it has. */
+  readonly onWaiting?: (oldestMs: number) => void
+}
+
+export interface MultipathControl {
+  paths(): PathStatus[]
+  /** Nothing is sent on paths of these names while any other can be used. */
+  disable(names: readonly string[]): void
+  setPolicy(policy: PathPolicy): void
 }
 
 /** Resolves with the first path connected; rejects if the server refuses for good or `signal` aborts. */
@@ -35,6 +49,7 @@ export function openMultipath(options: MultipathOptions): Promise<MultipathDevic
       },
       dead: reject,
     })
+    options.onMade?.(requests)
     const onAbort = (): void => requests.abort('opening was given up')
     if (signal?.aborted === true) onAbort()
     else {
@@ -112,8 +127,11 @@ export class MultipathDevice implements BlockDevice {
 
 const NO_FLAGS = {}
 
-class RequestQueue {
+class RequestQueue implements MultipathControl {
+  readonly #options: MultipathOptions
   readonly #paths: PathSet
+  /** Nothing can be asked of it before it is open: until then the opening itself is what waits. */
+  #openingSince: number | null
   readonly #listeners: ((state: DeviceState, reason: string) => void)[] = []
   readonly #whenDead: (error: Error) => void
   /** Lost their path; sent again before anything new. */
@@ -128,10 +146,16 @@ class RequestQueue {
     options: MultipathOptions,
     when: { readonly opened: (first: BlockDevice) => void; readonly dead: (error: Error) => void },
   ) {
+    this.#options = options
     this.#whenDead = when.dead
+    this.#openingSince = options.clock.now()
     this.#paths = new PathSet(options, {
-      opened: when.opened,
+      opened: first => {
+        this.#openingSince = null
+        when.opened(first)
+      },
       changed: () => this.#changed(),
+      ticked: () => this.#tellWaiting(),
       refused: (error, refusal) => {
         this.#die(error, 'failed')
         options.onRefused?.(refusal)
@@ -151,8 +175,26 @@ class RequestQueue {
     return this.#paths.statuses()
   }
 
+  disable(names: readonly string[]): void {
+    if (this.#dead === null) this.#paths.disable(names)
+  }
+
+  setPolicy(policy: PathPolicy): void {
+    if (this.#dead === null) this.#paths.setPolicy(policy)
+  }
+
   onState(listener: (state: DeviceState, reason: string) => void): void {
     this.#listeners.push(listener)
+  }
+
+  #tellWaiting(): void {
+    const { onWaiting } = this.#options
+    if (onWaiting === undefined || this.#dead !== null) return
+    let oldest = this.#openingSince ?? this.#paths.oldestAskedAt
+    for (const { askedAt } of [...this.#retries, ...this.#waiting.slice(0, 1)]) {
+      if (askedAt !== null && (oldest === null || askedAt < oldest)) oldest = askedAt
+    }
+    if (oldest !== null) onWaiting(this.#paths.now - oldest)
   }
 
   request<T>(
@@ -172,8 +214,10 @@ class RequestQueue {
       const request = new MultipathRequest(kind, offset, length, data, flags, io, done, reject)
       const connection = this.#retries.length + this.#waiting.length === 0 ? this.#paths.choose() : null
       if (connection !== null) this.#send(request, connection)
-      else if (this.#waiting.length < MAX_WAITING_REQUESTS) this.#waiting.push(request)
-      else throw new BlockError('ENOMEM', 'none', `more than ${MAX_WAITING_REQUESTS} requests wait for a path`)
+      else if (this.#waiting.length < MAX_WAITING_REQUESTS) {
+        request.askedAt = this.#paths.now
+        this.#waiting.push(request)
+      } else throw new BlockError('ENOMEM', 'none', `more than ${MAX_WAITING_REQUESTS} requests wait for a path`)
     })
   }
 
@@ -250,6 +294,7 @@ class RequestQueue {
     this.#state = state
     this.#tell(state, error.message)
     this.#whenDead(error)
+    this.#options.onEnd?.()
     this.#checkIdle()
   }
 

@@ -4,110 +4,32 @@
 // Rule IO3, here: a write of unknown outcome that was sent in session s is retried only on a connection of a session
 // above s, and by then no connection of s or lower is left on any path. So the loss of a path with such writes raises
 // the session, which retires every connection there is; nothing is dispatched until one of the new session stands.
+//
+// Rules RIO1 and RIO2, here: a standby path is connected as soon as no other one gives hope, and left once others are
+// trusted again. It is never the only usable path: what it leads to is chosen anew with each connection.
 
 import { assert, present } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
-
-export type PathState = 'up' | 'slow' | 'failed' | 'probing'
-
-export interface PathConfig {
-  readonly policy: 'least-queue' | 'fixed'
-  /** A request longer under way fails its path if the probes fail too. */
-  readonly requestDeadlineMs: number
-  readonly probeIntervalMs: number
-  /** Good probes in a row before a path that had failed is used again while others are up. */
-  readonly failBackProbes: number
-  /** Bad probes in a row that fail a path (with another usable one) though no request waits on it. */
-  readonly failAfterProbes: number
-  readonly backoffMinMs: number
-  readonly backoffMaxMs: number
-}
-
-type Line =
-  | { readonly kind: 'down'; readonly retryAt: number }
-  | { readonly kind: 'connecting'; readonly session: number }
-  | { readonly kind: 'connected'; readonly session: number }
-
-interface Path {
-  readonly name: string
-  readonly priority: number
-  line: Line
-  /** Failed attempts and short-lived connections in a row. */
-  attempts: number
-  /** Good probes still missing before the path is trusted. */
-  owedProbes: number
-  badProbes: number
-  goodProbes: number
-  /** When the last bad probe was counted. */
-  badAt: number | null
-  probeOut: boolean
-  /** A request on its connection is past the deadline. */
-  overdue: boolean
-  state: PathState
-  since: number
-  why: string
-  latencyMs: number | null
-  connects: number
-  losses: number
-}
-
-export interface PathFacts {
-  readonly name: string
-  readonly priority: number
-  readonly state: PathState
-  /** On the monotonic clock. */
-  readonly since: number
-  readonly why: string
-  readonly session: number | null
-  /** Of the last good probe. */
-  readonly latencyMs: number | null
-  readonly connects: number
-  readonly losses: number
-}
-
-export type PathInput =
-  | { readonly kind: 'start' }
-  | { readonly kind: 'connected'; readonly path: number; readonly session: number }
-  | {
-      readonly kind: 'connect-failed'
-      readonly path: number
-      readonly session: number
-      readonly message: string
-      /** The server's refusal is for good. */
-      readonly fatal: string | null
-    }
-  | {
-      readonly kind: 'lost'
-      readonly path: number
-      readonly session: number
-      /** Writes were in flight whose outcome nobody knows. */
-      readonly unknown: boolean
-      readonly reason: string
-    }
-  | { readonly kind: 'session-raised'; readonly session: number }
-  | { readonly kind: 'probe-good'; readonly path: number; readonly latencyMs: number }
-  | { readonly kind: 'probe-bad'; readonly path: number; readonly why: string }
-  /** `oldest`: per path, when the oldest request in flight on its connection was sent, or null. */
-  | { readonly kind: 'tick'; readonly probe: boolean; readonly oldest: readonly (number | null)[] }
-  | { readonly kind: 'stop' }
-
-export type PathEffect =
-  | { readonly kind: 'connect'; readonly path: number; readonly session: number }
-  | { readonly kind: 'cancel-connect'; readonly path: number; readonly reason: string }
-  /** Abort the path's connection; the shell answers with `lost`. */
-  | { readonly kind: 'cut'; readonly path: number; readonly reason: string }
-  /** Send nothing more on the path's connection, let it finish what it can. */
-  | { readonly kind: 'retire'; readonly path: number }
-  /** Abort all retired connections. */
-  | { readonly kind: 'cut-retired'; readonly reason: string }
-  | { readonly kind: 'probe'; readonly path: number }
-  | { readonly kind: 'raise-session'; readonly reason: string }
-  | { readonly kind: 'refused'; readonly path: number; readonly code: string; readonly message: string }
-  | { readonly kind: 'path-state'; readonly path: number }
+import {
+  factsOf,
+  newPath,
+  type Path,
+  type PathConfig,
+  type PathEffect,
+  type PathFacts,
+  type PathInput,
+  type PathKind,
+  type PathPolicy,
+  rankOf,
+  shownState,
+} from './path-state.ts'
+import { lookForSlow } from './slow-paths.ts'
 
 export class PathCore {
   readonly #config: PathConfig
   readonly #paths: Path[]
+  readonly #hasStandby: boolean
+  #policy: PathPolicy
   #session: number
   /** The session is being raised: nothing is connected until the new one is known. */
   #raising = false
@@ -115,34 +37,17 @@ export class PathCore {
   #candidates: number[] = []
   #turn = 0
   #effects: PathEffect[] = []
+  /** When what was decided is to be looked at again, besides the times to dial; null: with the next input. */
+  #lookAt: number | null = null
+  #overdueAt: number | null = null
 
-  constructor(
-    config: PathConfig,
-    paths: readonly { readonly name: string; readonly priority: number }[],
-    session: number,
-    now: number,
-  ) {
+  constructor(config: PathConfig, paths: readonly PathKind[], session: number, now: number) {
     assert(paths.length > 0, 'a multipath set has a path')
     this.#config = config
     this.#session = session
-    this.#paths = paths.map(({ name, priority }) => ({
-      name,
-      priority,
-      line: { kind: 'down', retryAt: now },
-      attempts: 0,
-      owedProbes: 0,
-      badProbes: 0,
-      goodProbes: 0,
-      badAt: null,
-      probeOut: false,
-      overdue: false,
-      state: 'probing',
-      since: now,
-      why: 'not yet connected',
-      latencyMs: null,
-      connects: 0,
-      losses: 0,
-    }))
+    this.#policy = config.policy
+    this.#paths = paths.map(path => newPath(path, now))
+    this.#hasStandby = this.#paths.some(path => path.standby)
   }
 
   get session(): number {
@@ -162,10 +67,11 @@ export class PathCore {
     return path.badProbes > 0 || path.overdue ? 'slow' : 'up'
   }
 
-  /** A tick is wanted at this time, to dial again. */
-  get nextRetryAt(): number | null {
-    let earliest: number | null = null
+  /** A tick is wanted at this time, to dial again or to give up on something. */
+  get nextLookAt(): number | null {
     if (this.#stopped || this.#raising) return null
+    let earliest = this.#overdueAt
+    if (this.#lookAt !== null && (earliest === null || this.#lookAt < earliest)) earliest = this.#lookAt
     for (const { line } of this.#paths) {
       if (line.kind === 'down' && (earliest === null || line.retryAt < earliest)) earliest = line.retryAt
     }
@@ -173,15 +79,13 @@ export class PathCore {
   }
 
   facts(index: number): PathFacts {
-    const { name, priority, state, since, why, line, latencyMs, connects, losses } = this.#path(index)
-    const session = line.kind === 'connected' ? line.session : null
-    return { name, priority, state, since, why, session, latencyMs, connects, losses }
+    return factsOf(this.#path(index))
   }
 
   /** Where the next request goes, given the queue of each path; null: it must wait. */
   choose(queues: readonly number[]): number | null {
     const candidates = this.#candidates
-    if (candidates.length <= 1 || this.#config.policy === 'fixed') return candidates[0] ?? null
+    if (candidates.length <= 1 || this.#policy === 'fixed') return candidates[0] ?? null
     // Ties go round, so that an idle set does not put everything on its first path.
     this.#turn = (this.#turn + 1) % candidates.length
     let best = candidates[this.#turn]!
@@ -196,6 +100,7 @@ export class PathCore {
     this.#effects = []
     if (this.#stopped) return this.#effects
     this.#apply(input, now)
+    if (this.#hasStandby) this.#followStandby(now)
     this.#choose()
     for (let index = 0; index < this.#paths.length; index += 1) this.#show(index, now)
     return this.#effects
@@ -219,14 +124,25 @@ export class PathCore {
         this.#sessionRaised(input.session, now)
         return
       case 'probe-good':
-        this.#probeGood(input.path, input.latencyMs)
+        this.#probeGood(input.path, input.latencyMs, now)
         return
       case 'probe-bad':
-        this.#path(input.path).probeOut = false
+        this.#path(input.path).probeOutAt = null
         this.#probeBad(input.path, input.why, now)
         return
       case 'tick':
         this.#tick(input.probe, input.oldest, now)
+        if (input.medians !== undefined) lookForSlow(this.#paths, input.medians, this.#config, now)
+        return
+      case 'disable': {
+        const path = this.#path(input.path)
+        if (path.disabled === input.disabled) return
+        path.disabled = input.disabled
+        path.why = input.disabled ? 'an operator has disabled it' : 'an operator has enabled it'
+        return
+      }
+      case 'policy':
+        this.#policy = input.policy
         return
       case 'stop':
         this.#stop('the device is closed')
@@ -278,6 +194,8 @@ export class PathCore {
     path.why = reason
     path.owedProbes = this.#config.failBackProbes
     this.#backOff(path, now)
+    // Whether anybody is still there decides if a standby path is needed: it is asked at once.
+    if (this.#hasStandby) this.#probe(index, now)
     if (unknown && session === this.#session && !this.#raising && !canary('session-not-raised')) {
       this.#raising = true
       this.#effects.push({ kind: 'raise-session', reason: `writes of unknown outcome on ${path.name}: ${reason}` })
@@ -291,25 +209,26 @@ export class PathCore {
     this.#session = session
     this.#raising = false
     this.#paths.forEach((path, index) => {
-      if (path.line.kind === 'down') return
+      if (path.line.kind === 'down' || path.line.kind === 'idle') return
       if (path.line.kind === 'connecting') {
         this.#effects.push({ kind: 'cancel-connect', path: index, reason: `session ${session} is needed` })
-      } else this.#effects.push({ kind: 'retire', path: index })
-      this.#connect(index)
+      } else if (path.line.kind === 'connected') this.#effects.push({ kind: 'retire', path: index })
+      this.#connect(index, now)
     })
     this.#connectDue(now)
   }
 
-  #probeGood(index: number, latencyMs: number): void {
+  #probeGood(index: number, latencyMs: number, now: number): void {
     const path = this.#path(index)
-    path.probeOut = false
+    path.probeOutAt = null
+    path.goodAt = now
     path.latencyMs = latencyMs
     path.goodProbes = path.badProbes > 0 ? 1 : path.goodProbes + 1
     path.badProbes = 0
     if (path.line.kind !== 'connected') return
     path.attempts = 0
     if (path.owedProbes > 0) path.owedProbes -= 1
-    if (path.owedProbes === 0) path.why = 'probes are answered'
+    if (path.owedProbes === 0 && !path.disabled && path.slow.restUntil === null) path.why = 'probes are answered'
   }
 
   #probeBad(index: number, why: string, now: number): void {
@@ -332,10 +251,12 @@ export class PathCore {
     if (!this.#raising) this.#connectDue(now)
     if (probe) {
       this.#paths.forEach((path, index) => {
-        if (path.probeOut) this.#probeBad(index, `no answer to a probe for ${this.#config.probeIntervalMs} ms`, now)
-        else if (path.line.kind !== 'down') {
-          path.probeOut = true
-          this.#effects.push({ kind: 'probe', path: index })
+        const { probeIntervalMs } = this.#config
+        if (path.probeOutAt === null) {
+          if (path.line.kind === 'connecting' || path.line.kind === 'connected') this.#probe(index, now)
+          // One sent between two ticks, at the loss of a connection, has not had its time yet.
+        } else if (now - path.probeOutAt >= probeIntervalMs / 2) {
+          this.#probeBad(index, `no answer to a probe for ${probeIntervalMs} ms`, now)
         }
       })
     }
@@ -343,6 +264,8 @@ export class PathCore {
       const at = oldest[index] ?? null
       path.overdue = path.line.kind === 'connected' && at !== null && now - at > this.#config.requestDeadlineMs
     })
+    this.#overdueAt = this.#nextOverdueAt(oldest, now)
+    this.#leaveStandby(oldest)
     // One at a time: a cut path is no alternative for the next, but does not look it until the shell says `lost`.
     const failed = this.#paths.findIndex((_path, index) => this.#hasFailed(index, oldest[index] ?? null))
     if (failed !== -1) this.#effects.push({ kind: 'cut', path: failed, reason: this.#whyFailed(failed) })
@@ -353,7 +276,8 @@ export class PathCore {
     if (path.line.kind !== 'connected') return false
     if (path.badProbes > 0) {
       // The only usable path never times out.
-      const another = this.#paths.some((other, at) => at !== index && this.#isUsable(other) && other.badProbes === 0)
+      const another =
+        path.standby || this.#paths.some((other, at) => at !== index && this.#isUsable(other) && other.badProbes === 0)
       return another && (path.overdue || path.badProbes >= this.#config.failAfterProbes)
     }
     // Probes are good again, but what was sent before they failed is still not answered: the connection did not survive.
@@ -391,27 +315,95 @@ export class PathCore {
   #connectDue(now: number): void {
     if (this.#raising) return
     this.#paths.forEach((path, index) => {
-      if (path.line.kind === 'down' && path.line.retryAt <= now) this.#connect(index)
+      if (path.line.kind === 'down' && path.line.retryAt <= now) this.#connect(index, now)
     })
   }
 
-  #connect(index: number): void {
-    this.#path(index).line = { kind: 'connecting', session: this.#session }
+  #connect(index: number, now: number): void {
+    this.#path(index).line = { kind: 'connecting', session: this.#session, since: now }
     this.#effects.push({ kind: 'connect', path: index, session: this.#session })
+  }
+
+  #probe(index: number, now: number): void {
+    const path = this.#path(index)
+    if (path.probeOutAt !== null) return
+    path.probeOutAt = now
+    this.#effects.push({ kind: 'probe', path: index })
+  }
+
+  // --- the standby paths ---------------------------------------------------------------------------------------------------
+
+  #followStandby(now: number): void {
+    this.#lookAt = null
+    if (this.#raising || this.#stopped) return
+    const wanted = !this.#paths.some(path => !path.standby && this.#givesHope(path, now))
+    this.#paths.forEach((path, index) => {
+      if (!path.standby) return
+      if (wanted && path.line.kind === 'idle') this.#connect(index, now)
+      else if (!wanted && path.line.kind === 'connecting') {
+        this.#effects.push({ kind: 'cancel-connect', path: index, reason: 'another path can be used again' })
+        this.#rest(path)
+      } else if (!wanted && path.line.kind === 'down') this.#rest(path)
+    })
+  }
+
+  #rest(path: Path): void {
+    path.line = { kind: 'idle' }
+    path.why = 'not needed'
+    path.attempts = 0
+    path.owedProbes = 0
+    path.badProbes = 0
+  }
+
+  /** It can be used, or will be in a moment: a first reconnect that is young, or that only waits for the server to drain. */
+  #givesHope(path: Path, now: number): boolean {
+    if (path.disabled || path.badProbes > 0) return false
+    const { line } = path
+    if (line.kind === 'connected') return true
+    if (line.kind !== 'connecting' || path.attempts > 1) return false
+    if (path.goodAt !== null && path.goodAt >= line.since) return true
+    const until = line.since + this.#config.standbyAfterMs
+    if (now >= until) return false
+    if (this.#lookAt === null || until < this.#lookAt) this.#lookAt = until
+    return true
+  }
+
+  /** Requests go over trusted paths again, and nothing is in flight on it any more. */
+  #leaveStandby(oldest: readonly (number | null)[]): void {
+    const best = this.#candidates[0] === undefined ? null : this.#path(this.#candidates[0])
+    if (!this.#hasStandby || best === null || best.standby || best.badProbes > 0 || best.disabled) return
+    if (canary('no-fail-back')) return
+    this.#paths.forEach((path, index) => {
+      if (!path.standby || path.line.kind !== 'connected' || (oldest[index] ?? null) !== null) return
+      this.#effects.push({ kind: 'cut', path: index, reason: 'another path serves again' })
+      this.#rest(path)
+    })
+  }
+
+  #nextOverdueAt(oldest: readonly (number | null)[], now: number): number | null {
+    let next: number | null = null
+    this.#paths.forEach((path, index) => {
+      const at = oldest[index] ?? null
+      if (at === null || path.badProbes === 0 || path.overdue || path.line.kind !== 'connected') return
+      const due = Math.max(now, at + this.#config.requestDeadlineMs) + 1
+      if (next === null || due < next) next = due
+    })
+    return next
   }
 
   #isUsable(path: Path): boolean {
     return path.line.kind === 'connected' && path.line.session === this.#session && !this.#raising
   }
 
-  /** Trusted before on trial before slow; then by priority. The order of the set breaks ties. */
+  /** By rank, then by priority. The order of the set breaks ties. */
   #choose(): void {
     if (this.#stopped) return
+    const before = this.#candidates[0]
     let best: readonly [number, number] = [Number.POSITIVE_INFINITY, 0]
     const candidates: number[] = []
     this.#paths.forEach((path, index) => {
       if (!this.#isUsable(path)) return
-      const rank = path.badProbes > 0 ? 2 : path.owedProbes > 0 ? 1 : 0
+      const rank = this.#rankOf(path, before)
       const order = rank - best[0] || path.priority - best[1]
       if (order > 0) return
       if (order < 0) candidates.length = 0
@@ -419,6 +411,21 @@ export class PathCore {
       candidates.push(index)
     })
     this.#candidates = candidates
+    const chosen = candidates[0]
+    if (chosen !== undefined && this.#path(chosen).standby) this.#distrustOthers()
+  }
+
+  #rankOf(path: Path, before: number | undefined): number {
+    // Planted bug: once redirected, always redirected.
+    if (canary('no-fail-back') && path.standby && before !== undefined && this.#path(before).standby) return -1
+    return rankOf(path)
+  }
+
+  /** What made way for a standby path must be good for a while before it is used again: no going back and forth. */
+  #distrustOthers(): void {
+    for (const path of this.#paths) {
+      if (!path.standby && path.badProbes > 0) path.owedProbes = this.#config.failBackProbes
+    }
   }
 
   #show(index: number, now: number): void {
@@ -433,11 +440,4 @@ export class PathCore {
   #path(index: number): Path {
     return present(this.#paths[index], `path ${index}`)
   }
-}
-
-function shownState(path: Path): PathState {
-  if (path.line.kind === 'down') return 'failed'
-  if (path.line.kind === 'connecting') return path.state === 'failed' && path.attempts > 1 ? 'failed' : 'probing'
-  if (path.badProbes > 0 || path.overdue) return 'slow'
-  return path.owedProbes > 0 ? 'probing' : 'up'
 }

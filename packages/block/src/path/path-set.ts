@@ -7,7 +7,16 @@ import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/erro
 import type { BlockDevice, Caps } from '../device.ts'
 import { NbdRefusal } from '../nbd/wire.ts'
 import { InFlight } from './in-flight.ts'
-import { type PathConfig, PathCore, type PathEffect, type PathFacts, type PathInput } from './path-core.ts'
+import { Latencies } from './latencies.ts'
+import { PathCore } from './path-core.ts'
+import {
+  DEFAULT_PATH_CONFIG,
+  type PathConfig,
+  type PathEffect,
+  type PathFacts,
+  type PathInput,
+  type PathPolicy,
+} from './path-state.ts'
 import type { MultipathRequest } from './request.ts'
 import type { PathDevice, PathTransport } from './transport.ts'
 
@@ -18,16 +27,6 @@ export const FATAL_REFUSALS: readonly string[] = [
   'generation-refused',
   'owner-superseded',
 ]
-
-export const DEFAULT_PATH_CONFIG: PathConfig = {
-  policy: 'least-queue',
-  requestDeadlineMs: 2_000,
-  probeIntervalMs: 500,
-  failBackProbes: 3,
-  failAfterProbes: 3,
-  backoffMinMs: 100,
-  backoffMaxMs: 5_000,
-}
 
 export interface PathRefusal {
   readonly code: string
@@ -40,7 +39,18 @@ export interface PathStatus extends PathFacts {
   readonly queue: number
   /** Requests finished on it, well or not. */
   readonly requests: number
+  /** Those of them that were lost with their connection. */
+  readonly errors: number
+  /** The median of what requests took lately; null: none was measured. */
+  readonly requestMs: number | null
+  /** The host that carries what is sent on it, or null. */
+  readonly via: string | null
 }
+
+/** Which way requests go now; `none`: they wait. */
+export type PathRoute =
+  | { readonly kind: 'none' | 'direct'; readonly why: string }
+  | { readonly kind: 'redirected'; readonly via: string | null; readonly why: string }
 
 export interface PathSetOptions {
   readonly paths: readonly PathTransport[]
@@ -56,6 +66,8 @@ export interface PathSetOptions {
   readonly fatalRefusals?: readonly string[]
   /** Called on every change of a path's state. */
   readonly onPath?: (status: PathStatus) => void
+  /** Called when requests begin to go another way, the first one included. */
+  readonly onRoute?: (route: PathRoute) => void
 }
 
 export interface Connection {
@@ -71,6 +83,8 @@ export interface PathSetHost {
   opened(device: BlockDevice): void
   /** The choice of paths may have changed. */
   changed(): void
+  /** A probe interval has passed. */
+  ticked(): void
   /** The set is dead for good. */
   refused(error: StellwerkError, refusal: PathRefusal): void
 }
@@ -88,6 +102,10 @@ export class PathSet {
   /** Per path, what is in flight on it, retired connections included. */
   readonly #queues: number[]
   readonly #served: number[]
+  readonly #errors: number[]
+  readonly #latencies: readonly Latencies[]
+  #route = 'none '
+  #cuts = 0
   readonly #inputs: PathInput[] = []
   #stepping = false
   #stopped = false
@@ -104,6 +122,8 @@ export class PathSet {
     this.#attempts = options.paths.map(() => null)
     this.#queues = options.paths.map(() => 0)
     this.#served = options.paths.map(() => 0)
+    this.#errors = options.paths.map(() => 0)
+    this.#latencies = options.paths.map(() => new Latencies())
   }
 
   get session(): number {
@@ -147,6 +167,27 @@ export class PathSet {
     await Promise.all(open.map(connection => connection.device.close()))
   }
 
+  /** Nothing is to be sent on the paths of these names while any other can be used. */
+  disable(names: readonly string[]): void {
+    this.#options.paths.forEach(({ name }, path) => {
+      this.#feed({ kind: 'disable', path, disabled: names.includes(name) })
+    })
+  }
+
+  setPolicy(policy: PathPolicy): void {
+    this.#feed({ kind: 'policy', policy })
+  }
+
+  /** When the oldest request in flight was first asked for; null: none is. */
+  get oldestAskedAt(): number | null {
+    let oldest: number | null = null
+    for (const connection of [...this.#connections, ...this.#retired]) {
+      const at = connection?.inFlight.oldestAskedAt ?? null
+      if (at !== null && (oldest === null || at < oldest)) oldest = at
+    }
+    return oldest
+  }
+
   /** The connection for the next request; null: it must wait. */
   choose(): Connection | null {
     const path = this.#core.choose(this.#queues)
@@ -155,6 +196,7 @@ export class PathSet {
 
   sent(request: MultipathRequest, connection: Connection): void {
     request.sentAt = this.#options.clock.now()
+    if (request.askedAt === null) request.askedAt = request.sentAt
     connection.inFlight.add(request)
     this.#queues[connection.path]! += 1
   }
@@ -163,6 +205,7 @@ export class PathSet {
     connection.inFlight.remove(request)
     this.#queues[connection.path]! -= 1
     this.#served[connection.path]! += 1
+    if (!connection.dead) this.#latencies[connection.path]!.add(this.#options.clock.now() - request.sentAt)
   }
 
   /** The connection is gone or must go. `unknown`: besides what is still in flight, a write without an outcome. */
@@ -170,6 +213,7 @@ export class PathSet {
     if (connection.dead) return
     connection.dead = true
     const { path, session } = connection
+    this.#errors[path]! += connection.inFlight.size + (unknown ? 1 : 0)
     if (this.#connections[path] === connection) this.#connections[path] = null
     const retired = this.#retired.indexOf(connection)
     if (retired !== -1) this.#retired.splice(retired, 1)
@@ -190,7 +234,23 @@ export class PathSet {
     }
     this.#stepping = false
     this.#armWake()
+    this.#tellRoute()
     this.#host.changed()
+  }
+
+  #tellRoute(): void {
+    const { onRoute, paths } = this.#options
+    if (onRoute === undefined || this.#stopped) return
+    const best = this.#core.candidates[0]
+    const transport = best === undefined ? undefined : paths[best]
+    const via = transport?.via?.() ?? null
+    const kind = transport === undefined ? 'none' : transport.standby === true ? 'redirected' : 'direct'
+    const route = `${kind} ${via ?? ''}`
+    if (route === this.#route) return
+    this.#route = route
+    const direct = this.statuses().filter(path => !path.standby)
+    const why = kind === 'direct' ? 'a direct path serves' : direct.map(({ name, why }) => `${name}: ${why}`).join(', ')
+    onRoute(kind === 'redirected' ? { kind, via, why: why || 'there is no direct path' } : { kind, why })
   }
 
   #carryOut(effect: PathEffect): void {
@@ -203,6 +263,7 @@ export class PathSet {
         this.#attempts[effect.path] = null
         return
       case 'cut': {
+        this.#cuts += 1
         const connection = this.#connections[effect.path]
         if (connection !== null && connection !== undefined) this.lose(connection, effect.reason, false)
         return
@@ -299,10 +360,11 @@ export class PathSet {
   #onProbeTimer(): void {
     this.#probeTimer = this.#options.timers.after(this.#config.probeIntervalMs, () => this.#onProbeTimer())
     this.#tick(true)
+    this.#host.ticked()
   }
 
   #armWake(): void {
-    const at = this.#stopped ? null : this.#core.nextRetryAt
+    const at = this.#stopped ? null : this.#core.nextLookAt
     if (at === (this.#wake?.at ?? null)) return
     this.#wake?.timer.cancel()
     this.#wake = null
@@ -315,12 +377,28 @@ export class PathSet {
   }
 
   #tick(probe: boolean): void {
-    const oldest = this.#connections.map(connection => connection?.inFlight.oldestSentAt ?? null)
-    this.#feed({ kind: 'tick', probe, oldest })
+    const now = this.#options.clock.now()
+    for (let first = true, cuts = -1; cuts !== this.#cuts; first = false) {
+      cuts = this.#cuts
+      const oldest = this.#connections.map(connection => connection?.inFlight.oldestSentAt ?? null)
+      if (!probe || !first) this.#feed({ kind: 'tick', probe: false, oldest })
+      else {
+        const medians = oldest.map((at, path) => this.#latencies[path]!.look(at === null ? null : now - at))
+        this.#feed({ kind: 'tick', probe, oldest, medians })
+      }
+      // What was cut is no alternative any more: whether another has failed is judged by what is left.
+    }
   }
 
   #status(index: number): PathStatus {
-    return { ...this.#core.facts(index), queue: this.#queues[index]!, requests: this.#served[index]! }
+    return {
+      ...this.#core.facts(index),
+      queue: this.#queues[index]!,
+      requests: this.#served[index]!,
+      errors: this.#errors[index]!,
+      requestMs: this.#latencies[index]!.median,
+      via: this.#options.paths[index]!.via?.() ?? null,
+    }
   }
 
   #onRefused(path: number, code: string, message: string): void {

@@ -17,6 +17,8 @@ export class MultipathRequest {
   unknownIn = -1
   /** On the monotonic clock. */
   sentAt = 0
+  /** When it was first sent, or had to wait; null: it is on its way to that. */
+  askedAt: number | null = null
   /** Among those in flight on its connection; -1: not in flight. */
   place = -1
   readonly #offset: number

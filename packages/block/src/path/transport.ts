@@ -14,6 +14,10 @@ export interface PathTransport {
   readonly name: string
   /** Lower is better: direct paths before redirected ones. */
   readonly priority: number
+  /** Connected only while no other path of the set can be used. Each connection may lead another way: see `via`. */
+  readonly standby?: boolean
+  /** The host that carries what is sent on it; null or absent: nobody does. */
+  readonly via?: () => string | null
   /**
    * Opens the export. When `signal` aborts, the attempt is given up: it rejects, and leaves no connection behind. A
    * server's refusal rejects with an NbdRefusal, whose message carries the refusal's code.

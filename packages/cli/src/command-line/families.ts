@@ -14,7 +14,7 @@ export const FAMILIES: { readonly [word: string]: Family } = {
   status: looking,
   events: looking,
   why: looking,
-  path: looking,
+  path: () => import('../commands/path.ts'),
   vm: () => import('../commands/vm.ts'),
   host: () => import('../commands/host.ts'),
   volume: () => import('../commands/volume.ts'),

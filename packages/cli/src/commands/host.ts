@@ -3,7 +3,7 @@
 import type { HostView, Status } from '@stellwerk/coordinator/view/schemas.ts'
 import { type ApiClient, pathOf } from '../api-client/client.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
-import { hostLines } from '../render/status.ts'
+import { accessPhrase, hostLines } from '../render/status.ts'
 import { age, bytes } from '../render/units.ts'
 
 const list: CommandSpec = {
@@ -49,6 +49,8 @@ const show: CommandSpec = {
       ])
       if (host.fence.attestedBy !== null) facts.push(['death attested by', host.fence.attestedBy])
     }
+    if (host.disabledFabrics.length > 0) facts.push(['disabled fabrics', host.disabledFabrics.join(' ')])
+    for (const access of host.access) facts.push([`volume ${access.volume}`, accessPhrase(access)])
     for (const { why, agoMs } of host.failures) facts.push(['failed', `${age(agoMs)} ago: ${why}`])
     if (host.quarantine !== null) {
       facts.push(['quarantine', `${age(host.quarantine.leftMs)} yet: ${host.quarantine.why}`])

@@ -1,4 +1,4 @@
-// `stellwerk status`, `events`, `why`, `path list`: looking, without touching.
+// `stellwerk status`, `events`, `why`: looking, without touching.
 
 import type { ClusterEvent, Status, Why } from '@stellwerk/coordinator/view/schemas.ts'
 import { formatDate, formatTime } from '@stellwerk/protocol/trace/format-line.ts'
@@ -18,7 +18,6 @@ import {
 import { parseCount } from '../command-line/values.ts'
 import { eventLine, statusLines } from '../render/status.ts'
 import { table } from '../render/table.ts'
-import { age } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
 
 const WATCH_MS = 1_000
@@ -154,20 +153,4 @@ const why: CommandSpec = {
   },
 }
 
-const pathList: CommandSpec = {
-  words: 'path list',
-  args: [],
-  options: { dir: DIR, json: JSON_OUT },
-  summary: 'The paths from hosts over fabrics to storages',
-  run: async (context, input) => {
-    const paths = (await (await context.api(input)).get(pathOf('paths'))) as Status['paths']
-    if (input.flag('json')) context.terminal.out(JSON.stringify(paths))
-    else {
-      const rows = Object.entries(paths).map(([name, path]) => [name, path.state, age(path.ageMs)])
-      for (const line of table(['PATH', 'STATE', 'HEARD'], rows)) context.terminal.out(line)
-    }
-    return OK
-  },
-}
-
-export const commands: readonly CommandSpec[] = [status, events, why, pathList]
+export const commands: readonly CommandSpec[] = [status, events, why]

@@ -5,7 +5,7 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { pathOf } from '../api-client/client.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
 import { parseSize } from '../command-line/values.ts'
-import { volumeLines } from '../render/status.ts'
+import { accessPhrase, volumeLines } from '../render/status.ts'
 import { age, bytes } from '../render/units.ts'
 import { checkCommand } from './volume-check.ts'
 
@@ -76,6 +76,8 @@ const show: CommandSpec = {
       ['generation', String(volume.generation)],
       ...volume.legs.map((leg): [string, string] => [leg.leg, `LUN ${leg.lun} on ${leg.storage}: ${legText(leg)}`]),
     ]
+    facts.push(['path policy', volume.pathPolicy])
+    for (const access of volume.access) facts.push([`on ${access.host}`, accessPhrase(access)])
     if (volume.recovering.length > 0) facts.push(['recovering', `what ${volume.recovering.join(', ')} left`])
     for (const [name, value] of facts) context.terminal.out(`${name.padEnd(20)} ${value}`)
     return OK

@@ -16,14 +16,31 @@ export function statusLines(status: Status, extras: Extras = {}): string[] {
   lines.push('', ...hostLines(status))
   if (Object.keys(status.vms).length > 0) lines.push('', ...vmLines(status, extras))
   if (Object.keys(status.volumes).length > 0) lines.push('', ...volumeLines(status))
-  const failed = Object.entries(status.paths).filter(([, path]) => path.state === 'failed')
+  const redirected = Object.values(status.hosts).flatMap(host =>
+    host.access
+      .filter(({ state }) => state === 'redirected' || state === 'paused')
+      .map(access => `${host.name}: volume ${access.volume} is ${accessPhrase(access)}`),
+  )
+  if (redirected.length > 0) lines.push('', ...redirected)
+  const failed = Object.entries(status.paths).filter(
+    ([, path]) => path.state === 'failed' && path.fabric !== 'redirected',
+  )
   if (failed.length > 0) lines.push('', `failed paths: ${failed.map(([name]) => name).join(', ')}`)
   return lines
 }
 
+/** `redirected via host-b to san-a for 12.0 s (fabric-0/san-a: connection reset)`. */
+export function accessPhrase(access: Omit<Status['hosts'][string]['access'][number], 'volume'>): string {
+  const { state, storage, via, why, sinceMs } = access
+  const carried = via === null ? '' : ` via ${via}`
+  const since = sinceMs === null ? '' : ` for ${age(sinceMs)}`
+  const because = state === 'redirected' || state === 'paused' ? ` (${why})` : ''
+  return `${state}${carried} to ${storage}${since}${because}`
+}
+
 export function hostLines(status: Pick<Status, 'hosts' | 'paths'>): string[] {
   const rows = Object.values(status.hosts).map(host => {
-    const paths = Object.values(status.paths).filter(path => path.host === host.name)
+    const paths = Object.values(status.paths).filter(path => path.host === host.name && path.fabric !== 'redirected')
     const up = paths.filter(path => path.state === 'up').length
     return [
       host.name,
@@ -34,7 +51,10 @@ export function hostLines(status: Pick<Status, 'hosts' | 'paths'>): string[] {
       `${up} of ${paths.length}`,
       host.vms.join(' ') || '-',
       host.owns.join(' ') || '-',
-      host.quarantine === null ? '' : `quarantined for ${age(host.quarantine.leftMs)} more`,
+      [
+        ...(host.quarantine === null ? [] : [`quarantined for ${age(host.quarantine.leftMs)} more`]),
+        ...host.disabledFabrics.map(fabric => `${fabric} disabled`),
+      ].join(', '),
     ]
   })
   return table(['HOST', 'STATE', 'HEARD', 'EPOCH', 'MEMORY', 'PATHS UP', 'VMS', 'OWNS', ''], rows)

@@ -224,6 +224,27 @@ export const CANARIES: readonly Canary[] = [
     seed: 5,
     tuning: { faults: ['host-pause', 'coordinator-crash'], meanGapMs: 3_000 },
   },
+  {
+    name: 'redirect-under-peers-epoch',
+    rule: 'IO3',
+    what: 'a redirected path is opened under the epoch and session of the peer that carries it',
+    seed: 1,
+    tuning: { faults: ['paths-lost', 'hbas-dead'], meanGapMs: 2_000 },
+  },
+  {
+    name: 'routes-not-ahead',
+    rule: 'RIO1',
+    what: 'a host knows whom to ask only while the coordinator tells it',
+    seed: 14,
+    tuning: { faults: ['control-cut', 'paths-lost', 'hbas-dead'], meanGapMs: 1_000, migrations: 0 },
+  },
+  {
+    name: 'no-fail-back',
+    rule: 'RIO2',
+    what: 'a host that was redirected stays so while the peer carries it',
+    seed: 1,
+    tuning: { faults: ['paths-lost', 'hba-dead'], meanGapMs: 3_000 },
+  },
 ]
 
 export function canaryNamed(name: string): Canary | null {

@@ -1,10 +1,10 @@
 // The faults a seed may do to the simulated cluster. Each has a name, does something now, and is over after a while.
 
-import type { NetworkName } from '@stellwerk/runtime/environment.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'
 import { lunFile, lunPath } from './durability.ts'
-import { COORDINATOR_HOST, isInJournal, type World } from './world.ts'
+import { PATH_FAULTS } from './path-faults.ts'
+import { COORDINATOR_HOST, FABRICS, isInJournal, type World } from './world.ts'
 
 export interface FaultContext {
   readonly world: World
@@ -21,8 +21,6 @@ export interface FaultKind {
   /** Begins it and gives the way to end it. */
   readonly begin: (context: FaultContext) => () => void
 }
-
-const FABRICS: readonly NetworkName[] = ['fabric-0', 'fabric-1']
 
 function restartHost({ world, host }: FaultContext): () => void {
   return () => world.startHost(host)
@@ -148,7 +146,7 @@ export const FAULTS: readonly FaultKind[] = [
   {
     // Longer than a leg's deadline: whoever has a mirror goes on with the other leg, and this one is resynced afterwards.
     name: 'storage-outage',
-    lasts: [4_000, 15_000],
+    lasts: [6_000, 18_000],
     begin: ({ world, storage, random }) => {
       const { sim } = world
       if (random.chance(0.5)) sim.host(storage).process(storage)?.kill()
@@ -359,6 +357,7 @@ export const FAULTS: readonly FaultKind[] = [
       }
     },
   },
+  ...PATH_FAULTS,
 ]
 
 function heal(fault: { heal(): void }): () => void {

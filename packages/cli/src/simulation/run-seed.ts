@@ -15,6 +15,7 @@ import { lacking } from './guards.ts'
 import { inspectAt } from './inspection.ts'
 import { compareLegs } from './mirror-witness.ts'
 import { drawPlan, type PlanTuning, type SeedPlan } from './plan.ts'
+import { watchReach } from './reach.ts'
 import { createVm, extentAt, VOLUME_BYTES, World } from './world.ts'
 
 export interface SeedResult {
@@ -81,6 +82,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
     options.onRecord?.(record)
   })
   new DurabilityWitness(world, VOLUME_BYTES)
+  watchReach(world)
   const driver = new FaultDriver(world, plan)
   const stopEarly = options.stopEarly ?? true
   let crash: string | null = null

@@ -21,8 +21,8 @@ import { RepeatedOrders } from './repeated-orders.ts'
 export const COORDINATOR_HOST = 'coord'
 const CLUSTER = 'sim'
 const TOKEN = 'join-token-of-the-simulation'
-const FABRICS: readonly NetworkName[] = ['fabric-0', 'fabric-1']
-const PORT = { coordinator: 7000, agent: 7001, control: 7002, nbd: 10809 } as const
+export const FABRICS: readonly NetworkName[] = ['fabric-0', 'fabric-1']
+export const PORT = { coordinator: 7000, agent: 7001, control: 7002, nbd: 10809 } as const
 
 export interface WorldOptions {
   readonly seed: string | number

@@ -9,6 +9,7 @@ import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
 import { attestDead } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
 import type { StepOutput } from './output.ts'
+import { obeyPathCommand, type PathCommand } from './path-commands.ts'
 import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy } from './restart-policy.ts'
 import { type CoordinatorState, MAX_LEGS, type VmRecord, type VmSpec, type VolumeRecord } from './state.ts'
 
@@ -59,6 +60,7 @@ export type Command =
   | { readonly kind: 'host-readmit'; readonly name: string }
   /** Ends its quarantine. */
   | { readonly kind: 'host-resume'; readonly name: string }
+  | PathCommand
   /** Stops every machine in order, and keeps what is wanted: the next start of the coordinator brings it back. */
   | { readonly kind: 'cluster-halt' }
 
@@ -132,6 +134,10 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       return readmitHost(state, command.name, out)
     case 'host-resume':
       return resumeHost(state, command.name, out)
+    case 'path-disable':
+    case 'path-enable':
+    case 'path-policy':
+      return obeyPathCommand(state, command, out)
   }
 }
 
@@ -293,6 +299,7 @@ function createVolume(
     owner: null,
     ownerEpoch: 0,
     phase: 'creating',
+    pathPolicy: 'least-queue',
   } satisfies VolumeRecord)
   return accept({ volume: command.name })
 }

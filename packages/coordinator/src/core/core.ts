@@ -25,6 +25,7 @@ import {
 import { type Output, StepOutput } from './output.ts'
 import { ownerRefused, workOnVolumes } from './ownership.ts'
 import { workOnQuarantines } from './quarantine.ts'
+import { followRoutes } from './routes.ts'
 import type { CoordinatorState } from './state.ts'
 
 type FromAgent = {
@@ -84,6 +85,7 @@ const FORGET_QUESTIONS_MS = 60_000
 export function step(state: CoordinatorState, input: Input, now: number, wallMs: number): Output {
   const out = new StepOutput(state, wallMs)
   take(state, input, now, out)
+  if (input.kind === 'tick') followRoutes(state, now)
   if (input.kind !== 'migration-ask') follow(state, now, out)
   if (input.kind === 'tick') forgetOldQuestions(state, now, FORGET_QUESTIONS_MS)
   return out

@@ -21,7 +21,7 @@ export function removeHost(state: CoordinatorState, name: string, out: StepOutpu
       'migrate or stop them first',
     )
   }
-  const removed = { ...host, removed: true, failures: [], quarantine: null }
+  const removed = { ...host, removed: true, failures: [], quarantine: null, disabledFabrics: [] }
   out.put('hosts', name, removed)
   if (host.phase === 'admitted' || host.phase === 'admitting') {
     beginFencing(state, removed, 'an operator removed it', null, out)

@@ -5,7 +5,7 @@
 import type { VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
-import { hostLive, isUsable, vmsAt, volumesOf } from './hosts.ts'
+import { hostLive, isUsable, usableHosts, vmsAt, volumesOf } from './hosts.ts'
 import { verifyLegs } from './leg-verification.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
@@ -290,9 +290,10 @@ export function whyNotResync(state: CoordinatorState, volume: VolumeRecord, leg:
   }
   for (const host of hostsAtWork(state, volume)) {
     if (!isUsable(state, host)) return `${host.name} is not in contact`
-    if (!hostLive(state, host.name).reachableStorages.includes(leg.storage)) {
-      return `${host.name} does not reach ${leg.storage}`
-    }
+  }
+  // One that has no path of its own is carried by one that has.
+  if (!usableHosts(state).some(host => hostLive(state, host.name).reachableStorages.includes(leg.storage))) {
+    return `no host reaches ${leg.storage}`
   }
   return null
 }

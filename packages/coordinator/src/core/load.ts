@@ -6,6 +6,7 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { RECORD_TABLES, type RecordTable } from './output.ts'
 import { boundQuarantines } from './quarantine.ts'
 import { CLEAN_SLATE, defaultPolicy } from './restart-policy.ts'
+import { NO_ROUTES } from './routes.ts'
 import type {
   ClusterRecord,
   CoordinatorState,
@@ -63,6 +64,7 @@ export function load(
     // Versions of an earlier run are lower, whatever that run had reached.
     mapVersion: record.term * 1_000_000,
     map: null,
+    routes: NO_ROUTES,
     liveHosts: new Map(),
     liveVms: new Map(),
     liveMigrations: new Map(),
@@ -88,8 +90,9 @@ export function load(
 function defaultsOf(settings: Settings): { readonly [table in RecordTable]?: object } {
   return {
     migrations: { seq: 0 } satisfies Partial<MigrationRecord>,
-    hosts: { failures: [], quarantine: null } satisfies Partial<HostRecord>,
+    hosts: { failures: [], quarantine: null, disabledFabrics: [] } satisfies Partial<HostRecord>,
     volumes: {
+      pathPolicy: 'least-queue',
       generationId: null,
       generationOwed: [],
       unsure: false,

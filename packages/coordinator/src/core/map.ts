@@ -3,6 +3,7 @@
 import type { ClusterMap } from '@stellwerk/protocol/messages/cluster.ts'
 import { shouldAsk } from './asking.ts'
 import type { StepOutput } from './output.ts'
+import { mapRoutes } from './routes.ts'
 import type { CoordinatorState } from './state.ts'
 
 export function mapOf(state: CoordinatorState): ClusterMap {
@@ -15,7 +16,7 @@ export function mapOf(state: CoordinatorState): ClusterMap {
     settings,
     hosts: sorted(state.hosts)
       .filter(host => !host.removed)
-      .map(({ name, epoch, control }) => ({ name, epoch, control })),
+      .map(({ name, epoch, control, disabledFabrics }) => ({ name, epoch, control, disabled: [...disabledFabrics] })),
     storages: sorted(state.storages).map(({ name, portals, control }) => ({
       name,
       portals: [...portals],
@@ -38,7 +39,9 @@ export function mapOf(state: CoordinatorState): ClusterMap {
         generation: volume.generation,
         owner: volume.owner,
         format: volume.phase === 'formatting',
+        pathPolicy: volume.pathPolicy,
       })),
+    routes: mapRoutes(state.routes),
   }
   return state.map
 }

@@ -3,6 +3,7 @@
 import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
 import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
+import { noteAccess } from './access.ts'
 import { shouldAsk } from './asking.ts'
 import { beginFencing } from './fencing.ts'
 import { fenceIfGone } from './fencing-grounds.ts'
@@ -33,6 +34,7 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
       removed: false,
       failures: [],
       quarantine: null,
+      disabledFabrics: [],
     } satisfies HostRecord)
     state.mapVersion += 1
     out.decide({
@@ -88,7 +90,9 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
     out.effect({ kind: 'step-down', why: ahead })
     return { status: 'wait', epoch: host.epoch, leaseMs: 0, wantMachines: false }
   }
+  noteAccess(live, message, out)
   takeBeat(live, message, now)
+  noteUnreached(state, live, now)
   noteLostMachines(state, host, live, now, out)
   const current = state.hosts.get(message.host) ?? host
   const wantMachines = !live.machinesKnown
@@ -148,6 +152,7 @@ function takeBeat(live: HostLive, message: Beat, now: number): void {
   live.peers = new Map(message.peers.map(peer => [peer.host, peer.heardAgoMs]))
   live.peersAt = now
   live.paths = message.paths
+  live.access = message.access
   live.reachableStorages = message.storages
   live.volumes = new Map(message.volumes.map(({ volume, ...reported }) => [volume, reported]))
   if (message.machines !== null) {
@@ -155,6 +160,13 @@ function takeBeat(live: HostLive, message: Beat, now: number): void {
     live.machinesKnown = true
   } else if (machinesDigest(live) !== message.digest) {
     live.machinesKnown = false
+  }
+}
+
+function noteUnreached(state: CoordinatorState, live: HostLive, now: number): void {
+  for (const storage of state.storages.keys()) {
+    if (live.reachableStorages.includes(storage)) live.unreachedSince.delete(storage)
+    else if (!live.unreachedSince.has(storage)) live.unreachedSince.set(storage, now)
   }
 }
 

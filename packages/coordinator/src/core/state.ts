@@ -1,11 +1,12 @@
 // What the coordinator knows. Records are durable (each its own key in the store); `live` parts are what this run of the
 // process has seen, and are lost with it: after a restart they hold the most cautious value.
 
-import type { ClusterMap, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
+import type { AccessReport, ClusterMap, PathReport, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json } from '@stellwerk/runtime/environment.ts'
 import type { LegMarks } from './leg-verification.ts'
 import type { RestartPolicy } from './restart-policy.ts'
+import type { Routes } from './routes.ts'
 
 /** Raised at every start of a coordinator, before it speaks to anyone. */
 export interface ClusterRecord {
@@ -56,7 +57,11 @@ export interface HostRecord {
   /** The latest failures, oldest first; those that are too old to count go when the next one comes. */
   readonly failures: readonly HostFailure[]
   readonly quarantine: Quarantine | null
+  /** Fabrics that an operator has taken from it: nothing is sent there while there is another way. Sorted. */
+  readonly disabledFabrics: readonly Fabric[]
 }
+
+export type Fabric = 'fabric-0' | 'fabric-1'
 
 /** Times are the state's own calendar, see quarantine.ts. */
 export interface HostFailure {
@@ -185,6 +190,8 @@ export interface VolumeRecord {
   /** The highest ownership epoch ever given out. */
   readonly ownerEpoch: number
   readonly phase: 'creating' | 'formatting' | 'ready'
+  /** How hosts spread its requests over paths that are as good. */
+  readonly pathPolicy: 'least-queue' | 'fixed'
 }
 
 export type MigrationPhase = 'preparing' | 'precopy' | 'switching' | 'committed' | 'aborted' | 'done'
@@ -272,8 +279,11 @@ export interface HostLive {
   machines: ReadonlyMap<string, ReportedMachine>
   machinesKnown: boolean
   volumes: ReadonlyMap<string, ReportedVolume>
-  paths: readonly { storage: string; path: string; state: string }[]
+  paths: readonly PathReport[]
+  access: readonly AccessReport[]
   reachableStorages: readonly string[]
+  /** Since when its beats have said that no HBA of its reaches a storage. */
+  readonly unreachedSince: Map<string, number>
   /** Of the map that its agent has taken; 0: none in this session. */
   mapVersion: number
   /** Since when its fence is waited for. */
@@ -324,6 +334,8 @@ export interface CoordinatorState {
   decisionSeq: number
   mapVersion: number
   map: ClusterMap | null
+  /** See routes.ts. */
+  routes: Routes
   readonly liveHosts: Map<string, HostLive>
   readonly liveVms: Map<string, VmLive>
   readonly liveMigrations: Map<string, MigrationLive>

@@ -2,7 +2,7 @@
 // start the coordinator anew from what was durable. For tests only.
 
 import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
-import type { Beat, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
+import type { AccessReport, Beat, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
 import type { Json, Store, StoreChange, TraceEvent } from '@stellwerk/runtime/environment.ts'
 import type { Command } from './commands.ts'
@@ -38,6 +38,7 @@ export interface BenchHost {
   /** Ms since it heard the others. */
   peers: { host: string; heardAgoMs: number }[]
   storages: string[]
+  access: AccessReport[]
 }
 
 /** A LUN that was never raised. */
@@ -89,6 +90,7 @@ export class Bench {
       machines: [],
       peers: [],
       storages: [...STORAGES],
+      access: [],
     }
     const host = known !== undefined && known.incarnation === incarnation ? known : fresh
     this.hosts.set(name, host)
@@ -203,6 +205,7 @@ export class Bench {
       peers: host.peers,
       storages: host.storages,
       paths: [],
+      access: host.access,
       volumes,
       digest: digestOfMachines(host.machines),
       machines: host.machines,

@@ -4,6 +4,7 @@ import { newHostLive, vmsAt } from '../core/hosts.ts'
 import { memoryPlaced } from '../core/placement.ts'
 import { calendar, quarantineLeftMs } from '../core/quarantine.ts'
 import type { CoordinatorState, HostLive, HostRecord } from '../core/state.ts'
+import { accessOfHost } from './access.ts'
 import { formatHostPort } from './format-address.ts'
 import type { HostView, PathView } from './schemas.ts'
 
@@ -77,6 +78,8 @@ export function hostView(state: CoordinatorState, host: HostRecord, now: number)
     quarantine:
       host.quarantine === null ? null : { why: host.quarantine.why, leftMs: quarantineLeftMs(state, host, now) ?? 0 },
     whyNotFenced: live.whyNotFenced,
+    disabledFabrics: [...host.disabledFabrics],
+    access: accessOfHost(state, host.name, now),
   }
 }
 
@@ -101,6 +104,13 @@ export function pathViews(state: CoordinatorState, now: number): Record<string, 
         storage: path.storage,
         state: fresh ? path.state : 'unknown',
         ageMs: ageOfHost(state, host.name, now),
+        why: path.why,
+        sinceMs: path.sinceMs,
+        latencyMs: path.latencyMs,
+        queue: path.queue,
+        requests: path.requests,
+        errors: path.errors,
+        via: path.via,
       }
     }
   }

@@ -11,6 +11,16 @@ const Bytes = Type.Integer({ minimum: 0 })
 const Age = nullable(Type.Number({ minimum: 0 }))
 const Named = <T extends TSchema>(schema: T) => Type.Record(Type.String(), schema)
 
+const AccessSchema = {
+  storage: Text,
+  /** direct, redirected, paused (requests wait), detached (not open there), unknown (the host is not heard). */
+  state: Text,
+  /** The host that carries its requests, when it is redirected. */
+  via: nullable(Text),
+  why: Text,
+  sinceMs: nullable(Type.Number({ minimum: 0 })),
+}
+
 export const HostViewSchema = Type.Object({
   name: Text,
   /** up, suspect, isolated, link-cut, admitting, fencing, fenced, down, unknown. */
@@ -40,6 +50,10 @@ export const HostViewSchema = Type.Object({
   quarantine: nullable(Type.Object({ why: Text, leftMs: Type.Number({ minimum: 0 }) })),
   /** It is isolated, and why it is not fenced all the same. */
   whyNotFenced: nullable(Text),
+  /** Fabrics that an operator has taken from it. */
+  disabledFabrics: Type.Array(Text),
+  /** The legs of volumes that it has open. */
+  access: Type.Array(Type.Object({ volume: Text, ...AccessSchema })),
 })
 export type HostView = Static<typeof HostViewSchema>
 
@@ -144,6 +158,10 @@ export const VolumeViewSchema = Type.Object({
   /** Hosts whose slot is still to be recovered: nothing of this volume starts before. */
   recovering: Type.Array(Text),
   usage: nullable(UsageSchema),
+  /** How hosts spread requests over paths that are as good: least-queue or fixed. */
+  pathPolicy: Text,
+  /** Per host and leg. */
+  access: Type.Array(Type.Object({ host: Text, ...AccessSchema })),
 })
 export type VolumeView = Static<typeof VolumeViewSchema>
 
@@ -151,9 +169,21 @@ export const PathViewSchema = Type.Object({
   host: Text,
   fabric: Text,
   storage: Text,
-  /** up, failed, unknown. */
+  /** up, slow, probing, failed, disabled, unknown; of the redirected path (`fabric` is `redirected`) also standby. */
   state: Text,
   ageMs: Age,
+  why: Text,
+  /** How long it has been in this state, when its host said so. */
+  sinceMs: Type.Number({ minimum: 0 }),
+  /** The median of what requests took lately. */
+  latencyMs: nullable(Type.Number({ minimum: 0 })),
+  /** In flight. */
+  queue: Type.Integer({ minimum: 0 }),
+  /** Finished, and lost with their connection, since the LUNs were opened. */
+  requests: Type.Integer({ minimum: 0 }),
+  errors: Type.Integer({ minimum: 0 }),
+  /** The host that carries what is sent on it. */
+  via: nullable(Text),
 })
 export type PathView = Static<typeof PathViewSchema>
 

@@ -38,7 +38,12 @@ describe('status', () => {
   it('unknown is not down: a silent host’s VM is unknown, its paths too, until something is known', () => {
     const bench = Bench.cluster()
     const host = bench.placement('web')?.host ?? ''
-    bench.state.liveHosts.get(host)!.paths = [{ storage: 'san-a', path: 'fabric-0/san-a', state: 'up' }]
+    bench.state.liveHosts.get(host)!.paths = [
+      {
+        ...{ storage: 'san-a', path: 'fabric-0/san-a', state: 'up', why: 'answers', sinceMs: 10, via: null },
+        ...{ latencyMs: 0.5, queue: 1, requests: 7, errors: 0 },
+      },
+    ]
     expect(statusOf(bench.state, bench.now).paths[`${host}/fabric-0/san-a`]).toMatchObject({ state: 'up' })
     bench.now += 1_600
     const status = statusOf(bench.state, bench.now)

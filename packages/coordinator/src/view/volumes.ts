@@ -2,6 +2,7 @@
 
 import { isServing } from '../core/ownership.ts'
 import type { CoordinatorState, VolumeRecord } from '../core/state.ts'
+import { accessToVolume } from './access.ts'
 import { ageOfHost, isFresh, liveOf, sortedHosts } from './hosts.ts'
 import type { Usage, VolumeView } from './schemas.ts'
 
@@ -37,6 +38,8 @@ export function volumeView(
       .map(recovery => recovery.host)
       .sort(),
     usage,
+    pathPolicy: volume.pathPolicy,
+    access: accessToVolume(state, volume, now),
   }
 }
 

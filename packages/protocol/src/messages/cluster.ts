@@ -4,7 +4,7 @@
 import { type Static, Type } from 'typebox'
 import { SettingsSchema } from '../settings.ts'
 import { defineFamily } from './family.ts'
-import { Count, closed, Name } from './fields.ts'
+import { Count, closed, List, Name, OneOf, Text } from './fields.ts'
 
 export const AddressSchema = closed({
   network: Type.Union([
@@ -20,7 +20,13 @@ export const AddressSchema = closed({
 
 // --- the map: what every agent needs to know, pushed whole whenever it changes -------------------------------------------
 
-const MapHost = closed({ name: Name, epoch: Count, control: AddressSchema })
+const MapHost = closed({
+  name: Name,
+  epoch: Count,
+  control: AddressSchema,
+  /** Fabrics that an operator has taken from it, for their maintenance. */
+  disabled: List(OneOf('fabric-0', 'fabric-1'), 2),
+})
 const MapStorage = closed({ name: Name, portals: Type.Array(AddressSchema), control: Type.Array(AddressSchema) })
 const MapLeg = closed({
   leg: Name,
@@ -41,7 +47,11 @@ const MapVolume = closed({
   owner: Type.Union([Type.Null(), closed({ host: Name, hostEpoch: Count, epoch: Count })]),
   /** The owner is to lay out the volume before it opens it. */
   format: Type.Boolean(),
+  /** How its requests are spread over paths that are as good. */
+  pathPolicy: OneOf('least-queue', 'fixed'),
 })
+/** Who carries a host's requests to a LUN when it has no path of its own: in this order, whoever it is but itself. */
+const MapRoute = closed({ storage: Name, lun: Name, peers: Type.Array(Name) })
 
 export const ClusterMapSchema = closed({
   cluster: Type.String(),
@@ -51,10 +61,12 @@ export const ClusterMapSchema = closed({
   hosts: Type.Array(MapHost),
   storages: Type.Array(MapStorage),
   volumes: Type.Array(MapVolume),
+  routes: Type.Array(MapRoute),
 })
 export type ClusterMap = Static<typeof ClusterMapSchema>
 export type ClusterMapVolume = Static<typeof MapVolume>
 export type ClusterMapStorage = Static<typeof MapStorage>
+export type ClusterMapRoute = Static<typeof MapRoute>
 
 // --- heartbeats ----------------------------------------------------------------------------------------------------------
 
@@ -88,7 +100,36 @@ export function isOver(state: ReportedMachine['state']): boolean {
   return state === 'stopped' || state === 'halted' || state === 'crashed' || state === 'failed'
 }
 
-const PathState = closed({ storage: Name, path: Type.String(), state: Type.String() })
+/** One of the host's HBAs to one storage, over all LUNs that it has open there; or the redirected path to it. */
+export const PathReportSchema = closed({
+  storage: Name,
+  path: Type.String(),
+  /** up, slow, failed, probing, disabled; of the redirected path also standby. */
+  state: Type.String(),
+  why: Text,
+  /** How long it has been in this state. */
+  sinceMs: Type.Number(),
+  /** The median of what requests took lately; null: there were none. */
+  latencyMs: Type.Union([Type.Null(), Type.Number()]),
+  /** In flight, finished, and lost with their connection. */
+  queue: Count,
+  requests: Count,
+  errors: Count,
+  via: Type.Union([Type.Null(), Name]),
+})
+export type PathReport = Static<typeof PathReportSchema>
+
+/** How the host gets at a leg of a volume that it has open; one that is not listed is detached. */
+export const AccessReportSchema = closed({
+  volume: Name,
+  storage: Name,
+  state: OneOf('direct', 'redirected', 'paused'),
+  via: Type.Union([Type.Null(), Name]),
+  why: Text,
+  sinceMs: Type.Number(),
+})
+export type AccessReport = Static<typeof AccessReportSchema>
+
 const VolumeState = closed({
   volume: Name,
   ownerEpoch: Count,
@@ -111,7 +152,8 @@ export const BeatSchema = closed({
   peers: Type.Array(closed({ host: Name, heardAgoMs: Type.Number() })),
   /** Storages one of whose paths answers. */
   storages: Type.Array(Name),
-  paths: Type.Array(PathState),
+  paths: Type.Array(PathReportSchema),
+  access: Type.Array(AccessReportSchema),
   /** Volumes owned here. */
   volumes: Type.Array(VolumeState),
   /** A checksum of `machines`; these are sent when it has changed or was asked for. */

@@ -17,6 +17,9 @@ import { Mig2Monitor, type Mig2Options } from './mig2.ts'
 import { Mig3Monitor } from './mig3.ts'
 import { Mir1Monitor } from './mir1.ts'
 import { type Monitor, RULES, type RuleId, type Violation } from './monitor.ts'
+import type { ReachOptions } from './reach.ts'
+import { Rio1Monitor } from './rio1.ts'
+import { Rio2Monitor } from './rio2.ts'
 import { Vm1Monitor } from './vm1.ts'
 import { Vm2Monitor, type Vm2Options } from './vm2.ts'
 
@@ -31,6 +34,7 @@ export interface MonitorOptions {
   readonly csv2?: Csv2Options
   readonly io1?: BlockHistoryOptions
   readonly fen2?: Fen2Options
+  readonly rio?: ReachOptions
   /** Called for each violation as it is found. */
   readonly onViolation?: (violation: Violation) => void
 }
@@ -69,6 +73,8 @@ const MAKERS: { readonly [rule in RuleId]: (options: MonitorOptions) => Monitor 
   IO2: () => new Io2Monitor(),
   IO3: () => new Io3Monitor(),
   MIR1: () => new Mir1Monitor(),
+  RIO1: options => new Rio1Monitor(options.rio),
+  RIO2: options => new Rio2Monitor(options.rio),
   FEN1: () => new Fen1Monitor(),
   FEN2: options => new Fen2Monitor(options.fen2),
   LIV1: () => new Liv1Monitor(),

@@ -1,5 +1,6 @@
 // IO3: no write of a fenced epoch, of a lower session, owner epoch or generation takes effect. Judged within each storage
-// process, whose records are in the order in which it let things happen.
+// process, whose records are in the order in which it let things happen. A redirected write stands or falls with the epoch
+// of the host that sent it: under the epoch of the peer that carries it, no fence of the sender would stop it.
 
 import type { Json, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { ensure, field, id, type Monitor, numberField, type Violation, violation } from './monitor.ts'
@@ -89,6 +90,9 @@ export class Io3Monitor implements Monitor {
   }
 
   #applied(record: TraceRecord, now: number, storage: Storage, host: string): Violation | null {
+    if (field(record, 'via') === host) {
+      return this.#broken(record, now, `the epoch of host ${host}, which only carries it for another`, null)
+    }
     const at = storage.hosts.get(host)
     if (at !== undefined) {
       const epoch = numberField(record, 'epoch')

@@ -16,6 +16,8 @@ export const RULES = [
   'IO2',
   'IO3',
   'MIR1',
+  'RIO1',
+  'RIO2',
   'FEN1',
   'FEN2',
   'LIV1',

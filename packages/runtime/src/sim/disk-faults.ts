@@ -74,6 +74,10 @@ export class DiskFaults {
     return fault
   }
 
+  get some(): boolean {
+    return this.#faults.length > 0
+  }
+
   healAll(): void {
     this.#faults.length = 0
     this.#onHeal()

@@ -91,6 +91,11 @@ export class SimDisk {
     this.#faults.healAll()
   }
 
+  /** Some fault is on it, whether it has hit anything or not. */
+  get faulty(): boolean {
+    return this.#faults.some
+  }
+
   /** Room for file contents on the whole disk; beyond it writes fail with ENOSPC. */
   setQuota(bytes: number): void {
     this.#quotaBytes = bytes

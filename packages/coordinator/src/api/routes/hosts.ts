@@ -10,6 +10,7 @@ import { unknownThing } from '../refuse.ts'
 import { type Route, route } from '../route.ts'
 
 const Done = Type.Object({ host: Type.String() })
+const Fabrics = Type.Object({ host: Type.String(), disabled: Type.Array(Type.String()) })
 
 export const hostRoutes: readonly Route[] = [
   route({
@@ -73,6 +74,26 @@ export const hostRoutes: readonly Route[] = [
     summary: 'End its quarantine: it may be given VMs again',
     reply: Done,
     handle: ({ coordinator }, { params }) => coordinator.command({ kind: 'host-resume', name: params['name'] ?? '' }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/hosts/{name}/fabrics/{fabric}/disable',
+    summary: 'Send nothing over a fabric from this host while there is another way, the redirected path included',
+    body: closed({ force: Type.Optional(Type.Boolean()) }),
+    reply: Fabrics,
+    handle: ({ coordinator }, { params, body }) =>
+      coordinator.command({
+        ...{ kind: 'path-disable', host: params['name'] ?? '', fabric: params['fabric'] ?? '' },
+        force: body.force ?? false,
+      }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/hosts/{name}/fabrics/{fabric}/enable',
+    summary: 'Use a fabric from this host again',
+    reply: Fabrics,
+    handle: ({ coordinator }, { params }) =>
+      coordinator.command({ kind: 'path-enable', host: params['name'] ?? '', fabric: params['fabric'] ?? '' }),
   }),
   route({
     method: 'GET',

@@ -63,6 +63,15 @@ export const volumeRoutes: readonly Route[] = [
   }),
   route({
     method: 'POST',
+    path: '/v1/volumes/{name}/path-policy',
+    summary: 'How hosts spread its requests over paths that are as good: least-queue or fixed',
+    body: closed({ policy: AnyName }),
+    reply: Type.Object({ volume: Type.String(), pathPolicy: Type.String() }),
+    handle: ({ coordinator }, { params, body }) =>
+      coordinator.command({ kind: 'path-policy', volume: params['name'] ?? '', policy: body.policy }),
+  }),
+  route({
+    method: 'POST',
     path: '/v1/volumes',
     summary: 'Make a volume; without storages named: a mirror over the two that have fewest, where there are two',
     status: 201,

@@ -1,0 +1,41 @@
+// What the requests on one path took lately: a ring of samples, so that a request costs one store.
+
+/** Samples kept. */
+const KEPT = 64
+/** A median of fewer says nothing. */
+const ENOUGH = 8
+
+export class Latencies {
+  readonly #ring = new Float64Array(KEPT)
+  #next = 0
+  #filled = 0
+  #fresh = 0
+
+  add(ms: number): void {
+    this.#ring[this.#next] = ms
+    this.#next = (this.#next + 1) % KEPT
+    if (this.#filled < KEPT) this.#filled += 1
+    this.#fresh += 1
+  }
+
+  /** Of what is kept, however old; null: nothing was measured yet. */
+  get median(): number | null {
+    if (this.#filled === 0) return null
+    const sorted = this.#ring.slice(0, this.#filled).sort()
+    return sorted[Math.floor((this.#filled - 1) / 2)]!
+  }
+
+  /**
+   * Of the samples since the last look; null if they are too few to tell. What is still under way counts for as long as it
+   * has taken, once that is all there is to go by.
+   */
+  look(oldestAgeMs: number | null): number | null {
+    const fresh = Math.min(this.#fresh, KEPT)
+    this.#fresh = 0
+    if (fresh < ENOUGH) return fresh === 0 ? oldestAgeMs : null
+    const samples = new Float64Array(fresh)
+    for (let i = 0; i < fresh; i += 1) samples[i] = this.#ring[(this.#next - 1 - i + KEPT) % KEPT]!
+    samples.sort()
+    return samples[Math.floor((fresh - 1) / 2)]!
+  }
+}

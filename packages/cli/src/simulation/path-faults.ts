@@ -1,0 +1,134 @@
+// Faults of what lies between hosts and storage: HBAs, portals, whole fabrics, the link that carries others' blocks, and the
+// host that carries them. They last long enough that redirection is not just begun but lived with.
+
+import type { FaultContext, FaultKind } from './faults.ts'
+import { FABRICS, PORT } from './world.ts'
+
+/** An operator whose command is refused, or not heard, tries again after this. */
+const ASK_AGAIN_MS = 500
+
+/** A cable is pulled: nothing passes any more, and what was connected is reset at once or notices in time. */
+function pulled(
+  { world, host, random }: FaultContext,
+  storages: readonly string[],
+  fabrics: typeof FABRICS,
+): () => void {
+  const cut = world.sim.network.cut(host, storages, { network: fabrics })
+  const match = { from: host, to: storages, bothWays: true, network: fabrics }
+  if (random.chance(0.5)) world.sim.network.reset(match)
+  return () => cut.heal()
+}
+
+/** The operator's word is durable: it must be taken back, the coordinator away or not. */
+function giveBack({ world, host }: FaultContext, fabric: string): void {
+  world.command({ kind: 'path-enable', host, fabric }, ({ ok, code }) => {
+    if (!ok && code !== 'not-disabled')
+      world.sim.after(ASK_AGAIN_MS, () => giveBack({ world, host } as FaultContext, fabric))
+  })
+}
+
+export const PATH_FAULTS: readonly FaultKind[] = [
+  {
+    name: 'hba-dead',
+    lasts: [2_000, 30_000],
+    begin: context => pulled(context, context.world.options.storages, [FABRICS[context.random.int(2)]!]),
+  },
+  {
+    name: 'hbas-dead',
+    lasts: [4_000, 35_000],
+    begin: context => pulled(context, context.world.options.storages, FABRICS),
+  },
+  {
+    name: 'paths-lost',
+    lasts: [4_000, 35_000],
+    begin: context => pulled(context, [context.storage], FABRICS),
+  },
+  {
+    // All paths are black holes: nobody is told anything.
+    name: 'paths-clogged',
+    lasts: [3_000, 25_000],
+    begin: ({ world, host, storage }) => {
+      const clog = world.sim.network.clog({ from: host, to: storage, bothWays: true, network: FABRICS })
+      return () => clog.heal()
+    },
+  },
+  {
+    name: 'portal-down',
+    lasts: [2_000, 20_000],
+    begin: ({ world, storage, random }) => {
+      const network = FABRICS[random.int(2)]!
+      const match = { to: storage, network, port: PORT.nbd, class: 'stream' } as const
+      const refused = world.sim.network.refuseDials(match)
+      world.sim.network.reset({ ...match, bothWays: true })
+      return () => refused.heal()
+    },
+  },
+  {
+    name: 'fabric-down',
+    lasts: [2_000, 20_000],
+    begin: ({ world, random }) => {
+      const { hosts, storages } = world.options
+      const cut = world.sim.network.cut(hosts, storages, { network: FABRICS[random.int(2)]! })
+      return () => cut.heal()
+    },
+  },
+  {
+    name: 'fabrics-disabled',
+    lasts: [3_000, 25_000],
+    begin: context => {
+      const { world, host, random } = context
+      const fabrics = random.chance(0.7) ? FABRICS : [FABRICS[random.int(2)]!]
+      for (const fabric of fabrics) world.command({ kind: 'path-disable', host, fabric })
+      return () => {
+        for (const fabric of fabrics) giveBack(context, fabric)
+      }
+    },
+  },
+  {
+    name: 'io-links-slow',
+    lasts: [3_000, 20_000],
+    begin: ({ world, host, random }) => {
+      const match = { from: host, bothWays: true, class: 'io' } as const
+      const fault = random.chance(0.3)
+        ? world.sim.network.clog(match)
+        : world.sim.network.slow(match, { delayMs: 5 + random.int(200), jitterMs: 50, loss: random.float() * 0.2 })
+      return () => fault.heal()
+    },
+  },
+  {
+    name: 'io-links-reset',
+    lasts: [1, 50],
+    begin: ({ world, host }) => {
+      world.sim.network.reset({ from: host, bothWays: true, class: 'io' })
+      return () => undefined
+    },
+  },
+  {
+    // A host loses its paths, and then whoever carries its requests loses his life, his wits, or his own paths.
+    name: 'carrier-lost',
+    lasts: [5_000, 25_000],
+    begin: context => {
+      const { world, host, storage, random } = context
+      const mend = [pulled(context, [storage], FABRICS)]
+      let over = false
+      world.sim.after(500 + random.float() * 2_500, () => {
+        const carrier = world.options.hosts.find(name => world.agent(name)?.carried.some(each => each.host === host))
+        if (over || carrier === undefined) return
+        const how = random.int(4)
+        if (how === 0) world.sim.host(carrier).process(`${carrier}/agent`)?.kill()
+        else if (how === 1) world.sim.host(carrier).crash({ unsynced: 'torn' })
+        else if (how === 2) mend.push(pulled({ ...context, host: carrier }, [storage], FABRICS))
+        else {
+          const agent = world.sim.host(carrier).process(`${carrier}/agent`)
+          agent?.pause()
+          mend.push(() => agent?.resume())
+        }
+        mend.push(() => world.startHost(carrier))
+      })
+      return () => {
+        over = true
+        for (const each of mend) each()
+      }
+    },
+  },
+]
