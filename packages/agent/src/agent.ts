@@ -25,6 +25,7 @@ import { BulkStreams } from './migration/streams.ts'
 import { Peers } from './peers.ts'
 import { RunGate } from './vm/run-gate.ts'
 import type { VmParts } from './vm/vm-parts.ts'
+import { HeldDisks } from './volume/held-disks.ts'
 import { HostVolumes } from './volume/host-volumes.ts'
 
 export interface Agent {
@@ -118,6 +119,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   })
   system.spawn(self, actor, { mailbox: 8192 })
   system.spawn(`${host}/guests`, guests)
+  system.spawn(`${host}/disks`, new HeldDisks(system, (volume, disk) => volumes.disk(volume, disk)))
   const listener = await listenSessions(
     env,
     config.listen,

@@ -29,6 +29,7 @@ export class OpenVolume {
   readonly #abort = new AbortController()
   #device: MultipathDevice | null = null
   #dropped = false
+  #volume: HostVolume | null = null
 
   constructor(options: OpenVolumeOptions) {
     this.#options = options
@@ -37,6 +38,11 @@ export class OpenVolume {
     this.opened = this.#open()
     // Nobody may be waiting when it is dropped.
     this.opened.catch(() => undefined)
+  }
+
+  /** Once it is open. */
+  get volume(): HostVolume | null {
+    return this.#dropped ? null : this.#volume
   }
 
   get device(): MultipathDevice | null {
@@ -67,7 +73,7 @@ export class OpenVolume {
     for (;;) {
       if (this.#gone()) throw this.#droppedError()
       try {
-        return await HostVolume.open({
+        this.#volume = await HostVolume.open({
           volume: volume.name,
           host: access.host,
           hostEpoch,
@@ -75,6 +81,7 @@ export class OpenVolume {
           owner,
           env: access.env,
         })
+        return this.#volume
       } catch (error) {
         if (this.#gone()) throw this.#droppedError()
         if (!(error instanceof StellwerkError) || !error.retryable) throw error

@@ -14,6 +14,7 @@ import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/
 import { present } from '@stellwerk/runtime/assert.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type LunAccess, openLun } from '../hba/lun.ts'
+import { diskHosts } from './disk-hosts.ts'
 
 export interface OwnerOptions {
   readonly access: LunAccess
@@ -110,7 +111,7 @@ export class OwnerService implements Behavior {
   }
 
   async #tryOpen(): Promise<void> {
-    const { access, volume, cluster, storages, hostEpoch, ownerEpoch } = this.#options
+    const { access, system, volume, cluster, storages, hostEpoch, ownerEpoch } = this.#options
     const legs = []
     for (const leg of volume.legs) {
       const storage = present(
@@ -137,6 +138,7 @@ export class OwnerService implements Behavior {
       expected: { volumeId: volume.id },
       ownerEpoch,
       env: access.env,
+      hosts: diskHosts({ ...access, system, volume: volume.name, requestMs: access.settings.requestMs }),
       onRanges: ranges => this.#register(ranges),
       onEnd: error => this.#lost(error.message),
     })

@@ -14,10 +14,11 @@ import {
 import type { DiskGrant } from '@stellwerk/protocol/messages/volume.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
-import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { ExtentFrees } from './extent-frees.ts'
 import { ExtentGrants } from './extent-grants.ts'
 import { ExtentMap, type Handover, parseHandover } from './extent-map.ts'
+import { ExtentUnshares } from './extent-unshares.ts'
 import type { HostVolume } from './host-volume.ts'
 import type { IntentBit } from './intent-log.ts'
 import { IoTrace } from './io-trace.ts'
@@ -79,7 +80,7 @@ export class CsvDisk implements BlockDevice {
     this.#minimum = device.limits.minimum
     this.limits = { ...device.limits, maximum: Math.min(device.limits.maximum, MAX_REQUEST_BYTES) }
     this.caps = {
-      readOnly: false,
+      readOnly: grant.readOnly,
       flush: true,
       fua: true,
       trim: true,
@@ -89,7 +90,7 @@ export class CsvDisk implements BlockDevice {
       multiConn: true,
     }
     this.#map = new ExtentMap(Math.ceil(grant.sizeBytes / view.extentBytes), grant.mapVersion)
-    this.#map.add(grant.runs)
+    this.#map.add(grant.runs, grant.shared)
     this.#asker = new OwnerAsker(volume.options.owner, env.timers, reason => this.#ownerAway(reason))
     const instance = `${volume.options.hostEpoch}-${options.epoch}`
     this.#trace = new IoTrace(env.trace, { host, vm: options.vm, disk: grant.disk, instance })
@@ -109,11 +110,21 @@ export class CsvDisk implements BlockDevice {
         throw error
       }
     })
+    const unshares = new ExtentUnshares(this.#map, async indexes => {
+      try {
+        return await this.#asker.ask('volume.unshare', () => ({ ...this.#holding(), indexes }), 'extent-unreadable')
+      } catch (error) {
+        // One extent that cannot be copied is an error to its writer, not the end of the disk.
+        if (errorCode(error) !== 'extent-unreadable') this.#fail(error)
+        throw error
+      }
+    })
     this.#slow = new SlowPath({
       device,
       geometry: view,
       map: this.#map,
       grants,
+      unshares,
       frees: this.#frees,
       ranges: this.#ranges,
       gate: this.#gate,
@@ -125,16 +136,18 @@ export class CsvDisk implements BlockDevice {
 
   /** Asks the owner for the disk and its whole map. */
   static async attach(options: CsvDiskOptions): Promise<CsvDisk> {
-    const { host, hostEpoch, owner, volume } = options.volume.options
+    const { volume } = options
+    const { host, hostEpoch, owner } = volume.options
     const committed = options.committed ?? false
-    const holding = { volume, disk: options.disk, host, epoch: options.epoch, committed }
+    const holding = { volume: volume.options.volume, disk: options.disk, host, epoch: options.epoch, committed }
     const grant = await owner('volume.attach', { ...holding, vm: options.vm, hostEpoch })
     const disk = new CsvDisk(options, grant)
     for (let from = grant.next; from !== null; ) {
       const page = await owner('volume.map', { ...holding, from })
-      disk.#map.add(page.runs)
+      disk.#map.add(page.runs, page.shared)
       from = page.next
     }
+    volume.disks.set(grant.disk, disk)
     return disk
   }
 
@@ -151,7 +164,10 @@ export class CsvDisk implements BlockDevice {
         },
       )
     }
-    return new CsvDisk({ committed: true, ...options }, { ...given, runs: [...given.runs], next: null })
+    const grant = { ...given, runs: [...given.runs], shared: [...given.shared], next: null }
+    const disk = new CsvDisk({ committed: true, ...options }, grant)
+    options.volume.disks.set(given.disk, disk)
+    return disk
   }
 
   get size(): number {
@@ -188,13 +204,14 @@ export class CsvDisk implements BlockDevice {
     io: Io,
   ): Promise<void> {
     const run = (): Promise<void> =>
-      this.#checked(offset, length, false, io, () => this.#slow.zero(offset, length, flags, io))
+      this.#changing(offset, length, false, io, () => this.#slow.zero(offset, length, flags, io))
     return this.#trace.on ? this.#trace.change('zero', offset, length, null, run) : run()
   }
 
   /** Reads as zeroes from then on; whole extents go back to the volume. */
   trim(offset: number, length: number, _flags: { readonly fua?: true }, io: Io): Promise<void> {
-    const run = (): Promise<void> => this.#checked(offset, length, false, io, () => this.#slow.trim(offset, length, io))
+    const run = (): Promise<void> =>
+      this.#changing(offset, length, false, io, () => this.#slow.trim(offset, length, io))
     return this.#trace.on ? this.#trace.change('trim', offset, length, null, run) : run()
   }
 
@@ -214,12 +231,30 @@ export class CsvDisk implements BlockDevice {
     this.#listeners.push(listener)
   }
 
-  /** The owner made it another size; shrinking happens only while it is detached. */
+  /** The owner made it larger; shrinking happens only while it is detached. Word of it may come late, or twice. */
   resized(sizeBytes: number, mapVersion: number): void {
-    assert(sizeBytes >= this.#size, 'an attached disk shrinks')
+    if (sizeBytes <= this.#size) return
     this.#size = sizeBytes
     this.#map.resize(Math.ceil(sizeBytes / this.#extentBytes))
     this.#map.version = Math.max(this.#map.version, mapVersion)
+  }
+
+  /**
+   * For a snapshot: resolves when every write that had begun is done; from the call on nothing is written in place before
+   * the owner was asked. Reads and writes go on. Rejects with `outcome-unknown` when a write may still land.
+   */
+  async barrier(): Promise<void> {
+    if (this.#failure !== null) throw this.#failure
+    this.#map.shareAll()
+    await this.#gate.grace()
+    this.#options.volume.intent.refuseUncertain(this.#ownRegions())
+    // What landed after this host was fenced, or the disk closed, is not this disk's to speak of.
+    if (this.#failure !== null) throw this.#failure
+  }
+
+  /** The VM's placement epoch, and the host's, at which it is held. */
+  get heldAt(): { readonly epoch: number; readonly hostEpoch: number } {
+    return { epoch: this.#options.epoch, hostEpoch: this.#options.volume.options.hostEpoch }
   }
 
   /**
@@ -249,7 +284,9 @@ export class CsvDisk implements BlockDevice {
       volumeId: this.#options.volume.view.volumeId,
       sizeBytes: this.#size,
       mapVersion: this.#map.version,
+      readOnly: this.caps.readOnly,
       runs: this.#map.runs(),
+      shared: this.#map.shared(),
     }
     return handover as unknown as Json
   }
@@ -271,6 +308,8 @@ export class CsvDisk implements BlockDevice {
 
   async #close(): Promise<void> {
     this.#failure = this.#error('ESHUTDOWN', 'it is closed')
+    const { disks } = this.#options.volume
+    if (disks.get(this.#options.disk) === this) disks.delete(this.#options.disk)
     this.#asker.close()
     this.#gate.refuse(this.#failure)
     await this.#gate.idle()
@@ -302,7 +341,8 @@ export class CsvDisk implements BlockDevice {
       return this.#device.read(this.#dataOffset + extent * extentBytes + within, length, io).then(
         parts => {
           gate.leave(generation)
-          return parts
+          // The disk has left this extent meanwhile, and it may be another's by now.
+          return this.#map.extents[index] === extent ? parts : this.#readAnew(offset, length, io)
         },
         error => {
           gate.leave(generation)
@@ -310,6 +350,10 @@ export class CsvDisk implements BlockDevice {
         },
       )
     }
+    return this.#checked(offset, length, true, io, () => this.#slow.read(offset, length, io))
+  }
+
+  #readAnew(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
     return this.#checked(offset, length, true, io, () => this.#slow.read(offset, length, io))
   }
 
@@ -323,7 +367,7 @@ export class CsvDisk implements BlockDevice {
       within + length <= extentBytes &&
       length > 0
     ) {
-      const extent = this.#map.extents[index]!
+      const extent = this.#map.writable[index]!
       if (extent >= 0 && this.#ranges.isFree(offset, offset + length)) {
         const address = this.#dataOffset + extent * extentBytes + within
         const region = Math.floor(address / this.#regionBytes)
@@ -333,7 +377,7 @@ export class CsvDisk implements BlockDevice {
         }
       }
     }
-    return this.#checked(offset, length, true, io, () => this.#slow.write(offset, length, data, io))
+    return this.#changing(offset, length, true, io, () => this.#slow.write(offset, length, data, io))
   }
 
   #writeNow(
@@ -362,6 +406,11 @@ export class CsvDisk implements BlockDevice {
   #wrote(range: Range, bit: IntentBit, uncertain: boolean): void {
     this.#ranges.remove(range)
     this.#options.volume.intent.release(bit, uncertain)
+  }
+
+  #changing(offset: number, length: number, bounded: boolean, io: Io, run: () => Promise<void>): Promise<void> {
+    if (this.caps.readOnly) return Promise.reject(this.#error('EPERM', 'it is a snapshot, and only read'))
+    return this.#checked(offset, length, bounded, io, run)
   }
 
   /** A request off the fast path: judged, let in when the gate is open, counted until it is over. */
@@ -437,7 +486,7 @@ export class CsvDisk implements BlockDevice {
     for (const listener of this.#listeners) listener(state, reason)
   }
 
-  #error(errno: 'EINVAL' | 'ESHUTDOWN', what: string): BlockError {
+  #error(errno: 'EINVAL' | 'ESHUTDOWN' | 'EPERM', what: string): BlockError {
     return new BlockError(errno, 'none', `disk ${this.#options.disk}: ${what}`, { where: this.#options.disk })
   }
 }

@@ -71,7 +71,8 @@ export class ExtentFrees {
       const batch = this.#queue.splice(0, MAX_EXTENTS_PER_REQUEST)
       const freed = await this.#giveBack(batch)
       for (const { index, extent, version, resolve } of batch) {
-        if (!freed) this.#host.map.add([index, extent, 1, version])
+        // Kept: and there may have been a barrier meanwhile, at which the owner had it in the disk's map.
+        if (!freed) this.#host.map.add([index, extent, 1, version], [index, 1])
         this.#dropped.delete(index)
         resolve()
       }

@@ -6,6 +6,7 @@ import type { HostView } from '@stellwerk/protocol/messages/volume.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { OwnerCall } from '../owner/request.ts'
+import type { CsvDisk } from './csv-disk.ts'
 import { IntentLog } from './intent-log.ts'
 
 export interface HostVolumeOptions {
@@ -24,6 +25,8 @@ export class HostVolume {
   readonly options: HostVolumeOptions
   readonly view: HostView
   readonly intent: IntentLog
+  /** Its disks that this host has, by id: those that a barrier can be asked of. */
+  readonly disks = new Map<string, CsvDisk>()
 
   private constructor(options: HostVolumeOptions, view: HostView, intent: IntentLog) {
     this.options = options

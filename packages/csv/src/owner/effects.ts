@@ -8,6 +8,8 @@ import { clusterCopyAddress, encodeClusterCopy, findClusterCopy } from '../forma
 import { isZero, type Leg, OWNER_IO, readBytes, settleAll, writeLegs, zeroRange } from '../format/device-io.ts'
 import { BLOCK_BYTES, extentAddress, type Layout, slotAddress } from '../format/layout.ts'
 import { clearIntent, decodeSlotHeader, prepareSlot, readIntent } from '../format/slot.ts'
+import { copyExtent } from './copy-extent.ts'
+import type { HostEffect } from './host-effects.ts'
 import type { Effect, EffectOutcome } from './state.ts'
 
 export interface EffectContext {
@@ -17,7 +19,7 @@ export interface EffectContext {
 }
 
 /** Rejects when the owner must end: it is deposed, or its leg is gone. What concerns one extent only is an outcome. */
-export async function runEffect(context: EffectContext, effect: Effect): Promise<EffectOutcome> {
+export async function runEffect(context: EffectContext, effect: Exclude<Effect, HostEffect>): Promise<EffectOutcome> {
   switch (effect.type) {
     case 'zero':
       return zeroExtent(context, effect.extent)
@@ -35,6 +37,8 @@ export async function runEffect(context: EffectContext, effect: Effect): Promise
       await writeLegs(legs, address, encodeClusterCopy(copy, layout, address), OWNER_IO)
       return { ok: true }
     }
+    case 'copy':
+      return copyExtent(context.legs, context.layout, effect.from, effect.to)
     default:
       return unreachable(effect)
   }

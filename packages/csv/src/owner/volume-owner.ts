@@ -17,13 +17,14 @@ import { type Expected, KNOWN_RO_COMPAT } from '../format/superblock.ts'
 import { decide } from './decide.ts'
 import { volumeFull } from './decide-extents.ts'
 import { type EffectContext, readsZero, runEffect } from './effects.ts'
-import { type ExtentChange, extentChanges } from './extent-changes.ts'
+import { type ExtentChange, evidenceOf, extentChanges } from './extent-changes.ts'
+import { type DiskHosts, type HostEffect, isHostEffect, runHostEffect } from './host-effects.ts'
 import { JournalWriter } from './journal-writer.ts'
 import { furthest, type Loaded, loadLeg } from './load.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody, VolumeKind, VolumeReply, VolumeRequest } from './request.ts'
 import { settle } from './settle.ts'
-import { type Effect, endEffect, type OwnerState, ownerState, startEffect, takeEntries } from './state.ts'
+import { type Effect, endEffect, forget, type OwnerState, ownerState, startEffect, takeEntries } from './state.ts'
 
 /** Requests that are not answered yet; one more is refused with `owner-busy`. */
 export const MAX_PENDING = 4096
@@ -40,6 +41,8 @@ export interface VolumeOwnerOptions {
   readonly expected?: Expected
   readonly ownerEpoch: number
   readonly env: Pick<Environment, 'trace' | 'log'>
+  /** The way to the hosts that have disks. Without it a disk in use has no snapshots. */
+  readonly hosts?: DiskHosts
   /** Tells the storage subsystems which ranges are metadata and whose the slots are; a slot is not given out before. */
   readonly onRanges?: (ranges: MetadataRanges) => Promise<void>
   /** Called once if the owner must end by itself: deposed, or a leg failed. Requests are refused from then on. */
@@ -50,6 +53,8 @@ interface Pending {
   readonly request: VolumeRequest
   readonly resolve: (reply: VolumeReply<VolumeKind>) => void
   readonly reject: (error: StellwerkError) => void
+  /** What it was last decided to wait for. */
+  waitsFor?: string
 }
 
 /** What one journal write covers. */
@@ -57,6 +62,8 @@ interface Round {
   readonly payload: Payload
   readonly answers: { readonly pending: Pending; readonly answer: () => void }[]
   readonly changes: ExtentChange[]
+  /** What hosts are told once it is durable. */
+  readonly tell: HostEffect[]
   slotsChanged: boolean
 }
 
@@ -68,7 +75,7 @@ export class VolumeOwner {
   /** Not decided yet, and decided to wait for an effect; each in the order in which they came. */
   #queue: Pending[] = []
   #waiting: Pending[] = []
-  readonly #effectQueue: Effect[] = []
+  readonly #effectQueue: Exclude<Effect, HostEffect>[] = []
   #effectsRunning = 0
   /** An effect has ended since those that wait were last looked at; the storage had no room for zeroing. */
   #news = false
@@ -209,7 +216,7 @@ export class VolumeOwner {
         await this.#checkNow()
         continue
       }
-      const round: Round = { payload: new Payload(), answers: [], changes: [], slotsChanged: false }
+      const round: Round = { payload: new Payload(), answers: [], changes: [], tell: [], slotsChanged: false }
       this.#round = round
       this.#decideAll(round)
       if (round.payload.entryCount > 0) {
@@ -217,6 +224,7 @@ export class VolumeOwner {
         await this.#publish(round)
       }
       this.#round = null
+      for (const effect of round.tell) this.#start(effect)
       for (const { answer } of round.answers) answer()
       if (this.#writer.checkpointDue) await this.#writer.checkpoint(this.#state.metadata)
     }
@@ -257,7 +265,7 @@ export class VolumeOwner {
     this.#queue = []
     this.#news = false
     this.#full = false
-    let extentsAwaited = still.some(pending => pending.request.kind === 'volume.allocate')
+    let extentsAwaited = still.some(pending => pending.waitsFor === 'extents')
     for (const [i, pending] of candidates.entries()) {
       if (payload.recordBytes > maxRecordBytes(this.layout) - BLOCK_BYTES) {
         // They are looked at again, the waiting ones first, as if there had been news.
@@ -271,6 +279,7 @@ export class VolumeOwner {
       const decision = decide(this.#state, pending.request)
       switch (decision.type) {
         case 'refused':
+          forget(this.#state, decision.forget ?? {})
           answers.push({ pending, answer: () => pending.reject(decision.error) })
           break
         case 'wait':
@@ -279,6 +288,7 @@ export class VolumeOwner {
             break
           }
           for (const effect of decision.effects) this.#start(effect)
+          pending.waitsFor = decision.for
           extentsAwaited ||= decision.for === 'extents'
           still.push(pending)
           break
@@ -289,7 +299,10 @@ export class VolumeOwner {
             round.slotsChanged ||= entry.type === 'slot-assigned'
           }
           takeEntries(this.#state, decision.entries)
-          for (const effect of decision.effects) this.#start(effect)
+          for (const effect of decision.effects) {
+            if (isHostEffect(effect)) round.tell.push(effect)
+            else this.#start(effect)
+          }
           answers.push({ pending, answer: () => pending.resolve(decision.reply) })
       }
     }
@@ -300,11 +313,14 @@ export class VolumeOwner {
   async #publish(round: Round): Promise<void> {
     const { env, volume, onRanges } = this.#options
     if (round.slotsChanged) await onRanges?.(this.ranges())
-    for (const { kind, disk, extent, offset } of round.changes) {
-      if (kind === 'freed') {
-        env.trace.emit({ level: 'decision', kind: 'extent.freed', volume, disk, body: { extent } })
+    for (const change of round.changes) {
+      const { disk } = change
+      if (change.kind !== 'granted') {
+        const { kind, body } = evidenceOf(change)
+        env.trace.emit({ level: 'decision', kind, volume, disk, body })
         continue
       }
+      const { extent, offset } = change
       const zero = env.trace.on('io') ? await readsZero(this.#context, extent) : null
       env.trace.emit({ level: 'decision', kind: 'extent.granted', volume, disk, body: { extent, zero, offset } })
     }
@@ -312,6 +328,13 @@ export class VolumeOwner {
 
   #start(effect: Effect): void {
     startEffect(this.#state, effect)
+    if (isHostEffect(effect)) {
+      void runHostEffect(this.#options.hosts ?? null, effect).then(outcome => {
+        endEffect(this.#state, effect, outcome)
+        this.#effectEnded(0)
+      })
+      return
+    }
     this.#effectQueue.push(effect)
     this.#startQueued()
   }
@@ -335,8 +358,9 @@ export class VolumeOwner {
     }
   }
 
-  #effectEnded(): void {
-    this.#effectsRunning -= 1
+  /** `counted`: hosts are asked beside what is done to the volume. */
+  #effectEnded(counted = 1): void {
+    this.#effectsRunning -= counted
     if (this.#effectsRunning === 0) this.#idle?.()
     if (this.#ended === null) {
       this.#startQueued()
@@ -374,11 +398,12 @@ export class VolumeOwner {
  * The predecessor may have died between its journal and its records: from here on the records are whole again. As long as
  * the volume is large, so only where everything is recorded.
  */
-function recordRecovered({ env, volume }: VolumeOwnerOptions, { disks, layout }: Metadata): void {
+function recordRecovered({ env, volume }: VolumeOwnerOptions, { disks, layout, references }: Metadata): void {
   if (!env.trace.on('io')) return
-  const extents: [number, string, number][] = []
+  const extents: [number, string, number, number][] = []
   for (const disk of disks.values()) {
-    for (const [index, extent] of disk.map) extents.push([extent, disk.id, index * layout.extentBytes])
+    for (const [index, extent] of disk.map)
+      extents.push([extent, disk.id, index * layout.extentBytes, references[extent]!])
   }
   env.trace.emit({ level: 'decision', kind: 'extent.recovered', volume, body: { extents } })
 }

@@ -16,6 +16,9 @@ export const MAP_PAGE_RUNS = 16_384
  */
 export const RunsSchema = Type.Array(Count, { maxItems: 4 * MAP_PAGE_RUNS })
 
+/** Of the indexes told with it, those whose extent is shared: flat, first index and how many in a row. */
+export const SharedSchema = Type.Array(Count, { maxItems: 2 * MAP_PAGE_RUNS })
+
 const Indexes = Type.Array(Type.Integer({ minimum: 0, maximum: 0xffff_ffff }), { maxItems: MAX_EXTENTS_PER_REQUEST })
 
 /** A volume as one host needs to know it. */
@@ -38,6 +41,11 @@ export const DiskInfoSchema = closed({
   name: Name,
   sizeBytes: Count,
   allocatedBytes: Count,
+  /** Of those: what other disks or snapshots have too. */
+  sharedBytes: Count,
+  /** The disk or snapshot it was made from, if that is still there. */
+  parent: Type.Union([Type.Null(), Name]),
+  snapshot: Type.Boolean(),
   mapVersion: Count,
   holder: Type.Union([Type.Null(), Holder]),
   reserved: Type.Union([Type.Null(), Holder]),
@@ -49,7 +57,9 @@ export const DiskGrantSchema = closed({
   disk: Name,
   sizeBytes: Count,
   mapVersion: Count,
+  readOnly: Type.Boolean(),
   runs: RunsSchema,
+  shared: SharedSchema,
   next: Type.Union([Type.Null(), Count]),
 })
 export type DiskGrant = Static<typeof DiskGrantSchema>
@@ -68,11 +78,19 @@ export const volumeFamily = defineFamily('volume', {
   'volume.create-disk': { request: closed({ ...Of, name: Name, sizeBytes: Count }), reply: DiskInfoSchema },
   'volume.delete-disk': { request: closed(Of), reply: closed({ existed: Type.Boolean() }) },
   'volume.resize-disk': { request: closed({ ...Of, sizeBytes: Count }), reply: DiskInfoSchema },
+  /** Of a disk in use: its host is asked for a barrier first, see volume-disks.ts. */
+  'volume.snapshot-disk': { request: closed({ ...Of, snapshot: Name, name: Name }), reply: DiskInfoSchema },
+  'volume.clone-disk': {
+    request: closed({ volume: Name, snapshot: Name, disk: Name, name: Name }),
+    reply: DiskInfoSchema,
+  },
+  /** Extents in use that nothing maps go back, at most so many at a time. */
+  'volume.repair-leaks': { request: closed({ volume: Name }), reply: closed({ freed: Count }) },
   'volume.list-disks': { request: closed({ volume: Name }), reply: closed({ disks: Type.Array(DiskInfoSchema) }) },
   'volume.attach': { request: closed({ ...Holding, vm: Name, hostEpoch: Count }), reply: DiskGrantSchema },
   'volume.map': {
     request: closed({ ...Holding, from: Count }),
-    reply: closed({ runs: RunsSchema, next: Type.Union([Type.Null(), Count]) }),
+    reply: closed({ runs: RunsSchema, shared: SharedSchema, next: Type.Union([Type.Null(), Count]) }),
   },
   /** The target of a migration that switches, at the epoch its commit would raise. */
   'volume.reserve': {
@@ -90,6 +108,14 @@ export const volumeFamily = defineFamily('volume', {
   /** `ahead`: indexes that will probably be wanted soon; granted if it costs nothing. */
   'volume.allocate': {
     request: closed({ ...Holding, indexes: Indexes, ahead: Indexes }),
+    reply: closed({ runs: RunsSchema, shared: SharedSchema, mapVersion: Count }),
+  },
+  /**
+   * Before the first write to extents that are, or may be, shared: those that the host may write to from now on. At least
+   * one of them, unless none is mapped.
+   */
+  'volume.unshare': {
+    request: closed({ ...Holding, indexes: Indexes }),
     reply: closed({ runs: RunsSchema, mapVersion: Count }),
   },
   /** The host has dropped these mappings, drained, and cleared its bits there. */
@@ -103,6 +129,8 @@ export const volumeFamily = defineFamily('volume', {
       sizeBytes: Count,
       usedBytes: Count,
       freeBytes: Count,
+      /** What the disks would take if they shared nothing. */
+      mappedBytes: Count,
       extentBytes: Count,
       disks: Count,
       ownerEpoch: Count,
