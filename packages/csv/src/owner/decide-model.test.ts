@@ -57,29 +57,25 @@ const requests = fc.oneof(
   { weight: 2, arbitrary: request('volume.detach', { volume, disk, host, epoch }) },
   {
     weight: 3,
-    arbitrary: fc
-      .tuple(disk, snapshotName)
-      .chain(([d, s]) =>
-        request('volume.snapshot-disk', {
-          volume,
-          disk: fc.constant(d),
-          snapshot: fc.constant(s),
-          name: fc.constant(`${s}-name`),
-        }),
-      ),
+    arbitrary: fc.tuple(disk, snapshotName).chain(([d, s]) =>
+      request('volume.snapshot-disk', {
+        volume,
+        disk: fc.constant(d),
+        snapshot: fc.constant(s),
+        name: fc.constant(`${s}-name`),
+      }),
+    ),
   },
   {
     weight: 3,
-    arbitrary: fc
-      .tuple(disk, snapshotName)
-      .chain(([d, s]) =>
-        request('volume.clone-disk', {
-          volume,
-          snapshot: fc.constant(s),
-          disk: fc.constant(d),
-          name: fc.constant(`${d}-name`),
-        }),
-      ),
+    arbitrary: fc.tuple(disk, snapshotName).chain(([d, s]) =>
+      request('volume.clone-disk', {
+        volume,
+        snapshot: fc.constant(s),
+        disk: fc.constant(d),
+        name: fc.constant(`${d}-name`),
+      }),
+    ),
   },
   { weight: 2, arbitrary: request('volume.delete-disk', { volume, disk: snapshotName }) },
   { weight: 6, arbitrary: request('volume.unshare', { volume, disk, host, epoch, committed, indexes }) },
