@@ -38,6 +38,7 @@ export class VmActor implements Behavior {
   /** What it is to end as; the first reason counts. */
   #ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null } | null = null
   #freezing = false
+  #frozenWhy: string | null = null
   /** The guest is asked to shut down, or will be once a migration has ended; past `until` it is killed. */
   #shutdown: { readonly until: number; asked: boolean } | null = null
   #context: ActorContext | null = null
@@ -145,7 +146,7 @@ export class VmActor implements Behavior {
   // --- starting ------------------------------------------------------------------------------------------------------------
 
   #opened(disks: DiskSet): void {
-    this.#disks = disks
+    this.#takeDisks(disks)
     if (this.#fenced || this.#ending !== null) {
       this.#finish()
       return
@@ -173,6 +174,23 @@ export class VmActor implements Behavior {
       },
       error => this.#fail(`it cannot be created: ${errorMessage(error)}`),
     )
+  }
+
+  #takeDisks(disks: DiskSet): void {
+    this.#disks = disks
+    disks.onCritical(() => {
+      this.task(
+        Promise.resolve(),
+        () => this.#evaluate(),
+        () => undefined,
+      )
+    })
+  }
+
+  /** Why it stands still although it may run: its writes wait for somebody to make room. */
+  get #pausedCritical(): string | null {
+    const critical = this.#disks?.critical ?? null
+    return critical === null ? null : `paused-critical: ${critical}`
   }
 
   machineSpec(): MachineSpec {
@@ -238,24 +256,27 @@ export class VmActor implements Behavior {
       machine.start()
       this.#reportRunning()
     } else if (this.#phase === 'running' && !may) {
-      this.#freeze(machine)
+      this.#freeze(machine, 'the right to run is gone')
+    } else if (this.#phase === 'running' && this.#pausedCritical !== null) {
+      this.#freeze(machine, this.#pausedCritical)
     } else if (this.#phase === 'frozen') {
-      this.#thaw(machine)
+      this.#reportFrozen()
+      if (this.#pausedCritical === null) this.#thaw(machine)
     }
   }
 
-  #freeze(machine: Machine): void {
+  #freeze(machine: Machine, why: string): void {
     if (this.#freezing) return
     this.#freezing = true
     this.task(
-      machine.freeze('the right to run is gone'),
+      machine.freeze(why),
       () => {
         this.#freezing = false
         if (this.#phase !== 'running' || this.#ending !== null || this.#fenced) return
         this.#phase = 'frozen'
         this.evidence.halted('frozen')
         this.parts.gate.setFrozen(this.order.vm, true)
-        this.#report('frozen', 'no lease')
+        this.#reportFrozen()
         this.#evaluate()
       },
       error => this.#fail(`it cannot be frozen: ${errorMessage(error)}`),
@@ -278,7 +299,17 @@ export class VmActor implements Behavior {
     this.#reportRunning()
   }
 
+  /** Once, and again when the reason is another. */
+  #reportFrozen(): void {
+    const why = this.#pausedCritical ?? 'no lease'
+    if (why === this.#frozenWhy) return
+    this.#frozenWhy = why
+    if (this.#pausedCritical !== null) this.evidence.pausedCritical(why)
+    this.#report('frozen', why)
+  }
+
   #reportRunning(): void {
+    this.#frozenWhy = null
     this.#report(this.#outgoing === null ? 'running' : 'outgoing', null)
   }
 
@@ -311,8 +342,11 @@ export class VmActor implements Behavior {
       return
     }
     if (resume && this.#phase === 'released') {
-      this.#phase = 'running'
-      this.parts.gate.setFrozen(this.order.vm, false)
+      // It may have been held still before it was sent.
+      const held = this.#machine?.state === 'frozen'
+      if (held) this.evidence.halted('frozen')
+      this.#phase = held ? 'frozen' : 'running'
+      this.parts.gate.setFrozen(this.order.vm, held)
     }
     if (this.#phase === 'running') this.#reportRunning()
     this.#askGuest()
@@ -328,7 +362,7 @@ export class VmActor implements Behavior {
   arrived(machine: Machine, disks: DiskSet): void {
     this.#incoming = null
     this.#machine = machine
-    this.#disks = disks
+    this.#takeDisks(disks)
     this.#phase = 'running'
     this.#listen(machine)
     if (this.#ending !== null || this.#fenced) {
@@ -431,6 +465,7 @@ export class VmActor implements Behavior {
     const killed = machine === null ? Promise.resolve() : machine.kill().then(() => undefined)
     // Fenced disks refuse what is in flight; otherwise it is let finish.
     if (this.#fenced) this.#disks?.drop()
+    else this.#disks?.abandon()
     this.task(
       killed,
       () => {

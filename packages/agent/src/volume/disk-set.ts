@@ -9,6 +9,11 @@ export interface DiskSet {
   readonly devices: readonly BlockDevice[]
   /** Storages with a leg of them; null where there is no storage lease (no disks, or one without epochs). */
   readonly storages: readonly string[] | null
+  /** Why writes wait until somebody makes room (the guest is held still meanwhile); null: they do not. */
+  readonly critical: string | null
+  onCritical(listener: () => void): void
+  /** The guest is being killed: what waits for the owner, or for room, ends at once. */
+  abandon(): void
   /** Nothing is in flight or will be sent, and this host's intent bits there are cleared. */
   drain(): Promise<void>
   /** After an abort: requests are sent again. */

@@ -19,13 +19,14 @@ import { ExtentFrees } from './extent-frees.ts'
 import { ExtentGrants } from './extent-grants.ts'
 import { ExtentMap, type Handover, parseHandover } from './extent-map.ts'
 import { ExtentUnshares } from './extent-unshares.ts'
+import { FullVolume } from './full-volume.ts'
 import type { HostVolume } from './host-volume.ts'
 import type { IntentBit } from './intent-log.ts'
 import { IoTrace } from './io-trace.ts'
 import { OwnerAsker } from './owner-asker.ts'
 import { type Range, WriteRanges } from './ranges.ts'
 import { RequestGate } from './request-gate.ts'
-import { SlowPath } from './slow-path.ts'
+import { isStorageFull, SlowPath } from './slow-path.ts'
 
 export interface CsvDiskOptions {
   readonly volume: HostVolume
@@ -50,6 +51,7 @@ export class CsvDisk implements BlockDevice {
   readonly #ranges = new WriteRanges()
   readonly #gate = new RequestGate()
   readonly #asker: OwnerAsker
+  readonly #full: FullVolume
   readonly #frees: ExtentFrees
   readonly #slow: SlowPath
   readonly #trace: IoTrace
@@ -58,6 +60,8 @@ export class CsvDisk implements BlockDevice {
   readonly #dataOffset: number
   readonly #minimum: number
   readonly #listeners: ((state: DeviceState, reason: string) => void)[] = []
+  readonly #criticalListeners: ((why: string | null) => void)[] = []
+  #critical: string | null = null
   #size: number
   #state: DeviceState = 'up'
   #belowState: DeviceState = 'up'
@@ -91,7 +95,11 @@ export class CsvDisk implements BlockDevice {
     }
     this.#map = new ExtentMap(Math.ceil(grant.sizeBytes / view.extentBytes), grant.mapVersion)
     this.#map.add(grant.runs, grant.shared)
-    this.#asker = new OwnerAsker(volume.options.owner, env.timers, reason => this.#ownerAway(reason))
+    this.#full = new FullVolume(env.timers, why => this.#setCritical(why))
+    this.#asker = new OwnerAsker(volume.options.owner, env.timers, reason => {
+      this.#full.ownerSaid(reason)
+      this.#ownerAway(reason)
+    })
     const instance = `${volume.options.hostEpoch}-${options.epoch}`
     this.#trace = new IoTrace(env.trace, { host, vm: options.vm, disk: grant.disk, instance })
     this.#frees = new ExtentFrees({
@@ -129,6 +137,7 @@ export class CsvDisk implements BlockDevice {
       ranges: this.#ranges,
       gate: this.#gate,
       intent: volume.intent,
+      full: this.#full,
       env,
     })
     device.onState((state, reason) => this.#below(state, reason))
@@ -176,6 +185,15 @@ export class CsvDisk implements BlockDevice {
 
   get state(): DeviceState {
     return this.#state
+  }
+
+  /** Why writers wait for somebody to make room; null: they do not. Whoever runs the guest holds it still meanwhile. */
+  get critical(): string | null {
+    return this.#critical
+  }
+
+  onCritical(listener: (why: string | null) => void): void {
+    this.#criticalListeners.push(listener)
   }
 
   /** Marked, in flight, mapped: for displays and tests. */
@@ -296,6 +314,12 @@ export class CsvDisk implements BlockDevice {
     this.#options.volume.intent.settle(this.#ownRegions())
   }
 
+  /** Its guest is being killed: what waits for the owner, or for room, ends with an error that nobody sees. */
+  abandon(): void {
+    this.#asker.close()
+    this.#full.close()
+  }
+
   /**
    * Waits for the requests in flight (not for those that wait for the owner: they end with an error) and clears the
    * disk's marks if that is possible; the reason of the state `closed` says if it was not. The LUN's device stays open,
@@ -310,7 +334,7 @@ export class CsvDisk implements BlockDevice {
     this.#failure = this.#error('ESHUTDOWN', 'it is closed')
     const { disks } = this.#options.volume
     if (disks.get(this.#options.disk) === this) disks.delete(this.#options.disk)
-    this.#asker.close()
+    this.abandon()
     this.#gate.refuse(this.#failure)
     await this.#gate.idle()
     await this.#frees.idle()
@@ -398,7 +422,8 @@ export class CsvDisk implements BlockDevice {
       () => over(false),
       error => {
         over(!(error instanceof BlockError) || error.outcome === 'unknown')
-        throw error
+        if (!isStorageFull(error)) throw error
+        return this.#changing(offset, length, true, io, () => this.#slow.write(offset, length, data, io))
       },
     )
   }
@@ -460,6 +485,11 @@ export class CsvDisk implements BlockDevice {
     if (this.#belowState !== 'up') return
     if (reason === null) this.#setState('up', 'the volume owner answers')
     else this.#setState('waiting', `the volume owner: ${reason}`)
+  }
+
+  #setCritical(why: string | null): void {
+    this.#critical = why
+    for (const listener of this.#criticalListeners) listener(why)
   }
 
   #below(state: DeviceState, reason: string): void {

@@ -11,6 +11,7 @@ import type { ExtentFrees } from './extent-frees.ts'
 import type { ExtentGrants } from './extent-grants.ts'
 import type { ExtentMap } from './extent-map.ts'
 import type { ExtentUnshares } from './extent-unshares.ts'
+import type { FullVolume } from './full-volume.ts'
 import type { IntentBit, IntentLog } from './intent-log.ts'
 import type { WriteRanges } from './ranges.ts'
 import type { RequestGate } from './request-gate.ts'
@@ -25,6 +26,7 @@ export interface SlowPathParts {
   readonly ranges: WriteRanges
   readonly gate: RequestGate
   readonly intent: IntentLog
+  readonly full: FullVolume
   readonly env: Pick<Environment, 'clock' | 'timers'>
 }
 
@@ -170,8 +172,12 @@ export class SlowPath {
     })
   }
 
-  /** Changes a piece in place, with its regions marked. */
-  async #change(piece: Piece, request: Io, io: (extent: number) => Promise<void>): Promise<void> {
+  /** Changes a piece in place, with its regions marked; waits while the storage behind it is full. */
+  #change(piece: Piece, request: Io, io: (extent: number) => Promise<void>): Promise<void> {
+    return this.#parts.full.untilRoom(() => this.#changeOnce(piece, request, io), isStorageFull)
+  }
+
+  async #changeOnce(piece: Piece, request: Io, io: (extent: number) => Promise<void>): Promise<void> {
     const { map, intent, gate } = this.#parts
     let extent = await this.#writable(piece.index, request)
     if (canary('intent-bit-after-write')) {
@@ -276,6 +282,11 @@ export class SlowPath {
     for (let region = Math.floor(address / regionBytes); region <= last; region += 1) regions.push(region)
     return regions
   }
+}
+
+/** Nothing of the write is sure to have been done, and it may be tried again. */
+export function isStorageFull(error: unknown): boolean {
+  return error instanceof BlockError && error.errno === 'ENOSPC' && error.outcome === 'none'
 }
 
 /** The bytes `[at, at + length)` of scattered data, without copying. */

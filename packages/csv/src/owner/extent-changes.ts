@@ -8,7 +8,14 @@ import type { OwnerState } from './state.ts'
 /** `offset`: in the disk; `from`: the extent that was there. */
 export type ExtentChange =
   | { readonly kind: 'granted'; readonly disk: string; readonly extent: number; readonly offset: number }
-  | { readonly kind: 'freed'; readonly disk: string; readonly extent: number; readonly offset: number }
+  /** `left`: how many mappings of it there are still. */
+  | {
+      readonly kind: 'freed'
+      readonly disk: string
+      readonly extent: number
+      readonly offset: number
+      readonly left: number
+    }
   | {
       readonly kind: 'copied'
       readonly disk: string
@@ -26,14 +33,16 @@ export function evidenceOf(change: Exclude<ExtentChange, { kind: 'granted' }>): 
   }
   const { extent, offset } = change
   if (change.kind === 'copied') return { kind: 'extent.copied', body: { extent, offset, from: change.from } }
-  return { kind: 'extent.freed', body: { extent, offset } }
+  return { kind: 'extent.freed', body: { extent, offset, left: change.left } }
 }
 
 export function extentChanges(state: OwnerState, entry: Entry): ExtentChange[] {
-  const { disks, layout } = state.metadata
+  const { disks, references, layout } = state.metadata
   const changes: ExtentChange[] = []
   const add = (kind: 'granted' | 'freed', disk: string, index: number, extent: number): void => {
-    changes.push({ kind, disk, extent, offset: index * layout.extentBytes })
+    const offset = index * layout.extentBytes
+    if (kind === 'granted') changes.push({ kind, disk, extent, offset })
+    else changes.push({ kind, disk, extent, offset, left: Math.max(0, references[extent]! - 1) })
   }
   switch (entry.type) {
     case 'mapped':

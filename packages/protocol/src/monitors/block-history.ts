@@ -106,6 +106,28 @@ export class BlockHistory {
     return this.#faults.length === 0 ? NONE : this.#faults.splice(0)
   }
 
+  /** Another disk that holds what this one surely holds now, or may: what is under way does not count. */
+  fork(): BlockHistory {
+    const fork = new BlockHistory()
+    for (const [index, page] of this.#pages) fork.#pages.set(index, page.slice())
+    for (const [sector, { judge, waiting, broken }] of this.#judged) {
+      if (broken || judge.givenUp) {
+        fork.#judged.set(sector, ANYTHING)
+        continue
+      }
+      const values = new Set(judge.candidates)
+      // Events that wait behind a read have not come to the judge yet.
+      for (const { request } of waiting) {
+        if (request.op === 'write') values.add(request.result === null ? 0 : request.result[sector - request.first]!)
+        else if (request.op === 'trim') values.add(0)
+      }
+      const [only] = values
+      if (values.size === 1) fork.#set(sector, only!)
+      else fork.#judge(sector, new RegisterJudge([...values]))
+    }
+    return fork
+  }
+
   invokeFlush(key: string): void {
     if (this.#log === null) return
     this.#flushes.set(key, ++this.#events)
