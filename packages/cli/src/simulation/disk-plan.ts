@@ -27,7 +27,7 @@ export interface DiskPlan {
   readonly resizes: readonly PlannedResize[]
 }
 
-/** Snapshots of a seed, at most; a third of all seeds has none. */
+/** Snapshots of a seed, at most, where they are not kept long; a third of those seeds has none. */
 const SNAPSHOTS_MAX = 8
 const RESIZES_MAX = 2
 const KEPT_MS = 14_000
@@ -48,10 +48,12 @@ export function drawDiskPlan(
   tuning: DiskTuning = {},
 ): DiskPlan {
   const pick = <T>(items: readonly T[]): T => items[random.int(items.length)]!
-  const drawn = random.chance(1 / 3) ? 0 : 1 + random.int(SNAPSHOTS_MAX)
-  const count = tuning.snapshots ?? drawn
-  // Where they are kept long, a volume runs full.
-  const keptMs = (tuning.keepSnapshots ?? random.chance(0.4)) ? KEPT_LONG_MS : KEPT_MS
+  const few = random.chance(1 / 3) ? 0 : 1 + random.int(SNAPSHOTS_MAX)
+  const many = SNAPSHOTS_MAX + random.int(SNAPSHOTS_MAX)
+  // Where many are made and kept long, a volume runs full.
+  const kept = tuning.keepSnapshots ?? random.chance(0.3)
+  const count = tuning.snapshots ?? (kept ? many : few)
+  const keptMs = kept ? KEPT_LONG_MS : KEPT_MS
   const snapshots: PlannedSnapshot[] = []
   for (let i = 0; i < count; i++) {
     const { name: vm, volume } = pick(vms)

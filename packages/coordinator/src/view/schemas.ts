@@ -107,6 +107,8 @@ export type ExportView = Static<typeof ExportViewSchema>
 export const UsageSchema = Type.Object({
   usedBytes: Bytes,
   freeBytes: Bytes,
+  /** What its disks would take if they shared nothing. */
+  mappedBytes: Bytes,
   extentBytes: Bytes,
   disks: Type.Integer(),
   ageMs: Age,
@@ -128,6 +130,8 @@ export const VolumeViewSchema = Type.Object({
   /** Hosts whose slot is still to be recovered: nothing of this volume starts before. */
   recovering: Type.Array(Text),
   usage: nullable(UsageSchema),
+  /** How full it is, where that is worth a warning. */
+  warning: nullable(Text),
 })
 export type VolumeView = Static<typeof VolumeViewSchema>
 

@@ -2,6 +2,7 @@
 
 import { isServing } from '../core/ownership.ts'
 import type { CoordinatorState, VolumeRecord } from '../core/state.ts'
+import { warningOf } from './fullness.ts'
 import { ageOfHost, isFresh, liveOf, sortedHosts } from './hosts.ts'
 import type { Usage, VolumeView } from './schemas.ts'
 
@@ -28,6 +29,7 @@ export function volumeView(
       .map(recovery => recovery.host)
       .sort(),
     usage,
+    warning: warningOf(usage),
   }
 }
 
