@@ -23,13 +23,19 @@ export type ExtentChange =
       readonly offset: number
       readonly from: number
     }
-  /** All of the source's, as they are at this point. */
-  | { readonly kind: 'cloned'; readonly disk: string; readonly source: string; readonly snapshot: boolean }
+  /** All of the source's, as they are at this point; `holder`: the host that has the source, and holds its writes back. */
+  | {
+      readonly kind: 'cloned'
+      readonly disk: string
+      readonly source: string
+      readonly snapshot: boolean
+      readonly holder: string | null
+    }
 
 /** Of a grant it takes a look at the volume besides. */
 export function evidenceOf(change: Exclude<ExtentChange, { kind: 'granted' }>): { kind: string; body: Json } {
   if (change.kind === 'cloned') {
-    return { kind: 'disk.cloned', body: { source: change.source, snapshot: change.snapshot } }
+    return { kind: 'disk.cloned', body: { source: change.source, snapshot: change.snapshot, holder: change.holder } }
   }
   const { extent, offset } = change
   if (change.kind === 'copied') return { kind: 'extent.copied', body: { extent, offset, from: change.from } }
@@ -57,7 +63,13 @@ export function extentChanges(state: OwnerState, entry: Entry): ExtentChange[] {
       })
       return changes
     case 'disk-cloned':
-      changes.push({ kind: 'cloned', disk: entry.disk, source: entry.source, snapshot: entry.snapshot })
+      changes.push({
+        kind: 'cloned',
+        disk: entry.disk,
+        source: entry.source,
+        snapshot: entry.snapshot,
+        holder: disks.get(entry.source)?.holder?.host ?? null,
+      })
       return changes
     case 'disk-deleted':
     case 'disk-resized': {

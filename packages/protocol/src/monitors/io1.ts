@@ -44,9 +44,9 @@ export class Io1Monitor implements Monitor {
     }
     const name = id(record, 'disk')
     if (record.kind === 'disk.cloned') {
-      // What was acknowledged is in it, and no write that is still under way: those are held until it is made.
+      const holder = field(record, 'holder')
       const source = this.#disks.get(stringField(record, 'source'))
-      if (source !== undefined) this.#disks.set(name, source.fork())
+      if (source !== undefined) this.#disks.set(name, source.fork(typeof holder === 'string' ? holder : null))
       return null
     }
     const disk = ensure(this.#disks, name, () => new BlockHistory(this.#options))
