@@ -11,6 +11,7 @@ import { OutgoingMigration, type SendOrder } from '../migration/outgoing-migrati
 import type { DiskSet } from '../volume/disk-set.ts'
 import { Evidence } from './evidence.ts'
 import { Opening } from './opening.ts'
+import { StandingStill } from './standing-still.ts'
 import type { VmParts } from './vm-parts.ts'
 
 /** The actor that decides. */
@@ -29,6 +30,7 @@ export class VmActor implements Behavior {
   readonly instance: string
   readonly opening: Opening
   readonly #receive: ReceiveOrder | null
+  readonly #still: StandingStill
   #phase: Phase
   #disks: DiskSet | null = null
   #machine: Machine | null = null
@@ -38,7 +40,6 @@ export class VmActor implements Behavior {
   /** What it is to end as; the first reason counts. */
   #ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null } | null = null
   #freezing = false
-  #frozenWhy: string | null = null
   /** The guest is asked to shut down, or will be once a migration has ended; past `until` it is killed. */
   #shutdown: { readonly until: number; asked: boolean } | null = null
   #context: ActorContext | null = null
@@ -49,6 +50,7 @@ export class VmActor implements Behavior {
     this.#receive = receive
     this.instance = parts.env.random.id()
     this.evidence = new Evidence(parts, order, this.instance)
+    this.#still = new StandingStill(this.evidence, why => this.#report('frozen', why))
     this.#phase = receive === null ? 'opening' : 'incoming'
     this.opening = new Opening(parts, order, why => this.#report(receive === null ? 'starting' : 'incoming', why))
   }
@@ -72,6 +74,10 @@ export class VmActor implements Behavior {
         later(() => failed(error))
       },
     )
+  }
+
+  #soon(run: () => void): void {
+    this.task(Promise.resolve(), run, () => undefined)
   }
 
   started(context: ActorContext): void {
@@ -147,10 +153,7 @@ export class VmActor implements Behavior {
 
   #opened(disks: DiskSet): void {
     this.#takeDisks(disks)
-    if (this.#fenced || this.#ending !== null) {
-      this.#finish()
-      return
-    }
+    if (this.#fenced || this.#ending !== null) return this.#finish()
     const { parts, order } = this
     const spec = this.machineSpec()
     this.task(
@@ -164,10 +167,7 @@ export class VmActor implements Behavior {
       machine => {
         this.#machine = machine
         this.#listen(machine)
-        if (this.#fenced || this.#ending !== null) {
-          this.#finish()
-          return
-        }
+        if (this.#fenced || this.#ending !== null) return this.#finish()
         this.#phase = 'standing'
         this.gateIn(disks.storages)
         this.#evaluate()
@@ -178,19 +178,7 @@ export class VmActor implements Behavior {
 
   #takeDisks(disks: DiskSet): void {
     this.#disks = disks
-    disks.onCritical(() => {
-      this.task(
-        Promise.resolve(),
-        () => this.#evaluate(),
-        () => undefined,
-      )
-    })
-  }
-
-  /** Why it stands still although it may run: its writes wait for somebody to make room. */
-  get #pausedCritical(): string | null {
-    const critical = this.#disks?.critical ?? null
-    return critical === null ? null : `paused-critical: ${critical}`
+    this.#still.watch(disks, () => this.#soon(() => this.#evaluate()))
   }
 
   machineSpec(): MachineSpec {
@@ -219,22 +207,14 @@ export class VmActor implements Behavior {
         this.parts.console(this.order.vm, this.order.epoch, event.line)
         break
       case 'frozen':
-        this.task(
-          Promise.resolve(),
-          () => this.#evaluate(),
-          () => undefined,
-        )
+        this.#soon(() => this.#evaluate())
         break
       case 'halted':
       case 'crashed': {
         const asked = this.#shutdown?.asked === true
         const state = event.kind === 'halted' && asked ? 'stopped' : event.kind
         this.evidence.halted(event.kind)
-        this.task(
-          Promise.resolve(),
-          () => this.#end({ state, why: event.reason }),
-          () => undefined,
-        )
+        this.#soon(() => this.#end({ state, why: event.reason }))
         break
       }
     }
@@ -257,11 +237,11 @@ export class VmActor implements Behavior {
       this.#reportRunning()
     } else if (this.#phase === 'running' && !may) {
       this.#freeze(machine, 'the right to run is gone')
-    } else if (this.#phase === 'running' && this.#pausedCritical !== null) {
-      this.#freeze(machine, this.#pausedCritical)
+    } else if (this.#phase === 'running' && this.#still.critical !== null) {
+      this.#freeze(machine, this.#still.critical)
     } else if (this.#phase === 'frozen') {
-      this.#reportFrozen()
-      if (this.#pausedCritical === null) this.#thaw(machine)
+      this.#still.frozen()
+      if (this.#still.critical === null) this.#thaw(machine)
     }
   }
 
@@ -276,7 +256,7 @@ export class VmActor implements Behavior {
         this.#phase = 'frozen'
         this.evidence.halted('frozen')
         this.parts.gate.setFrozen(this.order.vm, true)
-        this.#reportFrozen()
+        this.#still.frozen()
         this.#evaluate()
       },
       error => this.#fail(`it cannot be frozen: ${errorMessage(error)}`),
@@ -299,17 +279,8 @@ export class VmActor implements Behavior {
     this.#reportRunning()
   }
 
-  /** Once, and again when the reason is another. */
-  #reportFrozen(): void {
-    const why = this.#pausedCritical ?? 'no lease'
-    if (why === this.#frozenWhy) return
-    this.#frozenWhy = why
-    if (this.#pausedCritical !== null) this.evidence.pausedCritical(why)
-    this.#report('frozen', why)
-  }
-
   #reportRunning(): void {
-    this.#frozenWhy = null
+    this.#still.runs()
     this.#report(this.#outgoing === null ? 'running' : 'outgoing', null)
   }
 
@@ -482,18 +453,12 @@ export class VmActor implements Behavior {
 
   #giveBack(): void {
     const ending = this.#ending ?? { state: 'failed' as const, why: 'its host was fenced' }
-    if (this.#fenced || this.#disks === null) {
-      this.#over(ending)
-      return
-    }
-    this.task(
-      this.#disks.detach(),
-      () => this.#over(ending),
-      error => {
-        this.parts.env.log.warn({ vm: this.order.vm }, `its disks were not detached: ${errorMessage(error)}`)
-        this.#over(ending)
-      },
-    )
+    const over = (): void => this.#over(ending)
+    if (this.#fenced || this.#disks === null) return over()
+    this.task(this.#disks.detach(), over, error => {
+      this.parts.env.log.warn({ vm: this.order.vm }, `its disks were not detached: ${errorMessage(error)}`)
+      over()
+    })
   }
 
   #over(ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null }): void {

@@ -15,6 +15,7 @@ import type { DiskGrant } from '@stellwerk/protocol/messages/volume.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { DiskState } from './disk-state.ts'
 import { ExtentFrees } from './extent-frees.ts'
 import { ExtentGrants } from './extent-grants.ts'
 import { ExtentMap, type Handover, parseHandover } from './extent-map.ts'
@@ -59,15 +60,8 @@ export class CsvDisk implements BlockDevice {
   readonly #regionBytes: number
   readonly #dataOffset: number
   readonly #minimum: number
-  readonly #listeners: ((state: DeviceState, reason: string) => void)[] = []
-  readonly #criticalListeners: ((why: string | null) => void)[] = []
-  #critical: string | null = null
+  readonly #state = new DiskState()
   #size: number
-  #state: DeviceState = 'up'
-  #belowState: DeviceState = 'up'
-  /** Why the owner has not answered something yet. */
-  #awaited: string | null = null
-  #failure: BlockError | null = null
   #closing: Promise<void> | null = null
   #drained = false
 
@@ -95,10 +89,10 @@ export class CsvDisk implements BlockDevice {
     }
     this.#map = new ExtentMap(Math.ceil(grant.sizeBytes / view.extentBytes), grant.mapVersion)
     this.#map.add(grant.runs, grant.shared)
-    this.#full = new FullVolume(env.timers, why => this.#setCritical(why))
+    this.#full = new FullVolume(env.timers, why => this.#state.setCritical(why))
     this.#asker = new OwnerAsker(volume.options.owner, env.timers, reason => {
       this.#full.ownerSaid(reason)
-      this.#ownerAway(reason)
+      this.#state.ownerAway(reason)
     })
     const instance = `${volume.options.hostEpoch}-${options.epoch}`
     this.#trace = new IoTrace(env.trace, { host, vm: options.vm, disk: grant.disk, instance })
@@ -107,7 +101,7 @@ export class CsvDisk implements BlockDevice {
       grace: () => this.#gate.grace(),
       clearMarks: extents => volume.intent.clear(region => extents.has(this.#extentOf(region))),
       free: runs => this.#asker.ask('volume.free', () => ({ ...this.#holding(), runs }), 'disk-switching'),
-      kept: error => this.#setState('slow', `trimmed extents are kept: ${errorMessage(error)}`),
+      kept: error => this.#state.set('slow', `trimmed extents are kept: ${errorMessage(error)}`),
       refused: error => this.#fail(error),
     })
     const grants = new ExtentGrants(this.#map, async question => {
@@ -140,7 +134,7 @@ export class CsvDisk implements BlockDevice {
       full: this.#full,
       env,
     })
-    device.onState((state, reason) => this.#below(state, reason))
+    device.onState((state, reason) => this.#state.below(state, reason))
   }
 
   /** Asks the owner for the disk and its whole map. */
@@ -184,16 +178,16 @@ export class CsvDisk implements BlockDevice {
   }
 
   get state(): DeviceState {
-    return this.#state
+    return this.#state.state
   }
 
   /** Why writers wait for somebody to make room; null: they do not. Whoever runs the guest holds it still meanwhile. */
   get critical(): string | null {
-    return this.#critical
+    return this.#state.critical
   }
 
   onCritical(listener: (why: string | null) => void): void {
-    this.#criticalListeners.push(listener)
+    this.#state.onCritical(listener)
   }
 
   /** Marked, in flight, mapped: for displays and tests. */
@@ -246,7 +240,7 @@ export class CsvDisk implements BlockDevice {
   }
 
   onState(listener: (state: DeviceState, reason: string) => void): void {
-    this.#listeners.push(listener)
+    this.#state.onState(listener)
   }
 
   /** The owner made it larger; shrinking happens only while it is detached. Word of it may come late, or twice. */
@@ -262,12 +256,12 @@ export class CsvDisk implements BlockDevice {
    * the owner was asked. Reads and writes go on. Rejects with `outcome-unknown` when a write may still land.
    */
   async barrier(): Promise<void> {
-    if (this.#failure !== null) throw this.#failure
+    if (this.#state.failure !== null) throw this.#state.failure
     this.#map.shareAll()
     await this.#gate.grace()
     this.#options.volume.intent.refuseUncertain(this.#ownRegions())
     // What landed after this host was fenced, or the disk closed, is not this disk's to speak of.
-    if (this.#failure !== null) throw this.#failure
+    if (this.#state.failure !== null) throw this.#state.failure
   }
 
   /** The VM's placement epoch, and the host's, at which it is held. */
@@ -331,18 +325,18 @@ export class CsvDisk implements BlockDevice {
   }
 
   async #close(): Promise<void> {
-    this.#failure = this.#error('ESHUTDOWN', 'it is closed')
+    this.#state.failure = this.#error('ESHUTDOWN', 'it is closed')
     const { disks } = this.#options.volume
     if (disks.get(this.#options.disk) === this) disks.delete(this.#options.disk)
     this.abandon()
-    this.#gate.refuse(this.#failure)
+    this.#gate.refuse(this.#state.failure)
     await this.#gate.idle()
     await this.#frees.idle()
     const reason = await this.#options.volume.intent.clear(this.#ownRegions()).then(
       () => 'closed',
       error => `closed, its marks are left for recovery: ${errorMessage(error)}`,
     )
-    this.#setState('closed', reason)
+    this.#state.set('closed', reason)
   }
 
   // --- requests --------------------------------------------------------------------------------------------------------
@@ -440,7 +434,7 @@ export class CsvDisk implements BlockDevice {
 
   /** A request off the fast path: judged, let in when the gate is open, counted until it is over. */
   async #checked<T>(offset: number, length: number, bounded: boolean, io: Io, run: () => Promise<T>): Promise<T> {
-    if (this.#gate.isShut && this.#failure === null) await this.#gate.opened(io, this.#options.volume.options.env)
+    if (this.#gate.isShut && this.#state.failure === null) await this.#gate.opened(io, this.#options.volume.options.env)
     const error = this.#judge(offset, length, bounded)
     if (error !== null) throw error
     this.#gate.enterSlow()
@@ -455,7 +449,7 @@ export class CsvDisk implements BlockDevice {
 
   /** Null: the request may go on. `bounded`: zero and trim may be longer than reads and writes. */
   #judge(offset: number, length: number, bounded: boolean): BlockError | null {
-    if (this.#failure !== null) return this.#failure
+    if (this.#state.failure !== null) return this.#state.failure
     if (offset >= 0 && offset + length <= this.#size && offset % this.#minimum === 0 && length % this.#minimum === 0) {
       if (!bounded || length <= this.limits.maximum) return null
       return this.#error('EINVAL', `a request of ${length} bytes is longer than ${this.limits.maximum}`)
@@ -480,40 +474,15 @@ export class CsvDisk implements BlockDevice {
     return region => own.has(this.#extentOf(region))
   }
 
-  #ownerAway(reason: string | null): void {
-    this.#awaited = reason
-    if (this.#belowState !== 'up') return
-    if (reason === null) this.#setState('up', 'the volume owner answers')
-    else this.#setState('waiting', `the volume owner: ${reason}`)
-  }
-
-  #setCritical(why: string | null): void {
-    this.#critical = why
-    for (const listener of this.#criticalListeners) listener(why)
-  }
-
-  #below(state: DeviceState, reason: string): void {
-    this.#belowState = state
-    if (state === 'up' && this.#awaited !== null) this.#ownerAway(this.#awaited)
-    else this.#setState(state === 'closed' ? 'failed' : state, reason)
-  }
-
   /** Not ours any more: nothing further is sent. */
   #fail(error: unknown): void {
     if (this.#closing !== null) return
-    this.#failure ??= this.#translate(error)
-    this.#setState('failed', errorMessage(error))
+    this.#state.failure ??= this.#translate(error)
+    this.#state.set('failed', errorMessage(error))
   }
 
   #translate(error: unknown): BlockError {
     return new BlockError('EIO', 'none', `disk ${this.#options.disk}: ${errorMessage(error)}`, { cause: error })
-  }
-
-  #setState(state: DeviceState, reason: string): void {
-    if (this.#state === 'closed' || this.#state === state) return
-    if (this.#failure !== null && state !== 'failed' && state !== 'closed') return
-    this.#state = state
-    for (const listener of this.#listeners) listener(state, reason)
   }
 
   #error(errno: 'EINVAL' | 'ESHUTDOWN' | 'EPERM', what: string): BlockError {
