@@ -153,7 +153,10 @@ export class VmActor implements Behavior {
 
   #opened(disks: DiskSet): void {
     this.#takeDisks(disks)
-    if (this.#fenced || this.#ending !== null) return this.#finish()
+    if (this.#fenced || this.#ending !== null) {
+      this.#finish()
+      return
+    }
     const { parts, order } = this
     const spec = this.machineSpec()
     this.task(
@@ -215,7 +218,6 @@ export class VmActor implements Behavior {
         const state = event.kind === 'halted' && asked ? 'stopped' : event.kind
         this.evidence.halted(event.kind)
         this.#soon(() => this.#end({ state, why: event.reason }))
-        break
       }
     }
   }
@@ -379,11 +381,11 @@ export class VmActor implements Behavior {
   #stop(graceMs: number): void {
     if (this.#ending !== null || this.#fenced || this.#phase === 'over') return
     const lives = this.#phase === 'running' || this.#phase === 'frozen' || this.#phase === 'released'
-    const until = this.parts.env.clock.now() + graceMs
     if (graceMs <= 0 || !lives || this.#machine === null) {
       this.#end({ state: 'stopped', why: null })
       return
     }
+    const until = this.parts.env.clock.now() + graceMs
     if (this.#shutdown !== null && this.#shutdown.until <= until) return
     this.#shutdown = { until, asked: this.#shutdown?.asked ?? false }
     this.#context?.after(graceMs, 'vm.stop-due', null)
@@ -400,8 +402,7 @@ export class VmActor implements Behavior {
   }
 
   #stopIfDue(): void {
-    const { clock } = this.parts.env
-    if (this.#shutdown === null || clock.now() < this.#shutdown.until) return
+    if (this.#shutdown === null || this.parts.env.clock.now() < this.#shutdown.until) return
     this.#end({ state: 'stopped', why: 'its guest did not shut down in time and was killed' })
   }
 
@@ -454,11 +455,12 @@ export class VmActor implements Behavior {
   #giveBack(): void {
     const ending = this.#ending ?? { state: 'failed' as const, why: 'its host was fenced' }
     const over = (): void => this.#over(ending)
-    if (this.#fenced || this.#disks === null) return over()
-    this.task(this.#disks.detach(), over, error => {
+    const notDetached = (error: unknown): void => {
       this.parts.env.log.warn({ vm: this.order.vm }, `its disks were not detached: ${errorMessage(error)}`)
       over()
-    })
+    }
+    if (this.#fenced || this.#disks === null) over()
+    else this.task(this.#disks.detach(), over, notDetached)
   }
 
   #over(ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null }): void {
