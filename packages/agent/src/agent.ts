@@ -27,6 +27,7 @@ import { Peers } from './peers.ts'
 import { Redirects } from './redirect/redirects.ts'
 import { RunGate } from './vm/run-gate.ts'
 import type { VmParts } from './vm/vm-parts.ts'
+import { HeldDisks } from './volume/held-disks.ts'
 import { HostVolumes, type OwnedVolumeState } from './volume/host-volumes.ts'
 
 export interface Agent {
@@ -154,6 +155,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   })
   system.spawn(self, actor, { mailbox: 8192 })
   system.spawn(`${host}/guests`, guests)
+  system.spawn(`${host}/disks`, new HeldDisks(system, (volume, disk) => volumes.disk(volume, disk)))
   const listener = await listenSessions(
     env,
     config.listen,

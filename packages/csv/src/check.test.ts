@@ -74,6 +74,33 @@ const disk1 = (metadata: Metadata) => metadata.disks.get('disk-1')!
 
 type Plant = (subject: Subject) => void | Promise<void>
 const DAMAGE: readonly (readonly [FindingCode, Severity, Plant])[] = [
+  [
+    'parent-missing',
+    'damage',
+    s =>
+      rewrite(s, metadata => {
+        disk1(metadata).parent = 'nobody'
+      }),
+  ],
+  [
+    'parent-circular',
+    'damage',
+    s =>
+      rewrite(s, metadata => {
+        disk1(metadata).parent = 'disk-2'
+        metadata.disks.get('disk-2')!.parent = 'disk-1'
+      }),
+  ],
+  [
+    'shared-at-different-indexes',
+    'damage',
+    s =>
+      rewrite(s, metadata => {
+        const extent = disk1(metadata).map.get(1)!
+        metadata.disks.get('disk-2')!.map.set(0, extent)
+        metadata.references[extent] = 2
+      }),
+  ],
   ['superblock-copy-damaged', 'degraded', ({ platter }) => flip(platter, SUPERBLOCK_OFFSETS[0] + 100)],
   [
     'superblock-damaged',
@@ -366,6 +393,39 @@ describe('volume check', () => {
       metadata.disks.get('disk-2')!.sizeBytes = 1000
     })
     expect(await codeOf(repairLeaks([legOn(leaking.platter)]))).toBe('metadata-damaged')
+  })
+
+  it('an owner repairs leaks of a volume that is open, in its journal', async () => {
+    const leaking = await subject()
+    await rewrite(leaking, metadata => {
+      for (let extent = 20; extent < 26; extent += 1) metadata.references[extent] = 1
+      metadata.usedExtents += 6
+    })
+    const { owner } = await openOwner(leaking.platter, 4)
+    const used = async () => (await owner.handle('volume.usage', { volume: 'csv1' })).usedBytes / EXTENT
+    expect(await used()).toBe(8)
+    expect(await owner.handle('volume.repair-leaks', { volume: 'csv1' })).toEqual({ freed: 6 })
+    expect(await owner.handle('volume.repair-leaks', { volume: 'csv1' })).toEqual({ freed: 0 })
+    expect(await used()).toBe(2)
+    expect((await owner.check()).findings).toEqual([])
+    expect((await checkVolume([legOn(leaking.platter)])).findings).toEqual([])
+  })
+
+  it('finds references of shared extents that were not counted', async () => {
+    const shared = await subject()
+    const { owner } = await openOwner(shared.platter, 4)
+    await owner.handle('volume.detach', { volume: 'csv1', disk: 'disk-1', host: 'host-a', epoch: 1 })
+    await owner.handle('volume.snapshot-disk', { volume: 'csv1', disk: 'disk-1', snapshot: 's1', name: 's1' })
+    await owner.handle('volume.clone-disk', { volume: 'csv1', snapshot: 's1', disk: 'c1', name: 'c1' })
+    await owner.close()
+    expect((await checkVolume([legOn(shared.platter)])).findings).toEqual([])
+    await rewrite(shared, metadata => {
+      const [extent] = disk1(metadata).map.values()
+      metadata.references[extent!] = 2
+    })
+    const { findings } = await checkVolume([legOn(shared.platter)])
+    expect(findings).toMatchObject([{ code: 'reference-count-wrong', severity: 'damage' }])
+    expect(await codeOf(openOwner(shared.platter, 6))).toBe('metadata-damaged')
   })
 
   it('finds legs that went apart', async () => {

@@ -41,6 +41,11 @@ export class Evidence {
     this.#emit('decision', 'vm.halt', { epoch: this.#order.epoch, instance: this.#instance, how })
   }
 
+  /** It stands still until somebody makes room. */
+  pausedCritical(why: string): void {
+    this.#emit('decision', 'vm.paused-critical', { epoch: this.#order.epoch, instance: this.#instance, why })
+  }
+
   of(migration: string, kind: string, body: { readonly [key: string]: Json }): void {
     this.#emit('decision', kind, { epoch: this.#order.epoch, instance: this.#instance, ...body }, migration)
   }

@@ -11,6 +11,7 @@ import { OutgoingMigration, type SendOrder } from '../migration/outgoing-migrati
 import type { DiskSet } from '../volume/disk-set.ts'
 import { Evidence } from './evidence.ts'
 import { Opening } from './opening.ts'
+import { StandingStill } from './standing-still.ts'
 import type { VmParts } from './vm-parts.ts'
 
 /** The actor that decides. */
@@ -29,6 +30,7 @@ export class VmActor implements Behavior {
   readonly instance: string
   readonly opening: Opening
   readonly #receive: ReceiveOrder | null
+  readonly #still: StandingStill
   #phase: Phase
   #disks: DiskSet | null = null
   #machine: Machine | null = null
@@ -50,6 +52,7 @@ export class VmActor implements Behavior {
     this.#receive = receive
     this.instance = parts.env.random.id()
     this.evidence = new Evidence(parts, order, this.instance)
+    this.#still = new StandingStill(this.evidence, why => this.#report('frozen', why))
     this.#phase = receive === null ? 'opening' : 'incoming'
     this.opening = new Opening(parts, order, why => this.#report(receive === null ? 'starting' : 'incoming', why))
   }
@@ -73,6 +76,10 @@ export class VmActor implements Behavior {
         later(() => failed(error))
       },
     )
+  }
+
+  #soon(run: () => void): void {
+    this.task(Promise.resolve(), run, () => undefined)
   }
 
   started(context: ActorContext): void {
@@ -147,7 +154,7 @@ export class VmActor implements Behavior {
   // --- starting ------------------------------------------------------------------------------------------------------------
 
   #opened(disks: DiskSet): void {
-    this.#disks = disks
+    this.#takeDisks(disks)
     if (this.#fenced || this.#ending !== null) {
       this.#finish()
       return
@@ -165,16 +172,18 @@ export class VmActor implements Behavior {
       machine => {
         this.#machine = machine
         this.#listen(machine)
-        if (this.#fenced || this.#ending !== null) {
-          this.#finish()
-          return
-        }
+        if (this.#fenced || this.#ending !== null) return this.#finish()
         this.#phase = 'standing'
         this.gateIn(disks)
         this.#evaluate()
       },
       error => this.#fail(`it cannot be created: ${errorMessage(error)}`),
     )
+  }
+
+  #takeDisks(disks: DiskSet): void {
+    this.#disks = disks
+    this.#still.watch(disks, () => this.#soon(() => this.#evaluate()))
   }
 
   machineSpec(): MachineSpec {
@@ -207,23 +216,14 @@ export class VmActor implements Behavior {
         this.parts.console(this.order.vm, this.order.epoch, event.line)
         break
       case 'frozen':
-        this.task(
-          Promise.resolve(),
-          () => this.#evaluate(),
-          () => undefined,
-        )
+        this.#soon(() => this.#evaluate())
         break
       case 'halted':
       case 'crashed': {
         const asked = this.#shutdown?.asked === true
         const state = event.kind === 'halted' && asked ? 'stopped' : event.kind
         this.evidence.halted(event.kind)
-        this.task(
-          Promise.resolve(),
-          () => this.#end({ state, why: event.reason }),
-          () => undefined,
-        )
-        break
+        this.#soon(() => this.#end({ state, why: event.reason }))
       }
     }
   }
@@ -244,24 +244,27 @@ export class VmActor implements Behavior {
       machine.start()
       this.#reportRunning()
     } else if (this.#phase === 'running' && !may) {
-      this.#freeze(machine)
+      this.#freeze(machine, 'the right to run is gone')
+    } else if (this.#phase === 'running' && this.#still.critical !== null) {
+      this.#freeze(machine, this.#still.critical)
     } else if (this.#phase === 'frozen') {
-      this.#thaw(machine)
+      this.#still.frozen()
+      if (this.#still.critical === null) this.#thaw(machine)
     }
   }
 
-  #freeze(machine: Machine): void {
+  #freeze(machine: Machine, why: string): void {
     if (this.#freezing) return
     this.#freezing = true
     this.task(
-      machine.freeze('the right to run is gone'),
+      machine.freeze(why),
       () => {
         this.#freezing = false
         if (this.#phase !== 'running' || this.#ending !== null || this.#fenced) return
         this.#phase = 'frozen'
         this.evidence.halted('frozen')
         this.parts.gate.setFrozen(this.order.vm, true)
-        this.#report('frozen', 'no lease')
+        this.#still.frozen()
         this.#evaluate()
       },
       error => this.#fail(`it cannot be frozen: ${errorMessage(error)}`),
@@ -286,6 +289,7 @@ export class VmActor implements Behavior {
   }
 
   #reportRunning(): void {
+    this.#still.runs()
     this.#report(this.#outgoing === null ? 'running' : 'outgoing', null)
   }
 
@@ -342,7 +346,7 @@ export class VmActor implements Behavior {
   arrived(machine: Machine, disks: DiskSet): void {
     this.#incoming = null
     this.#machine = machine
-    this.#disks = disks
+    this.#takeDisks(disks)
     this.#phase = 'running'
     this.#listen(machine)
     if (this.#ending !== null || this.#fenced) {
@@ -388,11 +392,11 @@ export class VmActor implements Behavior {
   #stop(graceMs: number): void {
     if (this.#ending !== null || this.#fenced || this.#phase === 'over') return
     const lives = this.#phase === 'running' || this.#phase === 'frozen' || this.#phase === 'released'
-    const until = this.parts.env.clock.now() + graceMs
     if (graceMs <= 0 || !lives || this.#machine === null) {
       this.#end({ state: 'stopped', why: null })
       return
     }
+    const until = this.parts.env.clock.now() + graceMs
     if (this.#shutdown !== null && this.#shutdown.until <= until) return
     this.#shutdown = { until, asked: this.#shutdown?.asked ?? false }
     this.#context?.after(graceMs, 'vm.stop-due', null)
@@ -409,8 +413,7 @@ export class VmActor implements Behavior {
   }
 
   #stopIfDue(): void {
-    const { clock } = this.parts.env
-    if (this.#shutdown === null || clock.now() < this.#shutdown.until) return
+    if (this.#shutdown === null || this.parts.env.clock.now() < this.#shutdown.until) return
     this.#end({ state: 'stopped', why: 'its guest did not shut down in time and was killed' })
   }
 
@@ -445,6 +448,7 @@ export class VmActor implements Behavior {
     const killed = machine === null ? Promise.resolve() : machine.kill().then(() => undefined)
     // Fenced disks refuse what is in flight; otherwise it is let finish.
     if (this.#fenced) this.#disks?.drop()
+    else this.#disks?.abandon()
     this.task(
       killed,
       () => {
@@ -461,18 +465,13 @@ export class VmActor implements Behavior {
 
   #giveBack(): void {
     const ending = this.#ending ?? { state: 'failed' as const, why: 'its host was fenced' }
-    if (this.#fenced || this.#disks === null) {
-      this.#over(ending)
-      return
+    const over = (): void => this.#over(ending)
+    const notDetached = (error: unknown): void => {
+      this.parts.env.log.warn({ vm: this.order.vm }, `its disks were not detached: ${errorMessage(error)}`)
+      over()
     }
-    this.task(
-      this.#disks.detach(),
-      () => this.#over(ending),
-      error => {
-        this.parts.env.log.warn({ vm: this.order.vm }, `its disks were not detached: ${errorMessage(error)}`)
-        this.#over(ending)
-      },
-    )
+    if (this.#fenced || this.#disks === null) over()
+    else this.task(this.#disks.detach(), over, notDetached)
   }
 
   #over(ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null }): void {

@@ -12,6 +12,11 @@ export interface DiskSet {
    * without epochs).
    */
   storages(): readonly string[] | null
+  /** Why writes wait until somebody makes room (the guest is held still meanwhile); null: they do not. */
+  readonly critical: string | null
+  onCritical(listener: () => void): void
+  /** The guest is being killed: what waits for the owner, or for room, ends at once. */
+  abandon(): void
   /** Nothing is in flight or will be sent, and this host's intent bits there are cleared. */
   drain(): Promise<void>
   /** After an abort: requests are sent again. */

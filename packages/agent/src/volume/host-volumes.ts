@@ -1,6 +1,7 @@
 // The cluster's volumes on this host: opened when a VM needs them, all dropped when the host is fenced; and those whose
 // owner this host is, by the map.
 
+import type { CsvDisk } from '@stellwerk/csv/disk/csv-disk.ts'
 import type { OwnerCall } from '@stellwerk/csv/owner/request.ts'
 import type { Beat, ClusterMap, ClusterMapVolume, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import type { LunBehind } from '@stellwerk/protocol/messages/storage.ts'
@@ -174,6 +175,11 @@ export class HostVolumes implements DiskOpener {
   async reserve(order: VmOrder): Promise<DiskSet> {
     const places = await this.#places(order)
     return VmDisks.reserve(this.#options.env, order, places, () => this.#storagesOf(order))
+  }
+
+  /** By its id, as it is open here now. */
+  disk(volume: string, disk: string): CsvDisk | null {
+    return this.#open.get(volume)?.volume?.disks.get(disk) ?? null
   }
 
   #storagesOf(order: VmOrder): string[] {

@@ -12,16 +12,21 @@ import {
 } from '@stellwerk/block/device.ts'
 
 export class LateDevice implements BlockDevice {
-  readonly size: number
+  readonly #size: number
   readonly limits: Limits
   readonly caps: Caps
   readonly #listeners: ((state: DeviceState, reason: string) => void)[] = []
   #inner: BlockDevice | null = null
 
   constructor(size: number, limits: Limits, caps: Caps) {
-    this.size = size
+    this.#size = size
     this.limits = limits
     this.caps = caps
+  }
+
+  /** As the owner said when the disk was reserved; then as it is. */
+  get size(): number {
+    return this.#inner?.size ?? this.#size
   }
 
   bind(inner: BlockDevice): void {

@@ -51,6 +51,11 @@ export class OpenVolume {
     this.opened.catch(() => undefined)
   }
 
+  /** Once it is open. */
+  get volume(): HostVolume | null {
+    return this.#dropped ? null : this.#volume
+  }
+
   /** Those that must answer probes for its VMs to run on without the coordinator: of every leg that is written to. */
   get storages(): string[] {
     const generation = this.#mirror?.generation ?? this.#book.generationOfMap()
@@ -116,7 +121,7 @@ export class OpenVolume {
           host: access.host,
           hostEpoch,
           device: mirror,
-          mirror: { copy: (offset, length) => mirror.copy(offset, length, COPY_IO) },
+          mirror: { copy: (offset, length) => this.#copy(mirror, offset, length) },
           generation: () => this.#book.saw(mirror.generation),
           pace: {
             bytesPerSecond: () => access.settings.resyncBytesPerSecond,
@@ -135,6 +140,15 @@ export class OpenVolume {
       }
       await new Promise<void>(resolve => access.env.timers.after(RETRY_MS, resolve))
     }
+  }
+
+  #copy(mirror: MirrorDevice, offset: number, length: number): Promise<void> {
+    const { trace } = this.#options.access.env
+    const { host } = this.#options.access
+    if (trace.on('io')) {
+      trace.emit({ level: 'io', kind: 'mirror.copy', volume: this.name, host, body: { offset, length } })
+    }
+    return mirror.copy(offset, length, COPY_IO)
   }
 
   async #openMirror(): Promise<MirrorDevice> {

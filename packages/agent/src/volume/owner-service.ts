@@ -17,6 +17,7 @@ import type { Timer } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type LunAccess, openLun } from '../hba/lun.ts'
 import { orderStorage } from '../hba/order-storage.ts'
+import { diskHosts } from './disk-hosts.ts'
 import { ofMap } from './leg-book.ts'
 import { WatchedLeg } from './watched-leg.ts'
 
@@ -171,7 +172,7 @@ export class OwnerService implements Behavior {
   }
 
   async #tryOpen(signal: AbortSignal): Promise<void> {
-    const { access, cluster, ownerEpoch } = this.#options
+    const { access, system, cluster, ownerEpoch } = this.#options
     const volume = this.#volume
     const now = access.env.clock.now()
     this.#legs = volume.legs
@@ -190,6 +191,7 @@ export class OwnerService implements Behavior {
       ownerEpoch,
       resyncBytesPerSecond: () => access.settings.resyncBytesPerSecond,
       env: access.env,
+      hosts: diskHosts({ ...access, system, volume: volume.name, requestMs: access.settings.requestMs }),
       onRanges: ranges => this.#register(volume, ranges),
       onEnd: error => this.#lost(error.message, signal),
     })

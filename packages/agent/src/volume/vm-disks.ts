@@ -104,6 +104,22 @@ export class VmDisks implements DiskSet {
     return new VmDisks(env, order, places, storages, [], late, reserved)
   }
 
+  get critical(): string | null {
+    for (const [i, disk] of this.#disks.entries()) {
+      const { volume } = this.#places[i]!
+      if (disk.critical !== null) return `${disk.critical} (${volume.options.volume})`
+    }
+    return null
+  }
+
+  onCritical(listener: () => void): void {
+    for (const disk of this.#disks) disk.onCritical(listener)
+  }
+
+  abandon(): void {
+    for (const disk of this.#disks) disk.abandon()
+  }
+
   async drain(): Promise<void> {
     await Promise.all(this.#disks.map(disk => disk.drain()))
   }
@@ -133,7 +149,11 @@ export class VmDisks implements DiskSet {
       this.drop()
       throw new StellwerkError('disk-closed', 'the disks were dropped while they were taken over', { where: vm })
     }
-    for (const [i, disk] of this.#disks.entries()) this.#late[i]?.bind(disk)
+    for (const [i, disk] of this.#disks.entries()) {
+      // The source may not have heard of a size that the owner had told when the disk was reserved.
+      disk.resized(this.#late[i]?.size ?? 0, 0)
+      this.#late[i]?.bind(disk)
+    }
   }
 
   committed(): void {

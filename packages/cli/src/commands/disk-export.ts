@@ -35,7 +35,7 @@ export const exportCommand: CommandSpec = {
     detach: { type: 'boolean', help: 'leave it to the cluster: stellwerk disk unexport ends it' },
     json: JSON_OUT,
   },
-  summary: 'Give tools a disk over NBD that no VM has open; Ctrl-C ends it',
+  summary: 'Give tools a snapshot over NBD, or a disk that no VM has open; Ctrl-C ends it',
   run: async (context, input) => {
     const options = optionsOf(context, input)
     const isUp = (await lookAtUp(context.directory(input))) !== null

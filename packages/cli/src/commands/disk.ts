@@ -13,7 +13,7 @@ const list: CommandSpec = {
   words: 'disk list',
   args: ['VOLUME'],
   options: { dir: DIR, json: JSON_OUT },
-  summary: 'The disks of a volume',
+  summary: 'The disks and snapshots of a volume: what each was made from, has alone and shares',
   run: async (context, input) => {
     const volume = input.args[0] ?? ''
     const client = await context.api(input)
@@ -26,11 +26,15 @@ const list: CommandSpec = {
     }
     const rows = disks.map(disk => [
       disk.disk,
+      disk.snapshot ? 'snapshot' : 'disk',
+      disk.parent ?? '-',
       bytes(disk.sizeBytes),
-      bytes(disk.allocatedBytes),
+      bytes(disk.allocatedBytes - disk.sharedBytes),
+      bytes(disk.sharedBytes),
       openOn(disk, exportOf(disk.disk)),
     ])
-    for (const line of table(['DISK', 'SIZE', 'ALLOCATED', 'OPEN ON'], rows)) context.terminal.out(line)
+    for (const line of table(['DISK', 'KIND', 'MADE FROM', 'SIZE', 'OWN', 'SHARED', 'OPEN ON'], rows))
+      context.terminal.out(line)
     return OK
   },
 }
@@ -61,7 +65,7 @@ const resize: CommandSpec = {
   words: 'disk resize',
   args: ['VOLUME', 'DISK', 'SIZE'],
   options: { dir: DIR, json: JSON_OUT },
-  summary: 'Give a disk another size',
+  summary: 'Give a disk another size: larger also while a VM runs with it, smaller never below its data',
   run: async (context, input) => {
     const [volume = '', disk = '', size = ''] = input.args
     const body = { sizeBytes: parseSize('size', size) }
@@ -75,7 +79,7 @@ const remove: CommandSpec = {
   words: 'disk delete',
   args: ['VOLUME', 'DISK'],
   options: { dir: DIR, json: JSON_OUT },
-  summary: 'Delete a disk that no VM has',
+  summary: 'Delete a disk or snapshot that no VM has; what was made from it stays',
   run: async (context, input) => {
     const [volume = '', disk = ''] = input.args
     const answer = await (await context.api(input)).delete(pathOf('volumes', volume, 'disks', disk))
@@ -84,4 +88,35 @@ const remove: CommandSpec = {
   },
 }
 
-export const commands: readonly CommandSpec[] = [list, create, resize, remove, exportCommand, unexportCommand]
+const snapshot: CommandSpec = {
+  words: 'disk snapshot',
+  args: ['VOLUME', 'DISK', 'NAME'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'Keep what a disk holds now, under a name, also while a VM runs with it',
+  run: async (context, input) => {
+    const [volume = '', disk = '', name = ''] = input.args
+    const path = pathOf('volumes', volume, 'disks', disk, 'snapshots')
+    const answer = await (await context.api(input)).post(path, { name })
+    context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `snapshot ${name} of disk ${disk} is made`)
+    return OK
+  },
+}
+
+const clone: CommandSpec = {
+  words: 'disk clone',
+  args: ['VOLUME', 'SNAPSHOT', 'NAME'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'Make a disk that begins as a snapshot is',
+  run: async (context, input) => {
+    const [volume = '', from = '', name = ''] = input.args
+    const path = pathOf('volumes', volume, 'disks', from, 'clones')
+    const answer = await (await context.api(input)).post(path, { name })
+    context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `disk ${name} is made from snapshot ${from}`)
+    return OK
+  },
+}
+
+export const commands: readonly CommandSpec[] = [
+  ...[list, create, resize, remove, snapshot, clone],
+  ...[exportCommand, unexportCommand],
+]

@@ -36,7 +36,12 @@ const create: CommandSpec = {
     },
     memory: { type: 'string', value: 'SIZE', help: 'default 64MiB' },
     param: { type: 'string', multiple: true, value: 'NAME=VALUE', help: 'of the guest' },
-    disk: { type: 'string', multiple: true, value: 'VOLUME:SIZE', help: 'a thin disk on that volume; one at most' },
+    disk: {
+      type: 'string',
+      multiple: true,
+      value: 'VOLUME:SIZE',
+      help: 'a thin disk on that volume, or VOLUME/SNAPSHOT: a clone; one at most',
+    },
     host: { type: 'string', value: 'H', help: 'the host to prefer' },
     priority: { type: 'string', value: 'N', help: 'higher is started first (default 0)' },
     hypervisor: { type: 'string', value: 'wasm|model', help: 'default wasm' },
@@ -68,10 +73,15 @@ const create: CommandSpec = {
   },
 }
 
-function parseDisk(text: string): { volume: string; sizeBytes: number } {
+function parseDisk(text: string): { volume: string; sizeBytes: number } | { volume: string; snapshot: string } {
+  const slash = text.indexOf('/')
+  if (slash > 0) return { volume: text.slice(0, slash), snapshot: text.slice(slash + 1) }
   const at = text.lastIndexOf(':')
   if (at > 0) return { volume: text.slice(0, at), sizeBytes: parseSize('disk', text.slice(at + 1)) }
-  throw new StellwerkError('bad-disk', `"${text}" is no disk`, { where: '--disk', hint: 'say VOLUME:SIZE, csv1:1GiB' })
+  throw new StellwerkError('bad-disk', `"${text}" is no disk`, {
+    where: '--disk',
+    hint: 'say VOLUME:SIZE, csv1:1GiB, or VOLUME/SNAPSHOT',
+  })
 }
 
 function tell(terminal: Terminal, input: Input, answer: unknown, line: string): void {

@@ -1,5 +1,5 @@
 // `stellwerk volume check`: proves a volume's format. With the cluster up its owner is asked, which stands still for it; with
-// the cluster down, or for a LUN that lies elsewhere, it is read from here. Changes nothing.
+// the cluster down, or for a LUN that lies elsewhere, it is read from here. Changes nothing, unless it is to give back leaks.
 
 import { type CheckReport, checkVolume } from '@stellwerk/csv/check.ts'
 import type { CheckAnswer } from '@stellwerk/protocol/messages/volume-check.ts'
@@ -34,6 +34,7 @@ export const checkCommand: CommandSpec = {
     dir: DIR,
     json: JSON_OUT,
     file: { type: 'string', multiple: true, value: 'PATH', help: 'check this LUN’s data file instead; once a leg' },
+    repair: { type: 'boolean', help: 'give back extents that are in use and that nothing maps; changes nothing else' },
     nbd: { type: 'string', multiple: true, value: 'URI', help: 'check the LUN that an NBD server has; once a leg' },
   },
   summary: 'Prove that a volume is sound: one of the cluster, up or down, or a LUN anywhere',
@@ -51,6 +52,16 @@ export const checkCommand: CommandSpec = {
       })
     }
     const what = volume ?? [...files, ...uris].join(', ')
+    if (input.flag('repair')) {
+      if (volume === null) {
+        throw new StellwerkError('usage', 'only a volume of the cluster is repaired', {
+          where: 'stellwerk volume check --repair',
+          hint: 'say: stellwerk volume check NAME --repair',
+        })
+      }
+      const freed = await repairNamed(context, input, volume)
+      if (freed > 0 && !input.flag('json')) terminal.out(`${freed} extents that nothing mapped are given back`)
+    }
     const report = volume === null ? await checkElsewhere(files, uris) : await checkNamed(context, input, volume)
     if (input.flag('json')) terminal.out(JSON.stringify(report))
     else tell(terminal, what, report)
@@ -63,6 +74,20 @@ async function checkNamed(context: CommandContext, input: Input, volume: string)
   if ((await lookAtUp(directory)) === null) return checkOpened(await legsOf(directory, volume))
   const client = await context.api(input)
   return (await client.post(pathOf('volumes', volume, 'check'), {}, LIVE_TIMEOUT_MS)) as CheckAnswer
+}
+
+/** Its owner does it: nobody else may write there. */
+async function repairNamed(context: CommandContext, input: Input, volume: string): Promise<number> {
+  const directory = context.directory(input)
+  if ((await lookAtUp(directory)) === null) {
+    throw new StellwerkError('cluster-down', 'the cluster is down: the volume has no owner to repair it', {
+      where: directory,
+      hint: 'start it: npx stellwerk up',
+    })
+  }
+  const client = await context.api(input)
+  const answer = await client.post(pathOf('volumes', volume, 'repair'), {}, LIVE_TIMEOUT_MS)
+  return (answer as { freed: number }).freed
 }
 
 async function checkElsewhere(files: readonly string[], uris: readonly string[]): Promise<Report> {

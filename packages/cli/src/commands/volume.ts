@@ -72,6 +72,10 @@ const show: CommandSpec = {
           ? 'unknown'
           : `${bytes(usage.usedBytes)} by ${usage.disks} disks, ${bytes(usage.freeBytes)} free (${age(usage.ageMs)} ago)`,
       ],
+      ...(usage === null
+        ? []
+        : [['shared', `saves ${bytes(usage.mappedBytes - usage.usedBytes)}`] as [string, string]]),
+      ...(volume.warning === null ? [] : [['warning', volume.warning] as [string, string]]),
       ['owner', `${volume.owner ?? '-'} at epoch ${volume.ownerEpoch}`],
       ['generation', String(volume.generation)],
       ...volume.legs.map((leg): [string, string] => [leg.leg, `LUN ${leg.lun} on ${leg.storage}: ${legText(leg)}`]),

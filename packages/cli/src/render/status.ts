@@ -12,6 +12,9 @@ export interface Extras {
 
 export function statusLines(status: Status, extras: Extras = {}): string[] {
   const lines = [status.canLose.summary]
+  for (const { name, warning } of Object.values(status.volumes)) {
+    if (warning !== null) lines.push(`warning: volume ${name} is ${warning}`)
+  }
   if (status.cluster.halted) lines.push('the cluster is being halted: nothing is to run')
   lines.push('', ...hostLines(status))
   if (Object.keys(status.vms).length > 0) lines.push('', ...vmLines(status, extras))

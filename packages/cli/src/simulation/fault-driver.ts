@@ -3,6 +3,7 @@
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
+import { DiskOperator } from './disk-operator.ts'
 import type { FaultKind } from './faults.ts'
 import { type AimedFault, MIGRATION_PHASES, type MigrationPhaseName, type OperatorAct, type SeedPlan } from './plan.ts'
 import { createVm, type World } from './world.ts'
@@ -29,12 +30,14 @@ export class FaultDriver {
   readonly #coverage = new Map<string, Map<string, number>>()
   readonly #underWay = new Map<string, MigrationPhaseName>()
   readonly #numbers = new Map<string, number>()
+  readonly disks: DiskOperator
   #over = false
 
   constructor(world: World, plan: SeedPlan) {
     this.#world = world
     this.#plan = plan
     this.#random = new SimRandom(`faults/${plan.seed}`)
+    this.disks = new DiskOperator(world, plan.disks)
     world.sim.onRecord(record => this.#observe(record))
   }
 
@@ -44,6 +47,7 @@ export class FaultDriver {
       sim.after(fault.atMs, () => this.#begin(fault.kind, fault.host, fault.storage, fault.lastsMs))
     }
     for (const act of this.#plan.acts) sim.after(act.atMs, () => this.#act(act))
+    this.disks.start()
   }
 
   #begin(kind: FaultKind, host: string, storage: string, lastsMs: number): void {
@@ -150,6 +154,7 @@ export class FaultDriver {
     for (const storage of options.storages) this.#world.startStorage(storage)
     this.#world.startCoordinator()
     for (const host of options.hosts) this.#world.startHost(host)
+    this.disks.tidy()
   }
 
   #cover(kind: string, phase: MigrationPhaseName): void {

@@ -3,6 +3,7 @@
 
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
+import { type DiskPlan, type DiskTuning, drawDiskPlan } from './disk-plan.ts'
 import { FAULTS, type FaultKind } from './faults.ts'
 
 export interface PlannedFault {
@@ -39,7 +40,7 @@ export interface OperatorAct {
 export interface PlannedVm {
   readonly name: string
   readonly volume: string
-  readonly parameters: { readonly [name: string]: number }
+  readonly parameters: { readonly [name: string]: number | string }
 }
 
 export interface PlannedVolume {
@@ -61,6 +62,7 @@ export interface SeedPlan {
   readonly faults: readonly TimedFault[]
   readonly aimed: readonly AimedFault[]
   readonly acts: readonly OperatorAct[]
+  readonly disks: DiskPlan
 }
 
 /** The time of faults, simulated: at least two minutes. */
@@ -75,7 +77,7 @@ const LONG_SUFFIX = `-${'n'.repeat(48)}`
 const PASSING_MAX = 12
 
 /** How a plan departs from the usual: for canaries that a rare fault brings to light, and for runs cut short. */
-export interface PlanTuning {
+export interface PlanTuning extends DiskTuning {
   /** The only faults, by name. */
   readonly faults?: readonly string[]
   /** Each seed uses all of them, not some. */
@@ -193,5 +195,6 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     ...tuning.settings,
   }
   const safetyMs = tuning.safetyMs ?? SAFETY_MS
-  return { seed, hosts, storages, volumes, vms, passing, settings, safetyMs, faults, aimed, acts }
+  const disks = drawDiskPlan(random.fork('disks'), vms, SAFETY_MS, tuning)
+  return { seed, hosts, storages, volumes, vms, passing, settings, safetyMs, faults, aimed, acts, disks }
 }

@@ -33,7 +33,16 @@ export interface SeedResult {
   readonly migrationsAdmitted: number
   readonly failovers: number
   readonly acknowledgedWrites: number
+  readonly disks: DiskCounts
   readonly traceHash: string
+}
+
+/** Snapshots and clones made, extents copied for a first write, and how often a guest stood still on a full volume. */
+export interface DiskCounts {
+  readonly snapshots: number
+  readonly clones: number
+  readonly copies: number
+  readonly full: number
 }
 
 export interface RunOptions {
@@ -106,6 +115,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
     migrationsAdmitted: counts.admitted,
     failovers: counts.failovers,
     acknowledgedWrites: counts.acknowledged,
+    disks: { ...counts.disks },
     traceHash: sim.traceHash(),
   }
 }
@@ -210,6 +220,7 @@ class Counts {
   failovers = 0
   admitted = 0
   acknowledged = 0
+  readonly disks = { snapshots: 0, clones: 0, copies: 0, full: 0 }
   readonly acknowledgedBy = new Map<string, number>()
 
   observe(record: TraceRecord): void {
@@ -220,5 +231,11 @@ class Counts {
     } else if (record.kind === 'migration.requested') this.admitted++
     else if (record.kind === 'migration.committed') this.migrations++
     else if (record.kind === 'failover.start') this.failovers++
+    else if (record.kind === 'extent.copied') this.disks.copies++
+    else if (record.kind === 'vm.paused-critical') this.disks.full++
+    else if (record.kind === 'disk.cloned') {
+      if ((record.body as { snapshot: boolean }).snapshot) this.disks.snapshots++
+      else this.disks.clones++
+    }
   }
 }

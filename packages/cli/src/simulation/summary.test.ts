@@ -19,6 +19,7 @@ function result(seed: string, more: Partial<SeedResult> = {}): SeedResult {
     migrationsAdmitted: 8,
     failovers: 1,
     acknowledgedWrites: 100,
+    disks: { snapshots: 1, clones: 1, copies: 1, full: 0 },
     traceHash: `hash of ${seed}`,
     ...more,
   }

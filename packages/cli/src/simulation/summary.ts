@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { emptyCells } from './fault-driver.ts'
 import { FAULTS } from './faults.ts'
 import { MIGRATION_PHASES } from './plan.ts'
-import type { SeedResult } from './run-seed.ts'
+import type { DiskCounts, SeedResult } from './run-seed.ts'
 
 /** A run of so many seeds must have met every fault in every phase. */
 export const COVERING_SEEDS = 1_000
@@ -32,6 +32,7 @@ export interface SimReport {
   /** Fault → phase of a migration that was under way → how often. */
   readonly coverage: { readonly [kind: string]: { readonly [phase: string]: number } }
   readonly emptyCells: readonly string[]
+  readonly disks: DiskCounts
   readonly commit: string | null
 }
 
@@ -78,6 +79,12 @@ export class Summary {
         coverage,
         FAULTS.map(({ name }) => name),
       ),
+      disks: {
+        snapshots: this.#sum(result => result.disks.snapshots),
+        clones: this.#sum(result => result.disks.clones),
+        copies: this.#sum(result => result.disks.copies),
+        full: this.#sum(result => result.disks.full),
+      },
       commit,
     }
   }
@@ -127,11 +134,12 @@ export function coverageTable({ coverage, faults }: SimReport): string[] {
 }
 
 export function summaryLines(report: SimReport): string[] {
-  const { seeds, failed, simulatedMs, realMs, events, migrations, migrationsAdmitted, failovers } = report
+  const { seeds, failed, simulatedMs, realMs, events, migrations, migrationsAdmitted, failovers, disks } = report
   const pace = realMs > 0 ? Math.round(simulatedMs / realMs) : 0
   return [
     `${seeds} seeds, ${failed.length} failed, trace hash ${report.traceHash}`,
     `${migrations} migrations committed of ${migrationsAdmitted} admitted, ${failovers} failovers, ${report.acknowledgedWrites} acknowledged writes`,
+    `${disks.snapshots} snapshots, ${disks.clones} clones, ${disks.copies} extents copied, ${disks.full} guests held still by a full volume`,
     `${seconds(simulatedMs)} simulated in ${seconds(realMs)} (${pace} × real time), ${events} events (${realMs > 0 ? Math.round(events / realMs) : 0} thousand a second)`,
   ]
 }

@@ -7,6 +7,7 @@ import { type GuardianConfig, startGuardian } from '@stellwerk/agent/guardian/gu
 import { type Coordinator, type CoordinatorConfig, startCoordinator } from '@stellwerk/coordinator/coordinator.ts'
 import type { Command } from '@stellwerk/coordinator/core/commands.ts'
 import { planLayout } from '@stellwerk/csv/format/layout.ts'
+import { isFinal } from '@stellwerk/csv/owner/refusal.ts'
 import type { DiskInfo } from '@stellwerk/protocol/messages/volume.ts'
 import { PROFILES, type Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json, NetworkName } from '@stellwerk/runtime/environment.ts'
@@ -17,6 +18,13 @@ import { KIB, MIB } from '@stellwerk/runtime/units.ts'
 import { type StorageConfig, startStorage } from '@stellwerk/storage/server.ts'
 import type { PlannedVm } from './plan.ts'
 import { RepeatedOrders } from './repeated-orders.ts'
+
+export interface Answer {
+  readonly ok: boolean
+  /** Asking again changes nothing. */
+  readonly final: boolean
+  readonly reply: unknown
+}
 
 export const COORDINATOR_HOST = 'coord'
 const CLUSTER = 'sim'
@@ -163,6 +171,21 @@ export class World {
     })
   }
 
+  /** Asks a volume's owner, through the coordinator. */
+  askOwner(volume: string, kind: string, body: object, then: (answer: Answer) => void): void {
+    const current = this.#coordinator
+    if (this.coordinator === null || current === null) {
+      then({ ok: false, final: false, reply: null })
+      return
+    }
+    this.sim.enter(current.process, () => {
+      current.handle.askOwner(volume, kind, body).then(
+        reply => then({ ok: true, final: true, reply }),
+        (error: { code?: string }) => then({ ok: false, final: isFinal(error.code ?? ''), reply: null }),
+      )
+    })
+  }
+
   /** An operator's command; what becomes of it is told to `then`. Dropped when no coordinator is there. */
   command(command: Command, then: (result: { ok: boolean; code: string }) => void = () => undefined): void {
     const current = this.#coordinator
@@ -198,7 +221,7 @@ const VM_MEMORY = 256 * MIB
 const DISK_BYTES = 8 * MIB
 const SCRATCH_BYTES = 4 * MIB + 32 * KIB
 
-export function createVm(vm: PlannedVm): Command {
+export function createVm(vm: PlannedVm, diskBytes = DISK_BYTES): Command {
   return {
     kind: 'vm-create',
     name: vm.name,
@@ -208,7 +231,7 @@ export function createVm(vm: PlannedVm): Command {
       memoryBytes: VM_MEMORY,
       parameters: { ...vm.parameters, scratchBytes: SCRATCH_BYTES },
     },
-    disks: [{ volume: vm.volume, sizeBytes: DISK_BYTES }],
+    disks: [{ volume: vm.volume, sizeBytes: diskBytes }],
     start: true,
     priority: 0,
     host: null,

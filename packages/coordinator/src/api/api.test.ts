@@ -22,13 +22,20 @@ afterEach(async () => {
   rmSync(directory, { recursive: true })
 })
 
-const DISK = { disk: 'd1', name: 'd1', sizeBytes: 4096, allocatedBytes: 0, mapVersion: 1, holder: null, reserved: null }
+const DISK = {
+  ...{ disk: 'd1', name: 'd1', parent: null, snapshot: false, sizeBytes: 4096 },
+  ...{ allocatedBytes: 0, sharedBytes: 0, mapVersion: 1, holder: null, reserved: null },
+}
+const SNAPSHOT = { ...DISK, disk: 's1', name: 's1', parent: 'd1', snapshot: true }
+
+const DISKS = '/v1/volumes/csv1/disks'
 
 describe('the HTTP API', () => {
   it('answers every look in the shape that its document gives', async () => {
     api.answer = kind => {
       if (kind === 'volume.list-disks') return { disks: [DISK] }
-      return { sizeBytes: 2 ** 30, usedBytes: 4096, freeBytes: 4096, extentBytes: 4096, disks: 1, ownerEpoch: 1 }
+      const usage = { usedBytes: 4096, freeBytes: 4096, mappedBytes: 8192, extentBytes: 4096 }
+      return { sizeBytes: 2 ** 30, ...usage, disks: 1, ownerEpoch: 1 }
     }
     api.bench.command({ kind: 'vm-migrate', name: 'web', to: null, id: 'm1' })
     api.bench.command({
@@ -115,6 +122,61 @@ describe('the HTTP API', () => {
       desired: 'running',
       host: null,
     })
+  })
+
+  it('asks the owner for snapshots, clones and repairs, and makes a VM from a snapshot', async () => {
+    let freed = 7
+    api.answer = kind => {
+      if (kind === 'volume.list-disks') return { disks: [DISK, SNAPSHOT] }
+      if (kind !== 'volume.repair-leaks') return SNAPSHOT
+      const now = freed
+      freed = 0
+      return { freed: now }
+    }
+    expect((await api.call('POST', `${DISKS}/d1/snapshots`, { name: 's2' })).status).toBe(201)
+    expect((await api.call('POST', `${DISKS}/s1/clones`, { name: 'c1' })).status).toBe(201)
+    expect((await api.call('POST', '/v1/volumes/csv1/repair')).body).toEqual({ freed: 7 })
+    const asked = api.asked.filter(({ kind }) => kind !== 'volume.list-disks').map(({ kind, body }) => [kind, body])
+    expect(asked.slice(0, 2)).toEqual([
+      ['volume.snapshot-disk', { volume: 'csv1', disk: 'd1', snapshot: 's2', name: 's2' }],
+      ['volume.clone-disk', { volume: 'csv1', snapshot: 's1', disk: 'c1', name: 'c1' }],
+    ])
+    const vm = { name: 'db', guest: 'ledger', memoryBytes: 2 ** 26, disks: [{ volume: 'csv1', snapshot: 's1' }] }
+    expect((await api.call('POST', '/v1/vms', vm)).status).toBe(201)
+    expect(api.bench.state.vms.get('db')?.disks).toMatchObject([{ disk: 'db-0', snapshot: 's1', sizeBytes: 4096 }])
+  })
+
+  it('warns of a volume that fills up, and says so once', async () => {
+    let free = 15
+    api.answer = () => {
+      const usage = {
+        usedBytes: (100 - free) * 4096,
+        freeBytes: free * 4096,
+        mappedBytes: 100 * 4096,
+        extentBytes: 4096,
+      }
+      return { ...usage, sizeBytes: 2 ** 30, disks: 1, ownerEpoch: 1 }
+    }
+    const told = async (): Promise<unknown> => {
+      await api.call('GET', '/v1/volumes/csv1/usage')
+      const { body } = await api.call('GET', '/v1/volumes/csv1')
+      return (body as { warning: string | null }).warning
+    }
+    expect(await told()).toBe('85 % full')
+    free = 9
+    expect(await told()).toBe('91 % full')
+    expect(await told()).toBe('91 % full')
+    free = 0
+    expect(await told()).toMatch(/^full: /)
+    free = 50
+    expect(await told()).toBe(null)
+    const kinds = api.events.since(0, 100).map(({ kind }) => kind)
+    expect(kinds.filter(kind => /^volume\.(is|has)/.test(kind))).toEqual([
+      'volume.is-filling-up',
+      'volume.is-nearly-full',
+      'volume.is-full',
+      'volume.has-room-again',
+    ])
   })
 
   it('asks the owner about disks, and the host of a VM to pass a line on', async () => {
@@ -222,6 +284,42 @@ describe('bad input gets one clear line and changes nothing', () => {
     ['an unknown host to remove', 'DELETE', '/v1/hosts/nobody', undefined, 404, 'unknown-host'],
     ['an unknown volume', 'GET', '/v1/volumes/nobody', undefined, 404, 'unknown-volume'],
     ['an unknown migration', 'GET', '/v1/migrations/nobody', undefined, 404, 'unknown-migration'],
+    ['a snapshot of a missing disk', 'POST', `${DISKS}/nobody/snapshots`, { name: 's2' }, 404, 'unknown-disk'],
+    [
+      'a snapshot under a name that is taken',
+      'POST',
+      `${DISKS}/d1/snapshots`,
+      { name: 'old-0' },
+      409,
+      'duplicate-name',
+    ],
+    ['a snapshot with no name for a disk', 'POST', `${DISKS}/d1/snapshots`, { name: 'a b' }, 400, 'bad-name'],
+    ['a clone of a missing snapshot', 'POST', `${DISKS}/nobody/clones`, { name: 'c1' }, 404, 'unknown-disk'],
+    ['a clone under a name that is taken', 'POST', `${DISKS}/d1/clones`, { name: 'd1' }, 409, 'duplicate-name'],
+    [
+      'a VM with a clone of a missing snapshot',
+      'POST',
+      '/v1/vms',
+      { ...vm, disks: [{ volume: 'csv1', snapshot: 'nobody' }] },
+      404,
+      'unknown-disk',
+    ],
+    [
+      'a VM with a clone of what is no snapshot',
+      'POST',
+      '/v1/vms',
+      { ...vm, disks: [{ volume: 'csv1', snapshot: 'd1' }] },
+      409,
+      'not-a-snapshot',
+    ],
+    [
+      'a VM with a disk of a size and of a snapshot',
+      'POST',
+      '/v1/vms',
+      { ...vm, disks: [{ volume: 'csv1', snapshot: 'd1', sizeBytes: 4096 }] },
+      400,
+      'bad-request',
+    ],
     ['an unknown disk', 'DELETE', '/v1/volumes/csv1/disks/nobody', undefined, 404, 'unknown-disk'],
     ['a duplicate VM', 'POST', '/v1/vms', { ...vm, name: 'web' }, 409, 'duplicate-name'],
     ['a duplicate volume', 'POST', '/v1/volumes', { name: 'csv1', sizeBytes: 2 ** 30 }, 409, 'duplicate-name'],
@@ -320,14 +418,35 @@ describe('bad input gets one clear line and changes nothing', () => {
     expect((await api.call('POST', '/v1/vms/web/migrate', {})).body).toMatchObject({ code: 'not-running' })
   })
 
-  it('a disk that a VM has is neither deleted nor resized under it', async () => {
+  it('a disk that a VM has is neither deleted nor made smaller under it', async () => {
     const holder = { vm: 'web', host: 'host-a', hostEpoch: 1, epoch: 1 }
     api.answer = () => ({ disks: [{ ...DISK, disk: 'web-0', holder }] })
     const before = api.changes()
     expect((await api.call('DELETE', '/v1/volumes/csv1/disks/web-0')).body).toMatchObject({ code: 'disk-in-use' })
-    const resized = await api.call('POST', '/v1/volumes/csv1/disks/web-0/resize', { sizeBytes: 8192 })
+    api.answer = () => ({ disks: [{ ...DISK, disk: 'web-0', sizeBytes: 8192, holder }] })
+    const resized = await api.call('POST', '/v1/volumes/csv1/disks/web-0/resize', { sizeBytes: 4096 })
     expect(resized.body).toMatchObject({ code: 'disk-in-use' })
     expect(JSON.parse(api.changes())[0]).toEqual(JSON.parse(before)[0])
+  })
+
+  it('what the owner of the disk refuses is passed on in its one line', async () => {
+    const refusal = new StellwerkError('chain-too-long', 's1 hangs on 31 disks and snapshots already', {
+      hint: 'delete',
+    })
+    api.answer = kind => {
+      if (kind === 'volume.list-disks') return { disks: [DISK, SNAPSHOT] }
+      throw refusal
+    }
+    const before = JSON.stringify([...api.bench.store.values])
+    for (const [path, body] of [
+      ['disks/d1/snapshots', { name: 's2' }],
+      ['disks/s1/clones', { name: 'c1' }],
+      ['disks/d1/resize', { sizeBytes: 8192 }],
+    ] as const) {
+      const answer = await api.call('POST', `/v1/volumes/csv1/${path}`, body)
+      expect(answer).toMatchObject({ status: 409, body: { code: 'chain-too-long', message: refusal.message } })
+    }
+    expect(JSON.stringify([...api.bench.store.values])).toBe(before)
   })
 
   it('what is no JSON, or too much of it', async () => {

@@ -12,6 +12,7 @@ import { openApiOf } from './openapi.ts'
 import { badRequest, statusOfError } from './refuse.ts'
 import type { ApiContext, Hooks, Route } from './route.ts'
 import { clusterRoutes } from './routes/cluster.ts'
+import { diskCopyRoutes } from './routes/disk-copies.ts'
 import { exportRoutes } from './routes/exports.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { vmRoutes } from './routes/vms.ts'
@@ -19,7 +20,14 @@ import { volumeRoutes } from './routes/volumes.ts'
 import { checkToken } from './token.ts'
 import { UsageCache } from './usage-cache.ts'
 
-export const ROUTES: readonly Route[] = [...clusterRoutes, ...hostRoutes, ...vmRoutes, ...volumeRoutes, ...exportRoutes]
+export const ROUTES: readonly Route[] = [
+  ...clusterRoutes,
+  ...hostRoutes,
+  ...vmRoutes,
+  ...volumeRoutes,
+  ...diskCopyRoutes,
+  ...exportRoutes,
+]
 
 const VERSION = '1'
 const BODY_MAX_BYTES = MIB
@@ -60,6 +68,8 @@ export function createApi(env: Environment, coordinator: Coordinator, options: A
   const { events, hooks = {}, token } = options
   const context: ApiContext = { env, coordinator, events, hooks, usage: new UsageCache(env, coordinator) }
   const app = fastify({ logger: false, bodyLimit: BODY_MAX_BYTES, forceCloseConnections: true })
+  context.usage.watch()
+  app.addHook('onClose', async () => context.usage.close())
   const document = openApiOf(ROUTES, VERSION)
   app.addHook('onRequest', async request => {
     if (request.routeOptions.url !== '/openapi.json') checkToken(request.headers.authorization, token)

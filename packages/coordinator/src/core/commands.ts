@@ -18,7 +18,12 @@ export type Command =
       readonly kind: 'vm-create'
       readonly name: string
       readonly spec: VmSpec
-      readonly disks: readonly { readonly volume: string; readonly sizeBytes: number }[]
+      readonly disks: readonly {
+        readonly volume: string
+        readonly sizeBytes: number
+        /** It begins as this snapshot is. */
+        readonly snapshot?: string
+      }[]
       readonly start: boolean
       readonly priority: number
       readonly host: string | null
@@ -53,6 +58,8 @@ export type Command =
       /** 0: any. */
       readonly port: number
     }
+  /** Its owner has given it another size. */
+  | { readonly kind: 'disk-resized'; readonly volume: string; readonly disk: string; readonly sizeBytes: number }
   | { readonly kind: 'disk-unexport'; readonly volume: string; readonly disk: string }
   | { readonly kind: 'host-confirm-dead'; readonly name: string }
   | { readonly kind: 'host-remove'; readonly name: string }
@@ -121,6 +128,9 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       return obeyLegCommand(state, command, out)
     case 'disk-export':
       return beginExport(state, command, out)
+    case 'disk-resized':
+      diskResized(state, command, out)
+      return accept({ disk: command.disk })
     case 'disk-unexport':
       return endExport(state, command.volume, command.disk, out)
     case 'host-confirm-dead':
@@ -138,6 +148,20 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
     case 'path-enable':
     case 'path-policy':
       return obeyPathCommand(state, command, out)
+  }
+}
+
+function diskResized(
+  state: CoordinatorState,
+  { volume, disk, sizeBytes }: Extract<Command, { kind: 'disk-resized' }>,
+  out: StepOutput,
+): void {
+  for (const vm of [...state.vms.values()]) {
+    if (isExport(vm) || !vm.disks.some(known => known.volume === volume && known.disk === disk)) continue
+    const disks = vm.disks.map(known =>
+      known.volume === volume && known.disk === disk ? { ...known, sizeBytes } : known,
+    )
+    out.put('vms', vm.name, { ...vm, disks })
   }
 }
 

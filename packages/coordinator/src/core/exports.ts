@@ -88,7 +88,11 @@ export function beginExport(state: CoordinatorState, command: ExportCommand, out
   const vm = ownerOf(state, volume, disk)
   if (vm !== null && (vm.desired !== 'stopped' || vm.placement !== null)) {
     const is = vm.desired === 'deleted' ? 'is being deleted' : 'has it, and is not stopped'
-    return refuse('disk-in-use', `disk "${disk}": VM "${vm.name}" ${is}`, `stop the VM: stellwerk vm stop ${vm.name}`)
+    return refuse(
+      'disk-in-use',
+      `disk "${disk}": VM "${vm.name}" ${is}`,
+      `stop the VM: stellwerk vm stop ${vm.name}; or export a snapshot: stellwerk disk snapshot ${volume} ${disk} NAME`,
+    )
   }
   if (exportsOf(state).length >= MAX_EXPORTS) {
     return refuse('too-many-exports', `${MAX_EXPORTS} disks are exported already`, 'end one of those')

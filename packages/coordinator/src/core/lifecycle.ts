@@ -364,8 +364,12 @@ function createDisks(state: CoordinatorState, vm: VmRecord, now: number, out: St
   for (const disk of vm.disks) {
     if (disk.created) continue
     all = false
-    const body = { volume: disk.volume, disk: disk.disk, name: disk.disk, sizeBytes: disk.sizeBytes }
-    askOwner(state, `disk-create/${vm.name}/${disk.disk}`, disk.volume, 'volume.create-disk', body, now, out)
+    const { volume, snapshot, sizeBytes } = disk
+    const named = { volume, disk: disk.disk, name: disk.disk }
+    const key = `disk-create/${vm.name}/${disk.disk}`
+    if (snapshot === undefined) {
+      askOwner(state, key, volume, 'volume.create-disk', { ...named, sizeBytes }, now, out)
+    } else askOwner(state, key, volume, 'volume.clone-disk', { ...named, snapshot }, now, out)
     vmLive(state, vm.name).whyNot = `its disk ${disk.disk} is being made on volume ${disk.volume}`
   }
   return all

@@ -105,6 +105,8 @@ export interface DiskRecord {
   readonly volume: string
   readonly sizeBytes: number
   readonly created: boolean
+  /** It is made as a clone of this snapshot. */
+  readonly snapshot?: string
 }
 
 export interface LostInstance {

@@ -121,6 +121,8 @@ export type ExportView = Static<typeof ExportViewSchema>
 export const UsageSchema = Type.Object({
   usedBytes: Bytes,
   freeBytes: Bytes,
+  /** What its disks would take if they shared nothing. */
+  mappedBytes: Bytes,
   extentBytes: Bytes,
   disks: Type.Integer(),
   ageMs: Age,
@@ -162,6 +164,8 @@ export const VolumeViewSchema = Type.Object({
   pathPolicy: Text,
   /** Per host and leg. */
   access: Type.Array(Type.Object({ host: Text, ...AccessSchema })),
+  /** How full it is, where that is worth a warning. */
+  warning: nullable(Text),
 })
 export type VolumeView = Static<typeof VolumeViewSchema>
 

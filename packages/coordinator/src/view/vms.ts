@@ -58,6 +58,9 @@ function whyNotOf(state: CoordinatorState, vm: VmRecord): string | null {
   return state.liveVms.get(vm.name)?.whyNot ?? null
 }
 
+/** What a host says before the reason. */
+const CRITICAL = 'paused-critical: '
+
 /** Nothing of it is left anywhere: the coordinator's own fact, as old as this look at it. */
 function unplaced(state: CoordinatorState, vm: VmRecord): Actual {
   const fact = (name: string, why: string | null = null): Actual => ({ state: name, why, ageMs: 0 })
@@ -79,5 +82,9 @@ function placed(state: CoordinatorState, vm: VmRecord, now: number): Actual {
   if (machine?.epoch !== placement.epoch) return { state: placement.phase, why: placement.why, ageMs }
   // Told to stop, it still says that it runs: the order is on its way.
   const phase = placement.phase === 'stopping' && machine.state === 'running' ? 'stopping' : machine.state
+  // Its host holds it still for want of room: not by a lease, and it goes on by itself.
+  if (phase === 'frozen' && machine.why?.startsWith(CRITICAL) === true) {
+    return { state: 'paused-critical', why: machine.why.slice(CRITICAL.length), ageMs }
+  }
   return { state: phase, why: machine.why, ageMs }
 }

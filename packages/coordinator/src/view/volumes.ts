@@ -3,6 +3,7 @@
 import { isServing } from '../core/ownership.ts'
 import type { CoordinatorState, VolumeRecord } from '../core/state.ts'
 import { accessToVolume } from './access.ts'
+import { warningOf } from './fullness.ts'
 import { ageOfHost, isFresh, liveOf, sortedHosts } from './hosts.ts'
 import type { Usage, VolumeView } from './schemas.ts'
 
@@ -40,6 +41,7 @@ export function volumeView(
     usage,
     pathPolicy: volume.pathPolicy,
     access: accessToVolume(state, volume, now),
+    warning: warningOf(usage),
   }
 }
 

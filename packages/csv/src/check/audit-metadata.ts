@@ -1,4 +1,5 @@
-// The invariants of a volume's metadata, whatever made them: each extent's references are what the maps say, maps stay
+// The invariants of a volume's metadata, whatever made them: each extent's references are what the maps say, what is shared
+// stands at one index, maps stay
 // within disk and volume, names are unique, attachments make sense. Pure.
 
 import { BLOCK_BYTES } from '../format/layout.ts'
@@ -34,9 +35,23 @@ function auditDisks(metadata: Metadata): Finding[] {
         )
       }
     }
-    found.push(...auditAttachment(metadata, disk))
+    found.push(...auditAttachment(metadata, disk), ...auditParents(metadata, disk))
   }
   return found
+}
+
+/** What it was made from, and what that was, ends somewhere, and on this volume. */
+function auditParents(metadata: Metadata, disk: Disk): Finding[] {
+  const where = `disk ${disk.id}`
+  if (disk.parent !== null && !metadata.disks.has(disk.parent)) {
+    return [finding('parent-missing', 'damage', where, `it was made from ${disk.parent}, which is not there`)]
+  }
+  const seen = new Set([disk.id])
+  for (let at = disk.parent; at !== null; at = metadata.disks.get(at)?.parent ?? null) {
+    if (seen.has(at)) return [finding('parent-circular', 'damage', where, `what it was made from goes back to ${at}`)]
+    seen.add(at)
+  }
+  return []
 }
 
 function auditAttachment(metadata: Metadata, disk: Disk): Finding[] {
@@ -61,11 +76,12 @@ function auditAttachment(metadata: Metadata, disk: Disk): Finding[] {
 function auditExtents(metadata: Metadata): Finding[] {
   const found: Finding[] = []
   const { layout, references, versions } = metadata
-  const mapped = new Map<number, { count: number; disks: string[]; version: number }>()
+  const mapped = new Map<number, { count: number; disks: string[]; version: number; indexes: Set<number> }>()
   for (const disk of metadata.disks.values()) {
     for (const [index, extent] of disk.map) {
-      const seen = mapped.get(extent) ?? { count: 0, disks: [], version: 0 }
+      const seen = mapped.get(extent) ?? { count: 0, disks: [], version: 0, indexes: new Set() }
       seen.count += 1
+      seen.indexes.add(index)
       seen.disks.push(`${disk.id}[${index}]`)
       seen.version = Math.max(seen.version, disk.mapVersion)
       mapped.set(extent, seen)
@@ -86,6 +102,11 @@ function auditExtents(metadata: Metadata): Finding[] {
     } else if (seen.count !== counted) {
       const message = `${counted} references are counted, there are ${seen.count}`
       found.push(finding('reference-count-wrong', 'damage', where, message))
+    }
+    // Only clones share, and a clone has everything where its source has it.
+    if (seen.indexes.size > 1) {
+      const message = `${seen.disks.join(' and ')} have it at different places`
+      found.push(finding('shared-at-different-indexes', 'damage', where, message))
     }
     if (versions[extent]! > seen.version) {
       const message = `mapped at version ${versions[extent]}, after its disk's ${seen.version}`

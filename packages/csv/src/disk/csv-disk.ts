@@ -14,18 +14,21 @@ import {
 import type { DiskGrant } from '@stellwerk/protocol/messages/volume.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
-import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { ResyncDisk } from '../mirror/host-resync.ts'
+import { DiskState } from './disk-state.ts'
 import { ExtentFrees } from './extent-frees.ts'
 import { ExtentGrants } from './extent-grants.ts'
 import { ExtentMap, type Handover, parseHandover } from './extent-map.ts'
+import { ExtentUnshares } from './extent-unshares.ts'
+import { FullVolume } from './full-volume.ts'
 import type { HostVolume } from './host-volume.ts'
 import type { IntentBit } from './intent-log.ts'
 import { IoTrace } from './io-trace.ts'
 import { OwnerAsker } from './owner-asker.ts'
 import { type Range, WriteRanges } from './ranges.ts'
 import { RequestGate } from './request-gate.ts'
-import { SlowPath } from './slow-path.ts'
+import { isStorageFull, SlowPath } from './slow-path.ts'
 
 export interface CsvDiskOptions {
   readonly volume: HostVolume
@@ -50,6 +53,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   readonly #ranges = new WriteRanges()
   readonly #gate = new RequestGate()
   readonly #asker: OwnerAsker
+  readonly #full: FullVolume
   readonly #frees: ExtentFrees
   readonly #slow: SlowPath
   readonly #trace: IoTrace
@@ -57,13 +61,8 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   readonly #regionBytes: number
   readonly #dataOffset: number
   readonly #minimum: number
-  readonly #listeners: ((state: DeviceState, reason: string) => void)[] = []
+  readonly #state = new DiskState()
   #size: number
-  #state: DeviceState = 'up'
-  #belowState: DeviceState = 'up'
-  /** Why the owner has not answered something yet. */
-  #awaited: string | null = null
-  #failure: BlockError | null = null
   #closing: Promise<void> | null = null
   #drained = false
 
@@ -80,7 +79,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     this.#minimum = device.limits.minimum
     this.limits = { ...device.limits, maximum: Math.min(device.limits.maximum, MAX_REQUEST_BYTES) }
     this.caps = {
-      readOnly: false,
+      readOnly: grant.readOnly,
       flush: true,
       fua: true,
       trim: true,
@@ -90,8 +89,12 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
       multiConn: true,
     }
     this.#map = new ExtentMap(Math.ceil(grant.sizeBytes / view.extentBytes), grant.mapVersion)
-    this.#map.add(grant.runs)
-    this.#asker = new OwnerAsker(volume.options.owner, env.timers, reason => this.#ownerAway(reason))
+    this.#map.add(grant.runs, grant.shared)
+    this.#full = new FullVolume(env.timers, why => this.#state.setCritical(why))
+    this.#asker = new OwnerAsker(volume.options.owner, env.timers, reason => {
+      this.#full.ownerSaid(reason)
+      this.#state.ownerAway(reason)
+    })
     const instance = `${volume.options.hostEpoch}-${options.epoch}`
     this.#trace = new IoTrace(env.trace, { host, vm: options.vm, disk: grant.disk, instance })
     this.#frees = new ExtentFrees({
@@ -99,7 +102,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
       grace: () => this.#gate.grace(),
       clearMarks: extents => volume.intent.clear(region => extents.has(this.#extentOf(region))),
       free: runs => this.#asker.ask('volume.free', () => ({ ...this.holding(), runs }), 'disk-switching'),
-      kept: error => this.#setState('slow', `trimmed extents are kept: ${errorMessage(error)}`),
+      kept: error => this.#state.set('slow', `trimmed extents are kept: ${errorMessage(error)}`),
       refused: error => this.#fail(error),
     })
     const grants = new ExtentGrants(this.#map, async question => {
@@ -107,10 +110,24 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
         const grant = await this.#asker.ask('volume.allocate', () => ({ ...this.holding(), ...question }))
         // A leg that misses what was done in that generation must not be read from any more.
         await volume.reached(grant.generation)
-        this.#frees.granted(grant.runs)
         return grant
       } catch (error) {
         this.#fail(error)
+        throw error
+      }
+    })
+    const unshares = new ExtentUnshares(this.#map, async indexes => {
+      try {
+        const grant = await this.#asker.ask(
+          'volume.unshare',
+          () => ({ ...this.holding(), indexes }),
+          'extent-unreadable',
+        )
+        await volume.reached(grant.generation)
+        return grant
+      } catch (error) {
+        // One extent that cannot be copied is an error to its writer, not the end of the disk.
+        if (errorCode(error) !== 'extent-unreadable') this.#fail(error)
         throw error
       }
     })
@@ -119,33 +136,39 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
       geometry: view,
       map: this.#map,
       grants,
+      unshares,
       frees: this.#frees,
       ranges: this.#ranges,
       gate: this.#gate,
       intent: volume.intent,
+      full: this.#full,
       env,
     })
-    device.onState((state, reason) => this.#below(state, reason))
+    device.onState((state, reason) => this.#state.below(state, reason))
     volume.added(this)
   }
 
   /** Asks the owner for the disk and its whole map. */
   static async attach(options: CsvDiskOptions): Promise<CsvDisk> {
-    const { host, hostEpoch, owner, volume } = options.volume.options
+    const { volume } = options
+    const { host, hostEpoch, owner } = volume.options
     const committed = options.committed ?? false
-    const holding = { volume, disk: options.disk, host, epoch: options.epoch, committed }
+    const holding = { volume: volume.options.volume, disk: options.disk, host, epoch: options.epoch, committed }
     const grant = await owner('volume.attach', { ...holding, vm: options.vm, hostEpoch })
     let { generation } = grant
     const runs: number[] = []
+    const shared: number[] = []
     for (let from = grant.next; from !== null; ) {
       const page = await owner('volume.map', { ...holding, from })
       runs.push(...page.runs)
+      shared.push(...page.shared)
       generation = Math.max(generation, page.generation)
       from = page.next
     }
-    await options.volume.reached(generation)
+    await volume.reached(generation)
     const disk = new CsvDisk(options, grant)
-    disk.#map.add(runs)
+    disk.#map.add(runs, shared)
+    volume.disks.set(grant.disk, disk)
     return disk
   }
 
@@ -163,7 +186,10 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
       )
     }
     await options.volume.reached(given.generation)
-    return new CsvDisk({ committed: true, ...options }, { ...given, runs: [...given.runs], next: null })
+    const grant = { ...given, runs: [...given.runs], shared: [...given.shared], next: null }
+    const disk = new CsvDisk({ committed: true, ...options }, grant)
+    options.volume.disks.set(given.disk, disk)
+    return disk
   }
 
   get size(): number {
@@ -171,7 +197,16 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   }
 
   get state(): DeviceState {
-    return this.#state
+    return this.#state.state
+  }
+
+  /** Why writers wait for somebody to make room; null: they do not. Whoever runs the guest holds it still meanwhile. */
+  get critical(): string | null {
+    return this.#state.critical
+  }
+
+  onCritical(listener: (why: string | null) => void): void {
+    this.#state.onCritical(listener)
   }
 
   /** Marked, in flight, mapped: for displays and tests. */
@@ -200,13 +235,14 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     io: Io,
   ): Promise<void> {
     const run = (): Promise<void> =>
-      this.#checked(offset, length, false, io, () => this.#slow.zero(offset, length, flags, io))
+      this.#changing(offset, length, false, io, () => this.#slow.zero(offset, length, flags, io))
     return this.#trace.on ? this.#trace.change('zero', offset, length, null, run) : run()
   }
 
   /** Reads as zeroes from then on; whole extents go back to the volume. */
   trim(offset: number, length: number, _flags: { readonly fua?: true }, io: Io): Promise<void> {
-    const run = (): Promise<void> => this.#checked(offset, length, false, io, () => this.#slow.trim(offset, length, io))
+    const run = (): Promise<void> =>
+      this.#changing(offset, length, false, io, () => this.#slow.trim(offset, length, io))
     return this.#trace.on ? this.#trace.change('trim', offset, length, null, run) : run()
   }
 
@@ -223,15 +259,33 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   }
 
   onState(listener: (state: DeviceState, reason: string) => void): void {
-    this.#listeners.push(listener)
+    this.#state.onState(listener)
   }
 
-  /** The owner made it another size; shrinking happens only while it is detached. */
+  /** The owner made it larger; shrinking happens only while it is detached. Word of it may come late, or twice. */
   resized(sizeBytes: number, mapVersion: number): void {
-    assert(sizeBytes >= this.#size, 'an attached disk shrinks')
+    if (sizeBytes <= this.#size) return
     this.#size = sizeBytes
     this.#map.resize(Math.ceil(sizeBytes / this.#extentBytes))
     this.#map.version = Math.max(this.#map.version, mapVersion)
+  }
+
+  /**
+   * For a snapshot: resolves when every write that had begun is done; from the call on nothing is written in place before
+   * the owner was asked. Reads and writes go on. Rejects with `outcome-unknown` when a write may still land.
+   */
+  async barrier(): Promise<void> {
+    if (this.#state.failure !== null) throw this.#state.failure
+    this.#map.shareAll()
+    await this.#gate.grace()
+    this.#options.volume.intent.refuseUncertain(this.#ownRegions())
+    // What landed after this host was fenced, or the disk closed, is not this disk's to speak of.
+    if (this.#state.failure !== null) throw this.#state.failure
+  }
+
+  /** The VM's placement epoch, and the host's, at which it is held. */
+  get heldAt(): { readonly epoch: number; readonly hostEpoch: number } {
+    return { epoch: this.#options.epoch, hostEpoch: this.#options.volume.options.hostEpoch }
   }
 
   /**
@@ -261,7 +315,9 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
       volumeId: this.#options.volume.view.volumeId,
       sizeBytes: this.#size,
       mapVersion: this.#map.version,
+      readOnly: this.caps.readOnly,
       runs: this.#map.runs(),
+      shared: this.#map.shared(),
       generation: this.#options.volume.generation.number,
     }
     return handover as unknown as Json
@@ -270,6 +326,12 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   /** The session was raised: no write of unknown outcome can land any more. */
   settleUnknown(): void {
     this.#options.volume.intent.settle(this.#ownRegions())
+  }
+
+  /** Its guest is being killed: what waits for the owner, or for room, ends with an error that nobody sees. */
+  abandon(): void {
+    this.#asker.close()
+    this.#full.close()
   }
 
   /**
@@ -283,9 +345,11 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   }
 
   async #close(): Promise<void> {
-    this.#failure = this.#error('ESHUTDOWN', 'it is closed')
-    this.#asker.close()
-    this.#gate.refuse(this.#failure)
+    this.#state.failure = this.#error('ESHUTDOWN', 'it is closed')
+    const { disks } = this.#options.volume
+    if (disks.get(this.#options.disk) === this) disks.delete(this.#options.disk)
+    this.abandon()
+    this.#gate.refuse(this.#state.failure)
     await this.#gate.idle()
     await this.#frees.idle()
     this.#options.volume.removed(this)
@@ -293,7 +357,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
       () => 'closed',
       error => `closed, its marks are left for recovery: ${errorMessage(error)}`,
     )
-    this.#setState('closed', reason)
+    this.#state.set('closed', reason)
   }
 
   // --- requests --------------------------------------------------------------------------------------------------------
@@ -316,7 +380,8 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
       return this.#device.read(this.#dataOffset + extent * extentBytes + within, length, io).then(
         parts => {
           gate.leave(generation)
-          return parts
+          // The disk has left this extent meanwhile, and it may be another's by now.
+          return this.#map.extents[index] === extent ? parts : this.#readAnew(offset, length, io)
         },
         error => {
           gate.leave(generation)
@@ -324,6 +389,10 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
         },
       )
     }
+    return this.#checked(offset, length, true, io, () => this.#slow.read(offset, length, io))
+  }
+
+  #readAnew(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
     return this.#checked(offset, length, true, io, () => this.#slow.read(offset, length, io))
   }
 
@@ -337,7 +406,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
       within + length <= extentBytes &&
       length > 0
     ) {
-      const extent = this.#map.extents[index]!
+      const extent = this.#map.writable[index]!
       if (extent >= 0 && this.#ranges.isFree(offset, offset + length)) {
         const address = this.#dataOffset + extent * extentBytes + within
         const region = Math.floor(address / this.#regionBytes)
@@ -347,7 +416,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
         }
       }
     }
-    return this.#checked(offset, length, true, io, () => this.#slow.write(offset, length, data, io))
+    return this.#changing(offset, length, true, io, () => this.#slow.write(offset, length, data, io))
   }
 
   #writeNow(
@@ -368,7 +437,8 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
       () => over(false),
       error => {
         over(!(error instanceof BlockError) || error.outcome === 'unknown')
-        throw error
+        if (!isStorageFull(error)) throw error
+        return this.#changing(offset, length, true, io, () => this.#slow.write(offset, length, data, io))
       },
     )
   }
@@ -378,10 +448,17 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     this.#options.volume.intent.release(bit, uncertain)
   }
 
+  #changing(offset: number, length: number, bounded: boolean, io: Io, run: () => Promise<void>): Promise<void> {
+    if (this.caps.readOnly) return Promise.reject(this.#error('EPERM', 'it is a snapshot, and only read'))
+    return this.#checked(offset, length, bounded, io, run)
+  }
+
   /** A request off the fast path: judged, let in when the gate is open, counted until it is over. */
   async #checked<T>(offset: number, length: number, bounded: boolean, io: Io, run: () => Promise<T>): Promise<T> {
     // Again: the gate may have been shut anew before those that it let go on had their turn.
-    while (this.#gate.isShut && this.#failure === null) await this.#gate.opened(io, this.#options.volume.options.env)
+    while (this.#gate.isShut && this.#state.failure === null) {
+      await this.#gate.opened(io, this.#options.volume.options.env)
+    }
     const error = this.#judge(offset, length, bounded)
     if (error !== null) throw error
     this.#gate.enterSlow()
@@ -396,7 +473,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
 
   /** Null: the request may go on. `bounded`: zero and trim may be longer than reads and writes. */
   #judge(offset: number, length: number, bounded: boolean): BlockError | null {
-    if (this.#failure !== null) return this.#failure
+    if (this.#state.failure !== null) return this.#state.failure
     if (offset >= 0 && offset + length <= this.#size && offset % this.#minimum === 0 && length % this.#minimum === 0) {
       if (!bounded || length <= this.limits.maximum) return null
       return this.#error('EINVAL', `a request of ${length} bytes is longer than ${this.limits.maximum}`)
@@ -415,22 +492,6 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     return this.#ownRegions()(region)
   }
 
-  /** Counted as I/O of this disk: an extent is given back only when nothing is copied there any more. */
-  async copyRegion(region: number, copy: () => Promise<void>): Promise<'copied' | 'skipped'> {
-    if (this.#closing !== null || this.#frees.isGone(this.#extentOf(region))) return 'skipped'
-    const generation = this.#gate.beginIo()
-    try {
-      await copy()
-      return 'copied'
-    } finally {
-      this.#gate.endIo(generation)
-    }
-  }
-
-  givenBack(): Promise<void> {
-    return this.#frees.idle()
-  }
-
   // --- states ----------------------------------------------------------------------------------------------------------
 
   holding(): { volume: string; disk: string; host: string; epoch: number; committed: boolean } {
@@ -447,38 +508,18 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     return region => own.has(this.#extentOf(region))
   }
 
-  #ownerAway(reason: string | null): void {
-    this.#awaited = reason
-    if (this.#belowState !== 'up') return
-    if (reason === null) this.#setState('up', 'the volume owner answers')
-    else this.#setState('waiting', `the volume owner: ${reason}`)
-  }
-
-  #below(state: DeviceState, reason: string): void {
-    this.#belowState = state
-    if (state === 'up' && this.#awaited !== null) this.#ownerAway(this.#awaited)
-    else this.#setState(state === 'closed' ? 'failed' : state, reason)
-  }
-
   /** Not ours any more: nothing further is sent. */
   #fail(error: unknown): void {
     if (this.#closing !== null) return
-    this.#failure ??= this.#translate(error)
-    this.#setState('failed', errorMessage(error))
+    this.#state.failure ??= this.#translate(error)
+    this.#state.set('failed', errorMessage(error))
   }
 
   #translate(error: unknown): BlockError {
     return new BlockError('EIO', 'none', `disk ${this.#options.disk}: ${errorMessage(error)}`, { cause: error })
   }
 
-  #setState(state: DeviceState, reason: string): void {
-    if (this.#state === 'closed' || this.#state === state) return
-    if (this.#failure !== null && state !== 'failed' && state !== 'closed') return
-    this.#state = state
-    for (const listener of this.#listeners) listener(state, reason)
-  }
-
-  #error(errno: 'EINVAL' | 'ESHUTDOWN', what: string): BlockError {
+  #error(errno: 'EINVAL' | 'ESHUTDOWN' | 'EPERM', what: string): BlockError {
     return new BlockError(errno, 'none', `disk ${this.#options.disk}: ${what}`, { where: this.#options.disk })
   }
 }

@@ -32,8 +32,6 @@ interface Dropped {
 export class ExtentFrees {
   readonly #host: FreeingHost
   readonly #dropped = new Map<number, Dropped>()
-  /** Extents that were ours, and are not, or will not be for long: the copier must leave them alone. */
-  readonly #gone = new Set<number>()
   #queue: Dropped[] = []
   #work: Promise<void> | null = null
 
@@ -57,22 +55,9 @@ export class ExtentFrees {
     const { promise, resolve } = Promise.withResolvers<void>()
     const dropped = { index, extent: map.extents[index]!, version: map.versionOf(index), over: promise, resolve }
     map.remove(index)
-    this.#gone.add(dropped.extent)
     this.#dropped.set(index, dropped)
     this.#queue.push(dropped)
     this.#work ??= this.#run()
-  }
-
-  isGone(extent: number): boolean {
-    return this.#gone.has(extent)
-  }
-
-  /** The owner has granted these anew: index, extent, count, version. */
-  granted(runs: readonly number[]): void {
-    if (this.#gone.size === 0) return
-    for (let i = 0; i + 3 < runs.length; i += 4) {
-      for (let n = 0; n < runs[i + 2]!; n += 1) this.#gone.delete(runs[i + 1]! + n)
-    }
   }
 
   async idle(): Promise<void> {
@@ -86,10 +71,8 @@ export class ExtentFrees {
       const batch = this.#queue.splice(0, MAX_EXTENTS_PER_REQUEST)
       const freed = await this.#giveBack(batch)
       for (const { index, extent, version, resolve } of batch) {
-        if (!freed) {
-          this.#host.map.add([index, extent, 1, version])
-          this.#gone.delete(extent)
-        }
+        // Kept: and there may have been a barrier meanwhile, at which the owner had it in the disk's map.
+        if (!freed) this.#host.map.add([index, extent, 1, version], [index, 1])
         this.#dropped.delete(index)
         resolve()
       }

@@ -50,8 +50,9 @@ export class ExtentGrants {
       const batch = this.#queue.splice(0, MAX_EXTENTS_PER_REQUEST)
       const indexes = batch.map(wanted => wanted.index)
       try {
-        const { runs, mapVersion } = await this.#ask({ indexes, ahead: this.#ahead(indexes) })
-        this.#map.add(runs)
+        const { barriers } = this.#map
+        const { runs, shared, mapVersion } = await this.#ask({ indexes, ahead: this.#ahead(indexes) })
+        this.#map.addAsked(runs, shared, barriers)
         this.#map.version = Math.max(this.#map.version, mapVersion)
         for (const wanted of batch) {
           this.#wanted.delete(wanted.index)

@@ -10,6 +10,7 @@ import { HostResync, type ResyncDisk, type ResyncPace } from '../mirror/host-res
 import { missingLegs, oneLeg, type VolumeGeneration } from '../mirror/leg-state.ts'
 import { type StaleLog, staleLogThrough } from '../mirror/stale-log.ts'
 import type { OwnerCall } from '../owner/request.ts'
+import type { CsvDisk } from './csv-disk.ts'
 import { IntentLog } from './intent-log.ts'
 
 /** What a mirror of legs can do beyond being a device. */
@@ -39,6 +40,8 @@ export class HostVolume {
   readonly options: HostVolumeOptions
   readonly view: HostView
   readonly intent: IntentLog
+  /** Its disks that this host has, by id: those that a barrier can be asked of. */
+  readonly disks = new Map<string, CsvDisk>()
   readonly resync: HostResync
   #generation: VolumeGeneration
   #waiters: { readonly number: number; readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = []

@@ -227,6 +227,16 @@ export class IntentLog {
     }
   }
 
+  /** Throws `outcome-unknown` while a write there may still land. */
+  refuseUncertain(covers: (region: number) => boolean): void {
+    for (const bit of this.#bits.values()) {
+      if (!bit.uncertain || !covers(bit.region)) continue
+      throw new StellwerkError('outcome-unknown', `a write to region ${bit.region} may still land`, {
+        hint: 'raise the session and settle it first',
+      })
+    }
+  }
+
   /** The session was raised (and the legs made equal) since: no write of unknown outcome can land any more. */
   settle(covers: (region: number) => boolean): void {
     for (const bit of this.#bits.values()) if (covers(bit.region)) bit.uncertain = false

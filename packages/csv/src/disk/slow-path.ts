@@ -10,6 +10,8 @@ import { zeroRange } from '../format/device-io.ts'
 import type { ExtentFrees } from './extent-frees.ts'
 import type { ExtentGrants } from './extent-grants.ts'
 import type { ExtentMap } from './extent-map.ts'
+import type { ExtentUnshares } from './extent-unshares.ts'
+import type { FullVolume } from './full-volume.ts'
 import type { IntentBit, IntentLog } from './intent-log.ts'
 import type { WriteRanges } from './ranges.ts'
 import type { RequestGate } from './request-gate.ts'
@@ -19,10 +21,12 @@ export interface SlowPathParts {
   readonly geometry: Pick<HostView, 'dataOffset' | 'extentBytes' | 'regionBytes'>
   readonly map: ExtentMap
   readonly grants: ExtentGrants
+  readonly unshares: ExtentUnshares
   readonly frees: ExtentFrees
   readonly ranges: WriteRanges
   readonly gate: RequestGate
   readonly intent: IntentLog
+  readonly full: FullVolume
   readonly env: Pick<Environment, 'clock' | 'timers'>
 }
 
@@ -53,16 +57,20 @@ export class SlowPath {
     const results: Uint8Array[][] = new Array(pieces.length)
     await this.#each(pieces, async (piece, i) => {
       const { map, gate, device } = this.#parts
-      const extent = map.extents[piece.index]!
-      if (extent < 0) {
-        results[i] = [new Uint8Array(piece.length)]
-        return
-      }
-      const generation = gate.beginIo()
-      try {
-        results[i] = await device.read(this.#address(extent, piece), piece.length, io)
-      } finally {
-        gate.endIo(generation)
+      for (;;) {
+        const extent = map.extents[piece.index]!
+        if (extent < 0) {
+          results[i] = [new Uint8Array(piece.length)]
+          return
+        }
+        const generation = gate.beginIo()
+        try {
+          results[i] = await device.read(this.#address(extent, piece), piece.length, io)
+        } finally {
+          gate.endIo(generation)
+        }
+        // The disk has left this extent meanwhile, and it may be another's by now: what was read means nothing.
+        if (map.extents[piece.index] === extent) return
       }
     })
     return results.flat()
@@ -72,9 +80,8 @@ export class SlowPath {
     const pieces = this.#pieces(offset, length)
     await this.#ordered(offset, length, () =>
       this.#each(pieces, async piece => {
-        await this.#mapped(piece.index, io)
         const part = pieces.length === 1 ? data : slice(data, piece.at, piece.length)
-        await this.#change(piece, extent =>
+        await this.#change(piece, io, extent =>
           this.#parts.device.write(this.#address(extent, piece), part, { fua: true }, io),
         )
       }),
@@ -90,8 +97,7 @@ export class SlowPath {
     const { map } = this.#parts
     await this.#ordered(offset, length, () =>
       this.#each(this.#pieces(offset, length), async piece => {
-        if (flags.noHole === true) await this.#mapped(piece.index, io)
-        if (map.extents[piece.index]! >= 0) await this.#zeroPiece(piece, flags, io)
+        if (flags.noHole === true || map.extents[piece.index]! >= 0) await this.#zeroPiece(piece, flags, io)
       }),
     )
   }
@@ -105,8 +111,14 @@ export class SlowPath {
     const run = (): Promise<void> =>
       this.#each(this.#pieces(offset, length), async piece => {
         if (map.extents[piece.index]! < 0) return
+        const isWhole = piece.length === geometry.extentBytes
+        // Others have these data too: the disk lets go of a whole extent, and a part of one is not worth a copy.
+        if (map.isShared(piece.index)) {
+          if (isWhole) frees.drop(piece.index)
+          return
+        }
         await this.#zeroPiece(piece, {}, io)
-        if (piece.length === geometry.extentBytes && map.extents[piece.index]! >= 0) frees.drop(piece.index)
+        if (isWhole && map.extents[piece.index]! >= 0) frees.drop(piece.index)
       })
     if (canary('freed-extent-before-drain')) return run()
     await this.#ordered(offset, length, run)
@@ -139,18 +151,20 @@ export class SlowPath {
     }
   }
 
-  /** The index has an extent when it resolves. */
-  async #mapped(index: number, io: Io): Promise<void> {
-    const { map, grants, frees } = this.#parts
-    while (map.extents[index]! < 0) {
-      const freeing = frees.pending(index)
-      await this.#inTime(freeing ?? grants.want(index), io)
+  /** Gives the extent that may be written in place there: the index gets one, or one of its own, if it has none. */
+  async #writable(index: number, io: Io): Promise<number> {
+    const { map, grants, unshares, frees } = this.#parts
+    for (;;) {
+      const extent = map.writable[index]!
+      if (extent >= 0) return extent
+      const missing = map.extents[index]! < 0 ? (frees.pending(index) ?? grants.want(index)) : unshares.want(index)
+      await this.#inTime(missing, io)
     }
   }
 
   async #zeroPiece(piece: Piece, flags: { readonly noHole?: true; readonly fast?: true }, io: Io): Promise<void> {
     const { device } = this.#parts
-    await this.#change(piece, extent => {
+    await this.#change(piece, io, extent => {
       const address = this.#address(extent, piece)
       if (device.caps.zero) return device.zero(address, piece.length, { ...flags, fua: true }, io)
       if (flags.fast !== true) return zeroRange(device, address, piece.length, io)
@@ -158,17 +172,28 @@ export class SlowPath {
     })
   }
 
-  /** Changes a mapped piece, with its regions marked. */
-  async #change(piece: Piece, io: (extent: number) => Promise<void>): Promise<void> {
+  /** Changes a piece in place, with its regions marked; waits while the storage behind it is full. */
+  #change(piece: Piece, request: Io, io: (extent: number) => Promise<void>): Promise<void> {
+    return this.#parts.full.untilRoom(() => this.#changeOnce(piece, request, io), isStorageFull)
+  }
+
+  async #changeOnce(piece: Piece, request: Io, io: (extent: number) => Promise<void>): Promise<void> {
     const { map, intent, gate } = this.#parts
-    const extent = map.extents[piece.index]!
-    const regions = this.#regions(extent, piece)
+    let extent = await this.#writable(piece.index, request)
     if (canary('intent-bit-after-write')) {
       await io(extent)
-      for (const bit of await intent.mark(regions)) intent.release(bit, false)
+      for (const bit of await intent.mark(this.#regions(extent, piece))) intent.release(bit, false)
       return
     }
-    const bits = intent.takeAll(regions) ?? (await this.#mark(regions))
+    let bits: IntentBit[]
+    for (;;) {
+      const regions = this.#regions(extent, piece)
+      bits = intent.takeAll(regions) ?? (await this.#mark(regions))
+      // While it was marked there may have been a barrier. From here on to the request below there is no turn.
+      if (map.writable[piece.index] === extent) break
+      for (const bit of bits) intent.release(bit, false)
+      extent = await this.#writable(piece.index, request)
+    }
     const generation = gate.beginIo()
     let uncertain = true
     try {
@@ -258,6 +283,11 @@ export class SlowPath {
     for (let region = Math.floor(address / regionBytes); region <= last; region += 1) regions.push(region)
     return regions
   }
+}
+
+/** Nothing of the write is sure to have been done, and it may be tried again. */
+export function isStorageFull(error: unknown): boolean {
+  return error instanceof BlockError && error.errno === 'ENOSPC' && error.outcome === 'none'
 }
 
 /** The bytes `[at, at + length)` of scattered data, without copying. */

@@ -28,6 +28,9 @@ export interface CheckpointHeader {
 
 const HELD = 1
 const RESERVED = 2
+const SNAPSHOT = 4
+const HAS_PARENT = 8
+const KNOWN_FLAGS = HELD | RESERVED | SNAPSHOT | HAS_PARENT
 
 /** Bytes the checkpoint may take at most with so much in it. */
 export function checkpointBound(disks: number, mappings: number, extents: number, slots: number): number {
@@ -135,9 +138,11 @@ function writeDisk(writer: ByteWriter, disk: Disk): void {
   writer.u64(disk.sizeBytes)
   writer.u64(disk.mapVersion)
   writer.u64(disk.leastEpoch)
-  writer.u8((disk.holder === null ? 0 : HELD) | (disk.reserved === null ? 0 : RESERVED))
+  const attached = (disk.holder === null ? 0 : HELD) | (disk.reserved === null ? 0 : RESERVED)
+  writer.u8(attached | (disk.snapshot ? SNAPSHOT : 0) | (disk.parent === null ? 0 : HAS_PARENT))
   if (disk.holder !== null) writeHolder(writer, disk.holder)
   if (disk.reserved !== null) writeHolder(writer, disk.reserved)
+  if (disk.parent !== null) writer.text(disk.parent)
   writer.u32(disk.map.size)
   for (const [index, extent] of disk.map) {
     writer.u32(index)
@@ -153,13 +158,16 @@ function readDisk(reader: ByteReader): Disk {
   const mapVersion = reader.u64()
   const leastEpoch = reader.u64()
   const flags = reader.u8()
+  if ((flags & ~KNOWN_FLAGS) !== 0) throw malformed(`disk ${id} has flags ${flags}`)
   const holder = (flags & HELD) === 0 ? null : readHolder(reader)
   const reserved = (flags & RESERVED) === 0 ? null : readHolder(reader)
+  const parent = (flags & HAS_PARENT) === 0 ? null : reader.text()
+  const snapshot = (flags & SNAPSHOT) !== 0
   const pairs = readPairs(reader)
   const map = new Map<number, number>()
   for (let i = 0; i < pairs.length; i += 2) {
     if (map.has(pairs[i]!)) throw malformed(`disk ${id} maps index ${pairs[i]} twice`)
     map.set(pairs[i]!, pairs[i + 1]!)
   }
-  return { id, name, sizeBytes, vm, mapVersion, leastEpoch, holder, reserved, map }
+  return { id, name, parent, snapshot, sizeBytes, vm, mapVersion, leastEpoch, holder, reserved, map }
 }

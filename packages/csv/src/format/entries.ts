@@ -19,6 +19,9 @@ export const ENTRY_TYPES: { readonly [type in Entry['type']]: number } = {
   unmapped: 11,
   'slot-assigned': 12,
   'host-released': 13,
+  'disk-cloned': 20,
+  remapped: 21,
+  'leaks-freed': 22,
 }
 
 const TYPE_OF = new Map(Object.entries(ENTRY_TYPES).map(([type, number]) => [number, type as Entry['type']]))
@@ -66,6 +69,20 @@ export function writeEntry(writer: ByteWriter, entry: Entry): void {
       writer.text(entry.host)
       writer.u64(entry.hostEpoch)
       return
+    case 'disk-cloned':
+      writer.text(entry.disk)
+      writer.text(entry.name)
+      writer.text(entry.source)
+      writer.u8(entry.snapshot ? 1 : 0)
+      return
+    case 'remapped':
+      writer.text(entry.disk)
+      writer.u64(entry.version)
+      writeNumbers(writer, entry.triples, 3)
+      return
+    case 'leaks-freed':
+      writeNumbers(writer, entry.extents, 1)
+      return
     default:
       unreachable(entry)
   }
@@ -106,6 +123,12 @@ function readEntry(reader: ByteReader): Entry {
       return { type, slot: reader.u32(), host: reader.text() }
     case 'host-released':
       return { type, host: reader.text(), hostEpoch: reader.u64() }
+    case 'disk-cloned':
+      return { type, disk: reader.text(), name: reader.text(), source: reader.text(), snapshot: reader.u8() === 1 }
+    case 'remapped':
+      return { type, disk: reader.text(), version: reader.u64(), triples: readNumbers(reader, 3) }
+    case 'leaks-freed':
+      return { type, extents: readNumbers(reader, 1) }
     default:
       return unreachable(type)
   }
@@ -123,14 +146,23 @@ export function readHolder(reader: ByteReader): Holder {
 }
 
 export function writePairs(writer: ByteWriter, pairs: Pairs): void {
-  writer.u32(pairs.length / 2)
-  for (const value of pairs) writer.u32(value)
+  writeNumbers(writer, pairs, 2)
 }
 
 export function readPairs(reader: ByteReader): number[] {
+  return readNumbers(reader, 2)
+}
+
+/** Groups of so many numbers; what is counted are the groups. */
+function writeNumbers(writer: ByteWriter, numbers: readonly number[], group: number): void {
+  writer.u32(numbers.length / group)
+  for (const value of numbers) writer.u32(value)
+}
+
+function readNumbers(reader: ByteReader, group: number): number[] {
   const count = reader.u32()
-  if (count * 8 > reader.remaining) throw malformed('more mappings than bytes')
-  const pairs = new Array<number>(count * 2)
-  for (let i = 0; i < count * 2; i += 1) pairs[i] = reader.u32()
-  return pairs
+  if (count * group * 4 > reader.remaining) throw malformed('more mappings than bytes')
+  const numbers = new Array<number>(count * group)
+  for (let i = 0; i < numbers.length; i += 1) numbers[i] = reader.u32()
+  return numbers
 }

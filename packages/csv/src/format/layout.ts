@@ -175,8 +175,8 @@ export interface LayoutOptions {
 }
 
 export const MIN_JOURNAL_BYTES = 256 * KIB
-/** An encoded disk without its map: two names and, twice, who holds it. */
-export const DISK_BYTES_MAX = 3 * (NAME_BYTES + 1) + 29 + 2 * (2 * (NAME_BYTES + 1) + 16)
+/** An encoded disk without its map: names, its parent's among them, and, twice, who holds it. */
+export const DISK_BYTES_MAX = 4 * (NAME_BYTES + 1) + 29 + 2 * (2 * (NAME_BYTES + 1) + 16)
 /** An extent's record and one mapping of it. Shared extents have more mappings: the owner watches the sum. */
 const EXTENT_BYTES = 16 + 8
 const SPARE_BYTES_PER_EXTENT = 16

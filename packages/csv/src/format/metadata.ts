@@ -3,6 +3,7 @@
 // here again, because a replay must come out the same.
 
 import { assert, present, unreachable } from '@stellwerk/runtime/assert.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Layout } from './layout.ts'
 
 /** Who may use a disk: a VM at a placement epoch, on a host at a host epoch. */
@@ -16,6 +17,10 @@ export interface Holder {
 export interface Disk {
   readonly id: string
   readonly name: string
+  /** The disk or snapshot it was made from, as long as that is there; null: none. */
+  parent: string | null
+  /** Read-only: nothing of its map ever changes. */
+  readonly snapshot: boolean
   sizeBytes: number
   /** Whose placement epochs count: the VM that held it last, or none yet. */
   vm: string
@@ -46,6 +51,9 @@ export interface Metadata {
 /** Pairs of index and extent, flat. */
 export type Pairs = readonly number[]
 
+/** Index, the extent it had, the extent it has now, flat. */
+export type Triples = readonly number[]
+
 export type Entry =
   | { readonly type: 'owner'; readonly epoch: number }
   | { readonly type: 'disk-created'; readonly disk: string; readonly name: string; readonly sizeBytes: number }
@@ -60,6 +68,18 @@ export type Entry =
   | { readonly type: 'unmapped'; readonly disk: string; readonly version: number; readonly pairs: Pairs }
   | { readonly type: 'slot-assigned'; readonly slot: number; readonly host: string }
   | { readonly type: 'host-released'; readonly host: string; readonly hostEpoch: number }
+  /** A new disk that shares all of the source's extents as they are at this entry. */
+  | {
+      readonly type: 'disk-cloned'
+      readonly disk: string
+      readonly name: string
+      readonly source: string
+      readonly snapshot: boolean
+    }
+  /** Indexes that shared an extent have one of their own. */
+  | { readonly type: 'remapped'; readonly disk: string; readonly version: number; readonly triples: Triples }
+  /** Extents in use that nothing maps. */
+  | { readonly type: 'leaks-freed'; readonly extents: readonly number[] }
 
 export function emptyMetadata(layout: Layout): Metadata {
   return {
@@ -84,6 +104,8 @@ export function applyEntry(metadata: Metadata, entry: Entry): void {
       metadata.disks.set(entry.disk, {
         id: entry.disk,
         name: entry.name,
+        parent: null,
+        snapshot: false,
         sizeBytes: entry.sizeBytes,
         vm: '',
         mapVersion: 0,
@@ -98,6 +120,8 @@ export function applyEntry(metadata: Metadata, entry: Entry): void {
       assert(disk.holder === null && disk.reserved === null, `disk ${disk.id} is deleted while it is attached`)
       for (const extent of disk.map.values()) dropReference(metadata, extent)
       metadata.disks.delete(entry.disk)
+      // What was made from it hangs on what it was made from: an id may be used again, and a chain gets shorter.
+      for (const other of metadata.disks.values()) if (other.parent === entry.disk) other.parent = disk.parent
       return
     }
     case 'disk-resized': {
@@ -177,9 +201,61 @@ export function applyEntry(metadata: Metadata, entry: Entry): void {
         }
       }
       return
+    case 'disk-cloned':
+      cloneDisk(metadata, entry)
+      return
+    case 'remapped': {
+      const disk = diskOf(metadata, entry.disk)
+      disk.mapVersion = entry.version
+      eachTriple(entry.triples, (index, from, to) => {
+        assert(disk.map.get(index) === from, `disk ${disk.id} copies extent ${from}, which index ${index} has not`)
+        assert(metadata.references[to] === 0, `extent ${to} is given for a copy while it is in use`)
+        dropReference(metadata, from)
+        disk.map.set(index, to)
+        metadata.references[to] = 1
+        metadata.versions[to] = entry.version
+        metadata.usedExtents += 1
+        metadata.mappings += 1
+      })
+      return
+    }
+    case 'leaks-freed':
+      for (const extent of entry.extents) {
+        assert((metadata.references[extent] ?? 0) > 0, `extent ${extent} is repaired and free already`)
+        metadata.references[extent] = 0
+        metadata.usedExtents -= 1
+      }
+      return
     default:
       unreachable(entry)
   }
+}
+
+/** The source's map gets a new version: the one in which all of it is shared. */
+function cloneDisk(metadata: Metadata, entry: Extract<Entry, { type: 'disk-cloned' }>): void {
+  assert(!metadata.disks.has(entry.disk), `disk ${entry.disk} is created twice`)
+  const source = diskOf(metadata, entry.source)
+  source.mapVersion += 1
+  metadata.disks.set(entry.disk, {
+    id: entry.disk,
+    name: entry.name,
+    parent: source.id,
+    snapshot: entry.snapshot,
+    sizeBytes: source.sizeBytes,
+    vm: '',
+    mapVersion: source.mapVersion,
+    leastEpoch: 0,
+    holder: null,
+    reserved: null,
+    map: new Map(source.map),
+  })
+  metadata.mappings += source.map.size
+  if (canary('clone-refcount-missed')) return
+  for (const extent of source.map.values()) metadata.references[extent] = metadata.references[extent]! + 1
+}
+
+export function eachTriple(triples: Triples, f: (index: number, from: number, to: number) => void): void {
+  for (let i = 0; i < triples.length; i += 3) f(triples[i]!, triples[i + 1]!, triples[i + 2]!)
 }
 
 export function eachPair(pairs: Pairs, f: (index: number, extent: number) => void): void {

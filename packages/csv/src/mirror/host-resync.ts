@@ -1,6 +1,7 @@
 // Copies to a leg that is catching up what it misses of the disks attached here: the owner says which regions, the mirror
 // copies each with the range to itself, and the owner is told when a disk is done. Nothing of it is durable: what was not
-// told is copied again.
+// told is copied again. What the disk gives back meanwhile may still be copied: it is nobody else's before the next
+// generation.
 
 import { BlockError } from '@stellwerk/block/device.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
@@ -22,10 +23,6 @@ export interface ResyncDisk {
   }
   /** Whether the region belongs to one of its extents, as far as is known here. */
   covers(region: number): boolean
-  /** Runs `copy` as I/O of the disk; `skipped`: the region's extent is on its way back to the volume. */
-  copyRegion(region: number, copy: () => Promise<void>): Promise<'copied' | 'skipped'>
-  /** Resolves when no extent is on its way back. */
-  givenBack(): Promise<void>
 }
 
 export interface ResyncPace {
@@ -144,8 +141,7 @@ export class HostResync {
     const over = (): boolean => run !== this.#run || this.#disks.get(disk.id) !== disk
     const { volume, host, env } = this.#options
     env.trace.emit({ level: 'decision', kind: 'mirror.copying', volume, host, disk: disk.id, body: { generation } })
-    const skipped: number[] = []
-    const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(disk, regions, over, skipped)
+    const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(regions, over)
     await copyAll([...this.#marked].filter(region => disk.covers(region)))
     for (let from: number | null = 0; from !== null && !over(); ) {
       const plan: { ranges: number[]; next: number | null } = await owner('volume.sync-plan', {
@@ -156,9 +152,6 @@ export class HostResync {
       await copyAll(regionsOf(plan.ranges, regionBytes))
       from = plan.next
     }
-    // An extent that could not be given back is the disk's again.
-    await disk.givenBack()
-    await copyAll(skipped.splice(0).filter(region => disk.covers(region)))
     if (!over()) await owner('volume.synced', { ...disk.holding(), generation })
   }
 
@@ -176,7 +169,7 @@ export class HostResync {
     }
   }
 
-  async #copyAll(disk: ResyncDisk, regions: Iterable<number>, over: () => boolean, skipped: number[]): Promise<void> {
+  async #copyAll(regions: Iterable<number>, over: () => boolean): Promise<void> {
     const { regionBytes, copy, pace, env } = this.#options
     const pending = new Set<Promise<void>>()
     let failure: unknown = null
@@ -185,19 +178,15 @@ export class HostResync {
       const busy = pace?.busy() ?? false
       while (pending.size >= (busy ? 1 : COPIES_AT_ONCE)) await Promise.race(pending)
       const startedAt = env.clock.now()
-      const copied: Promise<void> = disk
-        .copyRegion(region, () => copy(region * regionBytes, regionBytes))
-        .then(
-          became => {
-            if (became === 'skipped') skipped.push(region)
-          },
-          (error: unknown) => {
-            failure ??= error
-          },
-        )
-        .then(() => {
+      const copied: Promise<void> = copy(region * regionBytes, regionBytes).then(
+        () => {
           pending.delete(copied)
-        })
+        },
+        (error: unknown) => {
+          failure ??= error
+          pending.delete(copied)
+        },
+      )
       pending.add(copied)
       if (!busy || pace === undefined) continue
       await copied

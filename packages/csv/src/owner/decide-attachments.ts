@@ -4,6 +4,7 @@
 import type { Disk, Entry, Holder } from '../format/metadata.ts'
 import { type Decision, done, refused } from './decide.ts'
 import { findDisk, grantOf, missing } from './decide-disks.ts'
+import { atBarrier } from './decide-snapshots.ts'
 import { beingCopied } from './decide-sync.ts'
 import { isClaimant } from './holding.ts'
 import { refuse } from './refusal.ts'
@@ -13,7 +14,7 @@ import type { OwnerState } from './state.ts'
 export function attach(state: OwnerState, body: VolumeBody<'volume.attach'>): Decision {
   const disk = findDisk(state, body.disk)
   if (disk === null) return missing(body.disk)
-  const wait = slotReady(state, body.host) ?? beingCopied(state, disk)
+  const wait = slotReady(state, body.host) ?? beingCopied(state, disk) ?? atBarrier(state, disk)
   if (wait !== null) return wait
   const { holder, reserved } = disk
   const claimant: Holder = { vm: body.vm, host: body.host, hostEpoch: body.hostEpoch, epoch: body.epoch }
@@ -40,7 +41,7 @@ export function attach(state: OwnerState, body: VolumeBody<'volume.attach'>): De
 export function reserve(state: OwnerState, body: VolumeBody<'volume.reserve'>): Decision {
   const disk = findDisk(state, body.disk)
   if (disk === null) return missing(body.disk)
-  const wait = slotReady(state, body.host)
+  const wait = slotReady(state, body.host) ?? atBarrier(state, disk)
   if (wait !== null) return wait
   const { holder, reserved } = disk
   if (isClaimant(holder, body)) return done({})

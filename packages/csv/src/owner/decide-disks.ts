@@ -6,11 +6,12 @@ import { checkpointBound } from '../format/checkpoint.ts'
 import { BLOCK_BYTES, MAX_DISKS } from '../format/layout.ts'
 import type { Disk } from '../format/metadata.ts'
 import { type Decision, done, refused } from './decide.ts'
+import { atBarrier } from './decide-snapshots.ts'
 import { beingCopied } from './decide-sync.ts'
 import { holding } from './holding.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody } from './request.ts'
-import type { OwnerState } from './state.ts'
+import type { Effect, OwnerState } from './state.ts'
 
 /** An index must fit 32 bits, and a map the memory. */
 const MAX_DISK_EXTENTS = 0x100_0000
@@ -32,21 +33,14 @@ export function createDisk(state: OwnerState, body: VolumeBody<'volume.create-di
   const same = metadata.disks.get(body.disk)
   if (same !== undefined && same.name === body.name && same.sizeBytes === body.sizeBytes)
     return done(diskInfo(state, same))
-  for (const reference of [body.disk, body.name]) {
-    if (findDisk(state, reference) === null) continue
-    return refused(
-      refuse('disk-exists', `there is a disk ${reference} already`, { where: reference, hint: 'choose another name' }),
-    )
-  }
-  const wrong = badSize(state, body.sizeBytes)
+  const wrong = badSize(state, body.sizeBytes) ?? roomForDisk(state, body.disk, body.name)
   if (wrong !== null) return wrong
-  if (metadata.disks.size >= MAX_DISKS) {
-    return refused(refuse('too-many-disks', `the volume holds ${MAX_DISKS} disks already`, { where: body.name }))
-  }
   if (!fitsCheckpoint(state, 1, 0, 0)) return refused(metadataFull(state))
   const disk: Disk = {
     id: body.disk,
     name: body.name,
+    parent: null,
+    snapshot: false,
     sizeBytes: body.sizeBytes,
     vm: '',
     mapVersion: 0,
@@ -58,6 +52,18 @@ export function createDisk(state: OwnerState, body: VolumeBody<'volume.create-di
   return done(diskInfo(state, disk), [
     { type: 'disk-created', disk: body.disk, name: body.name, sizeBytes: body.sizeBytes },
   ])
+}
+
+/** Null: its id and name are free, and the volume can have one more. */
+export function roomForDisk(state: OwnerState, disk: string, name: string): Decision | null {
+  for (const reference of [disk, name]) {
+    if (findDisk(state, reference) === null) continue
+    return refused(
+      refuse('disk-exists', `there is a disk ${reference} already`, { where: reference, hint: 'choose another name' }),
+    )
+  }
+  if (state.metadata.disks.size < MAX_DISKS) return null
+  return refused(refuse('too-many-disks', `the volume holds ${MAX_DISKS} disks already`, { where: name }))
 }
 
 export function deleteDisk(state: OwnerState, body: VolumeBody<'volume.delete-disk'>): Decision {
@@ -77,11 +83,17 @@ export function deleteDisk(state: OwnerState, body: VolumeBody<'volume.delete-di
   return done({ existed: true }, [{ type: 'disk-deleted', disk: disk.id }])
 }
 
-/** A disk in use only grows: what its host has mapped is not taken away behind its back. */
+/**
+ * A disk in use only grows: what its host has mapped is not taken away behind its back. Nothing that is mapped is ever cut
+ * off. Its host is told, and told again if this is asked again.
+ */
 export function resizeDisk(state: OwnerState, body: VolumeBody<'volume.resize-disk'>): Decision {
   const disk = findDisk(state, body.disk)
   if (disk === null) return missing(body.disk)
-  if (disk.sizeBytes === body.sizeBytes) return done(diskInfo(state, disk))
+  if (disk.sizeBytes === body.sizeBytes) return done(diskInfo(state, disk), [], tellSize(disk, disk))
+  if (disk.snapshot) {
+    return refused(refuse('read-only-disk', `${disk.name} is a snapshot: it stays as it is`, { where: disk.name }))
+  }
   const wrong = badSize(state, body.sizeBytes)
   if (wrong !== null) return wrong
   if (disk.reserved !== null) return refused(switching(disk))
@@ -95,8 +107,29 @@ export function resizeDisk(state: OwnerState, body: VolumeBody<'volume.resize-di
       }),
     )
   }
+  const { extentBytes } = state.metadata.layout
+  const mapped = (Math.max(-1, ...disk.map.keys()) + 1) * extentBytes
+  const used = Math.min(mapped, disk.sizeBytes)
+  if (body.sizeBytes < used) {
+    return refused(
+      refuse('disk-too-small', `disk ${disk.name} has data up to byte ${used}, which ${body.sizeBytes} would cut off`, {
+        where: disk.name,
+        hint: 'trim the end of the disk first, or give it more',
+      }),
+    )
+  }
+  const wait = atBarrier(state, disk)
+  if (wait !== null) return wait
   const after = { ...disk, sizeBytes: body.sizeBytes, mapVersion: disk.mapVersion + 1 }
-  return done(diskInfo(state, after), [{ type: 'disk-resized', disk: disk.id, sizeBytes: body.sizeBytes }])
+  return done(
+    diskInfo(state, after),
+    [{ type: 'disk-resized', disk: disk.id, sizeBytes: body.sizeBytes }],
+    tellSize(disk, after),
+  )
+}
+
+function tellSize({ id, holder }: Disk, { sizeBytes, mapVersion }: Disk): Effect[] {
+  return holder === null ? [] : [{ type: 'tell-size', disk: id, holder, sizeBytes, mapVersion }]
 }
 
 export function mapPage(state: OwnerState, body: VolumeBody<'volume.map'>): Decision {
@@ -106,16 +139,23 @@ export function mapPage(state: OwnerState, body: VolumeBody<'volume.map'>): Deci
 }
 
 export function grantOf(state: OwnerState, disk: Disk): DiskGrant {
-  const { id, sizeBytes, mapVersion } = disk
-  return { disk: id, sizeBytes, mapVersion, ...runsFrom(state, disk, 0), generation: state.generation }
+  const { id, sizeBytes, mapVersion, snapshot } = disk
+  const map = runsFrom(state, disk, 0)
+  return { disk: id, sizeBytes, mapVersion, readOnly: snapshot, ...map, generation: state.generation }
 }
 
 export function diskInfo(state: OwnerState, disk: Disk): DiskInfo {
+  const { references, layout } = state.metadata
+  let shared = 0
+  for (const extent of disk.map.values()) if (references[extent]! > 1) shared += 1
   return {
     disk: disk.id,
     name: disk.name,
     sizeBytes: disk.sizeBytes,
-    allocatedBytes: disk.map.size * state.metadata.layout.extentBytes,
+    allocatedBytes: disk.map.size * layout.extentBytes,
+    sharedBytes: shared * layout.extentBytes,
+    parent: disk.parent,
+    snapshot: disk.snapshot,
     mapVersion: disk.mapVersion,
     holder: disk.holder,
     reserved: disk.reserved,
@@ -141,6 +181,13 @@ export function fitsCheckpoint(state: OwnerState, disks: number, mappings: numbe
   return bound <= metadata.layout.checkpointBytes
 }
 
+/** Would they fit with so many mappings more, and every free extent mapped besides? Nobody is refused a write for them. */
+export function fitsMappings(state: OwnerState, mappings: number): boolean {
+  const { layout, usedExtents } = state.metadata
+  const free = layout.extentCount - usedExtents
+  return fitsCheckpoint(state, 1, mappings + free, free)
+}
+
 export function metadataFull(state: OwnerState): ReturnType<typeof refuse> {
   return refuse('metadata-full', 'the volume has no room for more metadata', {
     where: state.metadata.layout.volumeId,
@@ -148,28 +195,39 @@ export function metadataFull(state: OwnerState): ReturnType<typeof refuse> {
   })
 }
 
-/** Runs of the map in ascending order of index, from an index on, one page of them. */
-function runsFrom(state: OwnerState, disk: Disk, from: number): { runs: number[]; next: number | null } {
-  const { versions } = state.metadata
+/** Runs of the map in ascending order of index, from an index on, one page of them; a run is shared as a whole or not. */
+function runsFrom(
+  state: OwnerState,
+  disk: Disk,
+  from: number,
+): { runs: number[]; shared: number[]; next: number | null } {
+  const { versions, references } = state.metadata
   const runs: number[] = []
+  const shared: number[] = []
+  let wasShared = false
   for (const index of [...disk.map.keys()].filter(index => index >= from).sort((a, b) => a - b)) {
     const extent = disk.map.get(index)!
     const version = versions[extent]!
     const last = runs.length - 4
     const count = runs[last + 2]!
+    const isShared = references[extent]! > 1
     if (
       last >= 0 &&
+      isShared === wasShared &&
       runs[last]! + count === index &&
       runs[last + 1]! + count === extent &&
       runs[last + 3] === version
     ) {
       runs[last + 2] = count + 1
+      if (isShared) shared[shared.length - 1]! += 1
       continue
     }
-    if (runs.length === 4 * MAP_PAGE_RUNS) return { runs, next: index }
+    if (runs.length === 4 * MAP_PAGE_RUNS) return { runs, shared, next: index }
     runs.push(index, extent, 1, version)
+    if (isShared) shared.push(index, 1)
+    wasShared = isShared
   }
-  return { runs, next: null }
+  return { runs, shared, next: null }
 }
 
 function badSize(state: OwnerState, sizeBytes: number): Decision | null {

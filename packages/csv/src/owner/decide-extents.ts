@@ -1,18 +1,24 @@
 // Decisions about extents. A grant takes from the pool of zeroed extents and names disk and index; a free names the map
 // version of what it frees, so that one that comes late can't hit an extent granted anew.
 
-import { type Entry, eachPair } from '../format/metadata.ts'
+import { type Disk, type Entry, eachPair } from '../format/metadata.ts'
 import { type Decision, done, refused } from './decide.ts'
 import { fitsCheckpoint, metadataFull, switching } from './decide-disks.ts'
+import { atBarrier } from './decide-snapshots.ts'
 import { holding } from './holding.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody } from './request.ts'
 import { type Effect, freeExtents, type OwnerState, POOL_EXTENTS, pickFree } from './state.ts'
 
+/** Leaked extents given back in one go: they fit a journal record of the smallest volume. */
+export const MAX_REPAIRED = 512
+
 export function allocate(state: OwnerState, body: VolumeBody<'volume.allocate'>): Decision {
   const held = holding(state, body)
   if ('error' in held) return refused(held.error)
   const { disk } = held
+  const wait = disk.snapshot ? refused(readOnly(disk)) : atBarrier(state, disk)
+  if (wait !== null) return wait
   const extents = Math.ceil(disk.sizeBytes / state.metadata.layout.extentBytes)
   const outside = body.indexes.find(index => index >= extents)
   if (outside !== undefined) {
@@ -40,21 +46,26 @@ export function allocate(state: OwnerState, body: VolumeBody<'volume.allocate'>)
   if (pairs.length > 0) entries.push({ type: 'mapped', disk: disk.id, version, pairs })
 
   const runs: number[] = []
+  const shared: number[] = []
   for (const index of body.indexes) {
     const extent = disk.map.get(index)
-    if (extent !== undefined) runs.push(index, extent, 1, state.metadata.versions[extent]!)
+    if (extent === undefined) continue
+    runs.push(index, extent, 1, state.metadata.versions[extent]!)
+    if (state.metadata.references[extent]! > 1) shared.push(index, 1)
   }
   eachPair(pairs, (index, extent) => runs.push(index, extent, 1, version))
   const left = state.pool.length - indexes.length
   const effects = pairs.length === 0 ? [] : zeroMore(state, POOL_EXTENTS - left - state.zeroing.size)
   const mapVersion = pairs.length > 0 ? version : disk.mapVersion
-  return done({ runs, mapVersion, generation: state.generation }, entries, effects)
+  return done({ runs, shared, mapVersion, generation: state.generation }, entries, effects)
 }
 
 export function free(state: OwnerState, body: VolumeBody<'volume.free'>): Decision {
   const held = holding(state, body)
   if ('error' in held) return refused(held.error)
   const { disk } = held
+  const wait = disk.snapshot ? refused(readOnly(disk)) : atBarrier(state, disk)
+  if (wait !== null) return wait
   const pairs: number[] = []
   for (let i = 0; i + 3 < body.runs.length; i += 4) {
     const [first, extent, count, version] = body.runs.slice(i, i + 4) as [number, number, number, number]
@@ -75,6 +86,22 @@ export function volumeFull(state: OwnerState): ReturnType<typeof refuse> {
     where: state.metadata.layout.volumeId,
     hint: 'delete or trim disks, or give the storage behind it more room; writers go on by themselves',
   })
+}
+
+/** What is in use and mapped by nothing goes back: it never should be so, and nobody else can give it back. */
+export function repairLeaks(state: OwnerState): Decision {
+  const { disks, references } = state.metadata
+  const mapped = new Set<number>()
+  for (const disk of disks.values()) for (const extent of disk.map.values()) mapped.add(extent)
+  const extents: number[] = []
+  for (let extent = 0; extent < references.length && extents.length < MAX_REPAIRED; extent += 1) {
+    if (references[extent]! > 0 && !mapped.has(extent)) extents.push(extent)
+  }
+  return done({ freed: extents.length }, extents.length === 0 ? [] : [{ type: 'leaks-freed', extents }])
+}
+
+function readOnly(disk: Disk): ReturnType<typeof refuse> {
+  return refuse('read-only-disk', `${disk.name} is a snapshot: it is only read`, { where: disk.name })
 }
 
 function zeroMore(state: OwnerState, count: number): Effect[] {

@@ -9,6 +9,7 @@ import { EXTENT } from '../testing/fixture.ts'
 import type { VolumeRequest } from './request.ts'
 
 const disk = fc.constantFrom('d1', 'd2', 'd3')
+const snapshotName = fc.constantFrom('s1', 's2')
 const host = fc.constantFrom('host-a', 'host-b', 'host-c')
 const epoch = fc.integer({ min: 1, max: 6 })
 const hostEpoch = fc.integer({ min: 1, max: 2 })
@@ -54,6 +55,30 @@ const requests = fc.oneof(
   { weight: 2, arbitrary: request('volume.commit', { volume, disk, epoch }) },
   { weight: 1, arbitrary: request('volume.abort', { volume, disk, epoch }) },
   { weight: 2, arbitrary: request('volume.detach', { volume, disk, host, epoch }) },
+  {
+    weight: 3,
+    arbitrary: fc.tuple(disk, snapshotName).chain(([d, s]) =>
+      request('volume.snapshot-disk', {
+        volume,
+        disk: fc.constant(d),
+        snapshot: fc.constant(s),
+        name: fc.constant(`${s}-name`),
+      }),
+    ),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.tuple(disk, snapshotName).chain(([d, s]) =>
+      request('volume.clone-disk', {
+        volume,
+        snapshot: fc.constant(s),
+        disk: fc.constant(d),
+        name: fc.constant(`${d}-name`),
+      }),
+    ),
+  },
+  { weight: 2, arbitrary: request('volume.delete-disk', { volume, disk: snapshotName }) },
+  { weight: 6, arbitrary: request('volume.unshare', { volume, disk, host, epoch, committed, indexes }) },
   {
     weight: 8,
     arbitrary: request('volume.allocate', { volume, disk, host, epoch, committed, indexes, ahead: indexes }),

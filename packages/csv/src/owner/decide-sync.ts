@@ -21,9 +21,10 @@ export interface SyncState {
   /** Disk → the placement epoch for which the slots were read: whoever held it before has written down all by then. */
   readonly readFor: Map<string, number>
   readonly reading: Set<string>
-  /** Disks that were there when this generation began here. Later ones begin equal. */
-  readonly initial: ReadonlySet<string>
+  /** Disks of which the leg has everything. One that is made empty has it from the first; a clone may not. */
   readonly synced: Set<string>
+  /** Extents given back in this generation: whoever had them may still be copying them. Granted again in the next. */
+  readonly freed: Set<number>
   /** Detached disks that the owner is copying: nobody gets them for the moment. */
   readonly copying: Set<string>
 }
@@ -53,7 +54,7 @@ export function synced(state: OwnerState, body: VolumeBody<'volume.synced'>): De
 
 /** Somebody copies its regions: whoever wants to have it, or to change its map, waits for that. */
 export function beingCopied(state: OwnerState, disk: Disk): Decision | null {
-  return state.sync?.copying.has(disk.id) === true ? { type: 'wait', for: 'copy', effects: [] } : null
+  return state.sync?.copying.has(disk.id) === true ? { type: 'wait', for: 'resync', effects: [] } : null
 }
 
 /** A disk whose copying the owner can take on: held by nobody. */
@@ -62,7 +63,7 @@ export function nextDetached(state: OwnerState): Disk | null {
   if (sync === null) return null
   for (const disk of state.metadata.disks.values()) {
     if (disk.holder !== null || disk.reserved !== null) continue
-    if (sync.initial.has(disk.id) && !sync.synced.has(disk.id)) return disk
+    if (!sync.synced.has(disk.id)) return disk
   }
   return null
 }
@@ -71,7 +72,7 @@ export function isSynced(state: OwnerState): boolean {
   const { sync } = state
   if (sync === null) return false
   if (canary('synced-too-early')) return true
-  for (const id of sync.initial) if (state.metadata.disks.has(id) && !sync.synced.has(id)) return false
+  for (const id of state.metadata.disks.keys()) if (!sync.synced.has(id)) return false
   return sync.copying.size === 0
 }
 

@@ -289,7 +289,7 @@ describe('the owner decides', () => {
     free d1 host-a 1 1,1,1,1 -> ok
     allocate d1 host-a 1 8 -> bad-index
     resize d1 4 -> disk-attached
-    resize d1 16 -> ok [disk-resized]
+    resize d1 16 -> ok [tell-size; disk-resized]
     allocate d1 host-a 1 8 -> ok 8,3,1,5 [mapped 8:3]
     `,
   )

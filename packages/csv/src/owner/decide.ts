@@ -8,9 +8,11 @@ import { maxClusterCopyBytes } from '../format/cluster-copy.ts'
 import type { Entry } from '../format/metadata.ts'
 import { abort, attach, commit, detach, reserve } from './decide-attachments.ts'
 import { createDisk, deleteDisk, diskInfo, mapPage, resizeDisk } from './decide-disks.ts'
-import { allocate, free } from './decide-extents.ts'
+import { allocate, free, repairLeaks } from './decide-extents.ts'
 import { openHost, recoverSlot, releaseHost } from './decide-hosts.ts'
+import { cloneDisk, snapshotDisk } from './decide-snapshots.ts'
 import { synced, syncPlan } from './decide-sync.ts'
+import { unshare } from './decide-unshare.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeKind, VolumeReply, VolumeRequest } from './request.ts'
 import { type Effect, freeExtents, type OwnerState } from './state.ts'
@@ -28,10 +30,15 @@ export type Decision =
   /** Start the effects; decide again whenever one has ended. */
   | {
       readonly type: 'wait'
-      readonly for: 'extents' | 'slot' | 'cluster-copy' | 'stale' | 'copy'
+      readonly for: 'extents' | 'slot' | 'cluster-copy' | 'stale' | 'resync' | 'copy' | 'barrier'
       readonly effects: readonly Effect[]
     }
-  | { readonly type: 'refused'; readonly error: StellwerkError }
+  | {
+      readonly type: 'refused'
+      readonly error: StellwerkError
+      /** What it has used up: a disk's barrier, a copy. */
+      readonly forget?: { readonly barrier?: string; readonly copy?: string }
+    }
 
 export function decide(state: OwnerState, request: VolumeRequest): Decision {
   switch (request.kind) {
@@ -43,6 +50,12 @@ export function decide(state: OwnerState, request: VolumeRequest): Decision {
       return deleteDisk(state, request.body)
     case 'volume.resize-disk':
       return resizeDisk(state, request.body)
+    case 'volume.snapshot-disk':
+      return snapshotDisk(state, request.body)
+    case 'volume.clone-disk':
+      return cloneDisk(state, request.body)
+    case 'volume.repair-leaks':
+      return repairLeaks(state)
     case 'volume.list-disks':
       return done({ disks: [...state.metadata.disks.values()].map(disk => diskInfo(state, disk)) })
     case 'volume.attach':
@@ -59,6 +72,8 @@ export function decide(state: OwnerState, request: VolumeRequest): Decision {
       return detach(state, request.body)
     case 'volume.allocate':
       return allocate(state, request.body)
+    case 'volume.unshare':
+      return unshare(state, request.body)
     case 'volume.free':
       return free(state, request.body)
     case 'volume.usage':
@@ -88,16 +103,17 @@ export function done(
   return { type: 'done', entries, effects, reply }
 }
 
-export function refused(error: StellwerkError): Decision {
+export function refused(error: StellwerkError): Extract<Decision, { type: 'refused' }> {
   return { type: 'refused', error }
 }
 
 function usage(state: OwnerState): Decision {
-  const { layout, usedExtents, disks, ownerEpoch } = state.metadata
+  const { layout, usedExtents, mappings, disks, ownerEpoch } = state.metadata
   return done({
     sizeBytes: layout.extentCount * layout.extentBytes,
     usedBytes: usedExtents * layout.extentBytes,
     freeBytes: freeExtents(state) * layout.extentBytes,
+    mappedBytes: mappings * layout.extentBytes,
     extentBytes: layout.extentBytes,
     disks: disks.size,
     ownerEpoch,

@@ -9,6 +9,8 @@ import { isZero, type Leg, OWNER_IO, readBytes, settleAll, writeLegs, zeroRange 
 import { BLOCK_BYTES, extentAddress, type Layout, regionCount, slotAddress, slotAddresses } from '../format/layout.ts'
 import { clearIntent, decodeSlotHeader, prepareSlot, readIntent } from '../format/slot.ts'
 import { readStale, type StaleLeg, staleLogOn } from '../mirror/stale-log.ts'
+import { copyExtent } from './copy-extent.ts'
+import type { HostEffect } from './host-effects.ts'
 import type { Effect, EffectOutcome } from './state.ts'
 
 export interface EffectContext {
@@ -22,7 +24,7 @@ export interface EffectContext {
 }
 
 /** Rejects when the owner must end: it is deposed, or its leg is gone. What concerns one extent only is an outcome. */
-export async function runEffect(context: EffectContext, effect: Effect): Promise<EffectOutcome> {
+export async function runEffect(context: EffectContext, effect: Exclude<Effect, HostEffect>): Promise<EffectOutcome> {
   switch (effect.type) {
     case 'zero':
       return zeroExtent(context, effect.extent)
@@ -49,6 +51,8 @@ export async function runEffect(context: EffectContext, effect: Effect): Promise
         missed: await readStale(legs[0]!.device, slots, behind, layout.volumeId, regionCount(layout)),
       }
     }
+    case 'copy':
+      return copyExtent(context.legs, context.inSync, context.layout, effect.from, effect.to)
     default:
       return unreachable(effect)
   }

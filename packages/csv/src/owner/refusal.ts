@@ -18,6 +18,9 @@ const FINAL = [
   'bad-index',
   'bad-size',
   'cluster-copy-too-large',
+  'read-only-disk',
+  'not-a-snapshot',
+  'chain-too-long',
 ] as const
 
 const PASSING = [
@@ -25,6 +28,8 @@ const PASSING = [
   'disk-switching',
   'volume-full',
   'metadata-full',
+  'extent-unreadable',
+  'barrier-failed',
   'owner-failed',
   'owner-closed',
   'owner-busy',

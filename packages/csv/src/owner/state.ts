@@ -4,7 +4,9 @@
 
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
-import { applyEntry, type Entry, eachPair, type Metadata } from '../format/metadata.ts'
+import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { applyEntry, type Entry, eachPair, type Holder, type Metadata } from '../format/metadata.ts'
+import { beginCopy, endCopy, takeCopied, tidyCopies } from './copies.ts'
 import type { SyncState } from './decide-sync.ts'
 
 /** Zeroed extents kept ready: a grant then costs one journal write. */
@@ -29,11 +31,51 @@ export type Effect =
   | { readonly type: 'write-cluster-copy'; readonly version: number; readonly value: Json }
   /** Reads from the slots what a leg that catches up misses, for whoever holds the disk at this placement epoch. */
   | { readonly type: 'read-stale'; readonly disk: string; readonly epoch: number }
+  /** Make `to` hold what `from` holds, durably, on every in-sync leg. */
+  | {
+      readonly type: 'copy'
+      readonly disk: string
+      /** Who has the disk as it is begun. */
+      readonly holder: Holder | null
+      readonly index: number
+      readonly from: number
+      readonly to: number
+    }
+  /** Ask the host to end its writes in flight on the disk and to begin none in place before it has asked here. */
+  | { readonly type: 'barrier'; readonly disk: string; readonly snapshot: string; readonly holder: Holder }
+  /** Tell the host that the disk has another size. Nobody waits for it. */
+  | {
+      readonly type: 'tell-size'
+      readonly disk: string
+      readonly holder: Holder
+      readonly sizeBytes: number
+      readonly mapVersion: number
+    }
 
 export type EffectOutcome =
   | { readonly ok: true; readonly missed?: ReadonlySet<number> }
-  /** `full`: the storage behind a leg has no room; else that extent is not to be used. */
-  | { readonly ok: false; readonly full: boolean }
+  /**
+   * `full`: the storage behind a leg has no room; else that extent is not to be used, unless it was another that could not
+   * be read (`unreadable`) or a host that did not do its part (`why`).
+   */
+  | { readonly ok: false; readonly full: boolean; readonly unreadable?: boolean; readonly why?: StellwerkError }
+
+/** A copy for the first write to a shared extent, until it is mapped. */
+export interface Copy {
+  readonly disk: string
+  readonly holder: Holder | null
+  readonly index: number
+  readonly from: number
+  readonly to: number
+  outcome: 'running' | 'done' | 'unreadable'
+  /** What it was made from has changed meanwhile. */
+  void: boolean
+}
+
+export interface Barrier {
+  readonly effect: Extract<Effect, { type: 'barrier' }>
+  outcome: 'asked' | 'passed' | StellwerkError
+}
 
 export interface OwnerState {
   readonly metadata: Metadata
@@ -51,6 +93,10 @@ export interface OwnerState {
   /** Hosts whose slot is being prepared, and those whose slot is ready but not journaled. */
   readonly preparing: Map<string, number>
   readonly prepared: Map<string, number>
+  /** By disk and index; the extents they go to are in hand. */
+  readonly copies: Map<string, Copy>
+  /** By disk: snapshots whose host is asked, or has answered and the snapshot is not journaled yet. */
+  readonly barriers: Map<string, Barrier>
   readonly recovering: Set<string>
   /** The host epoch up to which a host's slot has been recovered. */
   readonly recovered: Map<string, number>
@@ -75,6 +121,8 @@ export function ownerState(
     cursor: 0,
     preparing: new Map(),
     prepared: new Map(),
+    copies: new Map(),
+    barriers: new Map(),
     recovering: new Set(),
     recovered: new Map(),
     clusterVersion: cluster.version,
@@ -85,20 +133,25 @@ export function ownerState(
 
 /** Free extents that can be granted, zeroed already or not. */
 export function freeExtents(state: OwnerState): number {
-  return state.metadata.layout.extentCount - state.metadata.usedExtents - state.bad.size
+  return state.metadata.layout.extentCount - state.metadata.usedExtents - state.bad.size - state.copies.size
 }
 
-/** Up to `count` free extents that nobody has in hand, from the cursor on. */
-export function pickFree(state: OwnerState, count: number): number[] {
+/**
+ * Up to `count` free extents that nobody has in hand, from the cursor on; `zeroed`: those kept ready as zeroed ones may be
+ * taken if there are no others.
+ */
+export function pickFree(state: OwnerState, count: number, zeroed = false): number[] {
   const { references, layout } = state.metadata
   const inHand = new Set(state.pool)
+  for (const { to } of state.copies.values()) inHand.add(to)
   const picked: number[] = []
   for (let step = 0; step < layout.extentCount && picked.length < count; step += 1) {
     const extent = (state.cursor + step) % layout.extentCount
     if (references[extent] !== 0 || inHand.has(extent)) continue
-    if (state.zeroing.has(extent) || state.bad.has(extent)) continue
+    if (state.zeroing.has(extent) || state.bad.has(extent) || state.sync?.freed.has(extent) === true) continue
     picked.push(extent)
   }
+  if (zeroed && picked.length < count) picked.push(...state.pool.slice(picked.length - count))
   return picked
 }
 
@@ -114,7 +167,18 @@ export function takeEntries(state: OwnerState, entries: readonly Entry[]): void 
       })
     }
     if (entry.type === 'slot-assigned') state.prepared.delete(entry.host)
+    if (entry.type === 'disk-created') state.sync?.synced.add(entry.disk)
+    if (entry.type === 'disk-cloned') state.barriers.delete(entry.source)
+    if (entry.type === 'disk-deleted') state.barriers.delete(entry.disk)
+    if (entry.type === 'remapped') takeCopied(state, entry)
   }
+  if (entries.length > 0 && state.copies.size > 0) tidyCopies(state)
+}
+
+/** What a refusal has used up. */
+export function forget(state: OwnerState, what: { readonly barrier?: string; readonly copy?: string }): void {
+  if (what.barrier !== undefined) state.barriers.delete(what.barrier)
+  if (what.copy !== undefined) state.copies.delete(what.copy)
 }
 
 export function startEffect(state: OwnerState, effect: Effect): void {
@@ -135,6 +199,14 @@ export function startEffect(state: OwnerState, effect: Effect): void {
       return
     case 'read-stale':
       state.sync?.reading.add(effect.disk)
+      return
+    case 'copy':
+      beginCopy(state, effect)
+      return
+    case 'barrier':
+      state.barriers.set(effect.disk, { effect, outcome: 'asked' })
+      return
+    case 'tell-size':
   }
 }
 
@@ -165,5 +237,18 @@ export function endEffect(state: OwnerState, effect: Effect, outcome: EffectOutc
       if (!outcome.ok) return
       for (const region of outcome.missed ?? []) state.sync?.missed.add(region)
       state.sync?.readFor.set(effect.disk, effect.epoch)
+      return
+    case 'copy':
+      endCopy(state, effect, outcome)
+      return
+    case 'barrier': {
+      const barrier = state.barriers.get(effect.disk)
+      // It was given up meanwhile, and another may have begun.
+      if (barrier?.effect !== effect) return
+      if (outcome.ok) barrier.outcome = 'passed'
+      else if (outcome.why !== undefined) barrier.outcome = outcome.why
+      return
+    }
+    case 'tell-size':
   }
 }

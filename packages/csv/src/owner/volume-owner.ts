@@ -30,13 +30,14 @@ import { decide } from './decide.ts'
 import { volumeFull } from './decide-extents.ts'
 import { isSynced, type SyncState } from './decide-sync.ts'
 import { type EffectContext, readsZero, runEffect } from './effects.ts'
-import { type ExtentChange, extentChanges } from './extent-changes.ts'
+import { type ExtentChange, evidenceOf, extentChanges } from './extent-changes.ts'
+import { type DiskHosts, type HostEffect, isHostEffect, runHostEffect } from './host-effects.ts'
 import { JournalWriter } from './journal-writer.ts'
 import { furthest, type Loaded, loadLeg } from './load.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody, VolumeKind, VolumeReply, VolumeRequest } from './request.ts'
 import { type OwnerLeg, settle } from './settle.ts'
-import { type Effect, endEffect, type OwnerState, ownerState, startEffect, takeEntries } from './state.ts'
+import { type Effect, endEffect, forget, type OwnerState, ownerState, startEffect, takeEntries } from './state.ts'
 
 /** Requests that are not answered yet; one more is refused with `owner-busy`. */
 export const MAX_PENDING = 4096
@@ -60,6 +61,8 @@ export interface VolumeOwnerOptions {
   readonly expected?: Expected
   readonly ownerEpoch: number
   readonly env: Pick<Environment, 'trace' | 'log'> & Partial<Pick<Environment, 'timers' | 'clock'>>
+  /** The way to the hosts that have disks. Without it a disk in use has no snapshots. */
+  readonly hosts?: DiskHosts
   /** Tells the storage subsystems which ranges are metadata and whose the slots are; a slot is not given out before. */
   readonly onRanges?: (ranges: MetadataRanges) => Promise<void>
   /** Called once if the owner must end by itself: deposed, or a leg failed. Requests are refused from then on. */
@@ -70,6 +73,8 @@ interface Pending {
   readonly request: VolumeRequest
   readonly resolve: (reply: VolumeReply<VolumeKind>) => void
   readonly reject: (error: StellwerkError) => void
+  /** What it was last decided to wait for. */
+  waitsFor?: string
 }
 
 /** What one journal write covers. */
@@ -90,7 +95,7 @@ export class VolumeOwner {
   /** Not decided yet, and decided to wait for an effect; each in the order in which they came. */
   #queue: Pending[] = []
   #waiting: Pending[] = []
-  readonly #effectQueue: Effect[] = []
+  readonly #effectQueue: Exclude<Effect, HostEffect>[] = []
   #effectsRunning = 0
   /** An effect has ended since those that wait were last looked at; the storage had no room for zeroing. */
   #news = false
@@ -182,7 +187,7 @@ export class VolumeOwner {
     if (writer.checkpointDue) await writer.checkpoint(metadata)
     const { newest } = await findClusterCopy(best.leg.device, layout, OWNER_IO)
     const cluster = newest ?? { version: 0, value: null }
-    const state = ownerState(metadata, cluster, generation.number, syncState(generation, metadata))
+    const state = ownerState(metadata, cluster, generation.number, syncState(generation))
     const entry: Entry = { type: 'owner', epoch: options.ownerEpoch }
     takeEntries(state, [entry])
     const payload = new Payload()
@@ -242,9 +247,9 @@ export class VolumeOwner {
   get sync(): { readonly done: boolean; readonly disks: number; readonly synced: number } | null {
     const { sync, metadata } = this.#state
     if (sync === null) return null
-    const initial = [...sync.initial].filter(id => metadata.disks.has(id))
-    const synced = initial.filter(id => sync.synced.has(id)).length
-    return { done: isSynced(this.#state), disks: initial.length, synced }
+    const ids = [...metadata.disks.keys()]
+    const synced = ids.filter(id => sync.synced.has(id)).length
+    return { done: isSynced(this.#state), disks: ids.length, synced }
   }
 
   /** Answers what can be answered, refuses the rest. The legs stay open: they are their opener's. */
@@ -330,7 +335,7 @@ export class VolumeOwner {
     this.#queue = []
     this.#news = false
     this.#full = false
-    let extentsAwaited = still.some(pending => pending.request.kind === 'volume.allocate')
+    let extentsAwaited = still.some(pending => pending.waitsFor === 'extents')
     for (const [i, pending] of candidates.entries()) {
       if (payload.recordBytes > maxRecordBytes(this.layout) - BLOCK_BYTES) {
         // They are looked at again, the waiting ones first, as if there had been news.
@@ -344,6 +349,7 @@ export class VolumeOwner {
       const decision = decide(this.#state, pending.request)
       switch (decision.type) {
         case 'refused':
+          forget(this.#state, decision.forget ?? {})
           answers.push({ pending, answer: () => pending.reject(decision.error) })
           break
         case 'wait':
@@ -352,13 +358,14 @@ export class VolumeOwner {
             break
           }
           this.#take(decision.effects, round)
+          pending.waitsFor = decision.for
           extentsAwaited ||= decision.for === 'extents'
           still.push(pending)
           break
         case 'done':
           for (const entry of decision.entries) {
             payload.add(entry)
-            round.changes.push(...extentChanges(this.#state, entry))
+            this.#change(round, entry)
             round.slotsChanged ||= entry.type === 'slot-assigned'
           }
           if (decision.synced !== undefined) this.#state.sync?.synced.add(decision.synced)
@@ -375,9 +382,9 @@ export class VolumeOwner {
     const { behind, layout } = this.#context
     if (this.#missed === null || behind === null || canary('grant-not-missed')) return
     const perExtent = layout.extentBytes / layout.regionBytes
-    const regions = changes.flatMap(({ kind, extent }) => {
-      if (kind !== 'granted') return []
-      const first = extentAddress(layout, extent) / layout.regionBytes
+    const regions = changes.flatMap(change => {
+      if (change.kind !== 'granted' && change.kind !== 'copied') return []
+      const first = extentAddress(layout, change.extent) / layout.regionBytes
       return Array.from({ length: perExtent }, (_, i) => first + i)
     })
     if (regions.length > 0) await this.#missed.mark(behind, regions)
@@ -387,13 +394,25 @@ export class VolumeOwner {
   async #publish(round: Round): Promise<void> {
     const { env, volume, onRanges } = this.#options
     if (round.slotsChanged) await onRanges?.(this.ranges())
-    for (const { kind, disk, extent, offset } of round.changes) {
-      if (kind === 'freed') {
-        env.trace.emit({ level: 'decision', kind: 'extent.freed', volume, disk, body: { extent } })
+    for (const change of round.changes) {
+      const { disk } = change
+      if (change.kind !== 'granted') {
+        const { kind, body } = evidenceOf(change)
+        env.trace.emit({ level: 'decision', kind, volume, disk, body })
         continue
       }
+      const { extent, offset } = change
       const zero = env.trace.on('io') ? await readsZero(this.#context, extent) : null
       env.trace.emit({ level: 'decision', kind: 'extent.granted', volume, disk, body: { extent, zero, offset } })
+    }
+  }
+
+  /** What an entry does to extents: told when it is durable, and kept apart from grants while it must be. */
+  #change(round: Round, entry: Entry): void {
+    const changes = extentChanges(this.#state, entry)
+    round.changes.push(...changes)
+    for (const change of changes) {
+      if (change.kind === 'freed' && change.left === 0) this.#state.sync?.freed.add(change.extent)
     }
   }
 
@@ -404,7 +423,16 @@ export class VolumeOwner {
   }
 
   #begin(effects: readonly Effect[]): void {
-    this.#effectQueue.push(...effects)
+    for (const effect of effects) {
+      if (!isHostEffect(effect)) {
+        this.#effectQueue.push(effect)
+        continue
+      }
+      void runHostEffect(this.#options.hosts ?? null, effect).then(outcome => {
+        endEffect(this.#state, effect, outcome)
+        this.#effectEnded(0)
+      })
+    }
     this.#startQueued()
   }
 
@@ -427,8 +455,9 @@ export class VolumeOwner {
     }
   }
 
-  #effectEnded(): void {
-    this.#effectsRunning -= 1
+  /** `counted`: hosts are asked beside what is done to the volume. */
+  #effectEnded(counted = 1): void {
+    this.#effectsRunning -= counted
     if (this.#effectsRunning === 0) this.#idle?.()
     if (this.#ended !== null) return
     this.#startQueued()
@@ -491,7 +520,7 @@ function legBehind(generation: VolumeGeneration): StaleLeg | null {
   return null
 }
 
-function syncState(generation: VolumeGeneration, metadata: Metadata): SyncState | null {
+function syncState(generation: VolumeGeneration): SyncState | null {
   if (catchingLegs(generation).length === 0) return null
   return {
     generation: generation.number,
@@ -499,8 +528,8 @@ function syncState(generation: VolumeGeneration, metadata: Metadata): SyncState 
     missed: new Set(),
     readFor: new Map(),
     reading: new Set(),
-    initial: new Set(metadata.disks.keys()),
     synced: new Set(),
+    freed: new Set(),
     copying: new Set(),
   }
 }
@@ -509,11 +538,12 @@ function syncState(generation: VolumeGeneration, metadata: Metadata): SyncState 
  * The predecessor may have died between its journal and its records: from here on the records are whole again. As long as
  * the volume is large, so only where everything is recorded.
  */
-function recordRecovered({ env, volume }: VolumeOwnerOptions, { disks, layout }: Metadata): void {
+function recordRecovered({ env, volume }: VolumeOwnerOptions, { disks, layout, references }: Metadata): void {
   if (!env.trace.on('io')) return
-  const extents: [number, string, number][] = []
+  const extents: [number, string, number, number][] = []
   for (const disk of disks.values()) {
-    for (const [index, extent] of disk.map) extents.push([extent, disk.id, index * layout.extentBytes])
+    for (const [index, extent] of disk.map)
+      extents.push([extent, disk.id, index * layout.extentBytes, references[extent]!])
   }
   env.trace.emit({ level: 'decision', kind: 'extent.recovered', volume, body: { extents } })
 }

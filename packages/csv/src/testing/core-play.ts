@@ -9,7 +9,15 @@ import { planLayout, RECORD, RECORD_HEADER_BYTES } from '../format/layout.ts'
 import { applyEntry, type Entry, emptyMetadata, type Metadata } from '../format/metadata.ts'
 import { decide } from '../owner/decide.ts'
 import type { VolumeRequest } from '../owner/request.ts'
-import { type Effect, endEffect, type OwnerState, ownerState, startEffect, takeEntries } from '../owner/state.ts'
+import {
+  type Effect,
+  endEffect,
+  forget,
+  type OwnerState,
+  ownerState,
+  startEffect,
+  takeEntries,
+} from '../owner/state.ts'
 import { SMALL } from './fixture.ts'
 
 export class CorePlay {
@@ -30,7 +38,10 @@ export class CorePlay {
   ask(request: VolumeRequest): { readonly reply: unknown; readonly code: string } {
     for (let round = 0; round < 100; round += 1) {
       const decision = decide(this.state, request)
-      if (decision.type === 'refused') return { reply: null, code: decision.error.code }
+      if (decision.type === 'refused') {
+        forget(this.state, decision.forget ?? {})
+        return { reply: null, code: decision.error.code }
+      }
       if (decision.type === 'done') {
         takeEntries(this.state, decision.entries)
         this.#write(decision.entries)

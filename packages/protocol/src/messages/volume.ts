@@ -19,6 +19,9 @@ export const SYNC_PAGE_RANGES = 4_096
  */
 export const RunsSchema = Type.Array(Count, { maxItems: 4 * MAP_PAGE_RUNS })
 
+/** Of the indexes told with it, those whose extent is shared: flat, first index and how many in a row. */
+export const SharedSchema = Type.Array(Count, { maxItems: 2 * MAP_PAGE_RUNS })
+
 const Indexes = Type.Array(Type.Integer({ minimum: 0, maximum: 0xffff_ffff }), { maxItems: MAX_EXTENTS_PER_REQUEST })
 
 /** A volume as one host needs to know it. */
@@ -42,6 +45,11 @@ export const DiskInfoSchema = closed({
   name: Name,
   sizeBytes: Count,
   allocatedBytes: Count,
+  /** Of those: what other disks or snapshots have too. */
+  sharedBytes: Count,
+  /** The disk or snapshot it was made from, if that is still there. */
+  parent: Type.Union([Type.Null(), Name]),
+  snapshot: Type.Boolean(),
   mapVersion: Count,
   holder: Type.Union([Type.Null(), Holder]),
   reserved: Type.Union([Type.Null(), Holder]),
@@ -56,7 +64,9 @@ export const DiskGrantSchema = closed({
   disk: Name,
   sizeBytes: Count,
   mapVersion: Count,
+  readOnly: Type.Boolean(),
   runs: RunsSchema,
+  shared: SharedSchema,
   next: Type.Union([Type.Null(), Count]),
   generation: Generation,
 })
@@ -76,11 +86,24 @@ export const volumeFamily = defineFamily('volume', {
   'volume.create-disk': { request: closed({ ...Of, name: Name, sizeBytes: Count }), reply: DiskInfoSchema },
   'volume.delete-disk': { request: closed(Of), reply: closed({ existed: Type.Boolean() }) },
   'volume.resize-disk': { request: closed({ ...Of, sizeBytes: Count }), reply: DiskInfoSchema },
+  /** Of a disk in use: its host is asked for a barrier first, see volume-disks.ts. */
+  'volume.snapshot-disk': { request: closed({ ...Of, snapshot: Name, name: Name }), reply: DiskInfoSchema },
+  'volume.clone-disk': {
+    request: closed({ volume: Name, snapshot: Name, disk: Name, name: Name }),
+    reply: DiskInfoSchema,
+  },
+  /** Extents in use that nothing maps go back, at most so many at a time. */
+  'volume.repair-leaks': { request: closed({ volume: Name }), reply: closed({ freed: Count }) },
   'volume.list-disks': { request: closed({ volume: Name }), reply: closed({ disks: Type.Array(DiskInfoSchema) }) },
   'volume.attach': { request: closed({ ...Holding, vm: Name, hostEpoch: Count }), reply: DiskGrantSchema },
   'volume.map': {
     request: closed({ ...Holding, from: Count }),
-    reply: closed({ runs: RunsSchema, next: Type.Union([Type.Null(), Count]), generation: Generation }),
+    reply: closed({
+      runs: RunsSchema,
+      shared: SharedSchema,
+      next: Type.Union([Type.Null(), Count]),
+      generation: Generation,
+    }),
   },
   /** The target of a migration that switches, at the epoch its commit would raise. */
   'volume.reserve': {
@@ -98,6 +121,14 @@ export const volumeFamily = defineFamily('volume', {
   /** `ahead`: indexes that will probably be wanted soon; granted if it costs nothing. */
   'volume.allocate': {
     request: closed({ ...Holding, indexes: Indexes, ahead: Indexes }),
+    reply: closed({ runs: RunsSchema, shared: SharedSchema, mapVersion: Count, generation: Generation }),
+  },
+  /**
+   * Before the first write to extents that are, or may be, shared: those that the host may write to from now on. At least
+   * one of them, unless none is mapped.
+   */
+  'volume.unshare': {
+    request: closed({ ...Holding, indexes: Indexes }),
     reply: closed({ runs: RunsSchema, mapVersion: Count, generation: Generation }),
   },
   /** The host has dropped these mappings, drained, and cleared its bits there. */
@@ -111,6 +142,8 @@ export const volumeFamily = defineFamily('volume', {
       sizeBytes: Count,
       usedBytes: Count,
       freeBytes: Count,
+      /** What the disks would take if they shared nothing. */
+      mappedBytes: Count,
       extentBytes: Count,
       disks: Count,
       ownerEpoch: Count,

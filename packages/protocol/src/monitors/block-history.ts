@@ -106,6 +106,47 @@ export class BlockHistory {
     return this.#faults.length === 0 ? NONE : this.#faults.splice(0)
   }
 
+  /**
+   * Another disk that holds what this one surely holds now, or may. What is under way from `holder` does not count: it is
+   * held back until the other disk is made. What is under way from elsewhere, from a host that has lost the disk and does
+   * not know it yet, may have landed.
+   */
+  fork(holder: string | null): BlockHistory {
+    const fork = new BlockHistory()
+    for (const [index, page] of this.#pages) fork.#pages.set(index, page.slice())
+    const may = new Map<number, Set<number>>()
+    for (const [sector, { judge, waiting, broken }] of this.#judged) {
+      if (broken || judge.givenUp) {
+        fork.#judged.set(sector, ANYTHING)
+        continue
+      }
+      const values = new Set(judge.candidates)
+      may.set(sector, values)
+      // Events that wait behind a read have not come to the judge yet.
+      for (const { request } of waiting) {
+        if (request.completed !== 'no') addValue(values, request, sector)
+      }
+    }
+    for (const request of this.#pending.values()) {
+      if (request.op === 'read' || request.host === holder) continue
+      for (let sector = request.first; sector < request.first + request.count; sector++) {
+        if (fork.#judged.has(sector)) continue
+        let values = may.get(sector)
+        if (values === undefined) {
+          values = new Set([this.#get(sector)])
+          may.set(sector, values)
+        }
+        addValue(values, request, sector)
+      }
+    }
+    for (const [sector, values] of may) {
+      const [only] = values
+      if (values.size === 1) fork.#set(sector, only!)
+      else fork.#judge(sector, new RegisterJudge([...values]))
+    }
+    return fork
+  }
+
   invokeFlush(key: string): void {
     if (this.#log === null) return
     this.#flushes.set(key, ++this.#events)
@@ -388,6 +429,11 @@ export class BlockHistory {
       return judged === undefined ? [this.#get(sector)] : [...judged.judge.possible]
     })
   }
+}
+
+function addValue(values: Set<number>, request: Pending, sector: number): void {
+  if (request.op === 'trim') values.add(0)
+  else if (request.op === 'write') values.add(request.result === null ? 0 : request.result[sector - request.first]!)
 }
 
 const NONE: readonly SectorFault[] = []

@@ -1,5 +1,6 @@
-// CSV2: an extent belongs to one disk. Judged by the owner's journaled grants and frees, and, where the volume's geometry
-// is given, by where hosts' writes really land: only in extents granted to a disk that this host has used.
+// CSV2: an extent belongs to one disk, or is shared by count and immutable. Judged by the owner's journaled grants, copies,
+// clones and frees, and, where the volume's geometry is given, by where hosts' writes really land: only in extents that one
+// disk has, and only if this host has used it. A free says how many disks it leaves the extent with: the owner's count.
 //
 // An owner that dies between its journal and its record leaves a gap in the evidence. So once the recording process has
 // changed or died, what was recorded before can no longer convict, until the next owner says what it found when it
@@ -14,9 +15,13 @@ import {
   type Monitor,
   malformed,
   numberField,
+  stringField,
   type Violation,
   violation,
 } from './monitor.ts'
+
+/** Ranges kept of what is copied. */
+const MAX_COPIES = 4_096
 
 export interface Csv2Options {
   /** The extent a byte of a volume belongs to; null for the metadata in front. Without it, writes are not judged. */
@@ -39,7 +44,8 @@ interface Volume {
   life: number
   /** The first life from which on the evidence is without a gap. */
   certainSince: number
-  readonly grants: Map<number, Grant>
+  /** Extent → who has it → since when. */
+  readonly grants: Map<number, Map<string, Grant>>
   readonly freed: Map<number, TraceRecord>
   /** Disk → offset on it → extent. */
   readonly mapped: Map<string, Map<number, number>>
@@ -50,13 +56,20 @@ export class Csv2Monitor implements Monitor {
   readonly kinds: readonly string[]
   readonly #volumes = new Map<string, Volume>()
   readonly #users = new Map<string, Set<string>>()
+  /** Ranges that hosts copy to a leg that is catching up. */
+  readonly #copies = new Set<string>()
   readonly #extentAt: Csv2Options['extentAt']
 
   constructor(options: Csv2Options = {}) {
     this.#extentAt = options.extentAt
-    const grants = ['extent.granted', 'extent.freed', 'extent.recovered', 'process.dead']
+    const grants = [
+      ...['extent.granted', 'extent.copied', 'extent.freed', 'extent.recovered'],
+      ...['disk.cloned', 'process.dead'],
+    ]
     this.kinds =
-      options.extentAt === undefined ? grants : [...grants, 'storage.applied', 'disk.invoke', 'mirror.copying']
+      options.extentAt === undefined
+        ? grants
+        : [...grants, 'storage.applied', 'disk.invoke', 'mirror.copying', 'mirror.copy']
   }
 
   observe(record: TraceRecord, now: number): Violation | null {
@@ -65,7 +78,13 @@ export class Csv2Monitor implements Monitor {
       case 'mirror.copying':
         ensure(this.#users, id(record, 'disk'), () => new Set<string>()).add(id(record, 'host'))
         return null
+      case 'mirror.copy':
+        this.#copies.add(rangeOf(record))
+        if (this.#copies.size > MAX_COPIES) this.#copies.delete(this.#copies.values().next().value ?? '')
+        return null
       case 'storage.applied':
+        // What is there already, made equal on another leg.
+        if (record.host !== undefined && this.#copies.has(rangeOf(record))) return null
         return this.#applied(record, now)
       case 'process.dead': {
         const host = hostOfGuests(record)
@@ -76,6 +95,11 @@ export class Csv2Monitor implements Monitor {
         return this.#recovered(record, now, this.#volume(record))
       case 'extent.granted':
         return this.#granted(record, now, this.#volume(record))
+      case 'extent.copied':
+        return this.#copied(record, now, this.#volume(record))
+      case 'disk.cloned':
+        cloned(record, this.#volume(record))
+        return null
       default:
         return this.#freed(record, now, this.#volume(record))
     }
@@ -110,14 +134,20 @@ export class Csv2Monitor implements Monitor {
     volume.mapped.clear()
     volume.certainSince = 0 // The base has no gap.
     let broken: Violation | null = null
-    for (const [extent, disk, offset] of entries(record)) {
-      const held = volume.grants.get(extent)
-      volume.grants.set(extent, { disk, offset, record, life: volume.life })
-      ensure(volume.mapped, disk, () => new Map<number, number>()).set(offset, extent)
-      const other = held ?? before.get(extent)
-      if (other === undefined || other.disk === disk || broken !== null) continue
-      const message = `${record.volume}: a new owner found extent ${extent} with ${disk}, but ${other.disk} has it`
-      broken = violation('CSV2', message, now, [other.record, record])
+    for (const [extent, disk, offset, references] of entries(record)) {
+      const other = references > 1 ? undefined : volume.grants.get(extent)?.keys().next().value
+      give(volume, extent, disk, offset, record)
+      if (other === undefined || other === disk) continue
+      const message = `${record.volume}: a new owner found extent ${extent} with ${disk}, but ${other} has it`
+      broken ??= violation('CSV2', message, now, [record])
+    }
+    for (const [extent, holders] of volume.grants) {
+      const earlier = before.get(extent)
+      const [disk] = holders.keys()
+      if (earlier === undefined || broken !== null || [...holders.keys()].some(each => earlier.has(each))) continue
+      const [other, grant] = [...earlier][0]!
+      const message = `${record.volume}: a new owner found extent ${extent} with ${disk}, but ${other} has it`
+      broken = violation('CSV2', message, now, [grant.record, record])
     }
     return broken
   }
@@ -127,38 +157,52 @@ export class Csv2Monitor implements Monitor {
     const disk = id(record, 'disk')
     const where = field(record, 'offset')
     const offset = typeof where === 'number' ? where : null
-    const held = volume.grants.get(extent)
-    volume.grants.set(extent, { disk, offset, record, life: volume.life })
+    const held = certain(volume, extent)
+    const there = offset === null ? undefined : at(volume, disk, offset)
+    volume.grants.delete(extent)
+    give(volume, extent, disk, offset, record)
     volume.freed.delete(extent)
-    if (held !== undefined && held.life >= volume.certainSince) {
+    if (held !== null) {
       const message = `${record.volume}: extent ${extent} granted to ${disk} while ${held.disk} has it`
       return violation('CSV2', message, now, [held.record, record])
     }
-    if (offset === null) return null
-    const map = ensure(volume.mapped, disk, () => new Map<number, number>())
-    const other = map.get(offset)
-    map.set(offset, extent)
-    const there = other === undefined ? undefined : volume.grants.get(other)
-    if (there === undefined || there.disk !== disk || other === extent || there.life < volume.certainSince) return null
-    const message = `${record.volume}: extent ${extent} granted for offset ${offset} of ${disk}, where extent ${other} is`
-    return violation('CSV2', message, now, [there.record, record])
+    if (there === undefined || there.extent === extent || there.grant.life < volume.certainSince) return null
+    const message = `${record.volume}: extent ${extent} granted for offset ${offset} of ${disk}, where extent ${there.extent} is`
+    return violation('CSV2', message, now, [there.grant.record, record])
+  }
+
+  /** The disk leaves an extent that it shares for one of its own. */
+  #copied(record: TraceRecord, now: number, volume: Volume): Violation | null {
+    const disk = id(record, 'disk')
+    const from = numberField(record, 'from')
+    const left = volume.grants.get(from)?.get(disk)
+    take(volume, from, disk)
+    const broken = this.#granted(record, now, volume)
+    if (broken !== null || left !== undefined || volume.certainSince > 0) return broken
+    return violation('CSV2', `${record.volume}: extent ${from} copied for ${disk}, which has it not`, now, [record])
   }
 
   #freed(record: TraceRecord, now: number, volume: Volume): Violation | null {
     const extent = numberField(record, 'extent')
     const disk = id(record, 'disk')
-    const held = volume.grants.get(extent)
-    volume.grants.delete(extent)
+    const left = field(record, 'left')
+    const other = certain(volume, extent, disk)
+    const held = volume.grants.get(extent)?.has(disk) === true
     const before = volume.freed.get(extent)
-    volume.freed.set(extent, record)
-    if (held === undefined) {
+    take(volume, extent, disk)
+    const remaining = volume.grants.get(extent)?.size ?? 0
+    if (remaining === 0) volume.freed.set(extent, record)
+    if (!held && other === null) {
       if (volume.certainSince > 0 && before === undefined) return null // Its grant may be in the gap.
       return violation('CSV2', `${record.volume}: extent ${extent} freed, which nobody has`, now, [before, record])
     }
-    if (held.offset !== null) volume.mapped.get(held.disk)?.delete(held.offset)
-    if (held.disk === disk || held.life < volume.certainSince) return null
-    const message = `${record.volume}: extent ${extent} freed for ${disk}, but ${held.disk} has it`
-    return violation('CSV2', message, now, [held.record, record])
+    if (!held && other !== null) {
+      const message = `${record.volume}: extent ${extent} freed for ${disk}, but ${other.disk} has it`
+      return violation('CSV2', message, now, [other.record, record])
+    }
+    if (typeof left !== 'number' || left === remaining || volume.certainSince > 0) return null
+    const message = `${record.volume}: extent ${extent} freed for ${disk} counts ${left} more that have it, there are ${remaining}`
+    return violation('CSV2', message, now, [other?.record ?? null, record])
   }
 
   #applied(record: TraceRecord, now: number): Violation | null {
@@ -170,29 +214,79 @@ export class Csv2Monitor implements Monitor {
     const volume = this.#volumes.get(name)
     if (first === null || last === null || volume === undefined) return null
     for (let extent = first; extent <= last; extent++) {
-      const grant = volume.grants.get(extent)
-      if (grant === undefined) {
+      const holders = volume.grants.get(extent)
+      if (holders === undefined) {
         if (volume.certainSince > 0) continue
         const message = `${name}: a write of ${record.host} landed in extent ${extent}, which nobody has`
         return violation('CSV2', message, now, [volume.freed.get(extent), record])
       }
-      if (grant.life < volume.certainSince || this.#users.get(grant.disk)?.has(record.host) === true) continue
-      const message = `${name}: a write of ${record.host}, which never used ${grant.disk}, landed in its extent ${extent}`
-      return violation('CSV2', message, now, [grant.record, record])
+      let one: Grant | null = null
+      for (const grant of holders.values()) {
+        if (grant.life < volume.certainSince) continue
+        if (one !== null) {
+          const message = `${name}: a write of ${record.host} landed in extent ${extent}, which ${one.disk} and ${grant.disk} share`
+          return violation('CSV2', message, now, [grant.record, record])
+        }
+        one = grant
+      }
+      if (one === null || holders.size > 1 || this.#users.get(one.disk)?.has(record.host) === true) continue
+      const message = `${name}: a write of ${record.host}, which never used ${one.disk}, landed in its extent ${extent}`
+      return violation('CSV2', message, now, [one.record, record])
     }
     return null
   }
 }
 
-/** `extents`: [extent, disk, offset on the disk]. */
-function entries(record: TraceRecord): [number, string, number][] {
+function rangeOf(record: TraceRecord): string {
+  return `${record.volume}/${record.host}/${numberField(record, 'offset')}/${numberField(record, 'length')}`
+}
+
+function give(volume: Volume, extent: number, disk: string, offset: number | null, record: TraceRecord): void {
+  const holders = ensure(volume.grants, extent, () => new Map<string, Grant>())
+  holders.set(disk, { disk, offset, record, life: volume.life })
+  if (offset !== null) ensure(volume.mapped, disk, () => new Map<number, number>()).set(offset, extent)
+}
+
+function take(volume: Volume, extent: number, disk: string): void {
+  const holders = volume.grants.get(extent)
+  const grant = holders?.get(disk)
+  if (holders === undefined || grant === undefined) return
+  holders.delete(disk)
+  if (holders.size === 0) volume.grants.delete(extent)
+  if (grant.offset !== null) volume.mapped.get(disk)?.delete(grant.offset)
+}
+
+/** Somebody (else) who surely has it. */
+function certain(volume: Volume, extent: number, but: string | null = null): Grant | null {
+  for (const grant of volume.grants.get(extent)?.values() ?? []) {
+    if (grant.disk !== but && grant.life >= volume.certainSince) return grant
+  }
+  return null
+}
+
+function at(volume: Volume, disk: string, offset: number): { extent: number; grant: Grant } | undefined {
+  const extent = volume.mapped.get(disk)?.get(offset)
+  const grant = extent === undefined ? undefined : volume.grants.get(extent)?.get(disk)
+  return extent === undefined || grant === undefined ? undefined : { extent, grant }
+}
+
+/** From here on the new disk has all that its source has. */
+function cloned(record: TraceRecord, volume: Volume): void {
+  const disk = id(record, 'disk')
+  const source = volume.mapped.get(stringField(record, 'source'))
+  for (const [offset, extent] of source ?? []) give(volume, extent, disk, offset, record)
+}
+
+/** `extents`: [extent, disk, offset on the disk, how many have it]. */
+function entries(record: TraceRecord): [number, string, number, number][] {
   const list = field(record, 'extents')
   if (!Array.isArray(list)) throw malformed(record, 'the list `extents`')
   return list.map(each => {
-    const [extent, disk, offset] = Array.isArray(each) ? each : []
-    if (typeof extent !== 'number' || typeof disk !== 'string' || typeof offset !== 'number') {
-      throw malformed(record, '`extents`: each an extent, its disk and the offset on it')
+    const [extent, disk, offset, references = 1] = Array.isArray(each) ? each : []
+    const numbers = typeof extent === 'number' && typeof offset === 'number' && typeof references === 'number'
+    if (!numbers || typeof disk !== 'string') {
+      throw malformed(record, '`extents`: each an extent, its disk, the offset on it and how many have it')
     }
-    return [extent, disk, offset]
+    return [extent, disk, offset, references]
   })
 }

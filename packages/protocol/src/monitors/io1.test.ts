@@ -59,6 +59,35 @@ describe('IO1: one request after the other', () => {
   })
 })
 
+describe('IO1: clones', () => {
+  const cloned = (t: TraceBuilder, disk: string, source: string, holder: string | null = 'host-a') =>
+    t.add('disk.cloned', { volume: 'csv1', disk }, { source, snapshot: true, holder })
+  const base = () => trace().io('host-a', 'write', 0, [1, 2], 'd').io('host-a', 'write', 1, [3], 'd')
+  const begun = (t: TraceBuilder, host: string) =>
+    t.add(
+      'disk.invoke',
+      { disk: 'd', vm: 'vm-1', host },
+      { op: 'write', request: 'w', offset: 0, length: 512, sectors: [9] },
+    )
+
+  test('begins as its source is, and goes its own way', () => {
+    const t = cloned(base(), 's', 'd').io('host-b', 'read', 0, [1, 3, 0], 's')
+    t.io('host-a', 'write', 0, [5], 'd').io('host-b', 'read', 0, [1], 's').io('host-a', 'read', 0, [5], 'd')
+    expect(t.judge('IO1')).toEqual([])
+  })
+  test('rejects what was written later, what was overwritten before, and what was never there', () => {
+    const later = cloned(base(), 's', 'd').io('host-a', 'write', 0, [5], 'd').io('host-b', 'read', 0, [5], 's')
+    expect(rejects(later)).toBe(true)
+    expect(rejects(cloned(base(), 's', 'd').io('host-b', 'read', 1, [2], 's'))).toBe(true)
+    expect(rejects(cloned(base(), 's', 'd').io('host-b', 'read', 2, [7], 's'))).toBe(true)
+  })
+  test('a write under way at its holder is not in it; one of a host that has lost the disk may be', () => {
+    const read = (t: TraceBuilder) => cloned(t, 's', 'd').io('host-b', 'read', 0, [9], 's')
+    expect(rejects(read(begun(base(), 'host-a')))).toBe(true)
+    expect(rejects(read(begun(base(), 'host-c')))).toBe(false)
+  })
+})
+
 describe('IO1: overlapping, failed and unknown requests', () => {
   const concurrent = (seen: readonly number[]) => {
     const t = trace()

@@ -1,4 +1,5 @@
-// IO1: a client that lives on sees a linearizable disk, whatever its storage does. Reads the disks' requests out of the
+// IO1: a client that lives on sees a linearizable disk, whatever its storage does; a snapshot, and each clone of it, begins as
+// its disk was at that moment. Reads the disks' requests out of the
 // records; the judging is block-history.ts's.
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
@@ -19,7 +20,7 @@ import {
 
 export class Io1Monitor implements Monitor {
   readonly rule = 'IO1'
-  readonly kinds = ['disk.invoke', 'disk.ok', 'disk.fail', 'disk.info', 'disk.crash', 'process.dead']
+  readonly kinds = ['disk.invoke', 'disk.ok', 'disk.fail', 'disk.info', 'disk.crash', 'disk.cloned', 'process.dead']
   readonly #disks = new Map<string, BlockHistory>()
   readonly #options: BlockHistoryOptions
 
@@ -42,6 +43,12 @@ export class Io1Monitor implements Monitor {
       return this.#report(now)
     }
     const name = id(record, 'disk')
+    if (record.kind === 'disk.cloned') {
+      const holder = field(record, 'holder')
+      const source = this.#disks.get(stringField(record, 'source'))
+      if (source !== undefined) this.#disks.set(name, source.fork(typeof holder === 'string' ? holder : null))
+      return null
+    }
     const disk = ensure(this.#disks, name, () => new BlockHistory(this.#options))
     if (record.kind === 'disk.crash') disk.crash(record)
     else this.#request(disk, record)

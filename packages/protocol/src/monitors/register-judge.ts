@@ -108,6 +108,13 @@ export class RegisterJudge {
     return [...values]
   }
 
+  /** All that it may hold when nothing is under way any more: unknown writes may have landed. */
+  get candidates(): readonly number[] {
+    const values = new Set([...this.possible, ...this.#reusable])
+    for (const { op, value } of this.#unknown) values.add(op === 'trim' ? 0 : value)
+    return [...values]
+  }
+
   /** `key` names the operation; `value` is what a write writes and what a read will return (0 for a trim). */
   invoke(key: unknown, op: RegisterOp, value: number, now: number): void {
     if (this.#givenUp) return

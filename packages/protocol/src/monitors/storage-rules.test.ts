@@ -90,8 +90,11 @@ describe('CSV2', () => {
     expect(first?.message).toMatch(message)
   })
 
-  const recovered = (t: TraceBuilder, extents: readonly (readonly [number, string, number])[], host = 'host-b') =>
-    t.add('extent.recovered', csv1, { extents }, `${host}/agent`)
+  const recovered = (
+    t: TraceBuilder,
+    extents: readonly (readonly [number, string, number] | readonly [number, string, number, number])[],
+    host = 'host-b',
+  ) => t.add('extent.recovered', csv1, { extents }, `${host}/agent`)
   const died = () => granted(trace(), 5, 'd1', { offset: 0 }).dead('host-a')
 
   test.each([
@@ -136,6 +139,62 @@ describe('CSV2', () => {
   ])('finds %s', (_name, t, message) => {
     const [first] = t.judge('CSV2')
     expect(first?.message).toMatch(message)
+  })
+
+  const cloned = (t: TraceBuilder, disk: string, source: string) =>
+    t.add('disk.cloned', { ...csv1, disk, host: 'host-a' }, { source, snapshot: true, holder: null })
+  const copied = (t: TraceBuilder, extent: number, disk: string, from: number, offset = 0) =>
+    t.add('extent.copied', { ...csv1, disk, host: 'host-a' }, { extent, from, offset })
+  const left = (t: TraceBuilder, extent: number, disk: string, count: number) =>
+    t.add('extent.freed', { ...csv1, disk, host: 'host-a' }, { extent, left: count })
+  const shared = () => cloned(granted(trace(), 5, 'd1', { offset: 0 }), 's1', 'd1')
+
+  test.each([
+    ['a shared extent freed by both, one after the other', left(left(shared(), 5, 'd1', 1), 5, 's1', 0)],
+    ['a copy, and the rest freed', left(left(copied(shared(), 6, 'd1', 5), 5, 's1', 0), 6, 'd1', 0)],
+    [
+      'the same found shared by a new owner',
+      recovered(shared().dead('host-a'), [
+        [5, 'd1', 0, 2],
+        [5, 's1', 0, 2],
+      ]),
+    ],
+  ])('accepts %s', (_name, t) => {
+    expect(t.judge('CSV2')).toEqual([])
+  })
+  test.each([
+    [
+      'a free that counts nobody where a clone has it',
+      left(shared(), 5, 'd1', 0),
+      /counts 0 more that have it, there are 1/,
+    ],
+    ['a shared extent granted anew', granted(left(shared(), 5, 'd1', 1), 5, 'd2'), /granted to d2 while s1 has it/],
+    [
+      'a copy to an extent that somebody has',
+      copied(granted(shared(), 6, 'd2'), 6, 'd1', 5),
+      /granted to d1 while d2 has it/,
+    ],
+    ['a copy of what the disk has not', copied(shared(), 7, 'd3', 5), /copied for d3, which has it not/],
+    [
+      'a new owner that finds two disks and one reference',
+      recovered(shared().dead('host-a'), [
+        [5, 'd1', 0, 1],
+        [5, 's1', 0, 1],
+      ]),
+      /found extent 5 with s1, but d1 has it/,
+    ],
+  ])('finds %s', (_name, t, message) => {
+    const [first] = t.judge('CSV2')
+    expect(first?.message).toMatch(message)
+  })
+
+  test('finds a write in place to what is shared, and accepts one to the copy, or once it is shared no more', () => {
+    const at = (extent: number) => ({ offset: MiB * (extent + 1) })
+    const using = () => shared().io('host-a', 'write', 0, [1], 'd1')
+    const [first] = using().applied('host-a', at(5)).judge('CSV2', options)
+    expect(first?.message).toMatch(/landed in extent 5, which d1 and s1 share/)
+    expect(copied(using(), 6, 'd1', 5).applied('host-a', at(6)).judge('CSV2', options)).toEqual([])
+    expect(left(using(), 5, 's1', 1).applied('host-a', at(5)).judge('CSV2', options)).toEqual([])
   })
 
   const used = () => granted(trace(), 0, 'd1').io('host-a', 'write', 0, [1], 'd1')

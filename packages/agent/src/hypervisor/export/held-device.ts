@@ -12,7 +12,6 @@ import {
 } from '@stellwerk/block/device.ts'
 
 export class HeldDevice implements BlockDevice {
-  readonly size: number
   readonly limits: Limits
   readonly caps: Caps
   readonly #disk: BlockDevice
@@ -24,9 +23,12 @@ export class HeldDevice implements BlockDevice {
   constructor(disk: BlockDevice, mayPass: () => boolean) {
     this.#disk = disk
     this.#mayPass = mayPass
-    this.size = disk.size
     this.limits = disk.limits
     this.caps = disk.caps
+  }
+
+  get size(): number {
+    return this.#disk.size
   }
 
   release(): void {

@@ -65,7 +65,7 @@ export class ModelGuest {
     this.#registers = new Registers(memory)
     this.#parameters = parameters
     this.#devices = devices
-    this.#tag = ledgerTag(vm)
+    this.#tag = ledgerTag(parameters.ledger ?? vm)
   }
 
   step(input: readonly string[]): void {

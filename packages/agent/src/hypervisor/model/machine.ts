@@ -198,7 +198,10 @@ export class ModelMachine implements Machine {
   #devices(): GuestDevices {
     const disk = this.#disk
     return {
-      diskBytes: disk?.size ?? 0,
+      // Looked up each time: a disk grows while its guest runs.
+      get diskBytes() {
+        return disk?.size ?? 0
+      },
       unitBytes: Math.max(512, disk?.limits.minimum ?? 512),
       submit: (slot, operation, offset, at, length) => this.#submit(slot, operation, offset, at, length),
       // A listener may have killed the machine in the middle of the step: what the step still does has no effect.

@@ -20,10 +20,14 @@ export interface ModelParameters {
   readonly scratchBytes: number
   /** Trims of the whole scratch area a second, whatever is being written there. */
   readonly trimsPerSecond: number
+  /** Whose ledger is on the disk, if it was cloned; null: its own. */
+  readonly ledger: string | null
 }
 
+type NumberName = Exclude<keyof ModelParameters, 'ledger'>
+
 const TABLE: {
-  readonly [name in keyof ModelParameters]: { preset: number; min: number; max: number; whole: boolean }
+  readonly [name in NumberName]: { preset: number; min: number; max: number; whole: boolean }
 } = {
   pages: { preset: 64, min: MIN_PAGES, max: MAX_PAGES, whole: true },
   stepMs: { preset: 20, min: 1, max: 10_000, whole: false },
@@ -36,11 +40,11 @@ const TABLE: {
 }
 
 export function modelParameters(spec: MachineSpec): ModelParameters {
-  const names = Object.keys(TABLE) as (keyof ModelParameters)[]
+  const names = [...Object.keys(TABLE), 'ledger']
   for (const name of Object.keys(spec.parameters)) {
-    if (!(name in TABLE)) throw bad(spec, `unknown parameter "${name}"`, `known: ${names.join(', ')}`)
+    if (!names.includes(name)) throw bad(spec, `unknown parameter "${name}"`, `known: ${names.join(', ')}`)
   }
-  const read = (name: keyof ModelParameters): number => {
+  const read = (name: NumberName): number => {
     const { preset, min, max, whole } = TABLE[name]
     const value = spec.parameters[name] ?? preset
     if (typeof value !== 'number' || !(value >= min && value <= max) || (whole && !Number.isInteger(value))) {
@@ -48,7 +52,12 @@ export function modelParameters(spec: MachineSpec): ModelParameters {
     }
     return value
   }
+  const ledger = spec.parameters['ledger'] ?? null
+  if (ledger !== null && typeof ledger !== 'string') {
+    throw bad(spec, `parameter "ledger" is ${JSON.stringify(ledger)}`, 'give the name of a VM')
+  }
   return {
+    ledger,
     pages: read('pages'),
     stepMs: read('stepMs'),
     writesPerSecond: read('writesPerSecond'),

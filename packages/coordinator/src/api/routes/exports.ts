@@ -39,7 +39,7 @@ export const exportRoutes: readonly Route[] = [
   route({
     method: 'POST',
     path: PATH,
-    summary: 'Serve a disk that no VM has open to tools, by NBD, from one of the hosts',
+    summary: 'Serve a snapshot, or a disk that no VM has open to tools, by NBD, from one of the hosts',
     status: 202,
     body: closed({
       readOnly: Type.Optional(Type.Boolean()),
@@ -57,7 +57,8 @@ export const exportRoutes: readonly Route[] = [
         id: context.env.random.id(),
         volume,
         disk: known.disk,
-        readOnly: body.readOnly ?? false,
+        // A snapshot is exported while the VM that it was taken of runs.
+        readOnly: known.snapshot || (body.readOnly ?? false),
         host: body.host ?? null,
         socket: body.socket ?? null,
         port: body.port ?? 0,

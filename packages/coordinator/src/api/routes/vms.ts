@@ -9,7 +9,7 @@ import {
 import { VmSpecSchema } from '@stellwerk/protocol/messages/cluster.ts'
 import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import type { Command } from '../../core/commands.ts'
 import { isExport } from '../../core/exports.ts'
 import { RestartPolicySchema } from '../../core/restart-policy.ts'
@@ -17,9 +17,9 @@ import type { VmRecord } from '../../core/state.ts'
 import { MigrationViewSchema, VmViewSchema } from '../../view/schemas.ts'
 import { vmViews } from '../../view/status.ts'
 import { migrationView, vmView } from '../../view/vms.ts'
-import { unknownThing } from '../refuse.ts'
+import { badRequest, unknownThing } from '../refuse.ts'
 import { type ApiContext, type Route, route } from '../route.ts'
-import { refuseExistingDisks } from './volumes.ts'
+import { diskOf, refuseExistingDisks } from './volumes.ts'
 
 /** Checked by the coordinator, which names what is wrong with it; here only that it is text. */
 const AnyName = Type.String({ maxLength: 256 })
@@ -28,6 +28,13 @@ const MAX_DISKS = 16
 /** In base64, with the rest of the definition. */
 const MODULE_TEXT_MAX = Math.ceil(MAX_MODULE_BYTES / 3) * 4
 const CREATE_MAX_BYTES = MODULE_TEXT_MAX + 1024 * 1024
+
+/** Of a size, or as a clone of a snapshot and as large as that. */
+const DiskSpec = closed({
+  volume: AnyName,
+  sizeBytes: Type.Optional(Bytes),
+  snapshot: Type.Optional(AnyName),
+})
 
 const Create = closed({
   name: AnyName,
@@ -38,7 +45,7 @@ const Create = closed({
   hypervisor: Type.Optional(Type.Union([Type.Literal('wasm'), Type.Literal('model')])),
   memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   parameters: Type.Optional(VmSpecSchema.properties.parameters),
-  disks: Type.Optional(Type.Array(closed({ volume: AnyName, sizeBytes: Bytes }), { maxItems: MAX_DISKS })),
+  disks: Type.Optional(Type.Array(DiskSpec, { maxItems: MAX_DISKS })),
   start: Type.Optional(Type.Boolean()),
   priority: Type.Optional(Type.Integer({ minimum: -1000, maximum: 1000 })),
   host: Type.Optional(Type.Union([AnyName, Type.Null()])),
@@ -79,7 +86,8 @@ export const vmRoutes: readonly Route[] = [
     bodyMaxBytes: CREATE_MAX_BYTES,
     reply: Done,
     handle: async (context, { body }) => {
-      const { name, guest, memoryBytes, hypervisor = 'wasm', parameters = {}, disks = [] } = body
+      const { name, guest, memoryBytes, hypervisor = 'wasm', parameters = {} } = body
+      const disks = await disksOf(context, body.disks ?? [])
       const spec = { hypervisor, guest, memoryBytes, parameters }
       context.hooks.checkDefinition?.(name, spec, disks.length)
       await refuseExistingDisks(context, name, disks)
@@ -224,4 +232,28 @@ async function sendInput(context: ApiContext, name: string, line: string): Promi
   const { host, epoch, incarnation } = placement
   await context.coordinator.askAgent(host, 'vm.input', { vm: name, epoch, host, incarnation, line })
   return { vm: name }
+}
+
+async function disksOf(
+  context: ApiContext,
+  asked: readonly Static<typeof DiskSpec>[],
+): Promise<{ volume: string; sizeBytes: number; snapshot?: string }[]> {
+  const disks: { volume: string; sizeBytes: number; snapshot?: string }[] = []
+  for (const { volume, sizeBytes, snapshot } of asked) {
+    if ((sizeBytes === undefined) === (snapshot === undefined)) {
+      throw badRequest(`a disk on "${volume}" has either a size or a snapshot`, 'say VOLUME:SIZE or VOLUME/SNAPSHOT')
+    }
+    if (snapshot === undefined) {
+      disks.push({ volume, sizeBytes: sizeBytes! })
+      continue
+    }
+    const source = await diskOf(context, volume, snapshot)
+    if (!source.snapshot) {
+      throw new StellwerkError('not-a-snapshot', `"${snapshot}" is a disk, only snapshots are cloned`, {
+        hint: `make one: stellwerk disk snapshot ${volume} ${snapshot} NAME`,
+      })
+    }
+    disks.push({ volume, sizeBytes: source.sizeBytes, snapshot })
+  }
+  return disks
 }

@@ -15,7 +15,7 @@ import { volumeView } from '../../view/volumes.ts'
 import { unknownThing } from '../refuse.ts'
 import { type ApiContext, type Route, route } from '../route.ts'
 
-const AnyName = Type.String({ maxLength: 256 })
+export const AnyName = Type.String({ maxLength: 256 })
 const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const BLOCK_BYTES = 4096
 const MAX_LEGS = 8
@@ -31,7 +31,7 @@ function volumeOf(context: ApiContext, name: string): VolumeRecord {
 }
 
 /** The volume, if its owner can be asked now. */
-function served(context: ApiContext, name: string): VolumeRecord {
+export function served(context: ApiContext, name: string): VolumeRecord {
   const volume = volumeOf(context, name)
   if (isServing(context.coordinator.state, name)) return volume
   throw new StellwerkError('owner-away', `volume "${name}" has no owner that serves it now`, {
@@ -167,11 +167,7 @@ export const volumeRoutes: readonly Route[] = [
     handle: async (context, { params, body }) => {
       const volume = served(context, params['name'] ?? '')
       checkDisk(volume, body.disk, body.sizeBytes)
-      const known = await listDisks(context, volume.name)
-      // One that is a VM's may have yet to be made.
-      if (known.some(disk => disk.disk === body.disk) || vmWith(context, volume.name, body.disk) !== null) {
-        throw duplicateDisk(volume.name, body.disk, 'choose another name')
-      }
+      await refuseDuplicate(context, volume.name, body.disk)
       return ask(context, volume.name, 'volume.create-disk', {
         volume: volume.name,
         disk: body.disk,
@@ -183,25 +179,29 @@ export const volumeRoutes: readonly Route[] = [
   route({
     method: 'POST',
     path: '/v1/volumes/{name}/disks/{disk}/resize',
-    summary: 'Give a disk another size',
+    summary: 'Give a disk another size; one in use only grows, under its guest',
     body: closed({ sizeBytes: Bytes }),
     reply: DiskInfoSchema,
     handle: async (context, { params, body }) => {
       const volume = served(context, params['name'] ?? '')
       const disk = await diskOf(context, volume.name, params['disk'] ?? '')
       checkDisk(volume, disk.disk, body.sizeBytes)
-      refuseIfUsed(context, volume.name, disk)
-      return ask(context, volume.name, 'volume.resize-disk', {
+      if (body.sizeBytes < disk.sizeBytes) refuseIfUsed(context, volume.name, disk)
+      const info = await ask(context, volume.name, 'volume.resize-disk', {
         volume: volume.name,
         disk: disk.disk,
         sizeBytes: body.sizeBytes,
       })
+      // What is known of its VM says so too.
+      const of = { volume: volume.name, disk: disk.disk, sizeBytes: body.sizeBytes }
+      await context.coordinator.command({ kind: 'disk-resized', ...of })
+      return info
     },
   }),
   route({
     method: 'DELETE',
     path: '/v1/volumes/{name}/disks/{disk}',
-    summary: 'Delete a disk that no VM has',
+    summary: 'Delete a disk or snapshot that no VM has; what was made from it stays',
     reply: Type.Object({ existed: Type.Boolean() }),
     handle: async (context, { params }) => {
       const volume = served(context, params['name'] ?? '')
@@ -218,6 +218,13 @@ export const volumeRoutes: readonly Route[] = [
 
 function duplicateDisk(volume: string, disk: string, hint: string): StellwerkError {
   return new StellwerkError('duplicate-name', `there is already a disk "${disk}" on volume "${volume}"`, { hint })
+}
+
+export async function refuseDuplicate(context: ApiContext, volume: string, disk: string): Promise<void> {
+  const known = await listDisks(context, volume)
+  // One that is a VM's may have yet to be made.
+  if (!known.some(each => each.disk === disk) && vmWith(context, volume, disk) === null) return
+  throw duplicateDisk(volume, disk, 'choose another name')
 }
 
 /** A new VM takes over no disk that is there already: it would be deleted with the VM. */
@@ -246,12 +253,16 @@ function defaultLegs(state: ApiContext['coordinator']['state']): string[] {
   return names.slice(0, 2)
 }
 
-function checkDisk(volume: VolumeRecord, disk: string, sizeBytes: number): void {
+export function checkName(disk: string): void {
   if (!new RegExp(NAME_PATTERN).test(disk)) {
     throw new StellwerkError('bad-name', `"${disk}" is no name for a disk`, {
       hint: 'use letters, digits, ".", "_" and "-", at most 63',
     })
   }
+}
+
+function checkDisk(volume: VolumeRecord, disk: string, sizeBytes: number): void {
+  checkName(disk)
   if (sizeBytes <= 0 || sizeBytes % BLOCK_BYTES !== 0) {
     throw new StellwerkError('bad-size', `${sizeBytes} bytes is no size for a disk`, {
       hint: `use a positive multiple of ${BLOCK_BYTES}`,
@@ -307,6 +318,6 @@ export async function diskOf(context: ApiContext, volume: string, name: string):
   return disk
 }
 
-function ask(context: ApiContext, volume: string, kind: string, body: object): Promise<unknown> {
+export function ask(context: ApiContext, volume: string, kind: string, body: object): Promise<unknown> {
   return context.coordinator.askOwner(volume, kind, body)
 }

@@ -1,0 +1,51 @@
+// Copying one extent to another: read from the first in-sync leg that can, written to all. What reads as
+// zeroes is made so without being carried, so that a thin disk's copy stays thin.
+
+import { BlockError } from '@stellwerk/block/device.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
+import { isZero, type Leg, OWNER_IO, readBytes, settleAll, writeLegs, zeroRange } from '../format/device-io.ts'
+import { extentAddress, type Layout } from '../format/layout.ts'
+import type { EffectOutcome } from './state.ts'
+
+/** Carried at a time: so much of a copy is in memory. */
+const COPY_BYTES = 1024 * 1024
+
+export async function copyExtent(
+  legs: readonly Leg[],
+  /** So many of them, from the first, may be read. */
+  inSync: number,
+  layout: Layout,
+  from: number,
+  to: number,
+): Promise<EffectOutcome> {
+  if (canary('unshared-before-copy')) return { ok: true }
+  const { extentBytes } = layout
+  const source = extentAddress(layout, from)
+  const target = extentAddress(layout, to)
+  const step = Math.min(COPY_BYTES, extentBytes)
+  for (let at = 0; at < extentBytes; at += step) {
+    const bytes = await readAny(legs.slice(0, inSync), source + at, step)
+    if (bytes === null) return { ok: false, full: false, unreadable: true }
+    try {
+      if (isZero(bytes)) await settleAll(legs.map(leg => zeroRange(leg.device, target + at, step, OWNER_IO)))
+      else await writeLegs(legs, target + at, bytes, OWNER_IO)
+    } catch (error) {
+      if (error instanceof BlockError && error.errno === 'ENOSPC') return { ok: false, full: true }
+      if (error instanceof BlockError && error.errno === 'EIO') return { ok: false, full: false }
+      throw error
+    }
+  }
+  return { ok: true }
+}
+
+/** Null: no leg can read it. What is not about this spot ends the owner. */
+async function readAny(legs: readonly Leg[], offset: number, length: number): Promise<Uint8Array | null> {
+  for (const { device } of legs) {
+    try {
+      return await readBytes(device, offset, length, OWNER_IO)
+    } catch (error) {
+      if (!(error instanceof BlockError) || error.errno !== 'EIO') throw error
+    }
+  }
+  return null
+}
