@@ -58,3 +58,15 @@ test('a receiver that pauses holds the sender, and a lost link ends both at once
   expect(closed.length).toBe(2)
   expect(closed.every(line => line.includes('gone'))).toBe(true)
 })
+
+test('what came before anybody listened is delivered after the call that listens, and in order', async () => {
+  const { near, far } = streams(0)
+  near.write([new Uint8Array([1])])
+  await settle()
+  const got: number[] = []
+  far.onData(chunk => got.push(chunk[0]!))
+  expect(got).toEqual([])
+  near.write([new Uint8Array([2])])
+  await settle()
+  expect(got).toEqual([1, 2])
+})

@@ -77,7 +77,8 @@ export function bulkStream(session: Session, { joinBelowBytes = 0 }: BulkStreamO
     },
     onData: f => {
       onData = f
-      flow()
+      // Not inside the caller's call, as with a socket: it may still be setting up what `f` uses.
+      queueMicrotask(flow)
     },
     pause: () => {
       paused = true
