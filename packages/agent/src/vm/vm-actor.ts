@@ -12,15 +12,10 @@ import type { DiskSet } from '../volume/disk-set.ts'
 import { Evidence } from './evidence.ts'
 import { Opening } from './opening.ts'
 import type { VmParts } from './vm-parts.ts'
+import type { Phase } from './vm-phase.ts'
 
 /** The actor that decides. */
 export const COORDINATOR = 'coordinator/decider'
-
-/**
- * `standing`: it exists and has not run yet; `over`: nothing of it is left. A migration out leaves it `running` until the
- * switch; one coming in is `incoming` until the commit.
- */
-type Phase = 'opening' | 'standing' | 'running' | 'frozen' | 'incoming' | 'released' | 'stopping' | 'over'
 
 export class VmActor implements Behavior {
   readonly parts: VmParts
@@ -73,6 +68,10 @@ export class VmActor implements Behavior {
         later(() => failed(error))
       },
     )
+  }
+
+  #soon(run: () => void): void {
+    this.task(Promise.resolve(), run, () => undefined)
   }
 
   started(context: ActorContext): void {
@@ -203,22 +202,14 @@ export class VmActor implements Behavior {
         this.parts.console(this.order.vm, this.order.epoch, event.line)
         break
       case 'frozen':
-        this.task(
-          Promise.resolve(),
-          () => this.#evaluate(),
-          () => undefined,
-        )
+        this.#soon(() => this.#evaluate())
         break
       case 'halted':
       case 'crashed': {
         const asked = this.#shutdown?.asked === true
         const state = event.kind === 'halted' && asked ? 'stopped' : event.kind
         this.evidence.halted(event.kind)
-        this.task(
-          Promise.resolve(),
-          () => this.#end({ state, why: event.reason }),
-          () => undefined,
-        )
+        this.#soon(() => this.#end({ state, why: event.reason }))
         break
       }
     }
