@@ -7,6 +7,7 @@ import {
   type BeatReply,
   type ClusterMap,
   isOver,
+  type OwnerRelay,
   type ReportedMachine,
   type VmOrder,
 } from '@stellwerk/protocol/messages/cluster.ts'
@@ -20,9 +21,11 @@ import type { OpenLuns } from './hba/open-luns.ts'
 import type { StorageLinks } from './hba/storage-links.ts'
 import type { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
 import type { RightToRun } from './lease/right-to-run.ts'
+import { DoneReports, type MigrationDone } from './migration/done-reports.ts'
 import type { ReceiveOrder } from './migration/incoming-migration.ts'
 import type { Peers } from './peers.ts'
 import type { Redirects } from './redirect/redirects.ts'
+import { admitOrder } from './vm/admit-order.ts'
 import type { RunGate } from './vm/run-gate.ts'
 import { STOP_GRACE_MAX_MS, type StopOrder } from './vm/stop-order.ts'
 import { COORDINATOR, VmActor } from './vm/vm-actor.ts'
@@ -31,8 +34,6 @@ import type { HostVolumes } from './volume/host-volumes.ts'
 
 /** Final states kept until the coordinator says that it has seen them. */
 const MAX_FINISHED = 10_000
-/** Ended migrations the coordinator has yet to take note of; of one that was dropped it asks again. */
-const MAX_DONE = 1_000
 /** A change of a machine's state is reported at once, but not more often than this. */
 const SOON_MS = 10
 /** A path counts as up while its last answer is not older than so many heartbeats. */
@@ -51,12 +52,6 @@ export interface HostParts {
   readonly luns: () => OpenLuns
   readonly vmParts: () => VmParts
   readonly exports: ExportHypervisor
-}
-
-interface MigrationDone {
-  readonly migration: string
-  readonly vm: string
-  readonly statistics: { readonly [name: string]: number }
 }
 
 export class HostActor implements Behavior {
@@ -78,8 +73,7 @@ export class HostActor implements Behavior {
   /** Requests passed on to a VM's actor, by the seq they were passed on with. */
   readonly #forwarded = new Map<number, Message>()
   readonly #followers = new Map<string, ActorContext>()
-  /** By migration: it may be asked for more than once. */
-  readonly #done = new Map<string, MigrationDone>()
+  readonly #done = new DoneReports()
   #context: ActorContext | null = null
 
   constructor(parts: HostParts) {
@@ -175,25 +169,12 @@ export class HostActor implements Behavior {
       }
       case 'storage.relay': {
         const { storage, kind, body } = message.body as { storage: string; kind: string; body: unknown }
-        links()
-          .relay(storage, kind, body, this.settings.requestMs)
-          .then(
-            reply => system.reply(message, { body: reply }),
-            (error: unknown) => system.fail(message, error),
-          )
+        this.#passOn(message, links().relay(storage, kind, body, this.settings.requestMs))
         return
       }
       case 'owner.relay': {
-        const { owner, volume, kind, body } = message.body as {
-          owner: string
-          volume: string
-          kind: string
-          body: object
-        }
-        system.ask(context.self, `${owner}/owner/${volume}`, kind, body, this.settings.requestMs).then(
-          reply => system.reply(message, { body: reply }),
-          (error: unknown) => system.fail(message, error),
-        )
+        const { owner, volume, kind, body } = message.body as OwnerRelay
+        this.#passOn(message, system.ask(context.self, `${owner}/owner/${volume}`, kind, body, this.settings.requestMs))
         return
       }
       case 'export.where':
@@ -206,6 +187,14 @@ export class HostActor implements Behavior {
       default:
         context.fail(message, new StellwerkError('unknown-kind', `an agent does not take ${message.kind}`))
     }
+  }
+
+  #passOn(message: Message, answer: Promise<unknown>): void {
+    const { system } = this.#parts
+    answer.then(
+      reply => system.reply(message, { body: reply }),
+      (error: unknown) => system.fail(message, error),
+    )
   }
 
   // --- beats, leases, epochs -------------------------------------------------------------------------------------------------
@@ -401,20 +390,12 @@ export class HostActor implements Behavior {
     this.#spawn(order, receive)
   }
 
-  /** An order is for one host epoch, one incarnation, and no older than what was seen of this VM. */
   #admitOrder(order: VmOrder): void {
-    const { config } = this.#parts
-    const refuse = (code: string, why: string): never => {
-      throw new StellwerkError(code, `VM "${order.vm}" at placement epoch ${order.epoch}: ${why}`, {
-        where: config.host,
-      })
-    }
-    if (order.incarnation !== config.incarnation)
-      refuse('wrong-incarnation', `meant for incarnation ${order.incarnation}`)
-    if (this.#fenced || order.hostEpoch !== this.epoch) refuse('wrong-epoch', `meant for epoch ${order.hostEpoch}`)
-    if (this.#stopping !== null) refuse('stopping', 'this agent is being stopped')
-    if (order.epoch <= (this.#epochs.get(order.vm) ?? 0)) refuse('stale-order', 'a newer placement was seen here')
-    if (this.#alive.has(order.vm)) refuse('busy', 'an older instance is still here')
+    const { host, incarnation } = this.#parts.config
+    admitOrder(order, {
+      ...{ host, incarnation, epoch: this.#fenced ? null : this.epoch, stopping: this.#stopping !== null },
+      ...{ seen: this.#epochs.get(order.vm) ?? 0, alive: this.#alive.has(order.vm) },
+    })
   }
 
   #spawn(order: VmOrder, receive: ReceiveOrder | null): void {
@@ -495,11 +476,8 @@ export class HostActor implements Behavior {
   }
 
   #dropOldestFinished(): void {
-    for (const vm of this.#machines.keys()) {
-      if (this.#alive.has(vm)) continue
-      this.#machines.delete(vm)
-      return
-    }
+    const oldest = [...this.#machines.keys()].find(vm => !this.#alive.has(vm))
+    if (oldest !== undefined) this.#machines.delete(oldest)
   }
 
   console(vm: string, epoch: number, line: string): void {
@@ -514,28 +492,18 @@ export class HostActor implements Behavior {
   }
 
   reportDone(done: MigrationDone): void {
-    this.#keepDone(done)
+    this.#done.keep(done)
     if (this.#context !== null) this.#tellDone(this.#context)
-  }
-
-  #keepDone(done: MigrationDone): void {
-    const known = this.#done.get(done.migration)
-    if (known !== undefined && Object.keys(done.statistics).length === 0) return
-    this.#done.set(done.migration, done)
-    const [oldest] = this.#done.keys()
-    if (this.#done.size > MAX_DONE && oldest !== undefined) this.#done.delete(oldest)
   }
 
   #tellDone(context: ActorContext): void {
     const { config, system } = this.#parts
-    const all = [...this.#done.values()]
-    this.#done.clear()
-    for (const done of all) {
+    for (const done of this.#done.take()) {
       const body = { ...done, host: config.host, incarnation: config.incarnation }
       system.ask(context.self, COORDINATOR, 'migration.done', body, this.settings.requestMs).then(
         () => undefined,
         () => {
-          this.#keepDone(done)
+          this.#done.keep(done)
         },
       )
     }

@@ -13,15 +13,10 @@ import { Evidence } from './evidence.ts'
 import { Opening } from './opening.ts'
 import { StandingStill } from './standing-still.ts'
 import type { VmParts } from './vm-parts.ts'
+import type { Phase } from './vm-phase.ts'
 
 /** The actor that decides. */
 export const COORDINATOR = 'coordinator/decider'
-
-/**
- * `standing`: it exists and has not run yet; `over`: nothing of it is left. A migration out leaves it `running` until the
- * switch; one coming in is `incoming` until the commit.
- */
-type Phase = 'opening' | 'standing' | 'running' | 'frozen' | 'incoming' | 'released' | 'stopping' | 'over'
 
 export class VmActor implements Behavior {
   readonly parts: VmParts

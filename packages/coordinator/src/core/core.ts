@@ -12,16 +12,8 @@ import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, workOnLegs
 import { diskCreated, diskDeleted, workOnVms } from './lifecycle.ts'
 import { mapOf, spreadMap } from './map.ts'
 import { type AgentHello, agentDown, agentUp, attestDead, beat, watchHosts } from './membership.ts'
-import {
-  done,
-  failed,
-  loaded,
-  outcomeForSource,
-  progressed,
-  sourceReady,
-  targetReady,
-  workOnMigrations,
-} from './migration.ts'
+import { done, failed, loaded, progressed, sourceReady, targetReady, workOnMigrations } from './migration.ts'
+import { outcomeForSource } from './migration-outcome.ts'
 import { type Output, StepOutput } from './output.ts'
 import { ownerRefused, workOnVolumes } from './ownership.ts'
 import { workOnQuarantines } from './quarantine.ts'

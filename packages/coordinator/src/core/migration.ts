@@ -8,6 +8,14 @@ import type { Input } from './core.ts'
 import { isExport } from './exports.ts'
 import { hostLive, isWanted, volumesOf } from './hosts.ts'
 import { orderFor } from './lifecycle.ts'
+import {
+  type Asker,
+  isBeforeCommit,
+  isStillThere,
+  type Outcome,
+  outcomeForTarget,
+  outcomeOf,
+} from './migration-outcome.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
 import { choose, whyNot } from './placement.ts'
@@ -160,54 +168,7 @@ function isOver(migration: MigrationRecord): boolean {
   return migration.phase === 'done' || migration.phase === 'aborted'
 }
 
-function isBeforeCommit(migration: MigrationRecord): boolean {
-  return migration.phase === 'preparing' || migration.phase === 'precopy' || migration.phase === 'switching'
-}
-
 // --- what comes in -----------------------------------------------------------------------------------------------------------
-
-export type Outcome = 'committed' | 'aborted' | 'pending'
-
-/** Who asks, as what: a source by the placement that it has released, a target by the one that it was to get. */
-export interface Asker {
-  readonly migration: string
-  readonly vm: string
-  readonly host: string
-  readonly incarnation: number
-  readonly epoch: number
-}
-
-/** Only an abort lets the source run again. */
-export function outcomeForSource(state: CoordinatorState, asker: Asker): Outcome {
-  const migration = state.migrations.get(asker.migration)
-  if (migration !== undefined) return outcomeOf(migration)
-  if (canary('forgotten-is-aborted')) return 'aborted'
-  return whenForgotten(state, asker, 'aborted', 'committed')
-}
-
-/** Only a commit lets the target run. */
-function outcomeForTarget(state: CoordinatorState, asker: Asker): Outcome {
-  const migration = state.migrations.get(asker.migration)
-  return migration === undefined ? whenForgotten(state, asker, 'committed', 'aborted') : outcomeOf(migration)
-}
-
-function outcomeOf(migration: MigrationRecord): Outcome {
-  if (isBeforeCommit(migration)) return 'pending'
-  return migration.phase === 'aborted' ? 'aborted' : 'committed'
-}
-
-/**
- * A migration that is remembered no more, or that a restored coordinator never knew: the VM's record alone tells whose it
- * is. Whoever has it at this very placement goes on, if its host stands (else the fence has the last word); anybody else
- * has lost it, however that came.
- */
-function whenForgotten(state: CoordinatorState, asker: Asker, itsOwn: Outcome, lost: Outcome): Outcome {
-  const placement = state.vms.get(asker.vm)?.placement
-  const placed =
-    placement?.host === asker.host && placement.incarnation === asker.incarnation && placement.epoch === asker.epoch
-  if (!placed) return lost
-  return isStillThere(state, placement) ? itsOwn : 'pending'
-}
 
 /** The target has it all. The commit: from here the VM is the target's. */
 export function loaded(state: CoordinatorState, message: Asker, now: number, out: StepOutput): Outcome {
@@ -383,14 +344,6 @@ function whyAbort(state: CoordinatorState, migration: MigrationRecord, now: numb
   if (migration.phase === 'switching' && ageMs > settings.switchMs)
     return `the switch-over took longer than ${settings.switchMs} ms`
   return null
-}
-
-/** Admitted at the same epoch and, as far as is known, with the same agent. */
-function isStillThere(state: CoordinatorState, end: Pick<MigrationEnd, 'host' | 'hostEpoch' | 'incarnation'>): boolean {
-  const host = state.hosts.get(end.host)
-  if (host === undefined || host.phase !== 'admitted' || host.epoch !== end.hostEpoch) return false
-  const incarnation = hostLive(state, end.host).incarnation
-  return incarnation === null || incarnation === end.incarnation
 }
 
 function orderCopy(state: CoordinatorState, migration: MigrationRecord, now: number, out: StepOutput): void {

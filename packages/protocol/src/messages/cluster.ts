@@ -196,6 +196,9 @@ export type VmOrder = Static<typeof VmOrderSchema>
 const Target = { vm: Name, epoch: Count, host: Name, incarnation: Count }
 const Nothing = closed({})
 
+const OwnerRelaySchema = closed({ owner: Name, volume: Name, kind: Type.String(), body: Type.Unknown() })
+export type OwnerRelay = Static<typeof OwnerRelaySchema>
+
 export const clusterFamily = defineFamily('cluster', {
   /** An agent's first word in a session. */
   'cluster.join': {
@@ -246,7 +249,7 @@ export const clusterFamily = defineFamily('cluster', {
   },
   /** To an agent that hears the owner's, which the coordinator does not reach: likewise, to the owner of a volume. */
   'owner.relay': {
-    request: closed({ owner: Name, volume: Name, kind: Type.String(), body: Type.Unknown() }),
+    request: OwnerRelaySchema,
     reply: closed({ body: Type.Unknown() }),
   },
 })

@@ -1,0 +1,7 @@
+// What a VM's actor is at. What is reported of it is coarser or finer: see ReportedMachine.
+
+/**
+ * `standing`: it exists and has not run yet; `released`: a switch-over has paused it; `over`: nothing of it is left. A
+ * migration out leaves it `running` until the switch; one coming in is `incoming` until the commit.
+ */
+export type Phase = 'opening' | 'standing' | 'running' | 'frozen' | 'incoming' | 'released' | 'stopping' | 'over'
