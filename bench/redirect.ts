@@ -15,7 +15,7 @@ const MIB = 1024 * 1024
 const RANGE_BYTES = 256 * MIB
 const PULLS = 50
 const BLACK_HOLES = 5
-const PULLS_MS = 300_000
+const PULLS_MS = 900_000
 
 export const redirect: Group = {
   name: 'redirect',

@@ -33,6 +33,7 @@ const DEPTH = 16
 const DEADLINE_MS = 2_000
 const PROBE_MS = 500
 const PULLS_PROBE_MS = 100
+const PROBE_DEADLINE_MS = 1_000
 
 const options = config<PullsConfig>()
 const env = serverEnvironment('pulls', options.directory)
@@ -89,7 +90,9 @@ class Hba {
       dialTimeoutMs: DEADLINE_MS,
       probe: () => {
         if (this.state === 'up') return Promise.resolve()
-        return this.state === 'pulled' ? Promise.reject(new Error('pulled')) : new Promise(() => undefined)
+        if (this.state === 'pulled') return Promise.reject(new Error('pulled'))
+        // As an agent's: an answer that does not come is an error in the end.
+        return sleep(PROBE_DEADLINE_MS).then(() => Promise.reject(new Error('no answer')))
       },
     })
   }

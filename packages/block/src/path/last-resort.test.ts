@@ -1,0 +1,183 @@
+// Standby, disabled and slow paths: which one is used when not all are as they should be.
+
+import { describe, expect, it } from 'vitest'
+import type { PathConfig } from './path-state.ts'
+import { CONFIG, Harness } from './testing/core-harness.ts'
+
+/** Two direct paths, the third is a standby one. */
+const withStandby = (config: Partial<PathConfig> = {}): Harness => new Harness([0, 0, 10], config, 10)
+
+describe('a standby path (RIO1, RIO2)', () => {
+  it('is not connected while another gives hope', () => {
+    const harness = withStandby()
+    expect(harness.step({ kind: 'start' })).toEqual(['connect 0@1', 'connect 1@1'])
+    harness.connected(0)
+    harness.connected(1)
+    expect(harness.states()).toEqual(['up', 'up', 'standby'])
+    harness.now += 10_000
+    expect(harness.step({ kind: 'tick', probe: false, oldest: [null, null, null] })).toEqual([])
+  })
+
+  it('is connected when the first reconnect of the others takes too long, and looked at in time', () => {
+    const harness = withStandby()
+    harness.step({ kind: 'start' })
+    harness.connected(0)
+    harness.connected(1)
+    expect(harness.lost(0, false)).toEqual(['probe 0', 'connect 0@1', 'path-state 0'])
+    expect(harness.lost(1, false)).toEqual(['probe 1', 'connect 1@1', 'path-state 1'])
+    expect(harness.core.nextLookAt).toBe(50)
+    harness.now = 50
+    expect(harness.step({ kind: 'tick', probe: false, oldest: [] })).toEqual(['connect 2@1', 'path-state 2'])
+    harness.connected(2)
+    expect([harness.core.candidates, harness.core.usable]).toEqual([[2], 'up'])
+  })
+
+  it('is connected at once when nobody answers, and not while the server only drains', () => {
+    const harness = withStandby()
+    harness.step({ kind: 'start' })
+    harness.connected(0)
+    harness.connected(1)
+    harness.lost(0, false)
+    harness.lost(1, false)
+    harness.bad(0)
+    // The other's server answers its probe: it will open the export when it has drained.
+    harness.good(1)
+    harness.now = 5_000
+    expect(harness.step({ kind: 'tick', probe: false, oldest: [] })).toEqual([])
+    expect(harness.bad(1)).toEqual(['connect 2@1', 'path-state 2'])
+  })
+
+  it('is left for a direct path only when that is trusted, and only when nothing is in flight on it', () => {
+    const harness = withStandby()
+    harness.step({ kind: 'start' })
+    harness.connected(0)
+    harness.connected(1)
+    harness.lost(0, false)
+    harness.lost(1, false)
+    harness.bad(0)
+    harness.bad(1)
+    harness.connected(2)
+    harness.connected(0)
+    expect(harness.core.candidates).toEqual([2])
+    harness.good(0)
+    expect(harness.core.candidates).toEqual([2])
+    harness.good(0)
+    expect(harness.core.candidates).toEqual([0])
+    expect(harness.tick(null, null, 5)).not.toContain('cut 2')
+    harness.good(0)
+    expect(harness.tick(null, null, null)).toContain('cut 2')
+    expect(harness.states()[2]).toBe('standby')
+  })
+
+  it('takes over from black holes, which are cut at the deadline, and are not trusted at their first answer', () => {
+    const harness = withStandby()
+    harness.step({ kind: 'start' })
+    harness.connected(0)
+    harness.connected(1)
+    harness.tick(0, null, null)
+    expect(harness.tick(0, null, null)).toContain('connect 2@1')
+    // The very moment at which the request is past its deadline.
+    expect(harness.core.nextLookAt).toBe(1001)
+    harness.connected(2)
+    expect(harness.core.candidates).toEqual([2])
+    harness.now = 1001
+    expect(harness.step({ kind: 'tick', probe: false, oldest: [0, null, null] })).toEqual(['cut 0'])
+    expect(harness.lost(0, true)).toContain('raise-session')
+    expect(harness.step({ kind: 'session-raised', session: 2 })).toContain('connect 2@2')
+    harness.connected(2, 2)
+    expect(harness.core.candidates).toEqual([2])
+  })
+
+  it('may itself time out: its next connection leads another way', () => {
+    const harness = new Harness([10], {}, 10)
+    expect(harness.step({ kind: 'start' })).toEqual(['connect 0@1', 'path-state 0'])
+    harness.connected(0)
+    harness.tick(0)
+    harness.tick(0)
+    harness.now = 1500
+    expect(harness.step({ kind: 'tick', probe: false, oldest: [0] })).toContain('cut 0')
+  })
+})
+
+describe('a disabled path', () => {
+  it('gets nothing while there is another, a standby one included, and everything when it is the last', () => {
+    const harness = withStandby()
+    harness.step({ kind: 'start' })
+    harness.connected(0)
+    harness.connected(1)
+    harness.step({ kind: 'disable', path: 0, disabled: true })
+    expect([harness.core.candidates, harness.states()]).toEqual([[1], ['disabled', 'up', 'standby']])
+    expect(harness.step({ kind: 'disable', path: 1, disabled: true })).toContain('connect 2@1')
+    expect(harness.core.candidates).toEqual([0, 1])
+    harness.connected(2)
+    expect(harness.core.candidates).toEqual([2])
+    harness.lost(2, false)
+    expect(harness.core.candidates).toEqual([0, 1])
+    harness.step({ kind: 'disable', path: 0, disabled: false })
+    expect(harness.core.candidates).toEqual([0])
+  })
+
+  it('may be one of the paths of a fixed policy, which can be set while it is open', () => {
+    const harness = new Harness([0, 0]).connectAll()
+    harness.step({ kind: 'policy', policy: 'fixed' })
+    expect([harness.core.choose([9, 0]), harness.core.choose([9, 0])]).toEqual([0, 0])
+    harness.step({ kind: 'disable', path: 0, disabled: true })
+    expect(harness.core.choose([0, 9])).toBe(1)
+  })
+})
+
+describe('a path that answers but slowly', () => {
+  const look = (harness: Harness, ...medians: (number | null)[]): string[] => {
+    harness.now += CONFIG.probeIntervalMs
+    harness.good(0)
+    harness.good(1)
+    return harness.step({ kind: 'tick', probe: true, oldest: [null, null], medians })
+  }
+
+  it('is demoted at ten times its sibling’s latency, twice in a row, above the floor', () => {
+    const harness = new Harness([0, 0]).connectAll()
+    look(harness, 19, 1)
+    look(harness, 19, 1)
+    expect(harness.states()).toEqual(['up', 'up'])
+    look(harness, 30, 4)
+    look(harness, 50, 4)
+    look(harness, 30, 4)
+    look(harness, 50, 4)
+    expect(harness.core.candidates).toEqual([0, 1])
+    look(harness, 50, 4)
+    expect([harness.core.candidates, harness.states()]).toEqual([[1], ['slow', 'up']])
+    expect(harness.core.facts(0).why).toBe('requests take 50 ms, on its siblings 4.0')
+  })
+
+  it('rests, is tried again, and rests twice as long if it is slow again', () => {
+    const harness = new Harness([0, 0], { slowHoldMs: 1_000 }).connectAll()
+    const rest = (): number => {
+      const from = harness.now
+      while (harness.core.candidates.length === 1) look(harness, null, 1)
+      return harness.now - from
+    }
+    look(harness, 100, 1)
+    look(harness, 100, 1)
+    expect(rest()).toBe(1_000)
+    look(harness, 100, 1)
+    expect(rest()).toBe(2_000)
+    // Well for long enough, it is as if it had never been slow.
+    for (let i = 0; i < 90; i += 1) look(harness, 1, 1)
+    look(harness, 100, 1)
+    expect(harness.core.candidates.length).toBe(2)
+    look(harness, 100, 1)
+    expect(rest()).toBe(1_000)
+  })
+
+  it('is used all the same when it is the only one, and never measured against a path that carries nothing', () => {
+    const harness = new Harness([0, 0]).connectAll()
+    look(harness, 100, null)
+    look(harness, 100, null)
+    expect(harness.states()).toEqual(['up', 'up'])
+    look(harness, 100, 1)
+    look(harness, 100, 1)
+    expect(harness.core.candidates).toEqual([1])
+    harness.lost(1, false)
+    expect(harness.core.candidates).toEqual([0])
+  })
+})
