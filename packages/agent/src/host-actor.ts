@@ -19,11 +19,11 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { AgentConfig } from './agent-config.ts'
 import type { OpenLuns } from './hba/open-luns.ts'
 import type { StorageLinks } from './hba/storage-links.ts'
+import type { HostParts } from './host-parts.ts'
 import type { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
 import type { RightToRun } from './lease/right-to-run.ts'
 import { DoneReports, type MigrationDone } from './migration/done-reports.ts'
 import type { ReceiveOrder } from './migration/incoming-migration.ts'
-import type { Peers } from './peers.ts'
 import type { Redirects } from './redirect/redirects.ts'
 import { admitOrder } from './vm/admit-order.ts'
 import type { RunGate } from './vm/run-gate.ts'
@@ -31,6 +31,7 @@ import { STOP_GRACE_MAX_MS, type StopOrder } from './vm/stop-order.ts'
 import { COORDINATOR, VmActor } from './vm/vm-actor.ts'
 import type { VmParts } from './vm/vm-parts.ts'
 import type { HostVolumes } from './volume/host-volumes.ts'
+import { type LegLost, reportLegLost } from './volume/leg-reports.ts'
 
 /** Final states kept until the coordinator says that it has seen them. */
 const MAX_FINISHED = 10_000
@@ -38,21 +39,6 @@ const MAX_FINISHED = 10_000
 const SOON_MS = 10
 /** A path counts as up while its last answer is not older than so many heartbeats. */
 export const MISSED_PROBES = 2.5
-
-export interface HostParts {
-  readonly env: Environment
-  readonly config: AgentConfig
-  readonly system: ActorSystem
-  readonly right: RightToRun
-  readonly gate: RunGate
-  readonly links: () => StorageLinks
-  readonly peers: Peers
-  readonly volumes: () => HostVolumes
-  readonly redirects: () => Redirects
-  readonly luns: () => OpenLuns
-  readonly vmParts: () => VmParts
-  readonly exports: ExportHypervisor
-}
 
 export class HostActor implements Behavior {
   readonly #parts: HostParts
@@ -233,19 +219,8 @@ export class HostActor implements Behavior {
     )
   }
 
-  /** Said as often as the mirror says it; what came of it is in the next map. */
-  legLost(lost: { volume: string; leg: string; generation: number; why: string }): void {
-    const { system, config, env } = this.#parts
-    if (this.epoch === 0 || this.#fenced) return
-    const body = { ...lost, why: lost.why.slice(0, 1000), host: config.host, hostEpoch: this.epoch }
-    system
-      .ask(`${config.host}/agent`, COORDINATOR, 'volume.leg-lost', body, this.settings.requestMs)
-      .catch((error: unknown) => {
-        env.log.debug(
-          { volume: lost.volume },
-          `the coordinator did not hear that ${lost.leg} is lost: ${String(error)}`,
-        )
-      })
+  legLost(lost: LegLost): void {
+    if (this.epoch > 0 && !this.#fenced) reportLegLost(this.#parts, lost, this.epoch, this.settings.requestMs)
   }
 
   #beat(context: ActorContext): void {

@@ -13,7 +13,7 @@ import { Evidence } from './evidence.ts'
 import { Opening } from './opening.ts'
 import { StandingStill } from './standing-still.ts'
 import type { VmParts } from './vm-parts.ts'
-import type { Phase } from './vm-phase.ts'
+import type { Ending, Phase } from './vm-phase.ts'
 
 /** The actor that decides. */
 export const COORDINATOR = 'coordinator/decider'
@@ -33,7 +33,7 @@ export class VmActor implements Behavior {
   #incoming: IncomingMigration | null = null
   #fenced = false
   /** What it is to end as; the first reason counts. */
-  #ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null } | null = null
+  #ending: Ending | null = null
   #freezing = false
   /** Why it runs when it is thawed next. */
   #thawedTo: 'thaw' | 'resume' = 'thaw'
@@ -110,17 +110,13 @@ export class VmActor implements Behavior {
   #take(message: Message, context: ActorContext): void {
     switch (message.kind) {
       case 'vm.right-changed':
-        this.#evaluate()
-        return
+        return this.#evaluate()
       case 'vm.end':
-        this.#stop((message.body as { graceMs: number }).graceMs)
-        return
+        return this.#stop((message.body as { graceMs: number }).graceMs)
       case 'vm.stop-due':
-        this.#stopIfDue()
-        return
+        return this.#stopIfDue()
       case 'vm.fenced':
-        this.#fence()
-        return
+        return this.#fence()
       case 'vm.input':
         this.#machine?.input((message.body as { line: string }).line)
         break
@@ -150,10 +146,7 @@ export class VmActor implements Behavior {
 
   #opened(disks: DiskSet): void {
     this.#takeDisks(disks)
-    if (this.#fenced || this.#ending !== null) {
-      this.#finish()
-      return
-    }
+    if (this.#fenced || this.#ending !== null) return this.#finish()
     const { parts, order } = this
     const spec = this.machineSpec()
     this.task(
@@ -412,7 +405,7 @@ export class VmActor implements Behavior {
     this.#end({ state: 'stopped', why: 'its guest did not shut down in time and was killed' })
   }
 
-  #end(ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null }): void {
+  #end(ending: Ending): void {
     if (this.#ending !== null || this.#fenced || this.#phase === 'over') return
     this.#ending = ending
     this.opening.cancel()
@@ -451,25 +444,26 @@ export class VmActor implements Behavior {
         this.parts.gate.unregister(this.order.vm)
         this.#giveBack()
       },
-      error => {
-        this.parts.env.log.error({ vm: this.order.vm }, `it cannot be killed: ${errorMessage(error)}`)
-        throw error
-      },
+      error => this.#unkillable(error),
     )
+  }
+
+  #unkillable(error: unknown): never {
+    this.parts.env.log.error({ vm: this.order.vm }, `it cannot be killed: ${errorMessage(error)}`)
+    throw error
   }
 
   #giveBack(): void {
     const ending = this.#ending ?? { state: 'failed' as const, why: 'its host was fenced' }
     const over = (): void => this.#over(ending)
-    const notDetached = (error: unknown): void => {
+    if (this.#fenced || this.#disks === null) return over()
+    this.task(this.#disks.detach(), over, error => {
       this.parts.env.log.warn({ vm: this.order.vm }, `its disks were not detached: ${errorMessage(error)}`)
       over()
-    }
-    if (this.#fenced || this.#disks === null) over()
-    else this.task(this.#disks.detach(), over, notDetached)
+    })
   }
 
-  #over(ending: { readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'; readonly why: string | null }): void {
+  #over(ending: Ending): void {
     this.#phase = 'over'
     this.#report(ending.state, ending.why)
     this.#context?.stop()
@@ -490,9 +484,7 @@ export class VmActor implements Behavior {
         this.parts.gone(this.order.vm, this.order.epoch)
         this.#context?.stop()
       },
-      error => {
-        throw error
-      },
+      error => this.#unkillable(error),
     )
   }
 

@@ -5,3 +5,9 @@
  * migration out leaves it `running` until the switch; one coming in is `incoming` until the commit.
  */
 export type Phase = 'opening' | 'standing' | 'running' | 'frozen' | 'incoming' | 'released' | 'stopping' | 'over'
+
+/** How a VM's actor ends, and why. */
+export interface Ending {
+  readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'
+  readonly why: string | null
+}

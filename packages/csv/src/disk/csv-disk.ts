@@ -1,6 +1,5 @@
-// A VM's disk as its host sees it: maps offsets to extents of the LUN, reads and writes those directly, and asks the
-// volume's owner only for what it has not got. The fast path, one write inside one mapped and marked region, is one
-// request below and one promise; everything else is in slow-path.ts and the parts it uses.
+// A VM's disk as its host sees it: maps offsets to extents, reads and writes those directly, asks the owner only for
+// what it has not got. One write inside one mapped and marked region is one request; the rest is in slow-path.ts.
 
 import {
   type BlockDevice,
@@ -16,6 +15,8 @@ import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { ResyncDisk } from '../mirror/host-resync.ts'
+import { askForDisk, type DiskClaim } from './ask-for-disk.ts'
+import { diskError, interrupted } from './disk-errors.ts'
 import { DiskState } from './disk-state.ts'
 import { ExtentFrees } from './extent-frees.ts'
 import { ExtentGrants } from './extent-grants.ts'
@@ -30,15 +31,8 @@ import { type Range, WriteRanges } from './ranges.ts'
 import { RequestGate } from './request-gate.ts'
 import { isStorageFull, SlowPath } from './slow-path.ts'
 
-export interface CsvDiskOptions {
+export interface CsvDiskOptions extends DiskClaim {
   readonly volume: HostVolume
-  /** Its id, or its name. */
-  readonly disk: string
-  readonly vm: string
-  /** The VM's placement epoch. */
-  readonly epoch: number
-  /** The epoch was raised by the coordinator's commit of a migration to here. */
-  readonly committed?: boolean
 }
 
 const FUA = { fua: true } as const
@@ -151,21 +145,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   /** Asks the owner for the disk and its whole map. */
   static async attach(options: CsvDiskOptions): Promise<CsvDisk> {
     const { volume } = options
-    const { host, hostEpoch, owner } = volume.options
-    const committed = options.committed ?? false
-    const holding = { volume: volume.options.volume, disk: options.disk, host, epoch: options.epoch, committed }
-    const grant = await owner('volume.attach', { ...holding, vm: options.vm, hostEpoch })
-    let { generation } = grant
-    const runs: number[] = []
-    const shared: number[] = []
-    for (let from = grant.next; from !== null; ) {
-      const page = await owner('volume.map', { ...holding, from })
-      runs.push(...page.runs)
-      shared.push(...page.shared)
-      generation = Math.max(generation, page.generation)
-      from = page.next
-    }
-    await volume.reached(generation)
+    const { grant, runs, shared } = await askForDisk(volume, options)
     const disk = new CsvDisk(options, grant)
     disk.#map.add(runs, shared)
     volume.disks.set(grant.disk, disk)
@@ -430,7 +410,8 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     const range = this.#ranges.add(offset, offset + length)
     const generation = this.#gate.enter()
     const over = (uncertain: boolean): void => {
-      this.#wrote(range, bit, uncertain)
+      this.#ranges.remove(range)
+      this.#options.volume.intent.release(bit, uncertain)
       this.#gate.leave(generation)
     }
     return this.#device.write(address, data, FUA, io).then(
@@ -441,11 +422,6 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
         return this.#changing(offset, length, true, io, () => this.#slow.write(offset, length, data, io))
       },
     )
-  }
-
-  #wrote(range: Range, bit: IntentBit, uncertain: boolean): void {
-    this.#ranges.remove(range)
-    this.#options.volume.intent.release(bit, uncertain)
   }
 
   #changing(offset: number, length: number, bounded: boolean, io: Io, run: () => Promise<void>): Promise<void> {
@@ -465,7 +441,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     try {
       return await run()
     } catch (failure) {
-      throw failure instanceof BlockError ? failure : this.#translate(failure)
+      throw failure instanceof BlockError ? failure : this.#eio(failure)
     } finally {
       this.#gate.leaveSlow()
     }
@@ -488,8 +464,8 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     return this.#options.disk
   }
 
-  covers(region: number): boolean {
-    return this.#ownRegions()(region)
+  covers(): (region: number) => boolean {
+    return this.#ownRegions()
   }
 
   // --- states ----------------------------------------------------------------------------------------------------------
@@ -508,22 +484,17 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     return region => own.has(this.#extentOf(region))
   }
 
-  /** Not ours any more: nothing further is sent. */
   #fail(error: unknown): void {
     if (this.#closing !== null) return
-    this.#state.failure ??= this.#translate(error)
+    this.#state.failure ??= this.#eio(error)
     this.#state.set('failed', errorMessage(error))
   }
 
-  #translate(error: unknown): BlockError {
-    return new BlockError('EIO', 'none', `disk ${this.#options.disk}: ${errorMessage(error)}`, { cause: error })
+  #eio(error: unknown): BlockError {
+    return diskError('EIO', this.#options.disk, errorMessage(error), error)
   }
 
   #error(errno: 'EINVAL' | 'ESHUTDOWN' | 'EPERM', what: string): BlockError {
-    return new BlockError(errno, 'none', `disk ${this.#options.disk}: ${what}`, { where: this.#options.disk })
+    return diskError(errno, this.#options.disk, what)
   }
-}
-
-function interrupted(disk: string): StellwerkError {
-  return new StellwerkError('drain-interrupted', `disk ${disk} was resumed while it drained`, { where: disk })
 }

@@ -21,8 +21,8 @@ export interface ResyncDisk {
     readonly epoch: number
     readonly committed: boolean
   }
-  /** Whether the region belongs to one of its extents, as far as is known here. */
-  covers(region: number): boolean
+  /** Says of a region whether it belongs to one of its extents, as these are now and as far as is known here. */
+  covers(): (region: number) => boolean
 }
 
 export interface ResyncPace {
@@ -142,7 +142,7 @@ export class HostResync {
     const { volume, host, env } = this.#options
     env.trace.emit({ level: 'decision', kind: 'mirror.copying', volume, host, disk: disk.id, body: { generation } })
     const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(regions, over)
-    await copyAll([...this.#marked].filter(region => disk.covers(region)))
+    await copyAll([...this.#marked].filter(disk.covers()))
     for (let from: number | null = 0; from !== null && !over(); ) {
       const plan: { ranges: number[]; next: number | null } = await owner('volume.sync-plan', {
         ...disk.holding(),

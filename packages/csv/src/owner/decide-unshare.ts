@@ -59,7 +59,8 @@ export function unshare(state: OwnerState, body: VolumeBody<'volume.unshare'>): 
   if (runs.length > 0 || (missing.length === 0 && running === 0)) {
     const entries: Entry[] = [...held.entries]
     if (triples.length > 0) entries.push({ type: 'remapped', disk: disk.id, version, triples })
-    return done({ runs, mapVersion: triples.length > 0 ? version : disk.mapVersion }, entries)
+    const mapVersion = triples.length > 0 ? version : disk.mapVersion
+    return done({ runs, mapVersion, generation: state.generation }, entries)
   }
   const effects = copies(state, disk, missing.slice(0, Math.max(0, MAX_COPIES - state.copies.size)))
   if (effects.length === 0 && running === 0 && state.copies.size < MAX_COPIES) return refused(volumeFull(state))

@@ -76,12 +76,12 @@ describe('a volume owner', () => {
     await attachedDisk(first.owner, 'disk-1', 4 * EXTENT)
     await first.owner.close()
 
-    // The second owner dies in a journal write: of a shrinking that frees, and of an allocation that needs what it frees.
+    // The second owner dies in a journal write: of a deletion that frees, and of an allocation that needs what it frees.
     const { owner, device } = await openOwner(platter, 2)
     device.hold = new Promise(() => undefined)
     device.holdAt = offset => offset >= layout.journalOffset && offset < layout.journalOffset + layout.journalBytes
     const answers = [
-      codeOf(owner.handle('volume.resize-disk', { volume: 'csv1', disk: 'victim', sizeBytes: EXTENT })),
+      codeOf(owner.handle('volume.delete-disk', { volume: 'csv1', disk: 'victim' })),
       codeOf(owner.handle('volume.allocate', { ...hold, indexes: [0], ahead: [] })),
     ]
     await turns(20)

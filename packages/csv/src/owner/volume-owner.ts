@@ -23,17 +23,19 @@ import {
 } from '../format/layout.ts'
 import type { Entry, Metadata } from '../format/metadata.ts'
 import { type Expected, KNOWN_RO_COMPAT } from '../format/superblock.ts'
-import { catchingLegs, missingLegs, type VolumeGeneration } from '../mirror/leg-state.ts'
+import { missingLegs, type VolumeGeneration } from '../mirror/leg-state.ts'
 import { OwnerSync } from '../mirror/owner-sync.ts'
-import { type StaleLeg, type StaleLog, staleLogOn } from '../mirror/stale-log.ts'
+import { type StaleLog, staleLogOn } from '../mirror/stale-log.ts'
 import { decide } from './decide.ts'
 import { volumeFull } from './decide-extents.ts'
-import { isSynced, type SyncState } from './decide-sync.ts'
+import { isSynced } from './decide-sync.ts'
 import { type EffectContext, readsZero, runEffect } from './effects.ts'
 import { type ExtentChange, evidenceOf, extentChanges } from './extent-changes.ts'
 import { type DiskHosts, type HostEffect, isHostEffect, runHostEffect } from './host-effects.ts'
 import { JournalWriter } from './journal-writer.ts'
 import { furthest, type Loaded, loadLeg } from './load.ts'
+import { allInSync, legBehind, ownerLegs, syncState } from './owner-legs.ts'
+import type { VolumeOwnerOptions } from './owner-options.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody, VolumeKind, VolumeReply, VolumeRequest } from './request.ts'
 import { type OwnerLeg, settle } from './settle.ts'
@@ -45,29 +47,6 @@ export const MAX_PENDING = 4096
 export const MAX_ZEROING = 4
 /** Checks that wait for the owner to stand still. */
 export const MAX_CHECKS = 8
-
-export interface VolumeOwnerOptions {
-  /**
-   * One device for each leg that the generation writes to, over connections that name `ownerEpoch`: the storage has
-   * drained the predecessor's.
-   */
-  readonly legs: readonly Leg[]
-  /** What each leg is; absent: all are in sync, for good. The owner ends with it: another generation, another owner. */
-  readonly generation?: VolumeGeneration
-  /** Of what the owner copies by itself to a leg that catches up. */
-  readonly resyncBytesPerSecond?: () => number
-  /** The volume's name, for records and errors. */
-  readonly volume: string
-  readonly expected?: Expected
-  readonly ownerEpoch: number
-  readonly env: Pick<Environment, 'trace' | 'log'> & Partial<Pick<Environment, 'timers' | 'clock'>>
-  /** The way to the hosts that have disks. Without it a disk in use has no snapshots. */
-  readonly hosts?: DiskHosts
-  /** Tells the storage subsystems which ranges are metadata and whose the slots are; a slot is not given out before. */
-  readonly onRanges?: (ranges: MetadataRanges) => Promise<void>
-  /** Called once if the owner must end by itself: deposed, or a leg failed. Requests are refused from then on. */
-  readonly onEnd?: (error: StellwerkError) => void
-}
 
 interface Pending {
   readonly request: VolumeRequest
@@ -86,6 +65,8 @@ interface Round {
   readonly changes: ExtentChange[]
   slotsChanged: boolean
 }
+
+export type { VolumeOwnerOptions } from './owner-options.ts'
 
 export class VolumeOwner {
   readonly #options: VolumeOwnerOptions
@@ -490,47 +471,6 @@ export class VolumeOwner {
     this.#waiting = []
     this.#queue = []
     for (const pending of [...unanswered, ...undecided]) pending.reject(error)
-  }
-}
-
-function allInSync(legs: readonly Leg[]): VolumeGeneration {
-  return { number: 0, legs: legs.map(({ id }, index) => ({ id, index, role: 'in-sync', lastInSync: null })) }
-}
-
-/** In-sync ones first: these are read. */
-function ownerLegs(legs: readonly Leg[], generation: VolumeGeneration): OwnerLeg[] {
-  const known = legs.flatMap(leg => {
-    const state = generation.legs.find(each => each.id === leg.id)
-    if (state === undefined || state.role === 'stale') return []
-    const role = state.role === 'syncing' ? 'syncing' : 'in-sync'
-    return [{ ...leg, index: state.index, role } satisfies OwnerLeg]
-  })
-  assert(
-    known.some(leg => leg.role === 'in-sync'),
-    'a volume is opened over an in-sync leg',
-  )
-  return known.sort((a, b) => (a.role === b.role ? a.index - b.index : a.role === 'in-sync' ? -1 : 1))
-}
-
-/** The leg whose stale bitmaps count: one that misses what is done now, or that is catching up. */
-function legBehind(generation: VolumeGeneration): StaleLeg | null {
-  for (const leg of [...missingLegs(generation), ...catchingLegs(generation)]) {
-    if (typeof leg.lastInSync === 'number') return { index: leg.index, lastInSync: leg.lastInSync }
-  }
-  return null
-}
-
-function syncState(generation: VolumeGeneration): SyncState | null {
-  if (catchingLegs(generation).length === 0) return null
-  return {
-    generation: generation.number,
-    behind: legBehind(generation),
-    missed: new Set(),
-    readFor: new Map(),
-    reading: new Set(),
-    synced: new Set(),
-    freed: new Set(),
-    copying: new Set(),
   }
 }
 

@@ -1,0 +1,32 @@
+// What a volume's owner is opened with.
+
+import type { Environment } from '@stellwerk/runtime/environment.ts'
+import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { Leg } from '../format/device-io.ts'
+import type { MetadataRanges } from '../format/layout.ts'
+import type { Expected } from '../format/superblock.ts'
+import type { VolumeGeneration } from '../mirror/leg-state.ts'
+import type { DiskHosts } from './host-effects.ts'
+
+export interface VolumeOwnerOptions {
+  /**
+   * One device for each leg that the generation writes to, over connections that name `ownerEpoch`: the storage has
+   * drained the predecessor's.
+   */
+  readonly legs: readonly Leg[]
+  /** What each leg is; absent: all are in sync, for good. The owner ends with it: another generation, another owner. */
+  readonly generation?: VolumeGeneration
+  /** Of what the owner copies by itself to a leg that catches up. */
+  readonly resyncBytesPerSecond?: () => number
+  /** The volume's name, for records and errors. */
+  readonly volume: string
+  readonly expected?: Expected
+  readonly ownerEpoch: number
+  readonly env: Pick<Environment, 'trace' | 'log'> & Partial<Pick<Environment, 'timers' | 'clock'>>
+  /** The way to the hosts that have disks. Without it a disk in use has no snapshots. */
+  readonly hosts?: DiskHosts
+  /** Tells the storage subsystems which ranges are metadata and whose the slots are; a slot is not given out before. */
+  readonly onRanges?: (ranges: MetadataRanges) => Promise<void>
+  /** Called once if the owner must end by itself: deposed, or a leg failed. Requests are refused from then on. */
+  readonly onEnd?: (error: StellwerkError) => void
+}
