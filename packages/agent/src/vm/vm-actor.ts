@@ -5,18 +5,17 @@ import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/clus
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { COORDINATOR } from '../coordinator-name.ts'
 import type { Machine, MachineEvent, MachineSpec } from '../hypervisor/hypervisor.ts'
 import { IncomingMigration, type ReceiveOrder } from '../migration/incoming-migration.ts'
 import { OutgoingMigration, type SendOrder } from '../migration/outgoing-migration.ts'
 import type { DiskSet } from '../volume/disk-set.ts'
 import { Evidence } from './evidence.ts'
+import { GuestShutdown } from './guest-shutdown.ts'
 import { Opening } from './opening.ts'
 import { StandingStill } from './standing-still.ts'
 import type { VmParts } from './vm-parts.ts'
 import type { Ending, Phase } from './vm-phase.ts'
-
-/** The actor that decides. */
-export const COORDINATOR = 'coordinator/decider'
 
 export class VmActor implements Behavior {
   readonly parts: VmParts
@@ -37,8 +36,8 @@ export class VmActor implements Behavior {
   #freezing = false
   /** Why it runs when it is thawed next. */
   #thawedTo: 'thaw' | 'resume' = 'thaw'
-  /** The guest is asked to shut down, or will be once a migration has ended; past `until` it is killed. */
-  #shutdown: { readonly until: number; asked: boolean } | null = null
+  /** A migration ends before the guest is asked. */
+  readonly #shutdown = new GuestShutdown()
   #context: ActorContext | null = null
 
   constructor(parts: VmParts, order: VmOrder, receive: ReceiveOrder | null) {
@@ -110,13 +109,17 @@ export class VmActor implements Behavior {
   #take(message: Message, context: ActorContext): void {
     switch (message.kind) {
       case 'vm.right-changed':
-        return this.#evaluate()
+        this.#evaluate()
+        break
       case 'vm.end':
-        return this.#stop((message.body as { graceMs: number }).graceMs)
+        this.#stop((message.body as { graceMs: number }).graceMs)
+        break
       case 'vm.stop-due':
-        return this.#stopIfDue()
+        this.#stopIfDue()
+        break
       case 'vm.fenced':
-        return this.#fence()
+        this.#fence()
+        break
       case 'vm.input':
         this.#machine?.input((message.body as { line: string }).line)
         break
@@ -146,7 +149,10 @@ export class VmActor implements Behavior {
 
   #opened(disks: DiskSet): void {
     this.#takeDisks(disks)
-    if (this.#fenced || this.#ending !== null) return this.#finish()
+    if (this.#fenced || this.#ending !== null) {
+      this.#finish()
+      return
+    }
     const { parts, order } = this
     const spec = this.machineSpec()
     this.task(
@@ -208,7 +214,7 @@ export class VmActor implements Behavior {
         break
       case 'halted':
       case 'crashed': {
-        const asked = this.#shutdown?.asked === true
+        const asked = this.#shutdown.asked
         const state = event.kind === 'halted' && asked ? 'stopped' : event.kind
         this.evidence.halted(event.kind)
         this.#soon(() => this.#end({ state, why: event.reason }))
@@ -384,9 +390,7 @@ export class VmActor implements Behavior {
       this.#end({ state: 'stopped', why: null })
       return
     }
-    const until = this.parts.env.clock.now() + graceMs
-    if (this.#shutdown !== null && this.#shutdown.until <= until) return
-    this.#shutdown = { until, asked: this.#shutdown?.asked ?? false }
+    if (!this.#shutdown.begin(this.parts.env.clock.now() + graceMs)) return
     this.#context?.after(graceMs, 'vm.stop-due', null)
     this.#report('stopping', 'its guest is to shut down')
     if (this.#outgoing !== null) this.#outgoing.cancel('the VM is being stopped')
@@ -394,14 +398,12 @@ export class VmActor implements Behavior {
   }
 
   #askGuest(): void {
-    const shutdown = this.#shutdown
-    if (this.#machine === null || shutdown === null || shutdown.asked || this.#outgoing !== null) return
-    shutdown.asked = true
+    if (this.#machine === null || this.#outgoing !== null || !this.#shutdown.ask()) return
     if (!this.#machine.shutdown()) this.#end({ state: 'stopped', why: null })
   }
 
   #stopIfDue(): void {
-    if (this.#shutdown === null || this.parts.env.clock.now() < this.#shutdown.until) return
+    if (!this.#shutdown.over(this.parts.env.clock.now())) return
     this.#end({ state: 'stopped', why: 'its guest did not shut down in time and was killed' })
   }
 
@@ -456,7 +458,10 @@ export class VmActor implements Behavior {
   #giveBack(): void {
     const ending = this.#ending ?? { state: 'failed' as const, why: 'its host was fenced' }
     const over = (): void => this.#over(ending)
-    if (this.#fenced || this.#disks === null) return over()
+    if (this.#fenced || this.#disks === null) {
+      over()
+      return
+    }
     this.task(this.#disks.detach(), over, error => {
       this.parts.env.log.warn({ vm: this.order.vm }, `its disks were not detached: ${errorMessage(error)}`)
       over()
@@ -489,7 +494,7 @@ export class VmActor implements Behavior {
   }
 
   #report(state: ReportedMachine['state'], why: string | null): void {
-    if (this.#shutdown !== null && (state === 'running' || state === 'frozen')) {
+    if (this.#shutdown.begun && (state === 'running' || state === 'frozen')) {
       this.#report('stopping', why ?? 'its guest is to shut down')
       return
     }

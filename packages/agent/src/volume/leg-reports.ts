@@ -3,7 +3,7 @@
 
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
-import { COORDINATOR } from '../vm/vm-actor.ts'
+import { COORDINATOR } from '../coordinator-name.ts'
 
 const WHY_MAX = 1_000
 

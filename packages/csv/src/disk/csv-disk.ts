@@ -27,7 +27,7 @@ import type { HostVolume } from './host-volume.ts'
 import type { IntentBit } from './intent-log.ts'
 import { IoTrace } from './io-trace.ts'
 import { OwnerAsker } from './owner-asker.ts'
-import { type Range, WriteRanges } from './ranges.ts'
+import { WriteRanges } from './ranges.ts'
 import { RequestGate } from './request-gate.ts'
 import { isStorageFull, SlowPath } from './slow-path.ts'
 

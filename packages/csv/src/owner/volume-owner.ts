@@ -4,13 +4,12 @@
 
 import { AssertionFailure, assert } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
-import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { auditMetadata } from '../check/audit-metadata.ts'
 import { checkStandingStill } from '../check/live-check.ts'
 import type { CheckReport } from '../check.ts'
 import { findClusterCopy } from '../format/cluster-copy.ts'
-import { type Leg, OWNER_IO } from '../format/device-io.ts'
+import { OWNER_IO } from '../format/device-io.ts'
 import { maxRecordBytes, Payload } from '../format/journal.ts'
 import {
   BLOCK_BYTES,
@@ -22,7 +21,7 @@ import {
   slotAddress,
 } from '../format/layout.ts'
 import type { Entry, Metadata } from '../format/metadata.ts'
-import { type Expected, KNOWN_RO_COMPAT } from '../format/superblock.ts'
+import { KNOWN_RO_COMPAT } from '../format/superblock.ts'
 import { missingLegs, type VolumeGeneration } from '../mirror/leg-state.ts'
 import { OwnerSync } from '../mirror/owner-sync.ts'
 import { type StaleLog, staleLogOn } from '../mirror/stale-log.ts'
@@ -31,7 +30,7 @@ import { volumeFull } from './decide-extents.ts'
 import { isSynced } from './decide-sync.ts'
 import { type EffectContext, readsZero, runEffect } from './effects.ts'
 import { type ExtentChange, evidenceOf, extentChanges } from './extent-changes.ts'
-import { type DiskHosts, type HostEffect, isHostEffect, runHostEffect } from './host-effects.ts'
+import { type HostEffect, isHostEffect, runHostEffect } from './host-effects.ts'
 import { JournalWriter } from './journal-writer.ts'
 import { furthest, type Loaded, loadLeg } from './load.ts'
 import { allInSync, legBehind, ownerLegs, syncState } from './owner-legs.ts'
@@ -481,9 +480,11 @@ export class VolumeOwner {
 function recordRecovered({ env, volume }: VolumeOwnerOptions, { disks, layout, references }: Metadata): void {
   if (!env.trace.on('io')) return
   const extents: [number, string, number, number][] = []
+  const parents: [string, string][] = []
   for (const disk of disks.values()) {
+    if (disk.parent !== null) parents.push([disk.id, disk.parent])
     for (const [index, extent] of disk.map)
       extents.push([extent, disk.id, index * layout.extentBytes, references[extent]!])
   }
-  env.trace.emit({ level: 'decision', kind: 'extent.recovered', volume, body: { extents } })
+  env.trace.emit({ level: 'decision', kind: 'extent.recovered', volume, body: { extents, parents } })
 }

@@ -20,7 +20,16 @@ import {
 
 export class Io1Monitor implements Monitor {
   readonly rule = 'IO1'
-  readonly kinds = ['disk.invoke', 'disk.ok', 'disk.fail', 'disk.info', 'disk.crash', 'disk.cloned', 'process.dead']
+  readonly kinds = [
+    'disk.invoke',
+    'disk.ok',
+    'disk.fail',
+    'disk.info',
+    'disk.crash',
+    'disk.cloned',
+    'extent.recovered',
+    'process.dead',
+  ]
   readonly #disks = new Map<string, BlockHistory>()
   readonly #options: BlockHistoryOptions
 
@@ -42,11 +51,15 @@ export class Io1Monitor implements Monitor {
       for (const disk of this.#disks.values()) disk.loseHost(host, record)
       return this.#report(now)
     }
+    if (record.kind === 'extent.recovered') {
+      // An owner may have died between the journal and the record of a clone; who asked for it holds back what it writes.
+      for (const [disk, parent] of parents(record)) if (!this.#disks.has(disk)) this.#fork(disk, parent, null)
+      return null
+    }
     const name = id(record, 'disk')
     if (record.kind === 'disk.cloned') {
       const holder = field(record, 'holder')
-      const source = this.#disks.get(stringField(record, 'source'))
-      if (source !== undefined) this.#disks.set(name, source.fork(typeof holder === 'string' ? holder : null))
+      this.#fork(name, stringField(record, 'source'), typeof holder === 'string' ? holder : null)
       return null
     }
     const disk = ensure(this.#disks, name, () => new BlockHistory(this.#options))
@@ -59,6 +72,11 @@ export class Io1Monitor implements Monitor {
   finish(now: number): Violation | null {
     for (const disk of this.#disks.values()) disk.finish(null)
     return this.#report(now)
+  }
+
+  #fork(disk: string, parent: string, holder: string | null): void {
+    const source = this.#disks.get(parent)
+    if (source !== undefined) this.#disks.set(disk, source.fork(holder))
   }
 
   #request(disk: BlockHistory, record: TraceRecord): void {
@@ -89,6 +107,13 @@ export class Io1Monitor implements Monitor {
     }
     return first
   }
+}
+
+function parents(record: TraceRecord): [string, string][] {
+  const pairs = field(record, 'parents')
+  if (pairs === undefined) return []
+  if (!Array.isArray(pairs)) throw malformed(record, '`parents`: pairs of a disk and its parent')
+  return pairs as [string, string][]
 }
 
 function invoke(disk: BlockHistory, key: string, host: string, record: TraceRecord): void {
