@@ -201,7 +201,8 @@ export class Control {
       ownerHost: null,
       layout: null,
     }
-    // Files first: a record without files would be a LUN that lost its data. Files without a record go at the next start.
+    // Files first: a record without files would be a LUN that lost its data. Files without a record go at the next start,
+    // since a note says that they were being made.
     await this.#shelf.create(lun, { id, sizeBytes })
     try {
       await this.#order({ kind: 'create-lun', lun, marks })

@@ -10,14 +10,18 @@ import type { CommandSpec, Input, OptionSpec, Terminal } from '../command-line/c
 import { AgentFile, type ConfigFile, CoordinatorFile, readConfig, StorageFile } from '../programs/config-file.ts'
 import { runCoordinator } from '../programs/coordinator.ts'
 import { type OpenedProcess, openProcess } from '../programs/process.ts'
-import { keep, runStorage } from '../programs/run.ts'
+import { keep, runStorage, STORAGE_FILES } from '../programs/run.ts'
 
 const OPTIONS: { readonly [name: string]: OptionSpec } = {
   config: { type: 'string', value: 'FILE', help: 'YAML or JSON (default: NAME.yaml in the current directory)' },
 }
 
-function open(name: string, { value, directory }: ConfigFile<{ logLevel?: LogLevel }>): OpenedProcess {
-  return openProcess(name, { root: directory, logLevel: value.logLevel ?? 'info', config: null })
+function open(
+  name: string,
+  { value, directory }: ConfigFile<{ logLevel?: LogLevel }>,
+  stateNeededBy?: string,
+): OpenedProcess {
+  return openProcess(name, { root: directory, logLevel: value.logLevel ?? 'info', config: null }, stateNeededBy)
 }
 
 /** Resolves never: the process ends by a signal. */
@@ -90,7 +94,7 @@ const storage: CommandSpec = {
   run: async ({ terminal }, input) => {
     const config = await readConfig(fileOf(input, 'storage'), StorageFile)
     const { cluster, token, name, portals, control } = config.value
-    const opened = open(name, config)
+    const opened = open(name, config, STORAGE_FILES)
     const running = await runStorage(opened.env, { cluster, credential: token, name, portals, control })
     keep(opened, running)
     return serving(terminal, name, running.info)

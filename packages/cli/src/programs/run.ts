@@ -11,13 +11,16 @@ import type { CoordinatorProgram } from './coordinator.ts'
 import { type Launch, type OpenedProcess, openProcess } from './process.ts'
 import { type Running, type ToChild, type ToParent, tellError } from './running.ts'
 
+/** What a storage holds beside its state, in its directory: LUNs, which only the state can name. */
+export const STORAGE_FILES = 'luns'
+
 export async function runProgram(spec: ProcessSpec): Promise<void> {
   const launch = spec.config as unknown as Launch
   const parent = parentOfThisProcess()
   const tell = (message: ToParent) => parent?.send(message as unknown as Json)
   let opened: OpenedProcess | null = null
   try {
-    opened = openProcess(spec.name, launch)
+    opened = openProcess(spec.name, launch, spec.program === 'storage' ? STORAGE_FILES : undefined)
     const running = await start(spec.program, opened, launch.config)
     if (running !== null) keep(opened, running)
     // An agent's pipe is its guardian's: there, other words are spoken.

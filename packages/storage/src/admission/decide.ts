@@ -272,7 +272,7 @@ function createLun(draft: Draft, { ticket, lun, marks }: OrderOf<'create-lun'>):
   if (draft.luns.has(lun))
     return refusal('lun-exists', `there is a LUN ${lun} already`, 'choose another name or delete it')
   if (draft.luns.size >= MAX_LUNS) return refusal('limit-reached', `this subsystem holds at most ${MAX_LUNS} LUNs`)
-  draft.putLun(lun, marks)
+  draft.addLun(lun, marks)
   draft.wait({ on: new Set(), next: { kind: 'answer', answer: { ticket, trace: null } } })
   return null
 }
