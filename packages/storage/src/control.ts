@@ -80,6 +80,10 @@ export class Control {
         await this.#order({ kind: 'layout', lun, ownerEpoch, host: host ?? null, epoch: epoch ?? null, layout })
         return {}
       }
+      case 'storage.opened': {
+        const { lun } = storageFamily.body(kind, message)
+        return { opened: this.#lun(lun).opened ?? 0 }
+      }
       case 'storage.create-lun':
         return this.#inLine(() => this.#createLun(storageFamily.body(kind, message)))
       case 'storage.expose-lun': {

@@ -130,12 +130,15 @@ export class OwnerService implements Behavior {
       legs.push({ id: leg.leg, device })
     }
     if (this.#ended()) return
-    if (volume.format) await this.#formatOnce(legs, cluster)
+    // The predecessor has been drained: this is the last that the storage will have been told by one.
+    const leastOwnerEpoch = await this.#leastEpoch()
+    if (volume.format && leastOwnerEpoch === 0) await this.#formatOnce(legs, cluster)
     const owner = await VolumeOwner.open({
       legs,
       volume: volume.name,
       expected: { volumeId: volume.id },
       ownerEpoch,
+      leastOwnerEpoch,
       env: access.env,
       onRanges: ranges => this.#register(ranges),
       onEnd: error => this.#lost(error.message),
@@ -152,6 +155,17 @@ export class OwnerService implements Behavior {
       volume: volume.name,
       body: { ownerEpoch },
     })
+  }
+
+  /** What the journal must know of. A leg that is out of sync is told layouts too, so any leg's word counts. */
+  async #leastEpoch(): Promise<number> {
+    const { access, volume } = this.#options
+    let least = 0
+    for (const leg of volume.legs) {
+      const reply = await access.links.relay(leg.storage, 'storage.opened', { lun: leg.lun }, LAYOUT_MS)
+      least = Math.max(least, (reply as { readonly opened: number }).opened)
+    }
+    return least
   }
 
   async #formatOnce(legs: { id: string; device: MultipathDevice }[], cluster: string): Promise<void> {

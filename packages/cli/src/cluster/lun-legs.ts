@@ -15,6 +15,8 @@ import { lookAtUp } from './up-record.ts'
 
 export interface OpenLegs {
   readonly legs: readonly Leg[]
+  /** The owner epoch that the storages know to have been durable in the journal; 0 where none can be asked. */
+  readonly leastOwnerEpoch: number
   readonly close: () => Promise<void>
 }
 
@@ -29,6 +31,7 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
   }
   const files = filesOf(directory)
   const legs: Leg[] = []
+  let least = 0
   for (const storage of cluster.storages) {
     if (!(await files.list(storage.name)).includes('state.sqlite')) continue
     const store = openSqliteStore(join(directory, storage.name, 'state.sqlite'))
@@ -40,6 +43,7 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
     }
     const device = await FileDevice.open(files, `${storage.name}/luns/${marks.id}.data`)
     legs.push({ id: storage.name, device })
+    least = Math.max(least, marks.opened ?? 0)
   }
   if (legs.length === 0) {
     throw new StellwerkError('unknown-volume', `no storage of the cluster has a LUN "${volume}"`, {
@@ -47,7 +51,7 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
       hint: 'name the volume as `stellwerk volume list` did',
     })
   }
-  return opened(legs)
+  return opened(legs, least)
 }
 
 /** LUNs that lie in plain files. */
@@ -74,7 +78,7 @@ export async function legsAtUris(
     await close()
     throw error
   }
-  return { legs, close }
+  return { legs, leastOwnerEpoch: 0, close }
 }
 
 async function connect(env: Pick<Environment, 'network' | 'timers'>, uri: string): Promise<Leg['device']> {
@@ -89,9 +93,9 @@ async function connect(env: Pick<Environment, 'network' | 'timers'>, uri: string
   }
 }
 
-function opened(legs: readonly Leg[]): OpenLegs {
+function opened(legs: readonly Leg[], leastOwnerEpoch = 0): OpenLegs {
   const close = async () => {
     for (const { device } of legs) await device.close()
   }
-  return { legs, close }
+  return { legs, leastOwnerEpoch, close }
 }

@@ -75,9 +75,9 @@ async function checkElsewhere(files: readonly string[], uris: readonly string[])
   }
 }
 
-async function checkOpened({ legs, close }: OpenLegs): Promise<Report> {
+async function checkOpened({ legs, leastOwnerEpoch, close }: OpenLegs): Promise<Report> {
   try {
-    return await checkVolume(legs)
+    return await checkVolume(legs, {}, leastOwnerEpoch)
   } finally {
     await close()
   }

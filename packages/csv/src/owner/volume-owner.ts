@@ -19,7 +19,7 @@ import { volumeFull } from './decide-extents.ts'
 import { type EffectContext, readsZero, runEffect } from './effects.ts'
 import { type ExtentChange, extentChanges } from './extent-changes.ts'
 import { JournalWriter } from './journal-writer.ts'
-import { furthest, type Loaded, loadLeg } from './load.ts'
+import { furthest, type Loaded, loadLeg, refuseLostJournal } from './load.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody, VolumeKind, VolumeReply, VolumeRequest } from './request.ts'
 import { settle } from './settle.ts'
@@ -39,6 +39,8 @@ export interface VolumeOwnerOptions {
   readonly volume: string
   readonly expected?: Expected
   readonly ownerEpoch: number
+  /** What the storage knows: an owner of this epoch had its record durable. A journal that ends before it is refused. */
+  readonly leastOwnerEpoch?: number
   readonly env: Pick<Environment, 'trace' | 'log'>
   /** Tells the storage subsystems which ranges are metadata and whose the slots are; a slot is not given out before. */
   readonly onRanges?: (ranges: MetadataRanges) => Promise<void>
@@ -92,7 +94,7 @@ export class VolumeOwner {
 
   /**
    * Reads the volume, makes durable what the predecessor left, and marks the journal with the owner's epoch. Rejects with
-   * `stale-owner` when a later owner was here.
+   * `stale-owner` when a later owner was here, and with what the volume's damage is called.
    */
   static async open(options: VolumeOwnerOptions): Promise<VolumeOwner> {
     assert(options.legs.length > 0, 'a volume without legs')
@@ -100,6 +102,7 @@ export class VolumeOwner {
     for (const leg of options.legs) all.push(await loadLeg(leg, options.expected ?? {}))
     const best = furthest(all)
     const { metadata, layout } = best
+    refuseLostJournal(best, options.leastOwnerEpoch ?? 0)
     if ((best.superblock.superblock.roCompatFeatures & ~KNOWN_RO_COMPAT) !== 0) {
       throw new StellwerkError('format-unsupported', 'the volume has features this version can only read', {
         where: options.volume,
