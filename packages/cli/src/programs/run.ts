@@ -21,7 +21,7 @@ export async function runProgram(spec: ProcessSpec): Promise<void> {
   let opened: OpenedProcess | null = null
   try {
     opened = openProcess(spec.name, launch, spec.program === 'storage' ? STORAGE_FILES : undefined)
-    const running = await start(spec.program, opened, launch.config)
+    const running = await start(spec, opened, launch.config)
     if (running !== null) keep(opened, running)
     // An agent's pipe is its guardian's: there, other words are spoken.
     if (spec.program !== 'agent') tell({ kind: 'ready', info: running?.info ?? null })
@@ -37,9 +37,9 @@ export async function runProgram(spec: ProcessSpec): Promise<void> {
  * Null: it keeps itself (guardians and agents end by rules of their own). Only what is run is imported, for the sake of those
  * who wait for a process to start.
  */
-async function start(program: string, opened: OpenedProcess, config: Json): Promise<Running | null> {
+async function start(spec: ProcessSpec, opened: OpenedProcess, config: Json): Promise<Running | null> {
   const { env } = opened
-  switch (program) {
+  switch (spec.program) {
     case 'coordinator': {
       const { runCoordinator } = await import('./coordinator.ts')
       return runCoordinator(opened, config as unknown as CoordinatorProgram)
@@ -48,7 +48,11 @@ async function start(program: string, opened: OpenedProcess, config: Json): Prom
       return runStorage(env, config as unknown as StorageConfig)
     case 'guardian': {
       const { startGuardian } = await import('@stellwerk/agent/guardian/guardian.ts')
-      await startGuardian(env, config as unknown as GuardianConfig)
+      await startGuardian(env, config as unknown as GuardianConfig, error => {
+        process.stderr.write(`${spec.name}: ${describeError(error)}\n`)
+        env.log.error({ code: error.code }, `refused by the coordinator: ${describeError(error)}`)
+        process.exit(1)
+      })
       return null
     }
     case 'agent': {
@@ -57,7 +61,7 @@ async function start(program: string, opened: OpenedProcess, config: Json): Prom
       return null
     }
     default:
-      throw new StellwerkError('unknown-program', `there is no program "${program}"`)
+      throw new StellwerkError('unknown-program', `there is no program "${spec.program}"`)
   }
 }
 

@@ -42,6 +42,8 @@ export interface HostRecord {
   readonly epoch: number
   readonly phase: HostPhase
   readonly fence: FenceRecord | null
+  /** The identity of its guardian, since an agent of it was admitted; absent: whoever comes first. */
+  readonly guardian?: string
   readonly control: Address
   readonly memoryBytes: number
   /** Storages that do not know the current epoch yet. */

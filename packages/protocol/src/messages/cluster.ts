@@ -135,13 +135,21 @@ export const VmOrderSchema = closed({
 })
 export type VmOrder = Static<typeof VmOrderSchema>
 
+/** Made once in the life of a guardian's state directory. */
+const GuardianId = Type.String({ minLength: 1, maxLength: 64 })
 const Target = { vm: Name, epoch: Count, host: Name, incarnation: Count }
 const Nothing = closed({})
 
 export const clusterFamily = defineFamily('cluster', {
   /** An agent's first word in a session. */
   'cluster.join': {
-    request: closed({ host: Name, incarnation: Count, control: AddressSchema, memoryBytes: Count }),
+    request: closed({
+      host: Name,
+      incarnation: Count,
+      guardian: GuardianId,
+      control: AddressSchema,
+      memoryBytes: Count,
+    }),
     reply: closed({ term: Count, settings: SettingsSchema }),
   },
   'cluster.beat': { request: BeatSchema, reply: BeatReplySchema },
@@ -163,7 +171,9 @@ export const clusterFamily = defineFamily('cluster', {
   'guardian.attest': {
     request: closed({
       host: Name,
-      guardian: Count,
+      guardian: GuardianId,
+      /** The guardian's own. */
+      guardianIncarnation: Count,
       incarnation: Count,
       survivors: Type.Array(closed({ vm: Name, epoch: Count })),
     }),
