@@ -69,7 +69,8 @@ const agent: CommandSpec = {
     const config = await readConfig(fileOf(input, 'agent'), AgentFile)
     const { cluster, token, host, coordinator: address, listen, memoryBytes } = config.value
     const opened = open(`${host}/guardian`, config)
-    await startGuardian(opened.env, {
+    const refused = Promise.withResolvers<never>()
+    const parts = {
       cluster,
       token,
       host,
@@ -79,10 +80,11 @@ const agent: CommandSpec = {
         listen,
         memoryBytes,
         hbas: config.value.hbas ?? FABRICS,
-        hypervisors: config.value.hypervisors ?? ['wasm', 'model'],
+        hypervisors: config.value.hypervisors ?? (['wasm', 'model'] as const),
       },
-    })
-    return serving(terminal, host, { listen: listen as unknown as Json })
+    }
+    await startGuardian(opened.env, parts, error => refused.reject(error))
+    return Promise.race([serving(terminal, host, { listen: listen as unknown as Json }), refused.promise])
   },
 }
 
