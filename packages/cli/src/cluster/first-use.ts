@@ -76,6 +76,7 @@ async function until(cluster: LocalCluster, missing: (status: Status) => string 
   const deadline = cluster.env.clock.now() + HEALTHY_MS
   let why: string | null = 'nothing was heard yet'
   while (why !== null) {
+    if (cluster.failure !== null) throw cluster.failure
     if (cluster.isStopping) throw new StellwerkError('stopping', 'the cluster is being stopped')
     if (cluster.env.clock.now() > deadline) {
       throw new StellwerkError('not-healthy', `after ${HEALTHY_MS / 1000} s: ${why}`, {
@@ -86,6 +87,7 @@ async function until(cluster: LocalCluster, missing: (status: Status) => string 
     try {
       why = missing(await cluster.api.status())
     } catch (error) {
+      if (cluster.failure !== null) throw cluster.failure
       if (errorCode(error) !== 'coordinator-away') throw error
       why = 'the coordinator does not answer yet'
     }

@@ -2,6 +2,7 @@
 // ended in order. What it is used for is up to `up` and `demo`.
 
 import { join } from 'node:path'
+import { EXIT_DEPOSED } from '@stellwerk/coordinator/decider.ts'
 import type { FileLock, Json, TraceLevel } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
@@ -11,10 +12,12 @@ import { ApiClient } from '../api-client/client.ts'
 import { type Launch, PROCESS_ENTRY } from '../programs/process.ts'
 import { tellError } from '../programs/running.ts'
 import { API_TOKEN_FILE, type ClusterFile, JOIN_TOKEN_FILE, takeToken, writeClusterFile } from './cluster-file.ts'
+import { olderState, refuseLostCoordinator } from './coordinator-state.ts'
 import { lookInto } from './directory.ts'
 import { coordinatorConfig, guardianConfig, newCluster, portsNeeded, storageConfig, type Tokens } from './layout.ts'
 import { type Ended, LocalProcess } from './local-process.ts'
 import { findPorts } from './ports.ts'
+import { lookAtUp } from './up-record.ts'
 
 export interface LocalClusterOptions {
   readonly directory: string
@@ -50,10 +53,13 @@ export class LocalCluster {
   readonly #lock: FileLock
   readonly #processes = new Map<string, LocalProcess>()
   #stopping = false
+  #failure: StellwerkError | null = null
 
   /** Throws what is wrong with the directory; `locked` when another `up` has it. Starts nothing. */
   static async open(options: LocalClusterOptions): Promise<LocalCluster> {
     const known = await lookInto(options.directory)
+    if (known !== null && (await lookAtUp(options.directory)) === null)
+      await refuseLostCoordinator(options.directory, known)
     const env = createEnvironment({
       name: 'up',
       directory: options.directory,
@@ -98,6 +104,11 @@ export class LocalCluster {
   /** `san-a`, `coordinator`, `host-a/guardian`; a guardian's agent is its own child. */
   get processes(): readonly LocalProcess[] {
     return [...this.#processes.values()]
+  }
+
+  /** Why this cluster can't be brought up, whatever is waited for. */
+  get failure(): StellwerkError | null {
+    return this.#failure
   }
 
   get isStopping(): boolean {
@@ -166,6 +177,11 @@ export class LocalCluster {
       if (this.#stopping || started.isStopping) return
       this.env.log.warn({ name, ...ended }, 'a process ended')
       onEnded(name, ended)
+      if (name === 'coordinator' && ended.code === EXIT_DEPOSED) {
+        // Started again it would only step down again.
+        this.#failure = olderState(directory)
+        return
+      }
       if (!supervise) return
       this.env.timers.after(RESTART_MS, () => {
         if (this.#stopping) return
