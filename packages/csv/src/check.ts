@@ -165,6 +165,12 @@ const KNOWN: ReadonlySet<string> = new Set<FindingCode>([
   'journal-lost',
 ])
 
+/** The volume's own: no other host would open it either. */
+export function isVolumeDamage(error: unknown): boolean {
+  const code = errorCode(error)
+  return code === 'metadata-damaged' || KNOWN.has(code)
+}
+
 function failure(error: unknown, where: string): Finding {
   const code = errorCode(error)
   // A bug in the check is not a finding.

@@ -134,11 +134,12 @@ export class HostVolumes implements DiskOpener {
     )
   }
 
-  owned(): { volume: string; ownerEpoch: number; state: string }[] {
+  owned(): { volume: string; ownerEpoch: number; state: string; why?: string }[] {
     return [...this.#owned].map(([volume, { service }]) => ({
       volume,
       ownerEpoch: service.ownerEpoch,
       state: service.state,
+      ...(service.why === null ? {} : { why: service.why }),
     }))
   }
 

@@ -2,7 +2,7 @@
 // if it is new, replays, then answers. It ends when another epoch comes, or when it is deposed.
 
 import type { MultipathDevice } from '@stellwerk/block/path/multipath.ts'
-import type { CheckReport } from '@stellwerk/csv/check.ts'
+import { type CheckReport, isVolumeDamage } from '@stellwerk/csv/check.ts'
 import { formatVolume } from '@stellwerk/csv/format/format-volume.ts'
 import type { MetadataRanges } from '@stellwerk/csv/format/layout.ts'
 import type { VolumeBody, VolumeKind } from '@stellwerk/csv/owner/request.ts'
@@ -12,7 +12,7 @@ import { type CheckAnswer, MAX_FINDINGS } from '@stellwerk/protocol/messages/vol
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
-import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type LunAccess, openLun } from '../hba/lun.ts'
 
 export interface OwnerOptions {
@@ -28,7 +28,10 @@ export interface OwnerOptions {
 
 /** An owner that could not open its volume tries again after this. */
 const RETRY_MS = 500
+/** Where the volume itself is the reason: an operator must mend it, and each attempt reads all of its metadata. */
+const DAMAGED_RETRY_MS = 5_000
 const LAYOUT_MS = 2_000
+const MAX_WHY = 1_000
 
 export class OwnerService implements Behavior {
   readonly ownerEpoch: number
@@ -37,6 +40,8 @@ export class OwnerService implements Behavior {
   #devices: MultipathDevice[] = []
   #owner: VolumeOwner | null = null
   #state: 'opening' | 'serving' | 'failed' | 'ended' = 'opening'
+  #why: string | null = null
+  #damaged = false
   #work: Promise<void> = Promise.resolve()
 
   constructor(options: OwnerOptions) {
@@ -45,7 +50,12 @@ export class OwnerService implements Behavior {
   }
 
   get state(): string {
-    return this.#state
+    return this.#state === 'opening' && this.#damaged ? 'damaged' : this.#state
+  }
+
+  /** Why it does not serve, as far as it is known. */
+  get why(): string | null {
+    return this.#state === 'serving' ? null : this.#why
   }
 
   started(): void {
@@ -57,7 +67,7 @@ export class OwnerService implements Behavior {
     const { system, volume } = this.#options
     const owner = this.#owner
     if (owner === null || this.#state !== 'serving') {
-      const why = `volume "${volume.name}" is ${this.#state} here`
+      const why = `volume "${volume.name}" is ${this.state} here${this.#why === null ? '' : `: ${this.#why}`}`
       context.fail(message, new StellwerkError('owner-away', why, { retryable: true, hint: 'try again' }))
       return
     }
@@ -99,9 +109,22 @@ export class OwnerService implements Behavior {
         )
         for (const device of this.#devices.splice(0)) device.abort('opening failed')
         if (errorCode(error) === 'stale-owner') this.#state = 'failed'
-        await new Promise<void>(resolve => access.env.timers.after(RETRY_MS, resolve))
+        this.#explain(describeError(error), isVolumeDamage(error))
+        const pauseMs = this.#damaged ? DAMAGED_RETRY_MS : RETRY_MS
+        await Promise.race([
+          new Promise<void>(resolve => access.env.timers.after(pauseMs, resolve)),
+          new Promise<void>(resolve => this.#abort.signal.addEventListener('abort', () => resolve(), { once: true })),
+        ])
       }
     }
+  }
+
+  #explain(why: string, damaged: boolean): void {
+    const told = why.slice(0, MAX_WHY)
+    if (told === this.#why && damaged === this.#damaged) return
+    this.#why = told
+    this.#damaged = damaged
+    this.#options.onChange()
   }
 
   /** Read anew: it changes while something is awaited. */
@@ -192,6 +215,7 @@ export class OwnerService implements Behavior {
     const { access, volume } = this.#options
     access.env.log.warn({ volume: volume.name }, `no longer its owner: ${why}`)
     this.#state = 'failed'
+    this.#why = why.slice(0, MAX_WHY)
     this.#options.onChange()
   }
 }

@@ -166,7 +166,7 @@ function takeBeat(live: HostLive, message: Beat, now: number): void {
   live.peersAt = now
   live.paths = message.paths
   live.reachableStorages = message.storages
-  live.volumes = new Map(message.volumes.map(v => [v.volume, { ownerEpoch: v.ownerEpoch, state: v.state }]))
+  live.volumes = new Map(message.volumes.map(({ volume, ...said }) => [volume, said]))
   if (message.machines !== null) {
     live.machines = new Map(message.machines.map(machine => [machine.vm, machine]))
     live.machinesKnown = true

@@ -223,7 +223,7 @@ export interface HostLive {
   peersAt: number
   machines: ReadonlyMap<string, ReportedMachine>
   machinesKnown: boolean
-  volumes: ReadonlyMap<string, { ownerEpoch: number; state: string }>
+  volumes: ReadonlyMap<string, { ownerEpoch: number; state: string; why?: string | undefined }>
   paths: readonly { storage: string; path: string; state: string }[]
   reachableStorages: readonly string[]
   /** Of the map that its agent has taken; 0: none in this session. */

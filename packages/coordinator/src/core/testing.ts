@@ -52,6 +52,8 @@ export class Bench {
   firstEpoch = 0
   /** Age of the host's last sign as each storage tells it; null: unknown. */
   lastSeenMs: (host: string, storage: string) => number | null = () => 100_000
+  /** What the owners say of their volumes. */
+  ownersSay: { readonly state: string; readonly why?: string } = { state: 'serving' }
   holdBack: (key: string) => boolean = () => false
   readonly replies = new Map<number, { body?: unknown; refused?: string; message?: string; hint?: string }>()
   #request = 0
@@ -168,7 +170,7 @@ export class Bench {
     if (host === undefined) throw new Error(`no host ${name} on the bench`)
     const volumes = [...this.#servedVolumes]
       .filter(([, owner]) => owner.host === name)
-      .map(([volume, owner]) => ({ volume, ownerEpoch: owner.epoch, state: 'serving' }))
+      .map(([volume, owner]) => ({ volume, ownerEpoch: owner.epoch, ...this.ownersSay }))
     const beat: Beat = {
       host: name,
       incarnation: host.incarnation,

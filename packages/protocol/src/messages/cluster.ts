@@ -80,7 +80,13 @@ export function isOver(state: ReportedMachine['state']): boolean {
 }
 
 const PathState = closed({ storage: Name, path: Type.String(), state: Type.String() })
-const VolumeState = closed({ volume: Name, ownerEpoch: Count, state: Type.String() })
+/** `damaged`: the volume itself can't be opened, here or elsewhere. `why` it does not serve, as the last attempt found. */
+const VolumeState = closed({
+  volume: Name,
+  ownerEpoch: Count,
+  state: Type.String(),
+  why: Type.Optional(Type.String({ maxLength: 1000 })),
+})
 
 export const BeatSchema = closed({
   host: Name,
