@@ -115,17 +115,36 @@ export class LocalCluster {
     return this.#stopping
   }
 
-  /** Resolves when all are ready to be talked to; rejects with the first that can't start, after ending the others. */
-  async start(): Promise<void> {
+  /**
+   * Resolves when all that can start are ready to be talked to, with what could not, by name. Rejects, after ending the
+   * others, without the coordinator, without any host, or without any storage: then nothing could serve.
+   */
+  async start(): Promise<ReadonlyMap<string, StellwerkError>> {
     const killed = await this.env.processes.killLeftovers()
     if (killed.length > 0) this.env.log.warn({ pids: killed }, 'ended what an earlier start had left running')
     try {
       // What keeps state is asked first: if that can't be trusted, nothing else has begun.
       await this.startCoordinator()
+      const failed = new Map<string, StellwerkError>()
+      const all = async (names: readonly string[], start: (name: string) => Promise<void>) => {
+        const ends = await Promise.allSettled(names.map(start))
+        for (const [i, end] of ends.entries()) {
+          if (end.status === 'rejected') failed.set(names[i] ?? '', asCoded(end.reason))
+        }
+        const [first] = ends
+        if (first?.status === 'rejected' && ends.every(end => end.status === 'rejected')) throw first.reason
+      }
       await Promise.all([
-        ...this.file.storages.map(storage => this.startStorage(storage.name)),
-        ...this.file.hosts.map(host => this.startHost(host.name)),
+        all(
+          this.file.storages.map(({ name }) => name),
+          name => this.startStorage(name),
+        ),
+        all(
+          this.file.hosts.map(({ name }) => name),
+          name => this.startHost(name),
+        ),
       ])
+      return failed
     } catch (error) {
       await this.stop()
       throw error
@@ -241,6 +260,10 @@ export class LocalCluster {
       this.env.timers.after(ms, resolve)
     })
   }
+}
+
+function asCoded(error: unknown): StellwerkError {
+  return error instanceof StellwerkError ? error : new StellwerkError(errorCode(error), errorMessage(error))
 }
 
 async function takeLock(env: NodeEnvironment, directory: string): Promise<FileLock> {
