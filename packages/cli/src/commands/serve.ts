@@ -7,7 +7,14 @@ import { API_TOKEN_FILE, takeToken } from '../cluster/cluster-file.ts'
 import { filesOf } from '../cluster/directory.ts'
 import { FABRICS } from '../cluster/layout.ts'
 import type { CommandSpec, Input, OptionSpec, Terminal } from '../command-line/command.ts'
-import { AgentFile, type ConfigFile, CoordinatorFile, readConfig, StorageFile } from '../programs/config-file.ts'
+import {
+  AgentFile,
+  type ConfigFile,
+  CoordinatorFile,
+  checkStorage,
+  readConfig,
+  StorageFile,
+} from '../programs/config-file.ts'
 import { runCoordinator } from '../programs/coordinator.ts'
 import { type OpenedProcess, openProcess } from '../programs/process.ts'
 import { keep, runStorage, STORAGE_FILES } from '../programs/run.ts'
@@ -40,6 +47,7 @@ const coordinator: CommandSpec = {
   run: async ({ terminal }, input) => {
     const config = await readConfig(fileOf(input, 'coordinator'), CoordinatorFile)
     const { cluster, token, profile, settings, listen, api, storages } = config.value
+    for (const storage of storages) checkStorage(storage, fileOf(input, 'coordinator'))
     const opened = open('coordinator', config)
     const files = filesOf(config.directory)
     const running = await runCoordinator(opened, {
@@ -96,6 +104,7 @@ const storage: CommandSpec = {
   run: async ({ terminal }, input) => {
     const config = await readConfig(fileOf(input, 'storage'), StorageFile)
     const { cluster, token, name, portals, control } = config.value
+    checkStorage({ name, portals, control }, fileOf(input, 'storage'))
     const opened = open(name, config, STORAGE_FILES)
     const running = await runStorage(opened.env, { cluster, credential: token, name, portals, control })
     keep(opened, running)
