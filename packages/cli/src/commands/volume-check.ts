@@ -60,7 +60,7 @@ export const checkCommand: CommandSpec = {
 
 async function checkNamed(context: CommandContext, input: Input, volume: string): Promise<Report> {
   const directory = context.directory(input)
-  if ((await lookAtUp(directory)) === null) return checkOpened(await legsOf(directory, volume))
+  if (!context.isRemote && (await lookAtUp(directory)) === null) return checkOpened(await legsOf(directory, volume))
   const client = await context.api(input)
   return (await client.post(pathOf('volumes', volume, 'check'), {}, LIVE_TIMEOUT_MS)) as CheckAnswer
 }
