@@ -2,7 +2,8 @@
 
 import type { ExportView } from '@stellwerk/coordinator/view/schemas.ts'
 import type { DiskInfo } from '@stellwerk/protocol/messages/volume.ts'
-import { pathOf } from '../api-client/client.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { type ApiClient, pathOf } from '../api-client/client.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
 import { parseSize } from '../command-line/values.ts'
 import { table } from '../render/table.ts'
@@ -60,15 +61,35 @@ const create: CommandSpec = {
 const resize: CommandSpec = {
   words: 'disk resize',
   args: ['VOLUME', 'DISK', 'SIZE'],
-  options: { dir: DIR, json: JSON_OUT },
+  options: {
+    dir: DIR,
+    json: JSON_OUT,
+    shrink: { type: 'boolean', help: 'allow a smaller size: what lies beyond it is lost' },
+  },
   summary: 'Give a disk another size',
   run: async (context, input) => {
     const [volume = '', disk = '', size = ''] = input.args
     const body = { sizeBytes: parseSize('size', size) }
-    const answer = await (await context.api(input)).post(pathOf('volumes', volume, 'disks', disk, 'resize'), body)
+    const client = await context.api(input)
+    if (!input.flag('shrink')) await refuseShrinking(client, volume, disk, body.sizeBytes)
+    const answer = await client.post(pathOf('volumes', volume, 'disks', disk, 'resize'), body)
     context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `disk ${disk} has ${bytes(body.sizeBytes)} now`)
     return OK
   },
+}
+
+async function refuseShrinking(client: ApiClient, volume: string, disk: string, sizeBytes: number): Promise<void> {
+  const disks = (await client.get(pathOf('volumes', volume, 'disks'))) as DiskInfo[]
+  const known = disks.find(each => each.disk === disk)
+  if (known === undefined || known.sizeBytes <= sizeBytes) return
+  throw new StellwerkError(
+    'would-shrink',
+    `disk ${disk} has ${bytes(known.sizeBytes)}: what lies beyond would be lost`,
+    {
+      where: `volume ${volume}`,
+      hint: 'say --shrink if that is meant',
+    },
+  )
 }
 
 const remove: CommandSpec = {
