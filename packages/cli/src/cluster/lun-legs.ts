@@ -7,7 +7,7 @@ import type { Leg } from '@stellwerk/csv/format/device-io.ts'
 import { isLunMarks } from '@stellwerk/protocol/messages/storage.ts'
 import { parseNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
-import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
 import { clusterIn, filesOf } from './directory.ts'
 import { FileDevice } from './file-device.ts'
@@ -59,10 +59,24 @@ export async function legsInFiles(paths: readonly string[]): Promise<OpenLegs> {
   const legs: Leg[] = []
   for (const path of paths) {
     const at = path.lastIndexOf('/')
-    const device = await FileDevice.open(filesOf(at < 0 ? '.' : path.slice(0, at) || '/'), path.slice(at + 1))
-    legs.push({ id: path, device })
+    const files = filesOf(at < 0 ? '.' : path.slice(0, at) || '/')
+    legs.push({ id: path, device: await named(path, FileDevice.open(files, path.slice(at + 1))) })
   }
   return opened(legs)
+}
+
+/** Errors name the file as the user did. */
+async function named<T>(path: string, opening: Promise<T>): Promise<T> {
+  try {
+    return await opening
+  } catch (error) {
+    if (errorCode(error) !== 'missing-file') throw error
+    throw new StellwerkError('missing-file', 'there is no such file', {
+      where: path,
+      hint: "name a LUN's data file: DIR/STORAGE/luns/ID.data",
+      cause: error,
+    })
+  }
 }
 
 /** LUNs that NBD servers have. */

@@ -6,6 +6,7 @@ import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
 import { lookInto } from '../cluster/directory.ts'
 import { HOST_MEMORY_BYTES, HOSTS_MAX } from '../cluster/layout.ts'
 import { lookAtUp } from '../cluster/up-record.ts'
@@ -25,15 +26,38 @@ const OPTIONS: { readonly [name: string]: OptionSpec } = {
   detach: { type: 'boolean', help: 'give the terminal back as soon as the cluster is up' },
 }
 
+/** The smallest guest fits. */
+const MIN_HOST_MEMORY_BYTES = 16 * MIB
+
+function hostMemory(input: Input): number {
+  const memoryBytes = parseSize('memory', input.text('memory') ?? String(HOST_MEMORY_BYTES))
+  if (memoryBytes >= MIN_HOST_MEMORY_BYTES) return memoryBytes
+  throw new StellwerkError('bad-value', `${memoryBytes} bytes are too few for a host: no VM would fit`, {
+    where: '--memory',
+    hint: 'say at least 16MiB; 1GiB is the default',
+  })
+}
+
 function settingsOf(context: CommandContext, input: Input): UpSettings {
   return {
     directory: context.directory(input),
     hosts: parseCount('hosts', input.text('hosts') ?? '3', 1, HOSTS_MAX),
-    memoryBytes: parseSize('memory', input.text('memory') ?? String(HOST_MEMORY_BYTES)),
+    memoryBytes: hostMemory(input),
     profile: oneOf('profile', input.text('profile') ?? 'lab', ['lab', 'production'] as const),
     supervise: input.flag('supervise'),
     guests: input.flag('guests'),
   }
+}
+
+/** What is said of a new cluster is not silently ignored for one that is there. */
+async function refuseOtherHosts(input: Input, { directory, hosts }: UpSettings): Promise<void> {
+  if (input.text('hosts') === undefined) return
+  const known = await lookInto(directory)
+  if (known === null || known.hosts.length === hosts) return
+  throw new StellwerkError('cluster-exists', `the cluster there has ${known.hosts.length} hosts, not ${hosts}`, {
+    where: directory,
+    hint: 'leave --hosts away; while it is up: npx stellwerk host add NAME, or host remove NAME',
+  })
 }
 
 const up: CommandSpec = {
@@ -41,8 +65,9 @@ const up: CommandSpec = {
   args: [],
   options: OPTIONS,
   summary: 'Start (or recover) a cluster on this machine and show it until Ctrl-C ends it',
-  run: (context, input) => {
+  run: async (context, input) => {
     const settings = settingsOf(context, input)
+    await refuseOtherHosts(input, settings)
     return input.flag('detach') ? detach(context, settings) : runUp(settings, context.terminal)
   },
 }
