@@ -53,6 +53,24 @@ test('a damaged volume and a host whose port is taken leave the others up', { ti
   squatter.close()
 })
 
+test('up gives a running cluster back the process that it has lost', { timeout: LONG }, async () => {
+  const other = new Stellwerk('restarted')
+  const up = other.start('up', '--hosts', '1')
+  await up.said(/^up after/)
+  expect((await other.run('up')).lines).toEqual([expect.stringMatching(/a cluster already runs there/)])
+  const records = JSON.parse(readFileSync(join(other.state, 'children.json'), 'utf8')) as {
+    pid: number
+    name: string
+  }[]
+  process.kill(records.find(({ name }) => name === 'coordinator')?.pid ?? 0, 'SIGKILL')
+  await up.said(/process coordinator ended/)
+  expect((await other.run('status')).lines.join('\n')).toMatch(/coordinator is away[\s\S]*VM +STATE +HOST/)
+  expect(await other.run('up')).toEqual({ code: 0, lines: [expect.stringMatching(/they were started again/)] })
+  expect((await other.run('status')).code).toBe(0)
+  await end(up)
+  await other.remove()
+})
+
 test('nothing says that it is up after it was told to end', { timeout: LONG }, async () => {
   const up = stellwerk.start('up')
   await up.said(/^recovering/)

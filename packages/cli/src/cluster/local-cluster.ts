@@ -52,6 +52,7 @@ export class LocalCluster {
   readonly #options: LocalClusterOptions
   readonly #lock: FileLock
   readonly #processes = new Map<string, LocalProcess>()
+  readonly #launches = new Map<string, { readonly program: string; readonly config: object }>()
   #stopping = false
   #failure: StellwerkError | null = null
 
@@ -170,6 +171,16 @@ export class LocalCluster {
     await this.#spawn('guardian', `${name}/guardian`, config)
   }
 
+  /** What has ended without being told to, in the order in which a start has it. A supervised cluster does so by itself. */
+  async restartEnded(): Promise<void> {
+    if (this.#options.supervise || this.#stopping) return
+    this.#failure = null
+    const ended = [...this.#launches].filter(([name]) => this.#processes.get(name)?.isEnded === true)
+    for (const [name, { program, config }] of ended) await this.#spawn(program, name, config)
+    // Guardians that live on without their agents.
+    for (const { name } of this.file.hosts) if (this.#processes.has(`${name}/guardian`)) await this.startHost(name)
+  }
+
   /** A host more, or one that is down again. Kept for the next start. */
   async addHost(name: string): Promise<void> {
     if (!this.file.hosts.some(host => host.name === name)) {
@@ -192,6 +203,7 @@ export class LocalCluster {
     }
     const started = new LocalProcess(this.env, program, name, launch, message => this.#hostWanted(message))
     this.#processes.set(name, started)
+    this.#launches.set(name, { program, config })
     started.ended.then(ended => {
       if (this.#stopping || started.isStopping) return
       this.env.log.warn({ name, ...ended }, 'a process ended')

@@ -12,6 +12,9 @@ import { OK, type Terminal } from '../command-line/command.ts'
 import { UpView } from '../render/up-view.ts'
 import { tellError } from './running.ts'
 
+/** Tells a running `up` to start again what has ended. */
+export const RESTART_SIGNAL = 'SIGUSR2'
+
 export interface UpSettings {
   readonly directory: string
   readonly hosts: number
@@ -39,6 +42,12 @@ export async function runUp(
   env.processes.onStop(() => {
     isStopped = true
     stopped.resolve()
+  })
+  // From another `up` on the same directory, which found that something of the cluster is missing.
+  process.on(RESTART_SIGNAL, () => {
+    cluster.restartEnded().catch((error: unknown) => {
+      shown.say(`it did not start again: ${describeError(error)}`)
+    })
   })
   const shown = new UpView(cluster, terminal)
   view.current = shown
