@@ -65,7 +65,7 @@ async function refuseOtherHosts(input: Input, { directory, hosts }: UpSettings):
 
 /** A cluster that is up and has lost a process without `--supervise` gets it back. False: nothing is missing, or all is. */
 async function restartMissing(directory: string): Promise<boolean> {
-  const running = await lookAtUp(directory)
+  const running = (await lookInto(directory)) === null ? null : await lookAtUp(directory)
   if (running === null) return false
   const client = await apiOf(directory)
   if (await isWhole(client)) return false
