@@ -47,6 +47,29 @@ async function listed(): Promise<Listed | undefined> {
   return (await stellwerk.json<Listed[]>('disk', 'list', 'csv1')).find(({ disk }) => disk === DISK[1])
 }
 
+describe('a disk’s size', () => {
+  it('gets larger, and smaller where it holds nothing', { timeout: LONG }, async () => {
+    expect((await stellwerk.run('disk', 'create', 'csv1', 'd2', '16MiB')).code).toBe(0)
+    expect((await stellwerk.run('disk', 'resize', 'csv1', 'd2', '24MiB')).code).toBe(0)
+    expect((await stellwerk.run('disk', 'resize', 'csv1', 'd2', '8MiB')).code).toBe(0)
+    expect((await stellwerk.run('disk', 'delete', 'csv1', 'd2')).code).toBe(0)
+  })
+})
+
+describe('a console', () => {
+  it('has the answer to a line that was piped in at once', { timeout: LONG }, async () => {
+    const make = ['vm', 'create', 'parrot', '--guest', 'echo', '--memory', '8MiB']
+    expect((await stellwerk.run(...make)).code).toBe(0)
+    await expect
+      .poll(async () => (await stellwerk.json<{ state: string }>('vm', 'show', 'parrot')).state, { timeout: 60_000 })
+      .toBe('running')
+    const shell = `printf 'hello\\nagain\\n' | "$0" "$1" vm console parrot`
+    const said = await stellwerk.tool('sh', '-c', shell, ...stellwerk.command)
+    expect(said.lines.join('\n')).toMatch(/hello[\s\S]*again/)
+    expect((await stellwerk.run('vm', 'stop', 'parrot', '--force')).code).toBe(0)
+  })
+})
+
 describe('a disk that is exported', () => {
   it('is written and read by real tools, over its port and over a socket', { timeout: LONG }, async () => {
     writeFileSync(join(stellwerk.directory, 'in.raw'), pattern())

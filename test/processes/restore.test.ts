@@ -44,6 +44,14 @@ describe('stellwerk cluster restore', () => {
 
   it('brings back every VM with its ledger whole', { timeout: LONG }, async () => {
     renameSync(join(state, 'coordinator'), join(state, 'coordinator-lost'))
+    for (const words of [['up'], ['up', '--detach']]) {
+      expect(await stellwerk.run(...words)).toEqual({
+        code: 1,
+        lines: [
+          expect.stringMatching(/^stellwerk: the coordinator's state is gone, .* npx stellwerk cluster restore csv1$/),
+        ],
+      })
+    }
     expect(await stellwerk.run('cluster', 'restore', 'nobody')).toMatchObject({ code: 1 })
     const restored = await stellwerk.run('cluster', 'restore', 'csv1')
     expect(restored).toEqual({

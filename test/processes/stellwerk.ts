@@ -30,6 +30,9 @@ export class Stellwerk {
     this.state = join(this.directory, '.stellwerk')
   }
 
+  /** What runs it, for a shell. */
+  readonly command = [NODE, BIN] as const
+
   start(...words: string[]): Running {
     return this.#spawn(NODE, [BIN, ...words])
   }

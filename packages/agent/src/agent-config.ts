@@ -8,6 +8,8 @@ export interface AgentConfig {
   readonly host: string
   /** Counted by the guardian; higher at each start. */
   readonly incarnation: number
+  /** The identity of the guardian that started it. */
+  readonly guardian: string
   readonly coordinator: Address
   /** Where peers and the coordinator's sessions reach it, on the cluster network. */
   readonly listen: Address

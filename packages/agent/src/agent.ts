@@ -55,8 +55,8 @@ export interface AgentState {
 const BACKOFF = { minMs: 20, maxMs: 500 }
 
 export async function startAgent(env: Environment, config: AgentConfig): Promise<Agent> {
-  const { host, cluster, token, incarnation } = config
-  const identity: Identity = { cluster, node: host, role: 'agent', incarnation, credential: token }
+  const { host, cluster, token, incarnation, guardian } = config
+  const identity: Identity = { cluster, node: host, role: 'agent', incarnation, guardian, credential: token }
   const system = new ActorSystem({ env, local: [host] })
   const terms = termGuard(env)
   const right = new RightToRun({ leaseMs: 0 })

@@ -191,6 +191,7 @@ export class HostActor implements Behavior {
     const body = {
       host: config.host,
       incarnation: config.incarnation,
+      guardian: config.guardian,
       control: { ...config.listen },
       memoryBytes: config.memoryBytes,
     }

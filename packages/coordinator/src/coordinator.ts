@@ -10,6 +10,7 @@ import { PROFILES, type Profile, type Settings } from '@stellwerk/protocol/setti
 import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Address, Environment, Listener } from '@stellwerk/runtime/environment.ts'
 import type { Command } from './core/commands.ts'
+import { foreignGuardian, isForeignGuardian } from './core/guardians.ts'
 import { load } from './core/load.ts'
 import type { CoordinatorState, StorageRecord } from './core/state.ts'
 import { DECIDER, Decider } from './decider.ts'
@@ -100,8 +101,12 @@ function admitTo(state: CoordinatorState): (who: Introduction) => Admission {
         message: `host "${who.node}" was removed from the cluster; let it in again: stellwerk host add ${who.node}`,
       }
     }
+    if (who.role !== 'cli' && isForeignGuardian(state, who.node, who.guardian)) {
+      return { ok: false, ...foreignGuardian(who.node) }
+    }
+    const isBound = state.hosts.get(who.node)?.guardian !== undefined
     const known = state.liveHosts.get(who.node)?.incarnation ?? 0
-    if (who.role === 'agent' && who.incarnation < known) {
+    if (who.role === 'agent' && isBound && who.incarnation < known) {
       return { ok: false, code: 'stale-incarnation', message: `a newer agent of host "${who.node}" has been here` }
     }
     return { ok: true }

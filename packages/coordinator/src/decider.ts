@@ -8,6 +8,7 @@ import type { Json, Store } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Command } from './core/commands.ts'
 import { type Input, step } from './core/core.ts'
+import { foreignGuardian, isForeignGuardian } from './core/guardians.ts'
 import { usableHosts, whoHears } from './core/hosts.ts'
 import type { AgentHello } from './core/membership.ts'
 import type { Effect } from './core/output.ts'
@@ -71,6 +72,12 @@ export class Decider implements Behavior {
     this.#step(input, context)
     // `cluster.join` is answered by what the shell knows; everything else by the core.
     if (input.kind === 'agent-up') {
+      const { host, guardian } = input.hello
+      if (isForeignGuardian(this.#parts.state, host, guardian)) {
+        const { code, message: why } = foreignGuardian(host)
+        context.fail(message, new StellwerkError(code, why))
+        return
+      }
       const { term, settings } = this.#parts.state.cluster
       context.reply(message, { term, settings })
     }
@@ -199,7 +206,7 @@ function inputOf(message: Message): Input | null {
     case 'cluster.beat':
       return { kind: 'beat', request, beat: body as Beat }
     case 'guardian.attest':
-      return { kind: 'attest', request, ...(body as { host: string; incarnation: number }) }
+      return { kind: 'attest', request, ...(body as { host: string; guardian: string; incarnation: number }) }
     case 'migration.progress':
       return { kind: 'migration-progress', ...(body as { migration: string; converged: boolean; round: number }) }
     case 'migration.loaded':

@@ -372,6 +372,41 @@ describe('volume check', () => {
     },
   )
 
+  it('a blanked journal is damage: by the owner epoch that the storage knows, or after a checkpoint by itself', async () => {
+    const blank = async (checkpointed: boolean) => {
+      const planted = await subject()
+      if (checkpointed) await rewrite(planted, () => undefined)
+      planted.platter.write(planted.layout.journalOffset, new Uint8Array(planted.layout.journalBytes))
+      return planted.platter
+    }
+    const fresh = await blank(false)
+    // Owner 4 had opened its connection and died before its record: it is not what the journal must know of.
+    const report = await checkVolume([legOn(fresh)], {}, 3)
+    expect(report).toMatchObject({ clean: false, findings: [{ code: 'journal-lost', severity: 'damage' }] })
+    expect(await codeOf(openOwner(fresh, 5, { leastOwnerEpoch: 3 }))).toBe('journal-lost')
+    const late = await blank(true)
+    expect((await checkVolume([legOn(late)])).findings).toMatchObject([{ code: 'journal-damaged', severity: 'damage' }])
+    expect(await codeOf(openOwner(late, 5))).toBe('journal-damaged')
+    const sound = (await subject()).platter
+    expect((await checkVolume([legOn(sound)], {}, 3)).findings).toEqual([])
+    expect(await codeOf(openOwner(sound, 5, { leastOwnerEpoch: 3 }))).toBe('resolved')
+  })
+
+  it('a leg that is behind the storage’s mark is degraded while another is not', async () => {
+    const { platter } = await subject()
+    const behind = platter.copy()
+    await (await openOwner(platter, 4)).owner.close()
+    const legs = [{ ...legOn(behind), id: 'san-b' }, legOn(platter)]
+    expect(await checkVolume(legs, {}, 4)).toMatchObject({ clean: true, findings: [{ code: 'legs-differ' }] })
+  })
+
+  it('disks without any copy of the cluster are reported as degraded', async () => {
+    const { platter, layout } = await subject()
+    for (const area of [0, 1]) platter.write(clusterCopyAddress(layout, area), new Uint8Array(layout.clusterCopyBytes))
+    const report = await checkVolume([legOn(platter)])
+    expect(report).toMatchObject({ clean: true, findings: [{ code: 'cluster-copy-missing', severity: 'degraded' }] })
+  })
+
   it('the next owner mends a bad superblock', async () => {
     const { platter } = await subject()
     flip(platter, 100)

@@ -2,7 +2,13 @@
 // gives back extents that nothing maps, and touches nothing else.
 
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { auditCheckpoints, auditClusterCopy, auditMisdirected, auditSuperblocks } from './check/audit-copies.ts'
+import {
+  auditCheckpoints,
+  auditClusterCopy,
+  auditMisdirected,
+  auditMissingCopy,
+  auditSuperblocks,
+} from './check/audit-copies.ts'
 import { auditMetadata } from './check/audit-metadata.ts'
 import { auditSlotAreas } from './check/audit-slots.ts'
 import { type Finding, type FindingCode, finding } from './check/finding.ts'
@@ -10,7 +16,7 @@ import { type Leg, OWNER_IO, readBytes } from './format/device-io.ts'
 import type { Layout } from './format/layout.ts'
 import { type Expected, findSuperblock } from './format/superblock.ts'
 import { JournalWriter } from './owner/journal-writer.ts'
-import { furthest, type Loaded, loadLeg } from './owner/load.ts'
+import { furthest, type Loaded, loadLeg, lostJournal } from './owner/load.ts'
 import { settle } from './owner/settle.ts'
 
 export interface CheckReport {
@@ -28,14 +34,26 @@ export interface CheckReport {
   }
 }
 
-export async function checkVolume(legs: readonly Leg[], expected: Expected = {}): Promise<CheckReport> {
-  return (await examineVolume(legs, expected)).report
+/** `leastOwnerEpoch`: as the storage knows it (`storage.opened`), where it can be asked. */
+export async function checkVolume(
+  legs: readonly Leg[],
+  expected: Expected = {},
+  leastOwnerEpoch = 0,
+): Promise<CheckReport> {
+  const { report, loaded } = await examineVolume(legs, expected, leastOwnerEpoch)
+  // Not where a volume is open: its first copy may be under way.
+  const missing: (Finding & { leg: string })[] = []
+  for (const { leg, metadata } of loaded) {
+    for (const each of await auditMissingCopy(leg, metadata)) missing.push({ ...each, leg: leg.id })
+  }
+  return { ...report, findings: [...report.findings, ...missing] }
 }
 
 /** Also what was read, of each leg that can be read. */
 export async function examineVolume(
   legs: readonly Leg[],
   expected: Expected,
+  leastOwnerEpoch = 0,
 ): Promise<{ report: CheckReport; loaded: readonly Loaded[] }> {
   const findings: (Finding & { leg: string })[] = []
   const loaded: Loaded[] = []
@@ -49,6 +67,14 @@ export async function examineVolume(
     if (other.layout.volumeId === first!.layout.volumeId && other.sequence === first!.sequence) continue
     const message = `it is at record ${other.sequence}, leg ${first!.leg.id} at ${first!.sequence}`
     findings.push({ ...finding('legs-differ', 'degraded', 'journal', message), leg: other.leg.id })
+  }
+  // A leg that was out of sync is behind, and may be; all of them may not.
+  const last = Math.max(...loaded.map(({ metadata }) => metadata.ownerEpoch))
+  if (first !== undefined && last < leastOwnerEpoch) {
+    findings.push({
+      ...finding('journal-lost', 'damage', 'journal', lostJournal(last, leastOwnerEpoch)),
+      leg: first.leg.id,
+    })
   }
   const report: CheckReport = {
     clean: findings.every(({ severity }) => severity === 'degraded'),
@@ -141,7 +167,14 @@ const KNOWN: ReadonlySet<string> = new Set<FindingCode>([
   'journal-damaged',
   'journal-epoch',
   'journal-inconsistent',
+  'journal-lost',
 ])
+
+/** The volume's own: no other host would open it either. */
+export function isVolumeDamage(error: unknown): boolean {
+  const code = errorCode(error)
+  return code === 'metadata-damaged' || KNOWN.has(code)
+}
 
 function failure(error: unknown, where: string): Finding {
   const code = errorCode(error)

@@ -52,8 +52,9 @@ export function greet(
   const versions = options.versions ?? OUR_VERSIONS
   return exchange(env, link, options, {
     open: send => {
-      const { cluster, node, role, incarnation, credential } = identity
-      send('session.hello', { cluster, node, role, incarnation, versions, credential } satisfies Hello)
+      const { cluster, node, role, incarnation, guardian, credential } = identity
+      const who = { cluster, node, role, incarnation, ...(guardian === undefined ? {} : { guardian }) }
+      send('session.hello', { ...who, versions, credential } satisfies Hello)
     },
     answer: envelope => {
       if (envelope.kind === 'session.refused') {

@@ -25,6 +25,8 @@ export interface Identity {
   readonly node: string
   readonly role: Role
   readonly incarnation: number
+  /** Of a host's processes: which guardian they are of. */
+  readonly guardian?: string
   readonly credential: string
 }
 

@@ -80,6 +80,10 @@ export class Control {
         await this.#order({ kind: 'layout', lun, ownerEpoch, host: host ?? null, epoch: epoch ?? null, layout })
         return {}
       }
+      case 'storage.opened': {
+        const { lun } = storageFamily.body(kind, message)
+        return { opened: this.#lun(lun).opened ?? 0 }
+      }
       case 'storage.create-lun':
         return this.#inLine(() => this.#createLun(storageFamily.body(kind, message)))
       case 'storage.expose-lun': {
@@ -207,7 +211,8 @@ export class Control {
       ownerHost: null,
       layout: null,
     }
-    // Files first: a record without files would be a LUN that lost its data. Files without a record go at the next start.
+    // Files first: a record without files would be a LUN that lost its data. Files without a record go at the next start,
+    // since a note says that they were being made.
     await this.#shelf.create(lun, { id, sizeBytes })
     try {
       await this.#order({ kind: 'create-lun', lun, marks })

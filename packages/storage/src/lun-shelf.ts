@@ -3,6 +3,7 @@
 
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { describeError, errorMessage } from '@stellwerk/runtime/errors.ts'
+import { checkAllKnown, noteFiles, settleFiles, unsettledFiles } from './lun/file-notes.ts'
 import type { LunHeader } from './lun/layout.ts'
 import { createLunFiles, LUN_DIRECTORY, Lun, removeLunFiles } from './lun/lun.ts'
 
@@ -21,14 +22,21 @@ export class LunShelf {
     this.#env = env
   }
 
-  /** Opens all, and removes files of LUNs whose creation or deletion a crash cut short. */
+  /**
+   * Opens all, and removes files of LUNs whose creation or deletion a crash cut short. Throws `lost-state`, with nothing
+   * changed, when there are files that neither a LUN nor such a note accounts for.
+   */
   async start(luns: ReadonlyMap<string, { readonly id: string; readonly sizeBytes: number }>): Promise<void> {
     const ids = new Set([...luns.values()].map(({ id }) => id))
-    for (const file of await this.#env.files.list(LUN_DIRECTORY)) {
-      if (ids.has(file.replace(/\.(data|map)$/, ''))) continue
-      this.#env.log.warn({ file }, 'removing a file that belongs to no LUN')
-      await this.#env.files.remove(`${LUN_DIRECTORY}/${file}`)
+    const { files, store, log } = this.#env
+    const unsettled = unsettledFiles(store)
+    checkAllKnown(await files.list(LUN_DIRECTORY), id => ids.has(id) || unsettled.has(id), LUN_DIRECTORY)
+    for (const id of unsettled) {
+      if (ids.has(id)) continue
+      log.warn({ id }, 'removing the files of a LUN whose creation or deletion was cut short')
+      await removeLunFiles(files, id)
     }
+    if (unsettled.size > 0) store.commit([...unsettled].map(settleFiles))
     for (const [name, { id, sizeBytes }] of luns) await this.#open(name, { id, sizeBytes })
   }
 
@@ -45,6 +53,7 @@ export class LunShelf {
 
   /** Makes the files of a LUN that nobody knows of yet, or again after that was cut short. */
   async create(name: string, header: LunHeader): Promise<void> {
+    this.#env.store.commit([noteFiles(header.id, 'making')])
     await createLunFiles(this.#env.files, header)
     await this.#open(name, header)
   }
@@ -56,6 +65,7 @@ export class LunShelf {
     this.#luns.delete(name)
     await shelved.lun?.close()
     await removeLunFiles(this.#env.files, shelved.header.id)
+    this.#env.store.commit([settleFiles(shelved.header.id)])
   }
 
   /** All connections have drained. */

@@ -450,6 +450,33 @@ describe('LUNs', () => {
     })
   })
 
+  it.each([
+    ['the whole state', (key: string) => key !== ''],
+    ["one LUN's record", (key: string) => key.startsWith('lun/')],
+  ])('files of which the state knows nothing are kept and stop the start: %s was lost', async (_, isLost) => {
+    const storage = new SimStorage()
+    await storage.run(async () => {
+      await storage.setUp(['a'])
+      const [shown] = (await storage.order('storage.list-luns', {})).luns
+      const path = `luns/${shown?.id}.data`
+      storage.sim.process(SAN)?.kill()
+      const { store } = storage.disk.directory(SAN)
+      const all = store.withPrefix('')
+      for (const [key] of all) if (isLost(key)) store.delete(key)
+      const isEmpty = store.withPrefix('').length === 0
+      storage.start()
+      await storage.ready()
+      expect(storage.startErrors).toMatchObject([{ code: 'lost-state', where: 'luns' }])
+      expect(storage.disk.file(SAN, path)).not.toBe(null)
+      if (isEmpty) expect(store.withPrefix('')).toEqual([])
+      for (const [key, value] of all) store.set(key, value)
+      storage.startErrors.length = 0
+      storage.start()
+      await storage.ready()
+      await storage.connectAs('a')
+    })
+  })
+
   it('a directory of another storage, and a second process on the same one, are refused', async () => {
     const storage = new SimStorage()
     await storage.run(async () => {

@@ -12,6 +12,8 @@ import { recoverAdmission } from './admission/recover.ts'
 import { Control, type StorageBody, type StorageKind, type StorageReply } from './control.ts'
 import type { Seen } from './gated-device.ts'
 import { type GateEffect, Gatekeeper } from './gatekeeper.ts'
+import { checkAllKnown } from './lun/file-notes.ts'
+import { LUN_DIRECTORY } from './lun/lun.ts'
 import { LunShelf } from './lun-shelf.ts'
 import { Portal } from './portal.ts'
 
@@ -39,7 +41,7 @@ export interface StorageServer {
 }
 
 /**
- * Rejects when its state can't be trusted (`corrupt-state`, `foreign-state`), another process has it (`locked`), or an
+ * Rejects when its state can't be trusted (`corrupt-state`, `foreign-state`, `lost-state`), another process has it (`locked`), or an
  * address is taken (`address-in-use`). A LUN that can't be opened does not stop it; `storage.status` says so.
  */
 export async function startStorage(env: Environment, config: StorageConfig): Promise<StorageServer> {
@@ -48,6 +50,9 @@ export async function startStorage(env: Environment, config: StorageConfig): Pro
   const lock = await env.files.lock('lock')
   const listeners: Listener[] = []
   try {
+    // Before the first mark is written: a state that is new here would take the place of the one that was lost.
+    if (env.store.get('identity') === undefined)
+      checkAllKnown(await env.files.list(LUN_DIRECTORY), () => false, LUN_DIRECTORY)
     const incarnation = takeIdentity(env, config)
     const server = new Server(env, config, incarnation, lock)
     await server.start(listeners)

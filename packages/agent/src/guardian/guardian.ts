@@ -6,9 +6,10 @@ import { clusterFamily } from '@stellwerk/protocol/messages/cluster.ts'
 import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
 import type { Identity } from '@stellwerk/protocol/session.ts'
 import type { Address, Child, Environment, Json, Timer } from '@stellwerk/runtime/environment.ts'
-import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
+import { errorCode, errorMessage, type StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { AgentConfig } from '../agent-config.ts'
 import { JUDGEMENT_DELAY_MS, judgeDeadlines } from './deadlines.ts'
+import { finalRefusal } from './final-refusals.ts'
 import { asToGuardian, type MachineDeadline, type ToAgent } from './pipe.ts'
 
 export interface GuardianConfig {
@@ -16,7 +17,7 @@ export interface GuardianConfig {
   readonly token: string
   readonly host: string
   readonly coordinator: Address
-  readonly agent: Omit<AgentConfig, 'incarnation' | 'cluster' | 'token' | 'host' | 'coordinator'>
+  readonly agent: Omit<AgentConfig, 'incarnation' | 'guardian' | 'cluster' | 'token' | 'host' | 'coordinator'>
   /** Start the agent again when it has died. */
   readonly supervise: boolean
 }
@@ -34,10 +35,18 @@ export interface Guardian {
   stop(): Promise<void>
 }
 
-export async function startGuardian(env: Environment, config: GuardianConfig): Promise<Guardian> {
+/**
+ * `onRefused`: the coordinator's first word was a refusal that will not pass by itself; called at most once. Without it, and
+ * once a session has stood, refusals are only retried: what runs here is not to end because of a coordinator's mistake.
+ */
+export async function startGuardian(
+  env: Environment,
+  config: GuardianConfig,
+  onRefused?: (error: StellwerkError) => void,
+): Promise<Guardian> {
   const killed = await env.processes.killLeftovers()
   if (killed.length > 0) env.log.warn({ pids: killed }, 'killed what the last guardian had left running')
-  const guardian = new HostGuardian(env, config)
+  const guardian = new HostGuardian(env, config, onRefused ?? null)
   guardian.startAgent()
   env.processes.parent?.onMessage(message => {
     const kind = (message as { kind?: string } | null)?.kind
@@ -59,10 +68,20 @@ function stopAndExit(env: Environment, guardian: HostGuardian): void {
   )
 }
 
+function takeId(env: Environment): string {
+  const known = env.store.get('id')
+  if (typeof known === 'string') return known
+  const id = env.random.fork('guardian-id').id()
+  env.store.commit([{ put: 'id', value: id }])
+  return id
+}
+
 class HostGuardian implements Guardian {
   readonly #env: Environment
   readonly #config: GuardianConfig
   readonly #incarnation: number
+  /** Of this state directory, made once: by it the coordinator tells two machines of one name apart. */
+  readonly #id: string
   readonly #session: PersistentSession
   #child: { readonly process: Child; readonly incarnation: number } | null = null
   #machines: readonly MachineDeadline[] = []
@@ -75,23 +94,35 @@ class HostGuardian implements Guardian {
   #toAttest: number | null = null
   #attesting = false
 
-  constructor(env: Environment, config: GuardianConfig) {
+  constructor(env: Environment, config: GuardianConfig, onRefused: ((error: StellwerkError) => void) | null) {
     this.#env = env
     this.#config = config
     this.#incarnation = this.#next('guardian')
+    this.#id = takeId(env)
     const identity: Identity = {
       cluster: config.cluster,
       node: config.host,
       role: 'guardian',
       incarnation: this.#incarnation,
+      guardian: this.#id,
       credential: config.token,
     }
+    let tellRefused = onRefused
     this.#session = new PersistentSession({
       env,
       address: () => config.coordinator,
       class: 'control',
       identity,
-      onUp: () => this.#attest(),
+      onUp: () => {
+        tellRefused = null
+        this.#attest()
+      },
+      onFailed: error => {
+        const refused = finalRefusal(error)
+        if (refused === null) return
+        tellRefused?.(refused)
+        tellRefused = null
+      },
     })
     this.#session.start()
     // Whatever an earlier guardian had started died with it or was just killed.
@@ -112,7 +143,7 @@ class HostGuardian implements Guardian {
     if (this.#child !== null || this.#stopping) return
     const { cluster, token, host, coordinator, agent } = this.#config
     const incarnation = this.#next('agent')
-    const config: AgentConfig = { ...agent, cluster, token, host, coordinator, incarnation }
+    const config: AgentConfig = { ...agent, cluster, token, host, coordinator, incarnation, guardian: this.#id }
     const process = this.#env.processes.spawn({
       program: 'agent',
       name: `${host}/agent`,
@@ -185,7 +216,7 @@ class HostGuardian implements Guardian {
     if (incarnation === null || this.#attesting || this.#session.session === null) return
     this.#attesting = true
     const { host } = this.#config
-    const body = { host, guardian: this.#incarnation, incarnation, survivors: [] }
+    const body = { host, guardian: this.#id, guardianIncarnation: this.#incarnation, incarnation, survivors: [] }
     clusterFamily
       .request(this.#session, 'guardian.attest', body, ATTEST_DEADLINE_MS, {
         from: `${host}/guardian`,

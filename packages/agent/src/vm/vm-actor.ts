@@ -165,7 +165,7 @@ export class VmActor implements Behavior {
         }),
       machine => {
         this.#machine = machine
-        this.#listen(machine)
+        machine.onEvent(event => this.#heard(event))
         if (this.#fenced || this.#ending !== null) return this.#finish()
         this.#phase = 'standing'
         this.gateIn(disks)
@@ -197,10 +197,6 @@ export class VmActor implements Behavior {
       },
       restsOn: now => this.evidence.restsOn(now),
     })
-  }
-
-  #listen(machine: Machine): void {
-    machine.onEvent(event => this.#heard(event))
   }
 
   #heard(event: MachineEvent): void {
@@ -342,7 +338,7 @@ export class VmActor implements Behavior {
     this.#machine = machine
     this.#takeDisks(disks)
     this.#phase = 'running'
-    this.#listen(machine)
+    machine.onEvent(event => this.#heard(event))
     if (this.#ending !== null || this.#fenced) {
       this.#finish()
       return

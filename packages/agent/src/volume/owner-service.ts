@@ -3,7 +3,7 @@
 // another epoch comes, or when it is deposed.
 
 import type { MultipathDevice } from '@stellwerk/block/path/multipath.ts'
-import type { CheckReport } from '@stellwerk/csv/check.ts'
+import { type CheckReport, isVolumeDamage } from '@stellwerk/csv/check.ts'
 import { formatVolume } from '@stellwerk/csv/format/format-volume.ts'
 import type { MetadataRanges } from '@stellwerk/csv/format/layout.ts'
 import type { VolumeBody, VolumeKind } from '@stellwerk/csv/owner/request.ts'
@@ -14,7 +14,7 @@ import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
 import type { Timer } from '@stellwerk/runtime/environment.ts'
-import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type LunAccess, openLun } from '../hba/lun.ts'
 import { orderStorage } from '../hba/order-storage.ts'
 import { diskHosts } from './disk-hosts.ts'
@@ -35,7 +35,10 @@ export interface OwnerOptions {
 
 /** An owner that could not open its volume tries again after this. */
 const RETRY_MS = 300
+/** Where the volume itself is the reason: an operator must mend it, and each attempt reads all of its metadata. */
+const DAMAGED_RETRY_MS = 5_000
 const LAYOUT_MS = 2_000
+const MAX_WHY = 1_000
 /** Legs are looked at so often. */
 const WATCH_MS = 250
 
@@ -59,6 +62,8 @@ export class OwnerService implements Behavior {
   #legs: OpenLeg[] = []
   #owner: VolumeOwner | null = null
   #state: 'opening' | 'serving' | 'failed' | 'ended' = 'opening'
+  #why: string | null = null
+  #damaged = false
   #work: Promise<void> = Promise.resolve()
   #watch: Timer | null = null
 
@@ -69,12 +74,18 @@ export class OwnerService implements Behavior {
   }
 
   get state(): string {
-    return this.#state
+    return this.#state === 'opening' && this.#damaged ? 'damaged' : this.#state
+  }
+
+  /** Why it does not serve, as far as it is known. */
+  get why(): string | null {
+    return this.#state === 'serving' ? null : this.#why
   }
 
   report(): Omit<Beat['volumes'][number], 'volume'> {
     const { ownerEpoch, state } = this
-    return { ownerEpoch, state, generation: this.#volume.generation, sync: this.#owner?.sync ?? null }
+    const why = this.why === null ? {} : { why: this.why }
+    return { ownerEpoch, state, ...why, generation: this.#volume.generation, sync: this.#owner?.sync ?? null }
   }
 
   started(): void {
@@ -87,7 +98,7 @@ export class OwnerService implements Behavior {
     const { system, volume } = this.#options
     const owner = this.#owner
     if (owner === null || this.#state !== 'serving') {
-      const why = `volume "${volume.name}" is ${this.#state} here`
+      const why = `volume "${volume.name}" is ${this.state} here${this.#why === null ? '' : `: ${this.#why}`}`
       context.fail(message, new StellwerkError('owner-away', why, { retryable: true, hint: 'try again' }))
       return
     }
@@ -161,14 +172,33 @@ export class OwnerService implements Behavior {
         )
         this.#blame()
         this.#cut('opening failed')
-        if (errorCode(error) === 'stale-owner') {
-          this.#state = 'failed'
-          this.#options.onChange()
-          return
-        }
-        await new Promise<void>(resolve => access.env.timers.after(RETRY_MS, resolve))
+        if (errorCode(error) === 'stale-owner') this.#state = 'failed'
+        this.#explain(describeError(error), isVolumeDamage(error))
+        if (this.#state === 'failed') return
+        await this.#pause(this.#damaged ? DAMAGED_RETRY_MS : RETRY_MS, signal)
       }
     }
+  }
+
+  /** Ends early when the attempt does. */
+  #pause(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise(resolve => {
+      const timer = this.#options.access.env.timers.after(ms, resolve)
+      const ended = (): void => {
+        timer.cancel()
+        resolve()
+      }
+      if (signal.aborted) ended()
+      else signal.addEventListener('abort', ended, { once: true })
+    })
+  }
+
+  #explain(why: string, damaged: boolean): void {
+    const told = why.slice(0, MAX_WHY)
+    if (told === this.#why && damaged === this.#damaged) return
+    this.#why = told
+    this.#damaged = damaged
+    this.#options.onChange()
   }
 
   async #tryOpen(signal: AbortSignal): Promise<void> {
@@ -182,13 +212,16 @@ export class OwnerService implements Behavior {
     await Promise.all(opening.map(open => this.#openLeg(open, volume, signal)))
     if (signal.aborted) return
     const legs = opening.map(({ leg, watched }) => ({ id: leg.leg, device: present(watched, 'an open leg') }))
-    if (volume.format) await this.#formatOnce(legs, cluster)
+    // The predecessor has been drained: this is the last that the storages will have been told by one.
+    const leastOwnerEpoch = await this.#leastEpoch(volume)
+    if (volume.format && leastOwnerEpoch === 0) await this.#formatOnce(legs, cluster)
     const owner = await VolumeOwner.open({
       legs,
       generation: ofMap(volume),
       volume: volume.name,
       expected: { volumeId: volume.id },
       ownerEpoch,
+      leastOwnerEpoch,
       resyncBytesPerSecond: () => access.settings.resyncBytesPerSecond,
       env: access.env,
       hosts: diskHosts({ ...access, system, volume: volume.name, requestMs: access.settings.requestMs }),
@@ -210,6 +243,18 @@ export class OwnerService implements Behavior {
       volume: volume.name,
       body: { ownerEpoch, generation: volume.generation },
     })
+  }
+
+  /** What the journal must know of, by the legs that it is read from: one that is catching up is told layouts before it has it. */
+  async #leastEpoch(volume: ClusterMapVolume): Promise<number> {
+    const { access } = this.#options
+    let least = 0
+    for (const leg of volume.legs) {
+      if (leg.role !== 'in-sync') continue
+      const reply = await orderStorage(access, leg, 'storage.opened', { lun: leg.lun }, LAYOUT_MS)
+      least = Math.max(least, (reply as { readonly opened: number }).opened)
+    }
+    return least
   }
 
   async #openLeg(open: OpenLeg, volume: ClusterMapVolume, signal: AbortSignal): Promise<void> {
@@ -306,6 +351,7 @@ export class OwnerService implements Behavior {
     const { access, volume } = this.#options
     access.env.log.warn({ volume: volume.name }, `no longer its owner: ${why}`)
     this.#state = 'failed'
+    this.#why = why.slice(0, MAX_WHY)
     this.#options.onChange()
   }
 

@@ -70,9 +70,11 @@ export class ApiClient {
     try {
       return await answer
     } catch (error) {
-      if (errorCode(error) !== 'refused') throw error
+      const code = errorCode(error)
+      if (code !== 'refused' && code !== 'ECONNRESET') throw error
       const { host, port } = this.address
-      throw new StellwerkError('coordinator-away', 'the coordinator does not answer: nothing listens there', {
+      const what = code === 'refused' ? 'nothing listens there' : 'it ended while it was asked'
+      throw new StellwerkError('coordinator-away', `the coordinator does not answer: ${what}`, {
         where: `${host}:${port}`,
         retryable: true,
         hint: 'is the cluster up? start it: npx stellwerk up',

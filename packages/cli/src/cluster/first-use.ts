@@ -12,35 +12,51 @@ const GUEST_MEMORY_BYTES = 32 * MIB
 const GUEST_DISK_BYTES = 512 * MIB
 const GUEST_PARAMETERS = { dirtyMiBPerSecond: 2, writesPerSecond: 20, workingSetMiB: 16 }
 const HEALTHY_MS = 60_000
+/** So long the rest of a cluster waits for a host of it. VMs may have old leases to wait out, and get all of the time. */
+const HOST_MS = 30_000
+/** What time does not cure. */
+const HOPELESS = new Set(['damaged', 'unreachable'])
 const POLL_MS = 50
 
-/** Every host is up and reaches every storage. Rejects with `not-healthy`, naming what is not. */
-export function untilHostsUp(cluster: LocalCluster): Promise<void> {
-  const wanted = cluster.file.hosts.map(host => host.name)
+/**
+ * Every host that was started is up and reaches every storage that was. Gives what is still missing when some are and the
+ * others have had their time; rejects with `not-healthy` when none is.
+ */
+export function untilHostsUp(cluster: LocalCluster, failed: ReadonlySet<string> = new Set()): Promise<string[]> {
+  const wanted = cluster.file.hosts.map(host => host.name).filter(name => !failed.has(name))
+  const storages = cluster.file.storages.map(({ name }) => name).filter(name => !failed.has(name))
   return until(cluster, status => {
-    const missing = wanted
-      .filter(name => status.hosts[name]?.state !== 'up')
-      .map(name => `${name} is ${status.hosts[name]?.state ?? 'unheard'}`)
+    const away = wanted.filter(name => status.hosts[name]?.state !== 'up')
+    const missing = away.map(name => `${name} is ${status.hosts[name]?.state ?? 'unheard'} (see ${name}/agent/log)`)
     const paths = Object.values(status.paths).filter(path => path.state === 'up')
     for (const host of wanted) {
-      for (const { name: storage } of cluster.file.storages) {
+      if (away.includes(host)) continue
+      for (const storage of storages) {
         const reaches = paths.some(path => path.host === host && path.storage === storage)
         if (!reaches) missing.push(`${host} does not reach ${storage}`)
       }
     }
-    return missing.length === 0 ? null : missing.join(', ')
+    return { missing, enoughMs: away.length < wanted.length ? HOST_MS : null }
   })
 }
 
-export async function ensureVolume(cluster: LocalCluster): Promise<void> {
+/** Gives the volumes that do not serve, each with why. */
+export async function ensureVolume(cluster: LocalCluster): Promise<string[]> {
   const { volumes } = await cluster.api.status()
   if (Object.keys(volumes).length === 0) {
     await cluster.api.post('/v1/volumes', { name: VOLUME, sizeBytes: VOLUME_BYTES })
   }
-  await until(cluster, status => {
-    const away = Object.values(status.volumes).filter(volume => volume.state !== 'serving')
-    return away.length === 0 ? null : away.map(volume => `volume ${volume.name} is ${volume.state}`).join(', ')
+  const tell = (all: Status['volumes']) =>
+    Object.values(all)
+      .filter(volume => volume.state !== 'serving')
+      .map(({ name, state, whyNot }) => `volume ${name} is ${state}${whyNot === null ? '' : `: ${whyNot}`}`)
+  let hopeless: string[] = []
+  const late = await until(cluster, status => {
+    const lost = Object.values(status.volumes).filter(volume => HOPELESS.has(volume.state))
+    hopeless = tell(Object.fromEntries(lost.map(volume => [volume.name, volume])))
+    return { missing: tell(status.volumes).filter(line => !hopeless.includes(line)), enoughMs: HEALTHY_MS }
   })
+  return [...hopeless, ...late]
 }
 
 /** Only where there are no VMs at all: what an operator made of them stays. */
@@ -61,34 +77,53 @@ export async function ensureGuests(cluster: LocalCluster): Promise<void> {
   }
 }
 
-/** Every VM that is to run does. */
-export function untilGuestsRun(cluster: LocalCluster): Promise<void> {
+/** Every VM that is to run does, but for those whose volume does not serve. Gives those that are late. */
+export function untilGuestsRun(cluster: LocalCluster): Promise<string[]> {
   return until(cluster, status => {
-    const waiting = Object.values(status.vms).filter(vm => vm.desired === 'running' && vm.state !== 'running')
-    return waiting.length === 0
-      ? null
-      : waiting.map(vm => `${vm.name} is ${vm.state}${vm.whyNot === null ? '' : ` (${vm.whyNot})`}`).join(', ')
+    const waiting = Object.values(status.vms)
+      .filter(vm => vm.desired === 'running' && vm.state !== 'running')
+      .filter(vm => vm.disks.every(({ volume }) => !HOPELESS.has(status.volumes[volume]?.state ?? '')))
+    return {
+      missing: waiting.map(vm => `${vm.name} is ${vm.state}${vm.whyNot === null ? '' : ` (${vm.whyNot})`}`),
+      enoughMs: HEALTHY_MS,
+    }
   })
 }
 
-/** `missing` says what is still to come, or null. */
-async function until(cluster: LocalCluster, missing: (status: Status) => string | null): Promise<void> {
-  const deadline = cluster.env.clock.now() + HEALTHY_MS
-  let why: string | null = 'nothing was heard yet'
-  while (why !== null) {
+/** For those who need all of it: throws what is missing. */
+export function demandAll(missing: readonly string[]): void {
+  if (missing.length > 0) throw new StellwerkError('not-healthy', missing.join(', '), { hint: 'see the logs' })
+}
+
+interface Look {
+  /** What is still to come. */
+  readonly missing: string[]
+  /** The rest is of use without it, and goes on after so long; null: it is not. */
+  readonly enoughMs: number | null
+}
+
+async function until(cluster: LocalCluster, look: (status: Status) => Look): Promise<string[]> {
+  const startedAt = cluster.env.clock.now()
+  let why: Look = { missing: ['nothing was heard yet'], enoughMs: null }
+  while (why.missing.length > 0) {
+    if (cluster.failure !== null) throw cluster.failure
     if (cluster.isStopping) throw new StellwerkError('stopping', 'the cluster is being stopped')
-    if (cluster.env.clock.now() > deadline) {
-      throw new StellwerkError('not-healthy', `after ${HEALTHY_MS / 1000} s: ${why}`, {
+    const waitedMs = cluster.env.clock.now() - startedAt
+    if (why.enoughMs !== null && waitedMs > why.enoughMs) return why.missing
+    if (waitedMs > HEALTHY_MS) {
+      throw new StellwerkError('not-healthy', `after ${HEALTHY_MS / 1000} s: ${why.missing.join(', ')}`, {
         where: cluster.api.address.host,
         hint: 'see: npx stellwerk status; and the logs in the cluster’s directory',
       })
     }
     try {
-      why = missing(await cluster.api.status())
+      why = look(await cluster.api.status())
     } catch (error) {
+      if (cluster.failure !== null) throw cluster.failure
       if (errorCode(error) !== 'coordinator-away') throw error
-      why = 'the coordinator does not answer yet'
+      why = { missing: ['the coordinator does not answer yet'], enoughMs: null }
     }
-    if (why !== null) await cluster.sleep(POLL_MS)
+    if (why.missing.length > 0) await cluster.sleep(POLL_MS)
   }
+  return []
 }

@@ -2,6 +2,7 @@
 // ended in order. What it is used for is up to `up` and `demo`.
 
 import { join } from 'node:path'
+import { EXIT_DEPOSED } from '@stellwerk/coordinator/decider.ts'
 import type { FileLock, Json, TraceLevel } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
@@ -11,10 +12,12 @@ import { ApiClient } from '../api-client/client.ts'
 import { type Launch, PROCESS_ENTRY } from '../programs/process.ts'
 import { tellError } from '../programs/running.ts'
 import { API_TOKEN_FILE, type ClusterFile, JOIN_TOKEN_FILE, takeToken, writeClusterFile } from './cluster-file.ts'
+import { olderState, refuseLostCoordinator } from './coordinator-state.ts'
 import { lookInto } from './directory.ts'
 import { coordinatorConfig, guardianConfig, newCluster, portsNeeded, storageConfig, type Tokens } from './layout.ts'
 import { type Ended, LocalProcess } from './local-process.ts'
 import { findPorts } from './ports.ts'
+import { lookAtUp } from './up-record.ts'
 
 export interface LocalClusterOptions {
   readonly directory: string
@@ -49,11 +52,15 @@ export class LocalCluster {
   readonly #options: LocalClusterOptions
   readonly #lock: FileLock
   readonly #processes = new Map<string, LocalProcess>()
+  readonly #launches = new Map<string, { readonly program: string; readonly config: object }>()
   #stopping = false
+  #failure: StellwerkError | null = null
 
   /** Throws what is wrong with the directory; `locked` when another `up` has it. Starts nothing. */
   static async open(options: LocalClusterOptions): Promise<LocalCluster> {
     const known = await lookInto(options.directory)
+    if (known !== null && (await lookAtUp(options.directory)) === null)
+      await refuseLostCoordinator(options.directory, known)
     const env = createEnvironment({
       name: 'up',
       directory: options.directory,
@@ -100,21 +107,45 @@ export class LocalCluster {
     return [...this.#processes.values()]
   }
 
+  /** Why this cluster can't be brought up, whatever is waited for. */
+  get failure(): StellwerkError | null {
+    return this.#failure
+  }
+
   get isStopping(): boolean {
     return this.#stopping
   }
 
-  /** Resolves when all are ready to be talked to; rejects with the first that can't start, after ending the others. */
-  async start(): Promise<void> {
+  /**
+   * Resolves when all that can start are ready to be talked to, with what could not, by name. Rejects, after ending the
+   * others, without the coordinator, without any host, or without any storage: then nothing could serve.
+   */
+  async start(): Promise<ReadonlyMap<string, StellwerkError>> {
     const killed = await this.env.processes.killLeftovers()
     if (killed.length > 0) this.env.log.warn({ pids: killed }, 'ended what an earlier start had left running')
     try {
       // What keeps state is asked first: if that can't be trusted, nothing else has begun.
       await this.startCoordinator()
+      const failed = new Map<string, StellwerkError>()
+      const all = async (names: readonly string[], start: (name: string) => Promise<void>) => {
+        const ends = await Promise.allSettled(names.map(start))
+        for (const [i, end] of ends.entries()) {
+          if (end.status === 'rejected') failed.set(names[i] ?? '', asCoded(end.reason))
+        }
+        const [first] = ends
+        if (first?.status === 'rejected' && ends.every(end => end.status === 'rejected')) throw first.reason
+      }
       await Promise.all([
-        ...this.file.storages.map(storage => this.startStorage(storage.name)),
-        ...this.file.hosts.map(host => this.startHost(host.name)),
+        all(
+          this.file.storages.map(({ name }) => name),
+          name => this.startStorage(name),
+        ),
+        all(
+          this.file.hosts.map(({ name }) => name),
+          name => this.startHost(name),
+        ),
       ])
+      return failed
     } catch (error) {
       await this.stop()
       throw error
@@ -140,6 +171,16 @@ export class LocalCluster {
     await this.#spawn('guardian', `${name}/guardian`, config)
   }
 
+  /** What has ended without being told to, in the order in which a start has it. A supervised cluster does so by itself. */
+  async restartEnded(): Promise<void> {
+    if (this.#options.supervise || this.#stopping) return
+    this.#failure = null
+    const ended = [...this.#launches].filter(([name]) => this.#processes.get(name)?.isEnded === true)
+    for (const [name, { program, config }] of ended) await this.#spawn(program, name, config)
+    // Guardians that live on without their agents.
+    for (const { name } of this.file.hosts) if (this.#processes.has(`${name}/guardian`)) await this.startHost(name)
+  }
+
   /** A host more, or one that is down again. Kept for the next start. */
   async addHost(name: string): Promise<void> {
     if (!this.file.hosts.some(host => host.name === name)) {
@@ -162,10 +203,16 @@ export class LocalCluster {
     }
     const started = new LocalProcess(this.env, program, name, launch, message => this.#hostWanted(message))
     this.#processes.set(name, started)
+    this.#launches.set(name, { program, config })
     started.ended.then(ended => {
       if (this.#stopping || started.isStopping) return
       this.env.log.warn({ name, ...ended }, 'a process ended')
       onEnded(name, ended)
+      if (name === 'coordinator' && ended.code === EXIT_DEPOSED) {
+        // Started again it would only step down again.
+        this.#failure = olderState(directory)
+        return
+      }
       if (!supervise) return
       this.env.timers.after(RESTART_MS, () => {
         if (this.#stopping) return
@@ -225,6 +272,10 @@ export class LocalCluster {
       this.env.timers.after(ms, resolve)
     })
   }
+}
+
+function asCoded(error: unknown): StellwerkError {
+  return error instanceof StellwerkError ? error : new StellwerkError(errorCode(error), errorMessage(error))
 }
 
 async function takeLock(env: NodeEnvironment, directory: string): Promise<FileLock> {

@@ -9,7 +9,7 @@ import { readSuperblockCopies } from '@stellwerk/csv/format/superblock.ts'
 import { isLunMarks, type LunMarks } from '@stellwerk/protocol/messages/storage.ts'
 import { parseNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
-import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
 import { clusterIn, filesOf } from './directory.ts'
 import { FileDevice } from './file-device.ts'
@@ -17,6 +17,8 @@ import { lookAtUp } from './up-record.ts'
 
 export interface OpenLegs {
   readonly legs: readonly Leg[]
+  /** The owner epoch that the storages know to have been durable in the journal; 0 where none can be asked. */
+  readonly leastOwnerEpoch: number
   readonly close: () => Promise<void>
 }
 
@@ -49,7 +51,8 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
       hint: 'name the volume as `stellwerk volume list` did',
     })
   }
-  return opened(await countingLegs(volume, found))
+  const legs = await countingLegs(volume, found)
+  return opened(legs, Math.max(0, ...legs.map(({ opened }) => opened)))
 }
 
 interface FoundLun {
@@ -58,19 +61,24 @@ interface FoundLun {
   readonly marks: LunMarks
 }
 
+interface CountingLeg extends Leg {
+  readonly leg: string
+  readonly opened: number
+}
+
 /**
  * The in-sync legs by the highest generation found, all of which must be there: one that was left behind is not the volume.
  * The others are closed.
  */
-async function countingLegs(volume: string, found: readonly FoundLun[]): Promise<Leg[]> {
+async function countingLegs(volume: string, found: readonly FoundLun[]): Promise<CountingLeg[]> {
   const generation = Math.max(...found.map(({ marks }) => marks.generation))
   const roles = found.find(({ marks }) => marks.generation === generation)?.marks.legs ?? {}
-  const legs: (Leg & { readonly leg: string })[] = []
+  const legs: CountingLeg[] = []
   for (const { storage, device, marks } of found) {
     const counts = marks.generation === generation
     const leg = counts ? await legIdOf(device) : null
     if (!counts || (leg !== null && (roles[leg] ?? 'in-sync') !== 'in-sync')) await device.close()
-    else legs.push({ id: storage, device, leg: leg ?? storage })
+    else legs.push({ id: storage, device, leg: leg ?? storage, opened: marks.opened ?? 0 })
   }
   const missing = Object.entries(roles).filter(
     ([leg, role]) => role === 'in-sync' && !legs.some(each => each.leg === leg),
@@ -99,10 +107,24 @@ export async function legsInFiles(paths: readonly string[]): Promise<OpenLegs> {
   const legs: Leg[] = []
   for (const path of paths) {
     const at = path.lastIndexOf('/')
-    const device = await FileDevice.open(filesOf(at < 0 ? '.' : path.slice(0, at) || '/'), path.slice(at + 1))
-    legs.push({ id: path, device })
+    const files = filesOf(at < 0 ? '.' : path.slice(0, at) || '/')
+    legs.push({ id: path, device: await named(path, FileDevice.open(files, path.slice(at + 1))) })
   }
   return opened(legs)
+}
+
+/** Errors name the file as the user did. */
+async function named<T>(path: string, opening: Promise<T>): Promise<T> {
+  try {
+    return await opening
+  } catch (error) {
+    if (errorCode(error) !== 'missing-file') throw error
+    throw new StellwerkError('missing-file', 'there is no such file', {
+      where: path,
+      hint: "name a LUN's data file: DIR/STORAGE/luns/ID.data",
+      cause: error,
+    })
+  }
 }
 
 /** LUNs that NBD servers have. */
@@ -118,7 +140,7 @@ export async function legsAtUris(
     await close()
     throw error
   }
-  return { legs, close }
+  return { legs, leastOwnerEpoch: 0, close }
 }
 
 async function connect(env: Pick<Environment, 'network' | 'timers'>, uri: string): Promise<Leg['device']> {
@@ -133,9 +155,9 @@ async function connect(env: Pick<Environment, 'network' | 'timers'>, uri: string
   }
 }
 
-function opened(legs: readonly Leg[]): OpenLegs {
+function opened(legs: readonly Leg[], leastOwnerEpoch = 0): OpenLegs {
   const close = async () => {
     for (const { device } of legs) await device.close()
   }
-  return { legs, close }
+  return { legs, leastOwnerEpoch, close }
 }

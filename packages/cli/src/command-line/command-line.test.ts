@@ -102,6 +102,10 @@ describe('the command line', () => {
     ['vm create web --priority high', /"high" is no number from 0 to 1000/],
     ['up --hosts 0', /"0" is no number from 1 to 26 \(--hosts\)/],
     ['up --profile fast', /"fast" is not one of lab, production \(--profile\)/],
+    ['up --memory 1', /1 bytes are too few for a host.* \(--memory\); say at least 16MiB/],
+    ['volume check --file /nope', /there is no such file \(\/nope\); name a LUN/],
+    ['coordinator serve --config /nope', /no such configuration file \(\/nope\); name one with --config/],
+    ['agent serve --config /', /no such configuration file \(\/\); name one/],
     ['up --memory none', /"none" is no size \(--memory\)/],
     ['trace show --level all', /"all" is not one of decision, message, io|no cluster/],
   ]
@@ -124,6 +128,17 @@ describe('a directory that is no cluster', () => {
     expect((await run('vm list', { STELLWERK_DIR: '/nowhere' })).err[0]).toContain('/nowhere')
     expect((await run('vm list')).err[0]).toContain(join(directory, '.stellwerk'))
   })
+})
+
+describe('STELLWERK_API names the cluster', () => {
+  const remote = { STELLWERK_API: '127.0.0.1:9', STELLWERK_TOKEN: 'token' }
+  it.each(['status', 'volume check csv1', 'disk export csv1 d1', 'vm console web'])(
+    '%s: nothing on this machine stands in for it',
+    async line => {
+      expectRefused(await run(line, remote), FAILED, /coordinator does not answer.*127\.0\.0\.1:9/)
+      expect(readdirSync(directory)).toEqual([])
+    },
+  )
 })
 
 describe('up refuses, and changes nothing', () => {

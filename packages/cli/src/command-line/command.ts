@@ -33,6 +33,8 @@ export interface CommandContext {
   readonly terminal: Terminal
   /** Of the cluster, absolute: from --dir, STELLWERK_DIR, or `.stellwerk` in the current directory. */
   directory(input: Input): string
+  /** STELLWERK_API names the cluster, whatever is on this machine. */
+  readonly isRemote: boolean
   /** To the running cluster's coordinator; throws `no-cluster` when there is none. */
   api(input: Input): Promise<ApiClient>
 }

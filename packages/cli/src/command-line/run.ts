@@ -67,6 +67,7 @@ function contextOf(terminal: Terminal): CommandContext {
   return {
     terminal,
     directory,
+    isRemote: terminal.variables['STELLWERK_API'] !== undefined,
     api: async input => remoteApi(terminal) ?? (await apiOf(directory(input))),
   }
 }

@@ -8,6 +8,7 @@ import { findSuperblock } from '@stellwerk/csv/format/superblock.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
 import { pathOf } from '../api-client/client.ts'
+import { hasState } from '../cluster/coordinator-state.ts'
 import { clusterIn, filesOf } from '../cluster/directory.ts'
 import { legsOf } from '../cluster/lun-legs.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
@@ -43,7 +44,7 @@ const restore: CommandSpec = {
     const [volume = ''] = input.args
     const { legs, close } = await legsOf(directory, volume)
     try {
-      if ((await filesOf(directory).list('coordinator')).includes('state.sqlite')) {
+      if (await hasState(filesOf(directory), 'coordinator')) {
         throw new StellwerkError('state-exists', 'the coordinator has a state', {
           where: join(directory, 'coordinator'),
           hint: 'move that directory away first, if it really is lost or damaged',

@@ -38,7 +38,7 @@ export const exportCommand: CommandSpec = {
   summary: 'Give tools a snapshot over NBD, or a disk that no VM has open; Ctrl-C ends it',
   run: async (context, input) => {
     const options = optionsOf(context, input)
-    const isUp = (await lookAtUp(context.directory(input))) !== null
+    const isUp = context.isRemote || (await lookAtUp(context.directory(input))) !== null
     return isUp ? exportLive(context, input, options) : exportStopped(context, input, options)
   },
 }

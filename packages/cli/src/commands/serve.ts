@@ -7,17 +7,28 @@ import { API_TOKEN_FILE, takeToken } from '../cluster/cluster-file.ts'
 import { filesOf } from '../cluster/directory.ts'
 import { FABRICS } from '../cluster/layout.ts'
 import type { CommandSpec, Input, OptionSpec, Terminal } from '../command-line/command.ts'
-import { AgentFile, type ConfigFile, CoordinatorFile, readConfig, StorageFile } from '../programs/config-file.ts'
+import {
+  AgentFile,
+  type ConfigFile,
+  CoordinatorFile,
+  checkStorage,
+  readConfig,
+  StorageFile,
+} from '../programs/config-file.ts'
 import { runCoordinator } from '../programs/coordinator.ts'
 import { type OpenedProcess, openProcess } from '../programs/process.ts'
-import { keep, runStorage } from '../programs/run.ts'
+import { keep, runStorage, STORAGE_FILES } from '../programs/run.ts'
 
 const OPTIONS: { readonly [name: string]: OptionSpec } = {
   config: { type: 'string', value: 'FILE', help: 'YAML or JSON (default: NAME.yaml in the current directory)' },
 }
 
-function open(name: string, { value, directory }: ConfigFile<{ logLevel?: LogLevel }>): OpenedProcess {
-  return openProcess(name, { root: directory, logLevel: value.logLevel ?? 'info', config: null })
+function open(
+  name: string,
+  { value, directory }: ConfigFile<{ logLevel?: LogLevel }>,
+  stateNeededBy?: string,
+): OpenedProcess {
+  return openProcess(name, { root: directory, logLevel: value.logLevel ?? 'info', config: null }, stateNeededBy)
 }
 
 /** Resolves never: the process ends by a signal. */
@@ -36,6 +47,7 @@ const coordinator: CommandSpec = {
   run: async ({ terminal }, input) => {
     const config = await readConfig(fileOf(input, 'coordinator'), CoordinatorFile)
     const { cluster, token, profile, settings, listen, api, storages } = config.value
+    for (const storage of storages) checkStorage(storage, fileOf(input, 'coordinator'))
     const opened = open('coordinator', config)
     const files = filesOf(config.directory)
     const running = await runCoordinator(opened, {
@@ -65,7 +77,8 @@ const agent: CommandSpec = {
     const config = await readConfig(fileOf(input, 'agent'), AgentFile)
     const { cluster, token, host, coordinator: address, listen, memoryBytes } = config.value
     const opened = open(`${host}/guardian`, config)
-    await startGuardian(opened.env, {
+    const refused = Promise.withResolvers<never>()
+    const parts = {
       cluster,
       token,
       host,
@@ -75,10 +88,11 @@ const agent: CommandSpec = {
         listen,
         memoryBytes,
         hbas: config.value.hbas ?? FABRICS,
-        hypervisors: config.value.hypervisors ?? ['wasm', 'model'],
+        hypervisors: config.value.hypervisors ?? (['wasm', 'model'] as const),
       },
-    })
-    return serving(terminal, host, { listen: listen as unknown as Json })
+    }
+    await startGuardian(opened.env, parts, error => refused.reject(error))
+    return Promise.race([serving(terminal, host, { listen: listen as unknown as Json }), refused.promise])
   },
 }
 
@@ -90,7 +104,8 @@ const storage: CommandSpec = {
   run: async ({ terminal }, input) => {
     const config = await readConfig(fileOf(input, 'storage'), StorageFile)
     const { cluster, token, name, portals, control } = config.value
-    const opened = open(name, config)
+    checkStorage({ name, portals, control }, fileOf(input, 'storage'))
+    const opened = open(name, config, STORAGE_FILES)
     const running = await runStorage(opened.env, { cluster, credential: token, name, portals, control })
     keep(opened, running)
     return serving(terminal, name, running.info)

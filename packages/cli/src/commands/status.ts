@@ -50,7 +50,8 @@ async function showStatus(context: CommandContext, input: Input): Promise<number
   try {
     found = await (await context.api(input)).status()
   } catch (error) {
-    if (!AWAY.has(errorCode(error))) throw error
+    // Of a cluster elsewhere nobody here can say more.
+    if (!AWAY.has(errorCode(error)) || context.isRemote) throw error
     return showAgents(context, input, errorMessage(error))
   }
   if (input.flag('json')) terminal.out(JSON.stringify(found))
@@ -76,6 +77,9 @@ async function showAgents(context: CommandContext, input: Input, why: string): P
   terminal.out('')
   const hosts = Object.values(found.hosts).map(host => [host.name, host.state, host.vms.join(' ') || '-'])
   for (const line of table(['HOST', 'STATE', 'VMS'], hosts)) terminal.out(line)
+  terminal.out('')
+  const vms = Object.values(found.vms).map(vm => [vm.name, vm.state, vm.host])
+  for (const line of table(['VM', 'STATE', 'HOST'], vms)) terminal.out(line)
   return FAILED
 }
 

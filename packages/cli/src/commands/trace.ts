@@ -4,7 +4,7 @@ import type { TraceFilter } from '@stellwerk/protocol/trace/filter.ts'
 import { formatDate, formatLine, formatTime } from '@stellwerk/protocol/trace/format-line.ts'
 import { mergeTraces, readTraceBatches, traceSegments } from '@stellwerk/protocol/trace/reader.ts'
 import type { TraceLevel, TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { clusterIn, filesOf } from '../cluster/directory.ts'
 import {
   type CommandContext,
@@ -32,12 +32,13 @@ const list: CommandSpec = {
   run: async (context, input) => {
     const directory = context.directory(input)
     const files = filesOf(directory)
+    const damaged = { count: 0 }
     const found: { process: string; segments: number; records: number; fromMs: number; toMs: number }[] = []
     for (const process of await processesOf(directory)) {
       const segments = await traceSegments(files, `${process}/trace`)
       if (segments.length === 0) continue
       const span = { process, segments: segments.length, records: 0, fromMs: 0, toMs: 0 }
-      for await (const batch of readTraceBatches(files, `${process}/trace`, tolerant(context))) {
+      for await (const batch of readTraceBatches(files, `${process}/trace`, tolerant(context, damaged))) {
         for (const record of batch) {
           if (span.records === 0) span.fromMs = record.hlc.wallMs
           span.toMs = record.hlc.wallMs
@@ -48,7 +49,7 @@ const list: CommandSpec = {
     }
     if (input.flag('json')) {
       context.terminal.out(JSON.stringify(found))
-      return OK
+      return damaged.count === 0 ? OK : FAILED
     }
     const when = (ms: number) => `${formatDate(ms)} ${formatTime(ms)}`
     const rows = found.map(span => [
@@ -59,18 +60,17 @@ const list: CommandSpec = {
       span.records === 0 ? '-' : when(span.toMs),
     ])
     for (const line of table(['PROCESS', 'SEGMENTS', 'RECORDS', 'FROM', 'TO'], rows)) context.terminal.out(line)
-    return OK
+    return damaged.count === 0 ? OK : FAILED
   },
 }
 
 /** What a kill cut off is no damage; what is damaged is said, and the rest still shown. */
 function tolerant(context: CommandContext, damaged: { count: number } = { count: 0 }) {
-  return {
-    onDamaged: (error: StellwerkError) => {
-      damaged.count += 1
-      context.terminal.err(`stellwerk: ${error.message} (${error.where ?? ''}); ${error.hint ?? ''}`)
-    },
+  const tell = (error: StellwerkError) => {
+    damaged.count += 1
+    context.terminal.err(`stellwerk: ${describeError(error)}`)
   }
+  return { onDamaged: tell, onGap: tell }
 }
 
 const show: CommandSpec = {
@@ -101,9 +101,22 @@ const show: CommandSpec = {
         hint: `known: ${known.join(', ')}`,
       })
     }
+    const host = input.text('host')
+    const { hosts } = await clusterIn(directory)
+    if (host !== undefined && !hosts.some(({ name }) => name === host)) {
+      throw new StellwerkError('unknown-host', `there is no host "${host}"`, {
+        where: '--host',
+        hint: `known: ${hosts.map(({ name }) => name).join(', ')}`,
+      })
+    }
     const damaged = { count: 0 }
     const options = { filter: filterOf(input), ...tolerant(context, damaged) }
     const files = filesOf(directory)
+    for (const process of wanted.length === 0 ? known : wanted) {
+      if ((await traceSegments(files, `${process}/trace`)).length > 0) continue
+      damaged.count += 1
+      context.terminal.err(`stellwerk: ${process} has no trace (${directory}/${process}/trace); it is left out`)
+    }
     const traces = (wanted.length === 0 ? known : wanted).map(process =>
       readTraceBatches(files, `${process}/trace`, options),
     )

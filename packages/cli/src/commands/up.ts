@@ -3,17 +3,21 @@
 import { join } from 'node:path'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
-import { lookInto } from '../cluster/directory.ts'
+import { createTimers } from '@stellwerk/runtime/node/timers.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
+import type { ApiClient } from '../api-client/client.ts'
+import { apiOf, lookInto } from '../cluster/directory.ts'
 import { HOST_MEMORY_BYTES, HOSTS_MAX } from '../cluster/layout.ts'
 import { lookAtUp } from '../cluster/up-record.ts'
 import { type CommandContext, type CommandSpec, DIR, type Input, OK, type OptionSpec } from '../command-line/command.ts'
 import { oneOf, parseCount, parseSize } from '../command-line/values.ts'
 import { PROCESS_ENTRY } from '../programs/process.ts'
 import { asError, type ToldError } from '../programs/running.ts'
-import { runUp, type UpSettings } from '../programs/up.ts'
+import { RESTART_SIGNAL, runUp, type UpSettings } from '../programs/up.ts'
 
 const OPTIONS: { readonly [name: string]: OptionSpec } = {
   dir: DIR,
@@ -25,14 +29,69 @@ const OPTIONS: { readonly [name: string]: OptionSpec } = {
   detach: { type: 'boolean', help: 'give the terminal back as soon as the cluster is up' },
 }
 
+/** The smallest guest fits. */
+const MIN_HOST_MEMORY_BYTES = 16 * MIB
+
+function hostMemory(input: Input): number {
+  const memoryBytes = parseSize('memory', input.text('memory') ?? String(HOST_MEMORY_BYTES))
+  if (memoryBytes >= MIN_HOST_MEMORY_BYTES) return memoryBytes
+  throw new StellwerkError('bad-value', `${memoryBytes} bytes are too few for a host: no VM would fit`, {
+    where: '--memory',
+    hint: 'say at least 16MiB; 1GiB is the default',
+  })
+}
+
 function settingsOf(context: CommandContext, input: Input): UpSettings {
   return {
     directory: context.directory(input),
     hosts: parseCount('hosts', input.text('hosts') ?? '3', 1, HOSTS_MAX),
-    memoryBytes: parseSize('memory', input.text('memory') ?? String(HOST_MEMORY_BYTES)),
+    memoryBytes: hostMemory(input),
     profile: oneOf('profile', input.text('profile') ?? 'lab', ['lab', 'production'] as const),
     supervise: input.flag('supervise'),
     guests: input.flag('guests'),
+  }
+}
+
+/** What is said of a new cluster is not silently ignored for one that is there. */
+async function refuseOtherHosts(input: Input, { directory, hosts }: UpSettings): Promise<void> {
+  if (input.text('hosts') === undefined) return
+  const known = await lookInto(directory)
+  if (known === null || known.hosts.length === hosts) return
+  throw new StellwerkError('cluster-exists', `the cluster there has ${known.hosts.length} hosts, not ${hosts}`, {
+    where: directory,
+    hint: 'leave --hosts away; while it is up: npx stellwerk host add NAME, or host remove NAME',
+  })
+}
+
+/** A cluster that is up and has lost a process without `--supervise` gets it back. False: nothing is missing, or all is. */
+async function restartMissing(directory: string): Promise<boolean> {
+  const running = (await lookInto(directory)) === null ? null : await lookAtUp(directory)
+  if (running === null) return false
+  const client = await apiOf(directory)
+  if (await isWhole(client)) return false
+  process.kill(running.pid, RESTART_SIGNAL)
+  const clock = createClock()
+  const timers = createTimers(clock)
+  const until = clock.now() + RESTART_MS
+  while (!(await isWhole(client))) {
+    if (clock.now() > until) {
+      throw new StellwerkError('not-healthy', 'what is missing did not come back', {
+        where: directory,
+        hint: 'see: npx stellwerk status; and the logs in the cluster’s directory',
+      })
+    }
+    await new Promise<void>(resolve => timers.after(DOWN_POLL_MS, resolve))
+  }
+  return true
+}
+
+async function isWhole(client: ApiClient): Promise<boolean> {
+  try {
+    const { hosts, paths } = await client.status()
+    return [...Object.values(hosts), ...Object.values(paths)].every(({ state }) => state === 'up')
+  } catch (error) {
+    if (errorCode(error) !== 'coordinator-away') throw error
+    return false
   }
 }
 
@@ -41,11 +100,19 @@ const up: CommandSpec = {
   args: [],
   options: OPTIONS,
   summary: 'Start (or recover) a cluster on this machine and show it until Ctrl-C ends it',
-  run: (context, input) => {
+  run: async (context, input) => {
     const settings = settingsOf(context, input)
+    await refuseOtherHosts(input, settings)
+    if (await restartMissing(settings.directory)) {
+      context.terminal.out('the cluster was up without some of its processes: they were started again')
+      return OK
+    }
     return input.flag('detach') ? detach(context, settings) : runUp(settings, context.terminal)
   },
 }
+
+const DOWN_POLL_MS = 50
+const RESTART_MS = 60_000
 
 type FromDetached = { kind: 'up'; lines: string[] } | { kind: 'failed'; error: ToldError }
 
@@ -79,7 +146,6 @@ async function detach(context: CommandContext, settings: UpSettings): Promise<nu
 }
 
 const DOWN_MS = 60_000
-const DOWN_POLL_MS = 50
 
 const down: CommandSpec = {
   words: 'down',

@@ -22,6 +22,10 @@ import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
 
 const DEFAULT_MEMORY_BYTES = 64 * MIB
 const POLL_MS = 100
+/** So long lines wait for a link to the VM's host. */
+const FOLLOW_MS = 3_000
+/** So long the answer to the last line of a pipe is listened for. */
+const ANSWER_MS = 1_000
 const STOP_MAX_MS = 3_600_000
 
 const create: CommandSpec = {
@@ -264,10 +268,10 @@ const consoleOf: CommandSpec = {
     const client = await context.api(input)
     await client.get(pathOf('vms', name))
     const { cluster } = (await client.get(pathOf('config'))) as { cluster: string }
-    const directory = context.directory(input)
-    await clusterIn(directory)
-    const token = await tokenIn(directory, JOIN_TOKEN_FILE)
+    const directory = context.isRemote ? terminal.cwd : context.directory(input)
+    const token = context.isRemote ? remoteJoinToken(terminal) : await localJoinToken(directory)
     const env = createEnvironment({ name: 'console', directory, store: memoryStore(), logLevel: 'silent' })
+    const followed = Promise.withResolvers<void>()
     const follower = new ConsoleFollower({
       env,
       cluster,
@@ -275,15 +279,31 @@ const consoleOf: CommandSpec = {
       onLine: line => {
         if (line.vm === name) terminal.out(line.line)
       },
+      onMachines: (_, machines) => {
+        if (machines.some(machine => machine.vm === name)) followed.resolve()
+      },
     })
+    env.timers.after(FOLLOW_MS, () => followed.resolve())
+    // What is typed, or piped in, waits until the answer can be heard; then it goes in the order in which it came.
+    let sending: Promise<void> = followed.promise
+    let hasSent = false
     const reader = createInterface({ input: process.stdin })
     reader.on('line', line => {
-      client.post(pathOf('vms', name, 'input'), { line }).catch((error: unknown) => {
-        terminal.err(`stellwerk: the line was not taken: ${errorCode(error)}`)
-      })
+      hasSent = true
+      sending = sending
+        .then(() => client.post(pathOf('vms', name, 'input'), { line }))
+        .then(
+          () => undefined,
+          (error: unknown) => terminal.err(`stellwerk: the line was not taken: ${errorCode(error)}`),
+        )
     })
+    const closed = new Promise<void>(resolve => reader.once('close', () => resolve()))
     await untilInterrupted(async sleep => {
-      reader.on('close', () => process.emit('SIGINT'))
+      void closed.then(async () => {
+        await sending
+        if (hasSent) await new Promise<void>(resolve => env.timers.after(ANSWER_MS, resolve))
+        process.emit('SIGINT')
+      })
       // Hosts may come and go while one looks.
       do {
         const { hosts } = (await client.status()) as Status
@@ -295,6 +315,21 @@ const consoleOf: CommandSpec = {
     await env.close()
     return OK
   },
+}
+
+async function localJoinToken(directory: string): Promise<string> {
+  await clusterIn(directory)
+  return tokenIn(directory, JOIN_TOKEN_FILE)
+}
+
+/** Consoles are heard from the hosts themselves, which take the join token and not the API's. */
+function remoteJoinToken(terminal: Terminal): string {
+  const token = terminal.variables['STELLWERK_JOIN_TOKEN']
+  if (token !== undefined && token !== '') return token
+  throw new StellwerkError('no-token', 'the join token is missing: a console is heard from the hosts themselves', {
+    where: 'STELLWERK_JOIN_TOKEN',
+    hint: "set it to the `token` of the coordinator's configuration",
+  })
 }
 
 function addressOf(text: string): Address {

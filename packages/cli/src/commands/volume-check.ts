@@ -71,7 +71,7 @@ export const checkCommand: CommandSpec = {
 
 async function checkNamed(context: CommandContext, input: Input, volume: string): Promise<Report> {
   const directory = context.directory(input)
-  if ((await lookAtUp(directory)) === null) return checkOpened(await legsOf(directory, volume))
+  if (!context.isRemote && (await lookAtUp(directory)) === null) return checkOpened(await legsOf(directory, volume))
   const client = await context.api(input)
   return (await client.post(pathOf('volumes', volume, 'check'), {}, LIVE_TIMEOUT_MS)) as CheckAnswer
 }
@@ -100,9 +100,9 @@ async function checkElsewhere(files: readonly string[], uris: readonly string[])
   }
 }
 
-async function checkOpened({ legs, close }: OpenLegs): Promise<Report> {
+async function checkOpened({ legs, leastOwnerEpoch, close }: OpenLegs): Promise<Report> {
   try {
-    return await checkVolume(legs)
+    return await checkVolume(legs, {}, leastOwnerEpoch)
   } finally {
     await close()
   }

@@ -64,6 +64,7 @@ const show: CommandSpec = {
     const { usage } = volume
     const facts: [string, string][] = [
       ['state', `${volume.state} (said ${age(volume.ageMs)} ago)`],
+      ...(volume.whyNot === null ? [] : [['why', volume.whyNot] as [string, string]]),
       ['id', volume.id],
       ['size', bytes(volume.sizeBytes)],
       [

@@ -10,7 +10,7 @@ import {
   readPidRecord,
 } from '@stellwerk/runtime/node/pid-record.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
-import { untilHostsUp, VOLUME } from '../cluster/first-use.ts'
+import { demandAll, untilHostsUp, VOLUME } from '../cluster/first-use.ts'
 import { type FailoverFigures, failoverFigures, type MigrationFigures, migrationFigures } from './figures.ts'
 import { recordsSince, STATUS_POLL_MS, type Stage, until, untilStatus } from './stage.ts'
 
@@ -178,7 +178,7 @@ export async function bringBack(stage: Stage, hosts: readonly string[]): Promise
   const { cluster, observer } = stage
   const since = cluster.env.clock.now()
   for (const host of hosts) await cluster.startHost(host)
-  await untilHostsUp(cluster)
+  demandAll(await untilHostsUp(cluster))
   const tookMs = cluster.env.clock.now() - since
   observer.faultsEnded(LIVELY_MS, stage.vms)
   await cluster.sleep(LIVELY_MS * 1.1)

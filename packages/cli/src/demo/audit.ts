@@ -40,9 +40,9 @@ export async function audit(options: {
   readonly observed: readonly TraceRecord[]
   readonly leaseMs: number
 }): Promise<Audit> {
-  const { legs, close } = await legsOf(options.directory, options.volume)
+  const { legs, leastOwnerEpoch, close } = await legsOf(options.directory, options.volume)
   try {
-    const report = await checkVolume(legs)
+    const report = await checkVolume(legs, {}, leastOwnerEpoch)
     const [leg] = legs
     assert(leg !== undefined, 'a volume has a leg')
     const volume = await VolumeReader.open(leg)

@@ -7,7 +7,7 @@ import { machineLoad } from '@stellwerk/runtime/node/machine-load.ts'
 import { isStillRunning, type RecordedProcess } from '@stellwerk/runtime/node/pid-record.ts'
 import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime/node/scratch-directory.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
-import { ensureVolume, untilHostsUp, VOLUME } from '../cluster/first-use.ts'
+import { demandAll, ensureVolume, untilHostsUp, VOLUME } from '../cluster/first-use.ts'
 import { LocalCluster } from '../cluster/local-cluster.ts'
 import { FAILED, OK, type Terminal } from '../command-line/command.ts'
 import { Observer } from '../observer/observer.ts'
@@ -113,9 +113,10 @@ async function play(stage: Stage): Promise<Performance> {
   const note = () => agents.push(...cluster.file.hosts.flatMap(({ name }) => agentsOf(stage, name)))
 
   say(`A cluster in ${stage.directory}: a coordinator, two storages, three hosts, each its own processes.`)
-  await cluster.start()
-  await untilHostsUp(cluster)
-  await ensureVolume(cluster)
+  const failed = await cluster.start()
+  demandAll([...failed].map(([name, error]) => `${name}: ${error.message}`))
+  demandAll(await untilHostsUp(cluster))
+  demandAll(await ensureVolume(cluster))
   await startGuests(stage)
   note()
   say(`It is up after ${ms(cluster.env.clock.now() - began)}: a shared volume, and ${vms.join(', ')} at work.`)

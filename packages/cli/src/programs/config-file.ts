@@ -60,7 +60,12 @@ export interface ConfigFile<T> {
 /** Throws `missing-file` or `bad-config`, which names the key. */
 export async function readConfig<T extends TObject>(path: string, schema: T): Promise<ConfigFile<Static<T>>> {
   const full = resolve(path)
-  const bytes = await filesOf(dirname(full)).read(full)
+  const bytes = await filesOf(dirname(full))
+    .read(full)
+    .catch((error: unknown) => {
+      if (errorCode(error) === 'EISDIR') return null
+      throw error
+    })
   if (bytes === null) {
     throw new StellwerkError('missing-file', 'there is no such configuration file', {
       where: path,
@@ -70,6 +75,23 @@ export async function readConfig<T extends TObject>(path: string, schema: T): Pr
   const value = parse(Buffer.from(bytes).toString('utf8'), path, checkOf(schema)) as Static<T>
   const { directory = 'state' } = value as { directory?: string }
   return { value, directory: resolve(dirname(full), directory) }
+}
+
+/**
+ * Hosts ask a storage over each fabric whether the path works, and the coordinator asks it over the cluster network: its
+ * control link must be there wherever it is reached. Throws `bad-config`.
+ */
+export function checkStorage(storage: Static<typeof Storage>, where: string): void {
+  const bad = (what: string, hint: string): never => {
+    throw new StellwerkError('bad-config', `storage ${storage.name}: ${what}`, { where, hint })
+  }
+  if (storage.portals.length === 0) bad("'portals' is empty: no host could reach its LUNs", 'name an address a fabric')
+  const controls = new Set(storage.control.map(({ network }) => network))
+  for (const network of new Set(['cluster' as const, ...storage.portals.map(portal => portal.network)])) {
+    if (controls.has(network)) continue
+    const who = network === 'cluster' ? 'the coordinator' : 'the hosts'
+    bad(`'control' has no address on ${network}, where ${who} must reach it`, `add one with network: ${network}`)
+  }
 }
 
 /** JSON is YAML, so one parser reads both. */

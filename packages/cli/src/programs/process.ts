@@ -33,8 +33,8 @@ export interface OpenedProcess {
   close(): Promise<void>
 }
 
-/** Throws what opening the state throws: `locked`, `foreign-state`, `corrupt-state`. */
-export function openProcess(name: string, launch: Launch): OpenedProcess {
+/** Throws what opening the state throws: `locked`, `foreign-state`, `corrupt-state`, `lost-state`. */
+export function openProcess(name: string, launch: Launch, stateNeededBy?: string): OpenedProcess {
   const directory = join(launch.root, name)
   const writer = new TraceFileWriter({
     process: name,
@@ -51,6 +51,7 @@ export function openProcess(name: string, launch: Launch): OpenedProcess {
     logLevel: launch.logLevel,
     logFile: join(directory, 'log'),
     traceWriter: writer,
+    ...(stateNeededBy === undefined ? {} : { stateNeededBy }),
   })
   writer.attach(node)
   const close = async () => {

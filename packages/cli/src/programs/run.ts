@@ -11,14 +11,17 @@ import type { CoordinatorProgram } from './coordinator.ts'
 import { type Launch, type OpenedProcess, openProcess } from './process.ts'
 import { type Running, type ToChild, type ToParent, tellError } from './running.ts'
 
+/** What a storage holds beside its state, in its directory: LUNs, which only the state can name. */
+export const STORAGE_FILES = 'luns'
+
 export async function runProgram(spec: ProcessSpec): Promise<void> {
   const launch = spec.config as unknown as Launch
   const parent = parentOfThisProcess()
   const tell = (message: ToParent) => parent?.send(message as unknown as Json)
   let opened: OpenedProcess | null = null
   try {
-    opened = openProcess(spec.name, launch)
-    const running = await start(spec.program, opened, launch.config)
+    opened = openProcess(spec.name, launch, spec.program === 'storage' ? STORAGE_FILES : undefined)
+    const running = await start(spec, opened, launch.config)
     if (running !== null) keep(opened, running)
     // An agent's pipe is its guardian's: there, other words are spoken.
     if (spec.program !== 'agent') tell({ kind: 'ready', info: running?.info ?? null })
@@ -34,9 +37,9 @@ export async function runProgram(spec: ProcessSpec): Promise<void> {
  * Null: it keeps itself (guardians and agents end by rules of their own). Only what is run is imported, for the sake of those
  * who wait for a process to start.
  */
-async function start(program: string, opened: OpenedProcess, config: Json): Promise<Running | null> {
+async function start(spec: ProcessSpec, opened: OpenedProcess, config: Json): Promise<Running | null> {
   const { env } = opened
-  switch (program) {
+  switch (spec.program) {
     case 'coordinator': {
       const { runCoordinator } = await import('./coordinator.ts')
       return runCoordinator(opened, config as unknown as CoordinatorProgram)
@@ -45,7 +48,11 @@ async function start(program: string, opened: OpenedProcess, config: Json): Prom
       return runStorage(env, config as unknown as StorageConfig)
     case 'guardian': {
       const { startGuardian } = await import('@stellwerk/agent/guardian/guardian.ts')
-      await startGuardian(env, config as unknown as GuardianConfig)
+      await startGuardian(env, config as unknown as GuardianConfig, error => {
+        process.stderr.write(`${spec.name}: ${describeError(error)}\n`)
+        env.log.error({ code: error.code }, `refused by the coordinator: ${describeError(error)}`)
+        process.exit(1)
+      })
       return null
     }
     case 'agent': {
@@ -54,7 +61,7 @@ async function start(program: string, opened: OpenedProcess, config: Json): Prom
       return null
     }
     default:
-      throw new StellwerkError('unknown-program', `there is no program "${program}"`)
+      throw new StellwerkError('unknown-program', `there is no program "${spec.program}"`)
   }
 }
 

@@ -1,7 +1,7 @@
 // What `up` does, in a terminal or detached: opens the cluster, starts it, gives it something to do, shows it, ends it.
 
 import type { Json, ProcessSpec } from '@stellwerk/runtime/environment.ts'
-import { errorCode } from '@stellwerk/runtime/errors.ts'
+import { describeError, errorCode } from '@stellwerk/runtime/errors.ts'
 import { parentOfThisProcess } from '@stellwerk/runtime/node/parent-pipe.ts'
 import type { ClusterFile } from '../cluster/cluster-file.ts'
 import { ConsoleFollower } from '../cluster/console-follower.ts'
@@ -11,6 +11,9 @@ import { writeUpRecord } from '../cluster/up-record.ts'
 import { OK, type Terminal } from '../command-line/command.ts'
 import { UpView } from '../render/up-view.ts'
 import { tellError } from './running.ts'
+
+/** Tells a running `up` to start again what has ended. */
+export const RESTART_SIGNAL = 'SIGUSR2'
 
 export interface UpSettings {
   readonly directory: string
@@ -35,7 +38,17 @@ export async function runUp(
   const { env } = cluster
   const startedAt = env.clock.now()
   const stopped = Promise.withResolvers<void>()
-  env.processes.onStop(() => stopped.resolve())
+  let isStopped = false
+  env.processes.onStop(() => {
+    isStopped = true
+    stopped.resolve()
+  })
+  // From another `up` on the same directory, which found that something of the cluster is missing.
+  process.on(RESTART_SIGNAL, () => {
+    cluster.restartEnded().catch((error: unknown) => {
+      shown.say(`it did not start again: ${describeError(error)}`)
+    })
+  })
   const shown = new UpView(cluster, terminal)
   view.current = shown
   const follower = new ConsoleFollower({
@@ -51,12 +64,17 @@ export async function runUp(
     shown.say(
       cluster.isNew ? `making a cluster in ${settings.directory}` : `recovering the cluster in ${settings.directory}`,
     )
-    await Promise.race([bringUp(cluster, settings, follower), stopped.promise])
-    if (settings.guests) await Promise.race([shown.untilAcknowledged(), stopped.promise])
-    const lines = [`up after ${since()}; in another terminal: npx stellwerk status`]
-    for (const line of lines) shown.say(line)
-    onUp(lines)
-    shown.start()
+    const missing = (await Promise.race([bringUp(cluster, settings, follower), stopped.promise])) ?? []
+    if (settings.guests && missing.length === 0) await Promise.race([shown.untilAcknowledged(), stopped.promise])
+    if (!isStopped) {
+      const lines = [
+        ...missing.map(line => `missing: ${line}`),
+        `up after ${since()}; in another terminal: npx stellwerk status`,
+      ]
+      for (const line of lines) shown.say(line)
+      onUp(lines)
+      shown.start()
+    }
     await stopped.promise
   } catch (error) {
     failure = error
@@ -70,18 +88,21 @@ export async function runUp(
   return OK
 }
 
-async function bringUp(cluster: LocalCluster, settings: UpSettings, follower: ConsoleFollower): Promise<void> {
-  await cluster.start()
+/** Gives what did not come up: one bad part does not keep the others from serving. */
+async function bringUp(cluster: LocalCluster, settings: UpSettings, follower: ConsoleFollower): Promise<string[]> {
+  const failed = await cluster.start()
   follower.follow(
     cluster.file.hosts.map(({ name, port }) => ({
       name,
       control: { network: 'cluster', host: cluster.file.address, port },
     })),
   )
-  await untilHostsUp(cluster)
-  await ensureVolume(cluster)
+  const missing = [...failed].map(([name, error]) => `${name} did not start: ${describeError(error)}`)
+  missing.push(...(await untilHostsUp(cluster, new Set(failed.keys()))))
+  missing.push(...(await ensureVolume(cluster)))
   if (settings.guests) await ensureGuests(cluster)
-  await untilGuestsRun(cluster)
+  missing.push(...(await untilGuestsRun(cluster)))
+  return missing
 }
 
 /** The program `up`: spawned by `up --detach`, and outlives it. */

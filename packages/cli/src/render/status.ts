@@ -98,7 +98,11 @@ export function volumeLines(status: Pick<Status, 'volumes'>): string[] {
     volume.owner ?? '-',
     String(volume.ownerEpoch),
     volume.legs.map(leg => `${leg.storage} ${legWord(leg)}`).join(', '),
-    volume.recovering.length === 0 ? '' : `recovering what ${volume.recovering.join(', ')} left`,
+    volume.whyNot !== null
+      ? volume.whyNot
+      : volume.recovering.length === 0
+        ? ''
+        : `recovering what ${volume.recovering.join(', ')} left`,
   ])
   return table(['VOLUME', 'STATE', 'SIZE', 'USED', 'OWNER', 'EPOCH', 'LEGS', ''], rows)
 }

@@ -128,20 +128,24 @@ export class World {
     const host = this.sim.host(name)
     host.powerOn()
     if (host.process(`${name}/guardian`)?.alive) return
-    const config: GuardianConfig = {
+    host.spawn('guardian', `${name}/guardian`, this.guardianConfig(name) as unknown as Json)
+  }
+
+  /** `at`: the machine it is for, where that has another name. */
+  guardianConfig(name: string, at = name): GuardianConfig {
+    return {
       cluster: CLUSTER,
       token: TOKEN,
       host: name,
       coordinator: { network: 'cluster', host: COORDINATOR_HOST, port: PORT.coordinator },
       supervise: true,
       agent: {
-        listen: { network: 'cluster', host: name, port: PORT.agent },
+        listen: { network: 'cluster', host: at, port: PORT.agent },
         memoryBytes: this.options.hostMemoryBytes,
         hbas: FABRICS,
         hypervisors: ['model'],
       },
     }
-    host.spawn('guardian', `${name}/guardian`, config as unknown as Json)
   }
 
   /** The coordinator that answers now, or null. */

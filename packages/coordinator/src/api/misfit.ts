@@ -27,7 +27,13 @@ export function checkOf(schema: TSchema): Check {
     }
     const first = errors[0]
     if (first === undefined) return 'it does not fit its schema'
-    return `"${pathOf(first.instancePath, '')}" ${first.message}`
+    const where = pathOf(first.instancePath, '')
+    // Of a union of fixed words every one complains: together they are what is allowed.
+    const allowed = errors
+      .filter(error => error.keyword === 'const' && error.instancePath === first.instancePath)
+      .map(error => JSON.stringify((error.params as { allowedValue?: unknown }).allowedValue))
+    if (allowed.length > 0) return `"${where}" must be ${allowed.length === 1 ? '' : 'one of '}${allowed.join(', ')}`
+    return `"${where}" ${first.message}`
   }
 }
 

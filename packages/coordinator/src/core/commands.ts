@@ -4,7 +4,7 @@ import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { accept, type CommandResult, refuse } from './command-result.ts'
 import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
 import { readmitHost, removeHost, resumeHost } from './host-commands.ts'
-import { hostLive, isUsable } from './hosts.ts'
+import { hostLive, isUsable, usableHosts } from './hosts.ts'
 import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
 import { attestDead } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
@@ -71,6 +71,9 @@ export type Command =
   /** Stops every machine in order, and keeps what is wanted: the next start of the coordinator brings it back. */
   | { readonly kind: 'cluster-halt' }
 
+/** After its start the coordinator does not take silence about a storage for its absence for so many lease times. */
+const SETTLING_LEASES = 4
+
 /** What the disks made with a VM are called. */
 export const vmDiskName = (vm: string, index: number): string => `${vm}-${index}`
 
@@ -118,7 +121,7 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
         return accept({ vm: vm.name })
       })
     case 'volume-create':
-      return createVolume(state, command, out)
+      return createVolume(state, command, now, out)
     case 'volume-own':
       return ownVolume(state, command.name, command.host, out)
     case 'volume-mirror':
@@ -274,6 +277,7 @@ function startVm(state: CoordinatorState, vm: VmRecord, host: string | null, out
 function createVolume(
   state: CoordinatorState,
   command: Extract<Command, { kind: 'volume-create' }>,
+  now: number,
   out: StepOutput,
 ): CommandResult {
   const bad = badName('volume', command.name)
@@ -293,6 +297,15 @@ function createVolume(
       const known = [...state.storages.keys()].sort().join(', ')
       return refuse('unknown-storage', `there is no storage subsystem "${storage}"`, `known: ${known}`)
     }
+  }
+  const hosts = usableHosts(state)
+  const dead = command.storages.find(
+    storage => !hosts.some(host => hostLive(state, host.name).reachableStorages.includes(storage)),
+  )
+  // Hosts that have just come may not have reported their paths yet.
+  const isSettled = now - state.startedAt > state.cluster.settings.leaseMs * SETTLING_LEASES
+  if (isSettled && hosts.length > 0 && dead !== undefined) {
+    return refuse('storage-unreachable', `no host reaches storage "${dead}"`, 'see: stellwerk path list')
   }
   if (command.sizeBytes < MIN_VOLUME_BYTES || command.sizeBytes % (4 * 1024 * 1024) !== 0) {
     return refuse(

@@ -6,6 +6,7 @@ import { answered, forgetOldQuestions } from './asking.ts'
 import { copyTaken, spreadCopy } from './cluster-copy.ts'
 import { type Command, obey } from './commands.ts'
 import { admitAnswered, fenceAcknowledged, workOnFences } from './fencing.ts'
+import { attests } from './guardians.ts'
 import { hostLive } from './hosts.ts'
 import { marksHeard } from './leg-verification.ts'
 import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, workOnLegs } from './legs.ts'
@@ -33,7 +34,13 @@ export type Input =
   | { readonly kind: 'agent-up'; readonly hello: AgentHello }
   | { readonly kind: 'agent-down'; readonly host: string; readonly incarnation: number }
   | { readonly kind: 'beat'; readonly request: number; readonly beat: Beat }
-  | { readonly kind: 'attest'; readonly request: number; readonly host: string; readonly incarnation: number }
+  | {
+      readonly kind: 'attest'
+      readonly request: number
+      readonly host: string
+      readonly guardian?: string
+      readonly incarnation: number
+    }
   | {
       readonly kind: 'migration-progress'
       readonly migration: string
@@ -99,7 +106,10 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
       out.effect({ kind: 'reply', to: input.request, body: beat(state, input.beat, now, out) })
       break
     case 'attest':
-      attestDead(state, input.host, input.incarnation, 'its guardian', now, out)
+      // Taken note of all the same: it would be said again and again.
+      if (attests(state, input.host, input.guardian)) {
+        attestDead(state, input.host, input.incarnation, 'its guardian', now, out)
+      }
       out.effect({ kind: 'reply', to: input.request, body: {} })
       break
     case 'migration-progress':

@@ -2,7 +2,8 @@
 
 import { accept, type CommandResult, refuse } from './command-result.ts'
 import { beginFencing } from './fencing.ts'
-import { vmsAt } from './hosts.ts'
+import { unbindGuardian } from './guardians.ts'
+import { hostLive, vmsAt } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { endQuarantine } from './quarantine.ts'
 import type { CoordinatorState } from './state.ts'
@@ -32,13 +33,14 @@ export function removeHost(state: CoordinatorState, name: string, out: StepOutpu
 
 /**
  * A removed host may join again under its name. It is as if it had been fenced: once its agent is here and runs nothing,
- * it is admitted above every epoch it ever had.
+ * it is admitted above every epoch it ever had. Another machine may take its place, unless its own is connected.
  */
 export function readmitHost(state: CoordinatorState, name: string, out: StepOutput): CommandResult {
   const host = state.hosts.get(name)
   if (host === undefined) return unknown(name)
   if (!host.removed) return refuse('not-removed', `host "${name}" was not removed`, `see: stellwerk host show ${name}`)
-  out.put('hosts', name, { ...host, removed: false })
+  const isConnected = hostLive(state, name).session !== null
+  out.put('hosts', name, { ...unbindGuardian(host, isConnected), removed: false })
   state.mapVersion += 1
   out.decide({
     kind: 'readmit',

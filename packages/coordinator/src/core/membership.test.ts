@@ -58,6 +58,59 @@ describe('a removed host', () => {
   })
 })
 
+describe('the guardian of a host', () => {
+  const hello = (guardian: string, incarnation: number, port: number) =>
+    ({
+      kind: 'agent-up',
+      hello: {
+        host: 'host-d',
+        incarnation,
+        guardian,
+        control: { network: 'cluster', host: 'd', port },
+        memoryBytes: 1,
+      },
+    }) as const
+  const bound = () => {
+    const bench = Bench.cluster()
+    bench.input(hello('first', 3, 1))
+    return bench
+  }
+
+  it('is the one whose agent joined first: another takes over neither address nor session', () => {
+    const bench = bound()
+    bench.input(hello('second', 9, 2))
+    expect(bench.state.hosts.get('host-d')).toMatchObject({ guardian: 'first', control: { port: 1 } })
+    expect(bench.state.liveHosts.get('host-d')?.session).toEqual({ incarnation: 3 })
+    bench.input(hello('first', 4, 3))
+    expect(bench.state.hosts.get('host-d')).toMatchObject({ guardian: 'first', control: { port: 3 } })
+  })
+
+  it('alone attests its agents', () => {
+    const bench = Bench.cluster()
+    const name = bench.placement('web')!.host
+    bench.input({ kind: 'attest', request: 900, host: name, guardian: 'stranger', incarnation: 99 })
+    expect(bench.state.hosts.get(name)?.phase).toBe('admitted')
+    expect(bench.replies.get(900)).toEqual({ body: {} })
+    bench.input({ kind: 'attest', request: 901, host: name, incarnation: 99 })
+    expect(bench.state.hosts.get(name)?.phase).not.toBe('admitted')
+  })
+
+  it('may be another after an operator removed the host and added it again, unless its own is there', () => {
+    const bench = bound()
+    bench.round(2)
+    bench.command({ kind: 'host-remove', name: 'host-d' })
+    bench.round(2)
+    bench.command({ kind: 'host-readmit', name: 'host-d' })
+    expect(bench.state.hosts.get('host-d')?.guardian).toBe('first')
+    bench.command({ kind: 'host-remove', name: 'host-d' })
+    bench.input({ kind: 'agent-down', host: 'host-d', incarnation: 3 })
+    bench.command({ kind: 'host-readmit', name: 'host-d' })
+    bench.input(hello('second', 1, 2))
+    expect(bench.state.hosts.get('host-d')).toMatchObject({ guardian: 'second', control: { port: 2 } })
+    expect(bench.state.liveHosts.get('host-d')?.session).toEqual({ incarnation: 1 })
+  })
+})
+
 describe('first placements after the coordinator’s start', () => {
   const stoppedCluster = () => {
     const bench = Bench.cluster()

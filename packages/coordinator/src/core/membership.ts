@@ -7,6 +7,7 @@ import { noteAccess } from './access.ts'
 import { shouldAsk } from './asking.ts'
 import { beginFencing } from './fencing.ts'
 import { fenceIfGone } from './fencing-grounds.ts'
+import { isForeignGuardian } from './guardians.ts'
 import { hostLive, whoHears } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isCounted, noteFailure } from './quarantine.ts'
@@ -15,19 +16,27 @@ import type { CoordinatorState, HostLive, HostRecord } from './state.ts'
 export interface AgentHello {
   readonly host: string
   readonly incarnation: number
+  /** Whose agent it is. */
+  readonly guardian?: string
   readonly control: Address
   readonly memoryBytes: number
 }
 
 /** An agent's session was opened; an unknown host with the right token joins by it. */
 export function agentUp(state: CoordinatorState, hello: AgentHello, now: number, out: StepOutput): void {
+  // Its session was let in before another's guardian became the host's: it gets no further.
+  if (isForeignGuardian(state, hello.host, hello.guardian)) return
   const known = state.hosts.get(hello.host)
+  if (known !== undefined && known.guardian === undefined && hello.guardian !== undefined) {
+    bindGuardian(state, known, hello.guardian, out)
+  }
   if (known === undefined) {
     out.put('hosts', hello.host, {
       name: hello.host,
       epoch: 1,
       phase: 'admitting',
       fence: null,
+      ...(hello.guardian === undefined ? {} : { guardian: hello.guardian }),
       control: hello.control,
       memoryBytes: hello.memoryBytes,
       admitOwed: [...state.storages.keys()].sort(),
@@ -45,7 +54,8 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
       why: 'a new host with the join token',
     })
   } else if (known.memoryBytes !== hello.memoryBytes || !sameAddress(known.control, hello.control)) {
-    out.put('hosts', hello.host, { ...known, control: hello.control, memoryBytes: hello.memoryBytes })
+    const record = state.hosts.get(hello.host) ?? known
+    out.put('hosts', hello.host, { ...record, control: hello.control, memoryBytes: hello.memoryBytes })
     state.mapVersion += 1
   }
   const live = hostLive(state, hello.host)
@@ -63,6 +73,13 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
   live.mapVersion = 0
   // A process that has just started may take its time to the first beat.
   live.lastBeatAt = now
+}
+
+/** Its incarnations are counted by another guardian than those that were seen here before. */
+function bindGuardian(state: CoordinatorState, host: HostRecord, guardian: string, out: StepOutput): void {
+  out.put('hosts', host.name, { ...host, guardian })
+  const live = hostLive(state, host.name)
+  if (live.session === null) live.incarnation = null
 }
 
 /** An agent that a newer one has replaced has died, unless its host's silence or fence has counted as that. */

@@ -41,6 +41,13 @@ export function isServing(state: CoordinatorState, name: string): boolean {
   return reported?.ownerEpoch === volume.owner.epoch && reported.state === 'serving'
 }
 
+/** Its owner says so. */
+export function isDamaged(state: CoordinatorState, { name, owner }: VolumeRecord): boolean {
+  if (owner === null) return false
+  const said = hostLive(state, owner.host).volumes.get(name)
+  return said?.ownerEpoch === owner.epoch && said.state === 'damaged'
+}
+
 /**
  * An owner that only its peers reach does not report: what it last said counts until it is asked and is not there. From
  * then on it does not serve, and after a while another is chosen.
@@ -61,6 +68,11 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
         out.put('volumes', volume.name, { ...volume, phase: 'ready' })
         state.mapVersion += 1
       }
+      return
+    }
+    // The volume's own fault: no other host would get it open either, and each would raise its owner epoch in vain.
+    if (isDamaged(state, volume)) {
+      state.outstanding.set(key, { retryAt: now + state.cluster.settings.leaseMs * OPENING_LEASES })
       return
     }
     // It is opening it, or trying to: others are asked only when it takes too long.

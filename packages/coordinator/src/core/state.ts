@@ -49,6 +49,8 @@ export interface HostRecord {
   readonly epoch: number
   readonly phase: HostPhase
   readonly fence: FenceRecord | null
+  /** The identity of its guardian, since an agent of it was admitted; absent: whoever comes first. */
+  readonly guardian?: string
   readonly control: Address
   readonly memoryBytes: number
   /** Storages that do not know the current epoch yet. */
@@ -238,6 +240,7 @@ export interface DecisionRecord {
 export interface ReportedVolume {
   readonly ownerEpoch: number
   readonly state: string
+  readonly why?: string | undefined
   readonly generation: number
   readonly sync: { readonly done: boolean; readonly disks: number; readonly synced: number } | null
 }

@@ -59,6 +59,8 @@ export class Bench {
   sync: { done: boolean; disks: number; synced: number } | null = null
   /** Age of the host's last sign as each storage tells it; null: unknown. */
   lastSeenMs: (host: string, storage: string) => number | null = () => 100_000
+  /** What the owners say of their volumes. */
+  ownersSay: { readonly state: string; readonly why?: string } = { state: 'serving' }
   /** Keys of orders that are not answered by the bench: the test does it, or nobody. */
   holdBack: (key: string) => boolean = () => false
   readonly replies = new Map<number, { body?: unknown; refused?: string; message?: string; hint?: string }>()
@@ -191,7 +193,7 @@ export class Bench {
       .map(([volume, owner]) => ({
         volume,
         ownerEpoch: owner.epoch,
-        state: 'serving',
+        ...this.ownersSay,
         generation: this.state.volumes.get(volume)?.generation ?? 0,
         sync: this.state.volumes.get(volume)?.legs.some(leg => leg.role === 'syncing') ? this.sync : null,
       }))

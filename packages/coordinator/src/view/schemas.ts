@@ -131,8 +131,10 @@ export type Usage = Static<typeof UsageSchema>
 
 export const VolumeViewSchema = Type.Object({
   name: Text,
-  /** creating, formatting, serving, opening, without-owner. */
+  /** creating, formatting, serving, opening, without-owner, damaged, unreachable. */
   state: Text,
+  /** Why it does not serve, where that is known. */
+  whyNot: nullable(Text),
   ageMs: Age,
   id: Text,
   sizeBytes: Bytes,

@@ -27,6 +27,39 @@ describe('status', () => {
     expect(status.volumes['csv1']).toMatchObject({ state: 'serving', usage: null })
   })
 
+  it('a volume that cannot be opened says why, and its ownership stays where it is', () => {
+    const bench = Bench.cluster()
+    const epoch = bench.state.volumes.get('csv1')?.ownerEpoch
+    bench.ownersSay = { state: 'damaged', why: 'the journal is blank' }
+    bench.round(80)
+    expect(statusOf(bench.state, bench.now).volumes['csv1']).toMatchObject({
+      state: 'damaged',
+      whyNot: 'the journal is blank',
+      ownerEpoch: epoch,
+    })
+    expect(whyOf(bench.state, 'volume', 'csv1', decisionsOf(bench), bench.now)?.now.join(' ')).toContain(
+      'because the journal is blank',
+    )
+    // Another host may do better with what is not the volume's own fault.
+    bench.ownersSay = { state: 'opening', why: 'no path' }
+    bench.round(40)
+    expect(bench.state.volumes.get('csv1')?.ownerEpoch).toBeGreaterThan(epoch ?? 0)
+  })
+
+  it('a storage that no host reaches makes its volumes unreachable, and no volume is made on it', () => {
+    const bench = Bench.cluster()
+    const [{ storage = '' } = {}] = bench.state.volumes.get('csv1')?.legs ?? []
+    for (const host of bench.hosts.values()) host.storages = host.storages.filter(name => name !== storage)
+    bench.round(30)
+    expect(statusOf(bench.state, bench.now).volumes['csv1']).toMatchObject({
+      state: 'unreachable',
+      whyNot: `no host reaches storage ${storage}`,
+    })
+    const create = { kind: 'volume-create', name: 'csv9', id: 'v9', sizeBytes: 64 * 1024 * 1024 } as const
+    expect(bench.command({ ...create, storages: [storage] })).toMatchObject({ refused: 'storage-unreachable' })
+    expect(bench.command({ ...create, storages: [storage === 'san-a' ? 'san-b' : 'san-a'] }).refused).toBeUndefined()
+  })
+
   it('looking changes nothing', () => {
     const bench = Bench.cluster()
     bench.state.liveHosts.delete('host-c')

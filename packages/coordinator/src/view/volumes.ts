@@ -1,6 +1,6 @@
 // Volumes as operators see them. Pure; how full one is only its owner knows, so that is given.
 
-import { isServing } from '../core/ownership.ts'
+import { isDamaged, isServing } from '../core/ownership.ts'
 import type { CoordinatorState, VolumeRecord } from '../core/state.ts'
 import { accessToVolume } from './access.ts'
 import { warningOf } from './fullness.ts'
@@ -16,7 +16,8 @@ export function volumeView(
   const reported = volume.owner === null ? undefined : liveOf(state, volume.owner.host).volumes.get(volume.name)
   return {
     name: volume.name,
-    state: volumeState(state, volume),
+    state: volumeState(state, volume, now),
+    whyNot: volumeWhyNot(state, volume, now),
     ageMs: volume.owner === null ? 0 : ageOfHost(state, volume.owner.host, now),
     id: volume.id,
     sizeBytes: volume.sizeBytes,
@@ -45,10 +46,26 @@ export function volumeView(
   }
 }
 
-export function volumeState(state: CoordinatorState, volume: VolumeRecord): string {
+export function volumeState(state: CoordinatorState, volume: VolumeRecord, now: number): string {
+  if (isDamaged(state, volume)) return 'damaged'
+  if (unreachableStorages(state, volume, now).length > 0) return 'unreachable'
   if (volume.phase !== 'ready') return volume.phase
   if (isServing(state, volume.name)) return 'serving'
   return volume.owner === null ? 'without-owner' : 'opening'
+}
+
+/** Why nothing can be done with it, or it is not open: what its owner found, or whom no host reaches. */
+export function volumeWhyNot(state: CoordinatorState, volume: VolumeRecord, now: number): string | null {
+  const away = unreachableStorages(state, volume, now)
+  if (away.length > 0) return `no host reaches storage ${away.join(', ')}`
+  if (volume.owner === null) return null
+  return liveOf(state, volume.owner.host).volumes.get(volume.name)?.why ?? null
+}
+
+/** The storages of its legs, where no host reaches any of them: requests to its disks wait. */
+function unreachableStorages(state: CoordinatorState, volume: VolumeRecord, now: number): string[] {
+  const away = volume.legs.filter(({ storage }) => legState(state, storage, now) === 'unreachable')
+  return away.length === volume.legs.length ? away.map(({ storage }) => storage) : []
 }
 
 /** Seen from the hosts: a leg that one of them reaches is up. */

@@ -7,7 +7,7 @@ import type { CoordinatorState, DecisionRecord, HostRecord, VmRecord, VolumeReco
 import { ageOfHost, hostState, liveOf, lookAt } from './hosts.ts'
 import type { Why } from './schemas.ts'
 import { vmView } from './vms.ts'
-import { volumeState } from './volumes.ts'
+import { volumeState, volumeWhyNot } from './volumes.ts'
 
 export type WhyWhat = 'vm' | 'host' | 'volume'
 
@@ -65,7 +65,7 @@ function sentencesOf(state: CoordinatorState, what: WhyWhat, name: string, now: 
     }
     case 'volume': {
       const volume = state.volumes.get(name)
-      return volume === undefined ? null : ofVolume(state, volume)
+      return volume === undefined ? null : ofVolume(state, volume, now)
     }
   }
 }
@@ -116,10 +116,12 @@ function ofHost(state: CoordinatorState, host: HostRecord, now: number): string[
   return said
 }
 
-function ofVolume(state: CoordinatorState, volume: VolumeRecord): string[] {
+function ofVolume(state: CoordinatorState, volume: VolumeRecord, now: number): string[] {
   const owner =
     volume.owner === null ? 'nobody owns it' : `owned by ${volume.owner.host} at epoch ${volume.owner.epoch}`
-  const said = [`It is ${volumeState(state, volume)}; ${owner}.`]
+  const said = [`It is ${volumeState(state, volume, now)}; ${owner}.`]
+  const whyNot = volumeWhyNot(state, volume, now)
+  if (whyNot !== null) said.push(`It can't be used because ${whyNot}.`)
   if (volume.owner !== null && volume.phase === 'ready' && !isServing(state, volume.name)) {
     const reported = liveOf(state, volume.owner.host).volumes.get(volume.name)
     said.push(`Its owner says: ${reported === undefined ? 'nothing of it yet' : reported.state}.`)

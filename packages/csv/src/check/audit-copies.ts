@@ -9,6 +9,7 @@ import { findClusterCopy } from '../format/cluster-copy.ts'
 import { type Leg, OWNER_IO } from '../format/device-io.ts'
 import { decodeRecord, maxRecordBytes, RECORD_MAGIC } from '../format/journal.ts'
 import { BLOCK_BYTES, blocks, type Layout, RECORD, RECORD_HEADER_BYTES, SUPERBLOCK_OFFSETS } from '../format/layout.ts'
+import type { Metadata } from '../format/metadata.ts'
 import { readSuperblockCopies } from '../format/superblock.ts'
 import { loadCheckpoint } from '../owner/load.ts'
 import { type Finding, finding } from './finding.ts'
@@ -62,6 +63,15 @@ export async function auditClusterCopy(leg: Leg, layout: Layout): Promise<Findin
     const severity = newest === null ? 'damage' : 'degraded'
     return [finding('cluster-copy-damaged', severity, `cluster copy ${i}`, 'it does not check out')]
   })
+}
+
+/** Whoever makes a disk is a cluster, and a cluster keeps a copy of itself on every volume. */
+export async function auditMissingCopy(leg: Leg, { layout, disks }: Metadata): Promise<Finding[]> {
+  if (disks.size === 0) return []
+  const { areas } = await findClusterCopy(leg.device, layout, OWNER_IO)
+  if (!areas.every(area => area === 'blank')) return []
+  const message = 'there is none, although there are disks: a lost coordinator cannot be restored from this volume'
+  return [finding('cluster-copy-missing', 'degraded', 'cluster copies', message)]
 }
 
 /** Blocks that hold a record sealed for another place of the ring. */

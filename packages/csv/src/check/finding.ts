@@ -16,8 +16,11 @@ export type FindingCode =
   | 'journal-damaged'
   | 'journal-epoch'
   | 'journal-inconsistent'
+  /** The storage saw a later owner finish opening than the journal knows of. */
+  | 'journal-lost'
   | 'journal-record-misdirected'
   | 'cluster-copy-damaged'
+  | 'cluster-copy-missing'
   | 'legs-differ'
   | 'unreadable'
   /** Only of a volume that is open: what is durable is not what its owner believes. */

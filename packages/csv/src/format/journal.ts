@@ -137,6 +137,15 @@ export function replayJournal(
   return { records, position }
 }
 
+/** Nothing in it begins a record, whole or not. */
+export function isBlankRing(ring: Uint8Array): boolean {
+  const view = viewOf(ring)
+  for (let at = 0; at < ring.length; at += BLOCK_BYTES) {
+    if (view.getUint32(at + RECORD.magic.offset, true) === RECORD_MAGIC) return false
+  }
+  return true
+}
+
 export function entriesOf(record: JournalRecord): Entry[] {
   return readEntries(record.payload, record.entryCount)
 }

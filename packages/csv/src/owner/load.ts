@@ -5,7 +5,7 @@ import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type Checkpoint, checkpointLength, decodeCheckpoint } from '../format/checkpoint.ts'
 import { Sealer } from '../format/checksum.ts'
 import { type Leg, OWNER_IO, readBytes } from '../format/device-io.ts'
-import { entriesOf, type JournalRecord, replayJournal } from '../format/journal.ts'
+import { entriesOf, isBlankRing, type JournalRecord, replayJournal } from '../format/journal.ts'
 import { BLOCK_BYTES, checkpointAddress, type Layout } from '../format/layout.ts'
 import { applyEntry, type Metadata } from '../format/metadata.ts'
 import { type Expected, type FoundSuperblock, findSuperblock } from '../format/superblock.ts'
@@ -41,6 +41,13 @@ export async function loadLeg(leg: Leg, expected: Expected): Promise<Loaded> {
   }
   const ring = await readBytes(leg.device, layout.journalOffset, layout.journalBytes, OWNER_IO)
   const { records, position } = replayJournal(ring, layout, sealer, checkpoint)
+  // No owner ever blanks the ring: what a checkpoint counts was written there.
+  if (checkpoint.sequence > 0 && records.length === 0 && isBlankRing(ring)) {
+    throw new StellwerkError('journal-damaged', `the volume's journal is blank, after ${checkpoint.sequence} records`, {
+      where: layout.volumeId,
+      hint: LOST_HINT,
+    })
+  }
   const { metadata } = checkpoint
   for (const record of records) applyRecord(metadata, record)
   return {
@@ -55,6 +62,25 @@ export async function loadLeg(leg: Leg, expected: Expected): Promise<Loaded> {
     position,
     metadata,
   }
+}
+
+const LOST_HINT =
+  'run `stellwerk volume check`; put the LUN back from a good leg or a backup: nothing is written to it meanwhile'
+
+/**
+ * Throws `journal-lost` when the journal ends before an owner of whom the storage knows that its record was durable: what
+ * the volume says of its extents is old then, and handing them out would overwrite what others hold.
+ */
+export function refuseLostJournal({ metadata, layout }: Loaded, leastOwnerEpoch: number): void {
+  if (metadata.ownerEpoch >= leastOwnerEpoch) return
+  throw new StellwerkError('journal-lost', lostJournal(metadata.ownerEpoch, leastOwnerEpoch), {
+    where: layout.volumeId,
+    hint: LOST_HINT,
+  })
+}
+
+export function lostJournal(found: number, least: number): string {
+  return `the journal ends at owner epoch ${found}, but the storage knows that it got as far as ${least}: records are lost`
 }
 
 /** Here an entry that makes no sense comes from the volume: it is damage, not a bug. */

@@ -22,6 +22,8 @@ export interface VolumeOwnerOptions {
   readonly volume: string
   readonly expected?: Expected
   readonly ownerEpoch: number
+  /** What the storage knows: an owner of this epoch had its record durable. A journal that ends before it is refused. */
+  readonly leastOwnerEpoch?: number
   readonly env: Pick<Environment, 'trace' | 'log'> & Partial<Pick<Environment, 'timers' | 'clock'>>
   /** The way to the hosts that have disks. Without it a disk in use has no snapshots. */
   readonly hosts?: DiskHosts

@@ -215,6 +215,7 @@ describe('a volume owner', () => {
     const env = { trace: first.records, log: quietLog }
     const owner = await VolumeOwner.open({ legs, volume: 'csv1', ownerEpoch: 2, env })
     await owner.handle('volume.allocate', { ...hold, indexes: [2], ahead: [] })
+    await owner.handle('volume.put-cluster-copy', { volume: 'csv1', version: 1, value: {} })
     await owner.close()
     expect((await checkVolume(legs)).findings).toEqual([])
     for (const each of [platter, behind]) {

@@ -32,7 +32,7 @@ import { type EffectContext, readsZero, runEffect } from './effects.ts'
 import { type ExtentChange, evidenceOf, extentChanges } from './extent-changes.ts'
 import { type HostEffect, isHostEffect, runHostEffect } from './host-effects.ts'
 import { JournalWriter } from './journal-writer.ts'
-import { furthest, type Loaded, loadLeg } from './load.ts'
+import { furthest, type Loaded, loadLeg, refuseLostJournal } from './load.ts'
 import { allInSync, legBehind, ownerLegs, syncState } from './owner-legs.ts'
 import type { VolumeOwnerOptions } from './owner-options.ts'
 import { refuse } from './refusal.ts'
@@ -129,7 +129,7 @@ export class VolumeOwner {
 
   /**
    * Reads the volume, makes durable what the predecessor left, and marks the journal with the owner's epoch. Rejects with
-   * `stale-owner` when a later owner was here.
+   * `stale-owner` when a later owner was here, and with what the volume's damage is called.
    */
   static async open(options: VolumeOwnerOptions): Promise<VolumeOwner> {
     assert(options.legs.length > 0, 'a volume without legs')
@@ -139,6 +139,7 @@ export class VolumeOwner {
     for (const leg of legs) if (leg.role === 'in-sync') all.push(await loadLeg(leg, options.expected ?? {}))
     const best = furthest(all)
     const { metadata, layout } = best
+    refuseLostJournal(best, options.leastOwnerEpoch ?? 0)
     if ((best.superblock.superblock.roCompatFeatures & ~KNOWN_RO_COMPAT) !== 0) {
       throw new StellwerkError('format-unsupported', 'the volume has features this version can only read', {
         where: options.volume,

@@ -84,7 +84,7 @@ export interface OpenOwner {
 export async function openOwner(
   platter: Platter,
   ownerEpoch: number,
-  options: CrashOptions & Partial<Pick<VolumeOwnerOptions, 'onRanges' | 'onEnd'>> = {},
+  options: CrashOptions & Partial<Pick<VolumeOwnerOptions, 'onRanges' | 'onEnd' | 'leastOwnerEpoch'>> = {},
 ): Promise<OpenOwner> {
   const leg = legOn(platter, options)
   const records = new Records()
@@ -94,6 +94,7 @@ export async function openOwner(
     ownerEpoch,
     env: { trace: records, log: quietLog },
     ...(options.onRanges === undefined ? {} : { onRanges: options.onRanges }),
+    ...(options.leastOwnerEpoch === undefined ? {} : { leastOwnerEpoch: options.leastOwnerEpoch }),
     ...(options.onEnd === undefined ? {} : { onEnd: options.onEnd }),
   })
   return { owner, device: leg.device, records }

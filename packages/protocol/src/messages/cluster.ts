@@ -130,10 +130,12 @@ export const AccessReportSchema = closed({
 })
 export type AccessReport = Static<typeof AccessReportSchema>
 
+/** `damaged`: the volume itself can't be opened, here or elsewhere. `why` it does not serve, as the last attempt found. */
 const VolumeState = closed({
   volume: Name,
   ownerEpoch: Count,
   state: Type.String(),
+  why: Type.Optional(Type.String({ maxLength: 1000 })),
   /** In which its owner has it open; a leg that is catching up in it: whether it has everything, and how far it is. */
   generation: Count,
   sync: Type.Union([Type.Null(), closed({ done: Type.Boolean(), disks: Count, synced: Count })]),
@@ -193,6 +195,8 @@ export const VmOrderSchema = closed({
 })
 export type VmOrder = Static<typeof VmOrderSchema>
 
+/** Made once in the life of a guardian's state directory. */
+const GuardianId = Type.String({ minLength: 1, maxLength: 64 })
 const Target = { vm: Name, epoch: Count, host: Name, incarnation: Count }
 const Nothing = closed({})
 
@@ -202,7 +206,13 @@ export type OwnerRelay = Static<typeof OwnerRelaySchema>
 export const clusterFamily = defineFamily('cluster', {
   /** An agent's first word in a session. */
   'cluster.join': {
-    request: closed({ host: Name, incarnation: Count, control: AddressSchema, memoryBytes: Count }),
+    request: closed({
+      host: Name,
+      incarnation: Count,
+      guardian: GuardianId,
+      control: AddressSchema,
+      memoryBytes: Count,
+    }),
     reply: closed({ term: Count, settings: SettingsSchema }),
   },
   'cluster.beat': { request: BeatSchema, reply: BeatReplySchema },
@@ -236,7 +246,9 @@ export const clusterFamily = defineFamily('cluster', {
   'guardian.attest': {
     request: closed({
       host: Name,
-      guardian: Count,
+      guardian: GuardianId,
+      /** The guardian's own. */
+      guardianIncarnation: Count,
       incarnation: Count,
       survivors: Type.Array(closed({ vm: Name, epoch: Count })),
     }),

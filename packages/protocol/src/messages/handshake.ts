@@ -14,6 +14,8 @@ export const Hello = closed({
   role: Role,
   /** Higher each time the process starts. */
   incarnation: Count,
+  /** Of a host's processes: the identity of the guardian's state, made once. Two machines of one name differ in it. */
+  guardian: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
   versions: closed({ current: Count, minimum: Count }),
   /** The cluster's join token. Never logged, never traced. */
   credential: Type.String({ maxLength: 512 }),

@@ -46,6 +46,11 @@ export const LunMarksSchema = closed({
   /** The highest owner epoch seen; 0: none. */
   owner: Count,
   ownerHost: Type.Union([Type.Null(), Name]),
+  /**
+   * The highest owner epoch that registered a layout, which an owner does once its journal record is durable: the journal is
+   * never behind it. `owner` can be, of an owner that died before its first record. Absent: none has.
+   */
+  opened: Type.Optional(Count),
   layout: Type.Union([Type.Null(), LayoutSchema]),
 })
 export type LunMarks = Static<typeof LunMarksSchema>
@@ -122,6 +127,8 @@ export const storageFamily = defineFamily('storage', {
     }),
     reply: Nothing,
   },
+  /** From the owner, before it believes the journal: the least owner epoch that it must find there; 0: none. */
+  'storage.opened': { request: closed({ lun: Name }), reply: closed({ opened: Count }) },
   /** The same `id` and size again: changes nothing. */
   'storage.create-lun': {
     request: closed({

@@ -14,6 +14,7 @@ import {
   MAX_RECORD_BYTES,
   MAX_SEGMENT_HEADER_BYTES,
   payloadLength,
+  sequenceOf,
 } from './segment-format.ts'
 
 /** Read at a time; a record that is longer is read by itself. */
@@ -31,6 +32,13 @@ export interface TraceReadOptions {
   readonly onTruncated?: (truncation: Truncation) => void
   /** Given, a damaged record is passed over where its length is still known; without, it ends the reading. */
   readonly onDamaged?: (error: StellwerkError) => void
+  /** Records of one run are missing, and no `trace.dropped` tells of them: a segment was cut or taken away. */
+  readonly onGap?: (error: StellwerkError) => void
+}
+
+/** Of the records of one process, whatever is filtered out: a run numbers them without a gap, from one. */
+interface Numbers {
+  last: number | null
 }
 
 /** The segments in a directory, oldest first. */
@@ -54,17 +62,19 @@ export async function* readTraceBatches(
   directory: string,
   options: TraceReadOptions = {},
 ): AsyncGenerator<TraceRecord[]> {
-  for (const path of await traceSegments(files, directory)) yield* readSegment(files, path, options)
+  const numbers: Numbers = { last: null }
+  for (const path of await traceSegments(files, directory)) yield* readSegment(files, path, options, numbers)
 }
 
 export async function* readSegment(
   files: Files,
   path: string,
   options: TraceReadOptions = {},
+  numbers: Numbers = { last: null },
 ): AsyncGenerator<TraceRecord[]> {
   const file = await files.open(path)
   try {
-    yield* new SegmentReader(file, path, await file.size(), options).batches()
+    yield* new SegmentReader(file, path, await file.size(), options, numbers).batches()
   } finally {
     await file.close()
   }
@@ -76,12 +86,14 @@ class SegmentReader {
   readonly #size: number
   readonly #options: TraceReadOptions
   readonly #filter: CompiledFilter
+  readonly #numbers: Numbers
   #process = ''
   /** Of the next record in the file. */
   #offset = 0
   #done = false
 
-  constructor(file: File, path: string, size: number, options: TraceReadOptions) {
+  constructor(file: File, path: string, size: number, options: TraceReadOptions, numbers: Numbers) {
+    this.#numbers = numbers
     this.#file = file
     this.#path = path
     this.#size = size
@@ -133,14 +145,28 @@ class SegmentReader {
           return batch
         }
         this.#damaged('the checksum is wrong')
-      } else if (this.#filter.head(chunk, at)) {
-        const record = this.#decode(chunk, at, length)
-        if (record !== null && this.#filter.record(record)) batch.push(record)
+      } else {
+        this.#count(sequenceOf(chunk, at))
+        if (this.#filter.head(chunk, at)) {
+          const record = this.#decode(chunk, at, length)
+          if (record !== null && this.#filter.record(record)) batch.push(record)
+        }
       }
       at = next
       this.#offset = start + at
     }
     return batch
+  }
+
+  #count(seq: number): void {
+    const { last } = this.#numbers
+    // Dropped records are told of by one without a number; a lower number begins another run.
+    this.#numbers.last = seq === 0 ? null : seq
+    if (last === null || seq === 0 || seq <= last + 1) return
+    const where = `${this.#path} at byte ${this.#offset}`
+    const hint = 'a segment before it was cut off or taken away'
+    const message = `${seq - last - 1} trace records are missing before number ${seq}`
+    this.#options.onGap?.(new StellwerkError('trace-gap', message, { where, hint }))
   }
 
   #decode(chunk: Buffer, at: number, length: number): TraceRecord | null {

@@ -146,7 +146,7 @@ export function decodeRecord(bytes: Buffer, at: number, length: number, process:
     hlc: { wallMs: bytes.readDoubleLE(at + 16), counter: bytes.readUInt32LE(at + 40) },
     at: bytes.readDoubleLE(at + 24),
     process: recorder ?? process,
-    seq: bytes.readDoubleLE(at + 32),
+    seq: sequenceOf(bytes, at),
     level,
     kind,
     ...(causeProcess === null ? {} : { cause: { process: causeProcess, seq: causeSeq } }),
@@ -157,4 +157,9 @@ export function decodeRecord(bytes: Buffer, at: number, length: number, process:
     ...(migration === null ? {} : { migration }),
     ...(body === null ? {} : { body: body.b }),
   }
+}
+
+/** Of a record whose head is there. */
+export function sequenceOf(bytes: Buffer, at: number): number {
+  return bytes.readDoubleLE(at + 32)
 }

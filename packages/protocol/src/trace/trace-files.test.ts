@@ -373,3 +373,16 @@ test('dates are those of the calendar', () => {
     { numRuns: 2000 },
   )
 })
+
+test('records that are missing within a run are told of; a new run and dropped ones are none', async () => {
+  const { files, writer, read } = setUp()
+  for (const seq of [1, 2, 5, 6, 1, 2]) writer.write(record(seq))
+  await writer.close()
+  const gaps: StellwerkError[] = []
+  const filter: TraceFilter = { kinds: ['nothing'] }
+  expect(await read({ filter, onGap: error => gaps.push(error) })).toEqual([])
+  expect(gaps.map(({ code, message }) => [code, message])).toEqual([
+    ['trace-gap', '2 trace records are missing before number 5'],
+  ])
+  expect(await traceSegments(files, 'trace')).toHaveLength(1)
+})

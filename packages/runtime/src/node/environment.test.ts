@@ -1,6 +1,6 @@
 // The environment as a whole: it opens its state, logs to its file, traces to its writer, and can be closed and reopened.
 
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
@@ -27,6 +27,25 @@ test('state is kept from one life to the next, and held exclusively meanwhile', 
   const second = open()
   expect(second.store.get('term')).toBe(7)
   await second.close()
+})
+
+test('a state that is gone is not made anew where files need it', async () => {
+  const directory = join(root, 'needy')
+  const open = () => createEnvironment({ name: 'san-a', directory, logLevel: 'silent', stateNeededBy: 'luns' })
+  await open().close()
+  mkdirSync(join(directory, 'luns'))
+  rmSync(join(directory, 'state.sqlite'))
+  await open().close()
+  writeFileSync(join(directory, 'luns', 'x.data'), 'precious')
+  await open().close()
+  for (const lose of [rmSync, (path: string) => truncateSync(path, 0)]) {
+    lose(join(directory, 'state.sqlite'))
+    const before = readdirSync(directory)
+    expect(open).toThrow(expect.objectContaining({ code: 'lost-state' }))
+    expect(readdirSync(directory)).toEqual(before)
+    rmSync(join(directory, 'state.sqlite'), { force: true })
+    await createEnvironment({ name: 'san-a', directory, logLevel: 'silent' }).close()
+  }
 })
 
 test('the log is one JSON line an entry, with the process’s name, from its level up', async () => {

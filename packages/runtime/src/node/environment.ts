@@ -1,9 +1,10 @@
 // The real environment: the one object through which a process of Stellwerk touches the world. It wires, and has no logic.
 
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { present } from '../assert.ts'
 import type { Environment, Random, Store } from '../environment.ts'
+import { StellwerkError } from '../errors.ts'
 import { createTraceSink, type TraceWriter } from '../trace-sink.ts'
 import { createClock } from './clock.ts'
 import { createCompute } from './compute.ts'
@@ -28,6 +29,11 @@ export interface EnvironmentOptions {
   readonly outputDirectory?: string
   /** Default: `state.sqlite` in the directory. `memoryStore()` for a program without state. */
   readonly store?: Store
+  /**
+   * A directory in this one whose files mean nothing without the state: while it holds any, a state that is missing is not
+   * made anew. What would take its place would have to be removed before the right one can be put back.
+   */
+  readonly stateNeededBy?: string
   /** Default: seeded by the system. */
   readonly random?: Random
   readonly logLevel?: LogLevel
@@ -41,10 +47,11 @@ export interface NodeEnvironment extends Environment {
   close(): Promise<void>
 }
 
-/** Throws what opening the state can throw: `locked`, `foreign-state`, `corrupt-state`. */
+/** Throws what opening the state can throw: `locked`, `foreign-state`, `corrupt-state`, `lost-state`. */
 export function createEnvironment(options: EnvironmentOptions): NodeEnvironment {
   const { name } = options
   const directory = resolve(options.directory)
+  if (options.stateNeededBy !== undefined) refuseLostState(directory, options.stateNeededBy)
   mkdirSync(directory, { recursive: true })
   const log = createLogger(name, {
     level: options.logLevel ?? 'info',
@@ -77,4 +84,20 @@ export function createEnvironment(options: EnvironmentOptions): NodeEnvironment 
       own?.close()
     },
   }
+}
+
+function refuseLostState(directory: string, neededBy: string): void {
+  const state = join(directory, STATE_FILE)
+  if (existsSync(state) && statSync(state).size > 0) return
+  const files = join(directory, neededBy)
+  const left = existsSync(files) ? readdirSync(files).length : 0
+  if (left === 0) return
+  throw new StellwerkError(
+    'lost-state',
+    `the state is gone, but ${neededBy}/ holds ${left} files; nothing was changed`,
+    {
+      where: state,
+      hint: `put the state back, or move ${neededBy}/ away if what it holds is not wanted`,
+    },
+  )
 }

@@ -20,7 +20,8 @@ export function createFiles(directory: string, name: string, log: Logger): Files
 
   const absolute = (path: string): string => {
     const full = resolve(root, path)
-    if (full === root || full.startsWith(root + sep)) return full
+    // The root of all ends with the separator itself.
+    if (full === root || full.startsWith(root.endsWith(sep) ? root : root + sep)) return full
     throw new StellwerkError('bad-path', 'the path leads out of the directory', { where: path })
   }
 

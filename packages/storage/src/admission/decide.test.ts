@@ -235,6 +235,9 @@ describe('owners', () => {
     expect(kinds(bench.order(order))).toEqual(['drain'])
     expect(kinds(bench.drained(old.id))).toEqual(['evidence', 'answer'])
     expect(codeOf(bench.order({ ...order, ownerEpoch: 3, host: 'a' }))).toBe('owner-superseded')
+    // A connection raises what is let in; only a layout says that its owner's record is durable.
+    bench.connect('csv1', claimOf('b', { owner: 5 }))
+    expect(bench.state.luns.get('csv1')).toMatchObject({ owner: 5, opened: 4 })
     expect(codeOf(bench.order({ ...order, host: 'a' }))).toBe('owner-superseded')
     bench.order({ kind: 'fence', host: 'b', epoch: 1, term: 1 })
     expect(codeOf(bench.order(order))).toBe('epoch-refused')

@@ -260,7 +260,7 @@ function registerLayout(draft: Draft, input: OrderOf<'layout'>): Refusal | null 
     return refusal('owner-superseded', `owner epoch ${ownerEpoch} of LUN ${lun} belongs to host ${marks.ownerHost}`)
   }
   const ownerHost = raised ? host : (marks.ownerHost ?? host)
-  draft.putLun(lun, { ...marks, owner: ownerEpoch, ownerHost, layout })
+  draft.putLun(lun, { ...marks, owner: ownerEpoch, ownerHost, opened: ownerEpoch, layout })
   if (raised) draft.shutOut()
   const on = draft.idsOf(other => other.lun === lun && other.claim?.owner != null && other.claim.owner < ownerEpoch)
   const trace: EvidenceEvent | null = raised ? { kind: 'storage.owner', lun, owner: ownerEpoch } : null
@@ -272,7 +272,7 @@ function createLun(draft: Draft, { ticket, lun, marks }: OrderOf<'create-lun'>):
   if (draft.luns.has(lun))
     return refusal('lun-exists', `there is a LUN ${lun} already`, 'choose another name or delete it')
   if (draft.luns.size >= MAX_LUNS) return refusal('limit-reached', `this subsystem holds at most ${MAX_LUNS} LUNs`)
-  draft.putLun(lun, marks)
+  draft.addLun(lun, marks)
   draft.wait({ on: new Set(), next: { kind: 'answer', answer: { ticket, trace: null } } })
   return null
 }

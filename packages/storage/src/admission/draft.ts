@@ -5,6 +5,7 @@ import type { LunMarks } from '@stellwerk/protocol/messages/storage.ts'
 import { assert, present } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { StoreChange } from '@stellwerk/runtime/environment.ts'
+import { noteFiles, settleFiles } from '../lun/file-notes.ts'
 import type { Decision, Effect } from './decide.ts'
 import type { HostClaim, Session } from './export-name.ts'
 import { judge } from './judge.ts'
@@ -68,9 +69,16 @@ export class Draft implements AdmissionState {
     this.#changes.push({ put: `lun/${lun}`, value: marks })
   }
 
+  /** Its files are there, and from here on a LUN's. */
+  addLun(lun: string, marks: LunMarks): void {
+    this.putLun(lun, marks)
+    this.#changes.push(settleFiles(marks.id))
+  }
+
   dropLun(lun: string): void {
+    const { id } = present(this.luns.get(lun), 'the LUN that is deleted')
     this.luns.delete(lun)
-    this.#changes.push({ delete: `lun/${lun}` })
+    this.#changes.push({ delete: `lun/${lun}` }, noteFiles(id, 'removing'))
     for (const key of this.sessions.keys()) {
       if (!key.startsWith(`${lun}/`)) continue
       this.sessions.delete(key)

@@ -1,0 +1,43 @@
+// A volume whose journal was blanked under a cluster: it is refused with its reason where an operator looks, nothing is
+// written to it, and it is not handed from host to host.
+
+import { volumeView } from '@stellwerk/coordinator/view/volumes.ts'
+import { planLayout } from '@stellwerk/csv/format/layout.ts'
+import { GIB } from '@stellwerk/runtime/units.ts'
+import { expect, test } from 'vitest'
+import { VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
+
+const HOSTS = ['host-a', 'host-b']
+
+test('a blanked journal keeps its volume closed, says why, and opens when it is put back', async () => {
+  const world = new World({ seed: 'blank', hosts: HOSTS, storages: ['san-a'], settings: {}, hostMemoryBytes: 4 * GIB })
+  world.start()
+  const state = () => world.coordinator?.state
+  const until = async (what: () => boolean) => expect(await world.sim.runUntil(what, 60_000)).toBe(true)
+  const view = () => {
+    const volume = state()?.volumes.get('csv1')
+    return volume === undefined ? undefined : volumeView(state()!, volume, null, world.sim.now)
+  }
+  await until(() => HOSTS.every(name => state()?.hosts.get(name)?.phase === 'admitted'))
+  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+  await until(() => view()?.state === 'serving')
+
+  const layout = planLayout({ volumeId: 'v1', clusterId: 'sim', volumeBytes: VOLUME_BYTES })
+  const file = world.sim.host('san-a').disk.file('san-a', 'luns/v1.data')!
+  const journal = file.read(layout.journalOffset, layout.journalBytes).slice()
+  file.write(layout.journalOffset, [new Uint8Array(layout.journalBytes)])
+  world.sim
+    .host(view()?.owner ?? '')
+    .process(`${view()?.owner}/agent`)
+    ?.kill()
+  await until(() => view()?.state === 'damaged')
+  expect(view()?.whyNot).toContain('the journal ends at owner epoch 0, but the storage knows that it got as far as 1')
+  const { ownerEpoch } = view()!
+  await world.sim.runFor(40_000)
+  expect(view()).toMatchObject({ state: 'damaged', ownerEpoch })
+  expect(file.read(layout.journalOffset, layout.journalBytes).every(byte => byte === 0)).toBe(true)
+
+  file.write(layout.journalOffset, [journal])
+  await until(() => view()?.state === 'serving')
+  expect(view()?.whyNot).toBeNull()
+})

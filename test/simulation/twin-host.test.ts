@@ -1,0 +1,65 @@
+// A second machine under a host's name: it gets nowhere, and what its guardian says of its own agent is believed of nobody's.
+
+import { type GuardianConfig, startGuardian } from '@stellwerk/agent/guardian/guardian.ts'
+import type { Json } from '@stellwerk/runtime/environment.ts'
+import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { GIB, MIB } from '@stellwerk/runtime/units.ts'
+import { expect, test } from 'vitest'
+import { VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
+
+const HOSTS = ['host-a', 'host-b']
+const SETTLE_MS = 20_000
+
+test('a second machine of the same name is refused, and the first one goes on undisturbed', async () => {
+  const world = new World({ seed: 'twin', hosts: HOSTS, storages: ['san-a'], settings: {}, hostMemoryBytes: 4 * GIB })
+  const refusals: StellwerkError[] = []
+  world.sim.program('twin', async (env, config) => {
+    await startGuardian(env, config as unknown as GuardianConfig, error => refusals.push(error))
+  })
+  const fenced: string[] = []
+  world.sim.onRecord(record => {
+    if (record.kind === 'storage.fenced') fenced.push(record.host ?? '')
+  })
+  world.start()
+  const state = () => world.coordinator?.state
+  const placed = () => state()?.vms.get('vm-1')?.placement ?? null
+  const until = async (what: () => boolean) => expect(await world.sim.runUntil(what, SETTLE_MS)).toBe(true)
+  await until(() => HOSTS.every(name => state()?.hosts.get(name)?.phase === 'admitted'))
+  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+  world.command({
+    kind: 'vm-create',
+    name: 'vm-1',
+    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 256 * MIB, parameters: {} },
+    disks: [{ volume: 'csv1', sizeBytes: 8 * MIB }],
+    start: true,
+    priority: 0,
+    host: 'host-a',
+  })
+  await until(() => placed()?.phase === 'running')
+  const before = { placement: placed(), control: state()?.hosts.get('host-a')?.control }
+
+  const twin = world.sim.host('twin')
+  const spawn = () => twin.spawn('twin', 'host-a/guardian', world.guardianConfig('host-a', 'twin') as unknown as Json)
+  spawn()
+  await until(() => refusals.length > 0)
+  expect(refusals[0]).toMatchObject({
+    code: 'foreign-guardian',
+    message: expect.stringContaining('host remove host-a'),
+  })
+  // Its agent dies, and its guardian would attest that; so would the next one, of the last one's agent.
+  twin.process('host-a/agent')?.kill()
+  await world.sim.runFor(2_000)
+  twin.crash()
+  twin.powerOn()
+  spawn()
+  await world.sim.runFor(3_000)
+  expect(fenced).toEqual([])
+  expect({ placement: placed(), control: state()?.hosts.get('host-a')?.control }).toEqual(before)
+  expect(state()?.liveHosts.get('host-a')?.session).not.toBeNull()
+
+  // The host's own guardian, restarted, is still who it was, and its word counts.
+  world.sim.host('host-a').process('host-a/agent')?.kill()
+  await until(() => placed()?.host === 'host-b' && placed()?.phase === 'running')
+  expect(fenced).toContain('host-a')
+  await until(() => state()?.hosts.get('host-a')?.phase === 'admitted')
+})
