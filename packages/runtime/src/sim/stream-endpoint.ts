@@ -76,7 +76,8 @@ export class StreamEndpoint implements ByteStream, Endpoint {
       this.#backlog.push(chunk)
       this.#pump()
     })
-    this.#full = this.#bufferedBytes > HIGH_WATER_BYTES
+    // Stays so until it has drained, as with a real one: who was told to wait is told to go on.
+    if (this.#bufferedBytes > HIGH_WATER_BYTES) this.#full = true
     return !this.#full
   }
 

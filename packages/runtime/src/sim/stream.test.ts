@@ -115,6 +115,36 @@ test('back-pressure: a reader that pauses makes the writer wait, resuming drains
   expect([received, drained]).toEqual([40 * 64 * 1024, 1])
 })
 
+test('back-pressure: who was told to wait is told to go on, whatever it wrote in between', async () => {
+  let reader: ByteStream | null = null
+  let writer: ByteStream | null = null
+  let received = 0
+  let drained = 0
+  const { sim } = await streams(
+    stream => {
+      reader = stream
+      stream.onData(chunk => {
+        received += chunk.byteLength
+        if (received >= 1024 * 1024) stream.pause()
+      })
+    },
+    stream => {
+      writer = stream
+      stream.onDrain(() => drained++)
+      expect(stream.write([filled(1536 * 1024, 1)])).toBe(false)
+    },
+  )
+  await sim.runFor(1000)
+  expect((writer as unknown as ByteStream).write([filled(1024, 2)])).toBe(false)
+  expect(drained).toBe(0)
+  ;(reader as unknown as ByteStream).onData(chunk => {
+    received += chunk.byteLength
+  })
+  ;(reader as unknown as ByteStream).resume()
+  await sim.runFor(1000)
+  expect([received, drained]).toEqual([1537 * 1024, 1])
+})
+
 test('a paused process lets the window fill and keeps its streams', async () => {
   let received = 0
   let writer: ByteStream | null = null
