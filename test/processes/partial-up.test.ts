@@ -25,14 +25,12 @@ test('a damaged volume and a host whose port is taken leave the others up', { ti
   await end(first)
 
   const { journalOffset, journalBytes } = planLayout({ volumeId: 'any', clusterId: 'any', volumeBytes: 4 * GIB })
-  const [file = ''] = readdirSync(join(state, 'san-a', 'luns')).filter(name => name.endsWith('.data'))
-  writeSync(
-    openSync(join(state, 'san-a', 'luns', file), 'r+'),
-    new Uint8Array(journalBytes),
-    0,
-    journalBytes,
-    journalOffset,
-  )
+  // On both legs: either alone would serve.
+  for (const storage of ['san-a', 'san-b']) {
+    const luns = join(state, storage, 'luns')
+    const [file = ''] = readdirSync(luns).filter(name => name.endsWith('.data'))
+    writeSync(openSync(join(luns, file), 'r+'), new Uint8Array(journalBytes), 0, journalBytes, journalOffset)
+  }
   const check = await stellwerk.run('volume', 'check', 'csv1')
   expect(check.code).toBe(1)
   expect(check.lines.join('\n')).toMatch(/damage: san-a, journal: .*records are lost \(journal-lost\)/)

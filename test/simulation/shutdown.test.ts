@@ -53,15 +53,15 @@ test('a forced stop does not ask', async () => {
 
 test('a guest that cannot end is killed when its time is over; a later, shorter order counts', async () => {
   const { world, placed, until, ends } = await cluster('stuck')
-  // Its entry never gets to the disk: it goes on trying.
-  const cut = world.sim.network.cut(placed()?.host ?? '', 'san-a', { network: ['fabric-0', 'fabric-1'] })
+  // Its entry never gets to the disk, not over a peer either: it goes on trying.
+  const cuts = HOSTS.map(host => world.sim.network.cut(host, 'san-a', { network: ['fabric-0', 'fabric-1'] }))
   await world.sim.runFor(500)
   world.command({ kind: 'vm-stop', name: 'vm-1', graceMs: 600_000 })
   await world.sim.runFor(8_000)
   expect(ends()).toEqual([])
   world.command({ kind: 'vm-stop', name: 'vm-1', graceMs: 1_000 })
   await world.sim.runFor(3_000)
-  cut.heal()
+  for (const cut of cuts) cut.heal()
   await until(() => placed() === null)
   expect(ends()).toEqual(['killed'])
 })
