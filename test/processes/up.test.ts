@@ -39,12 +39,12 @@ describe('stellwerk up', () => {
     const up = start('up', '--guests', '--hosts', '2', '--profile', 'production')
     await up.said(/^up after/)
     const status = await json<Status>('status')
-    expect(status.canLose.summary).toBe('can lose: 1 host yes · 1 storage NO (csv1: one leg)')
+    expect(status.canLose.summary).toBe('can lose: 1 host yes · 1 storage yes')
     expect(Object.keys(status.hosts)).toEqual(['host-a', 'host-b'])
     expect(Object.keys(status.vms)).toEqual(['ledger-1', 'ledger-2', 'ledger-3'])
     expect(Object.keys(status.volumes)).toEqual(['csv1'])
     for (const table of [status.hosts, status.vms, status.volumes, status.paths]) {
-      for (const entry of Object.values(table)) expect(entry.state).toMatch(/^(up|running|serving)$/)
+      for (const entry of Object.values(table)) expect(entry.state).toMatch(/^(up|running|serving|standby)$/)
     }
     expect(Object.keys(status.paths)).toContain('host-a/fabric-0/san-a')
     expect(up.lines.filter(line => /recovered 0 intact/.test(line))).toHaveLength(3)
