@@ -183,13 +183,14 @@ export class OwnerService implements Behavior {
   /** Ends early when the attempt does. */
   #pause(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise(resolve => {
-      const timer = this.#options.access.env.timers.after(ms, resolve)
-      const ended = (): void => {
+      const over = (): void => {
         timer.cancel()
+        signal.removeEventListener('abort', over)
         resolve()
       }
-      if (signal.aborted) ended()
-      else signal.addEventListener('abort', ended, { once: true })
+      const timer = this.#options.access.env.timers.after(ms, over)
+      if (signal.aborted) over()
+      else signal.addEventListener('abort', over)
     })
   }
 

@@ -90,8 +90,8 @@ async function isWhole(client: ApiClient): Promise<boolean> {
     const { hosts, paths } = await client.status()
     // The way over a peer rests while it is not needed, and one that is slow or disabled lacks no process.
     const own = Object.values(paths).filter(({ fabric }) => fabric !== 'redirected')
-    const answer = own.every(({ state }) => state === 'up' || state === 'slow' || state === 'disabled')
-    return answer && Object.values(hosts).every(({ state }) => state === 'up')
+    const served = own.every(({ state }) => state === 'up' || state === 'slow' || state === 'disabled')
+    return served && Object.values(hosts).every(({ state }) => state === 'up')
   } catch (error) {
     if (errorCode(error) !== 'coordinator-away') throw error
     return false

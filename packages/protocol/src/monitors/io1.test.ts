@@ -81,6 +81,15 @@ describe('IO1: clones', () => {
     expect(rejects(cloned(base(), 's', 'd').io('host-b', 'read', 1, [2], 's'))).toBe(true)
     expect(rejects(cloned(base(), 's', 'd').io('host-b', 'read', 2, [7], 's'))).toBe(true)
   })
+  test('one whose owner died before its record is told by the next owner; one that is known stays as it began', () => {
+    const recovered = (t: TraceBuilder) =>
+      t.add('extent.recovered', { volume: 'csv1' }, { extents: [], parents: [['s', 'd']] })
+    expect(recovered(base()).io('host-b', 'read', 0, [1, 3, 0], 's').judge('IO1')).toEqual([])
+    expect(rejects(recovered(base()).io('host-b', 'read', 1, [2], 's'))).toBe(true)
+    const known = () => recovered(cloned(base(), 's', 'd').io('host-a', 'write', 0, [5], 'd'))
+    expect(known().io('host-b', 'read', 0, [1], 's').judge('IO1')).toEqual([])
+    expect(rejects(known().io('host-b', 'read', 0, [5], 's'))).toBe(true)
+  })
   test('a write under way at its holder is not in it; one of a host that has lost the disk may be', () => {
     const read = (t: TraceBuilder) => cloned(t, 's', 'd').io('host-b', 'read', 0, [9], 's')
     expect(rejects(read(begun(base(), 'host-a')))).toBe(true)
