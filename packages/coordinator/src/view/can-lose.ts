@@ -34,7 +34,15 @@ function whyNotWithoutStorage(state: CoordinatorState, volume: VolumeRecord): st
   const syncing = volume.legs.find(leg => leg.role === 'syncing')
   if (syncing !== undefined) return `leg ${syncing.storage} resyncing, ${resyncPercent(state, volume)} %`
   const stale = volume.legs.find(leg => leg.role === 'stale')
-  return stale === undefined ? null : `leg ${stale.storage} stale`
+  if (stale !== undefined) return `leg ${stale.storage} stale`
+  // In sync, and already away: the other one is all there is.
+  const hosts = usableHosts(state)
+  const away = volume.legs.find(leg => !hosts.some(host => reaches(state, host, leg.storage)))
+  return away === undefined || hosts.length === 0 ? null : `leg ${away.storage} unreachable`
+}
+
+function reaches(state: CoordinatorState, host: HostRecord, storage: string): boolean {
+  return liveOf(state, host.name).reachableStorages.includes(storage)
 }
 
 function judge(reasons: string[], first: string | null): { ok: boolean; why: string[] } {
@@ -74,10 +82,12 @@ function withoutHost(state: CoordinatorState, lost: HostRecord): string[] {
   }
   for (const volume of state.volumes.values()) {
     if (volume.owner?.host !== lost.name) continue
-    const heirs = usableHosts(hypothetical).filter(host =>
-      volume.legs.every(
-        leg => !isCounting(leg) || liveOf(hypothetical, host.name).reachableStorages.includes(leg.storage),
-      ),
+    // A leg that nobody reaches is given up by whoever becomes its owner.
+    const reached = volume.legs.filter(
+      leg => isCounting(leg) && usableHosts(state).some(h => reaches(state, h, leg.storage)),
+    )
+    const heirs = usableHosts(hypothetical).filter(
+      host => reached.length > 0 && reached.every(leg => reaches(hypothetical, host, leg.storage)),
     )
     if (heirs.length === 0) stranded.push(`${lost.name}: nobody else reaches ${volume.name}`)
   }
