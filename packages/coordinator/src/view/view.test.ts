@@ -151,6 +151,21 @@ describe('can lose', () => {
     expect(canLose(bench.state).host.why.join()).toMatch(/web fits nowhere else/)
   })
 
+  it('no storage of a mirror, when nobody reaches one of the two already; its hosts can still be lost', () => {
+    const bench = Bench.cluster()
+    const volume = bench.state.volumes.get('csv1')!
+    const [leg] = volume.legs
+    bench.state.volumes.set('csv1', { ...volume, legs: [leg!, { ...leg!, leg: 'leg-1', index: 1, storage: 'san-b' }] })
+    const hear = (storages: string[]) => {
+      for (const live of bench.state.liveHosts.values()) live.reachableStorages = storages
+      return canLose(bench.state)
+    }
+    expect(hear(['san-a', 'san-b']).summary).toBe('can lose: 1 host yes · 1 storage yes')
+    const verdict = hear(['san-a'])
+    expect(verdict.storage.why).toEqual(['csv1: leg san-b unreachable'])
+    expect(verdict.host.why.filter(why => why.includes('nobody else reaches'))).toEqual([])
+  })
+
   it('no host, when only one is up', () => {
     const bench = Bench.cluster()
     const home = bench.placement('web')?.host ?? ''
