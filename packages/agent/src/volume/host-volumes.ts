@@ -99,7 +99,14 @@ export class HostVolumes implements DiskOpener {
     this.#map = map
     if (this.#fenced || this.#epoch === 0) return
     const { host } = this.#options
-    for (const volume of map.volumes) this.#open.get(volume.name)?.follow(volume)
+    for (const open of [...this.#open.values()]) {
+      const volume = map.volumes.find(each => each.name === open.name)
+      if (volume?.id === open.id) open.follow(volume)
+      else if (!open.inUse) {
+        open.drop('the volume was deleted')
+        this.#open.delete(open.name)
+      }
+    }
     for (const volume of map.volumes) {
       const { owner } = volume
       const mine = owner !== null && owner.host === host && owner.hostEpoch === this.#epoch
@@ -211,9 +218,10 @@ export class HostVolumes implements DiskOpener {
       storages: () => this.#map?.storages ?? [],
       hostEpoch: epoch,
       owner: this.#ownerCall(name),
+      // What else a leg is refused for passes, or is the mirror's to report. The volume stays the one that is open: a second
+      // one would write the same slot, and take away the marks of the first.
       onRefused: (code, message) => {
         if (code === 'epoch-refused') this.#options.onRefused(epoch, message)
-        else if (this.#open.get(name) === open) this.#open.delete(name)
       },
       onLegLost: (leg, generation, why) => this.#options.onLegLost({ volume: name, leg, generation, why }),
       onLegs: () => this.#options.onLegs(),

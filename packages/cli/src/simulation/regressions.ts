@@ -72,6 +72,29 @@ export const REGRESSIONS: readonly Regression[] = [
       'a host asked twice to free an extent; the first was obeyed, the second refused since the disk was switching by then, and the host took it for its own again',
   },
   {
+    seed: '6',
+    tuning: { faults: ['storage-outage'], meanGapMs: 5_000, passing: 40, trimsPerSecond: 1 },
+    rule: 'MIR1',
+    because:
+      'a leg’s refusal of a session that the host itself had superseded made the next VM open the volume a second time: two logs wrote one slot, each over the other’s marks',
+  },
+  {
+    seed: '8',
+    tuning: { faults: ['storage-outage', 'disk-slow'], together: true, meanGapMs: 4_000, scratchPerSecond: 60 },
+    rule: 'LIV1',
+    because: 'the same two openings as in 6, each ending the other’s session for ever: VMs could not be stopped',
+  },
+  {
+    seed: '1',
+    tuning: {
+      ...{ faults: ['storage-outage', 'agent-kill'], together: true },
+      ...{ meanGapMs: 4_000, scratchPerSecond: 30 },
+    },
+    rule: 'MIR1',
+    because:
+      'a snapshot’s extents stayed marked by the host that had written them; it died, and the recovery of its slot looked only at what it held: a leg that had missed them was called in sync without',
+  },
+  {
     seed: '1041',
     tuning: FIRST,
     rule: 'vacuous',

@@ -13,7 +13,7 @@ import { DurabilityWitness } from './durability.ts'
 import { FaultDriver } from './fault-driver.ts'
 import { lacking } from './guards.ts'
 import { inspectAt } from './inspection.ts'
-import { compareLegs } from './mirror-witness.ts'
+import { compareLegs, watchLegs } from './mirror-witness.ts'
 import { drawPlan, type PlanTuning, type SeedPlan } from './plan.ts'
 import { watchReach } from './reach.ts'
 import { createVm, extentAt, VOLUME_BYTES, World } from './world.ts'
@@ -92,6 +92,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
   })
   new DurabilityWitness(world, VOLUME_BYTES)
   watchReach(world)
+  watchLegs(world)
   const driver = new FaultDriver(world, plan)
   const stopEarly = options.stopEarly ?? true
   let crash: string | null = null

@@ -251,14 +251,15 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   }
 
   /**
-   * For a snapshot: resolves when every write that had begun is done; from the call on nothing is written in place before
-   * the owner was asked. Reads and writes go on. Rejects with `outcome-unknown` when a write may still land.
+   * For a snapshot: resolves when every write that had begun is done and unmarked; from the call on nothing is written in
+   * place before the owner was asked. Reads and writes go on. Rejects with `outcome-unknown` when a write may still land.
    */
   async barrier(): Promise<void> {
     if (this.#state.failure !== null) throw this.#state.failure
     this.#map.shareAll()
     await this.#gate.grace()
-    this.#options.volume.intent.refuseUncertain(this.#ownRegions())
+    // Else marks would be left of what is not this disk's once it has extents of its own, and no recovery looks there.
+    await this.#options.volume.intent.vacate(this.covers())
     // What landed after this host was fenced, or the disk closed, is not this disk's to speak of.
     if (this.#state.failure !== null) throw this.#state.failure
   }
@@ -277,7 +278,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     await this.#gate.idle()
     if (this.#gate.isShut) await this.#frees.idle()
     if (!this.#gate.isShut) throw interrupted(this.#options.disk)
-    await this.#options.volume.intent.clear(this.#ownRegions())
+    await this.#options.volume.intent.clear(this.covers())
     if (!this.#gate.isShut) throw interrupted(this.#options.disk)
     this.#drained = true
   }
@@ -305,7 +306,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
 
   /** The session was raised: no write of unknown outcome can land any more. */
   settleUnknown(): void {
-    this.#options.volume.intent.settle(this.#ownRegions())
+    this.#options.volume.intent.settle(this.covers())
   }
 
   /** Its guest is being killed: what waits for the owner, or for room, ends with an error that nobody sees. */
@@ -333,7 +334,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     await this.#gate.idle()
     await this.#frees.idle()
     this.#options.volume.removed(this)
-    const reason = await this.#options.volume.intent.clear(this.#ownRegions()).then(
+    const reason = await this.#options.volume.intent.clear(this.covers()).then(
       () => 'closed',
       error => `closed, its marks are left for recovery: ${errorMessage(error)}`,
     )
@@ -465,7 +466,8 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   }
 
   covers(): (region: number) => boolean {
-    return this.#ownRegions()
+    const own = new Set(this.#map.extents)
+    return region => own.has(this.#extentOf(region))
   }
 
   // --- states ----------------------------------------------------------------------------------------------------------
@@ -477,11 +479,6 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
 
   #extentOf(region: number): number {
     return Math.floor((region * this.#regionBytes - this.#dataOffset) / this.#extentBytes)
-  }
-
-  #ownRegions(): (region: number) => boolean {
-    const own = new Set(this.#map.extents)
-    return region => own.has(this.#extentOf(region))
   }
 
   #fail(error: unknown): void {

@@ -6,7 +6,7 @@ import { readIntent } from '../format/slot.ts'
 import { CrashDevice, Platter } from '../testing/crash-device.ts'
 import { codeOf, IO } from '../testing/fixture.ts'
 import { HandTimers, turns } from '../testing/host-fixture.ts'
-import { IntentLog, MAX_INTENT_BITS } from './intent-log.ts'
+import { type IntentBit, IntentLog, MAX_INTENT_BITS } from './intent-log.ts'
 
 const SLOT = 8192
 
@@ -23,6 +23,32 @@ async function rig() {
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
 
 describe('an intent log', () => {
+  it('vacates regions once whoever has one in hand lets go, and others stay marked', async () => {
+    const { log, inSlot } = await rig()
+    const [first, inHand] = (await log.mark([3, 4])) as [IntentBit, IntentBit]
+    log.release(first, false)
+    log.release((await log.mark([9]))[0]!, false)
+    let vacated = false
+    const done = log
+      .vacate(region => region < 9)
+      .then(() => {
+        vacated = true
+      })
+    await turns()
+    expect(vacated).toBe(false)
+    expect(await inSlot()).toContain(4)
+    log.release(inHand, false)
+    await done
+    expect(await inSlot()).toEqual([9])
+  })
+
+  it('vacates nothing where a write may still land', async () => {
+    const { log, inSlot } = await rig()
+    log.release((await log.mark([3]))[0]!, true)
+    expect(await codeOf(log.vacate(() => true))).toBe('outcome-unknown')
+    expect(await inSlot()).toEqual([3])
+  })
+
   it('marks regions that are wanted together with one write of the slot', async () => {
     const { log, device, inSlot } = await rig()
     const before = device.writes

@@ -90,6 +90,8 @@ export class IntentLog {
   #stuck = false
   /** Regions whose marks go, or may go, while a leg is behind: they are in its stale bitmap before the slot is written. */
   readonly #owed = new Set<number>()
+  /** Those who wait for marks that are in use. */
+  readonly #vacating: (() => void)[] = []
 
   private constructor(options: IntentLogOptions, sequence: number) {
     this.#staleLog = options.stale ?? null
@@ -173,7 +175,9 @@ export class IntentLog {
   release(bit: IntentBit, uncertain: boolean): void {
     bit.users -= 1
     if (uncertain) bit.uncertain = true
-    if (this.#blocked && bit.users === 0) this.#wake()
+    if (bit.users > 0) return
+    if (this.#blocked) this.#wake()
+    if (this.#vacating.length > 0) this.#lookAgain()
   }
 
   /** Durable when it resolves; each bit is counted as used. */
@@ -199,11 +203,7 @@ export class IntentLog {
     for (const bit of this.#bits.values()) {
       if (!covers(bit.region)) continue
       assert(bit.users === 0, `region ${bit.region} is cleared while it is being written`)
-      if (bit.uncertain) {
-        throw new StellwerkError('outcome-unknown', `a write to region ${bit.region} may still land`, {
-          hint: 'raise the session and settle it first',
-        })
-      }
+      if (bit.uncertain) throw outcomeUnknown(bit.region)
       if (bit.state === 'set') this.#clearBit(bit)
       gone.push(new Promise((resolve, reject) => bit.waiters.push({ resolve, reject })))
     }
@@ -227,14 +227,23 @@ export class IntentLog {
     }
   }
 
-  /** Throws `outcome-unknown` while a write there may still land. */
-  refuseUncertain(covers: (region: number) => boolean): void {
-    for (const bit of this.#bits.values()) {
-      if (!bit.uncertain || !covers(bit.region)) continue
-      throw new StellwerkError('outcome-unknown', `a write to region ${bit.region} may still land`, {
-        hint: 'raise the session and settle it first',
-      })
+  /**
+   * As `clear`, of regions where nothing is written any more, though a request may have one in hand that finds that out only
+   * now: waits for it.
+   */
+  async vacate(covers: (region: number) => boolean): Promise<void> {
+    for (;;) {
+      const left = [...this.#bits.values()].filter(bit => covers(bit.region))
+      const uncertain = left.find(bit => bit.uncertain)
+      if (uncertain !== undefined) throw outcomeUnknown(uncertain.region)
+      if (left.length === 0 || canary('marked-past-barrier')) return
+      if (left.every(bit => bit.users === 0)) await this.clear(covers)
+      else await new Promise<void>(resolve => this.#vacating.push(resolve))
     }
+  }
+
+  #lookAgain(): void {
+    for (const resolve of this.#vacating.splice(0)) resolve()
   }
 
   /** The session was raised (and the legs made equal) since: no write of unknown outcome can land any more. */
@@ -408,6 +417,7 @@ export class IntentLog {
         else waiter.reject(error)
       }
     }
+    this.#lookAgain()
   }
 
   #arm(): void {
@@ -425,3 +435,9 @@ export class IntentLog {
 }
 
 const SECTORS_PER_BLOCK = BLOCK_BYTES / SECTOR_BYTES
+
+function outcomeUnknown(region: number): StellwerkError {
+  return new StellwerkError('outcome-unknown', `a write to region ${region} may still land`, {
+    hint: 'raise the session and settle it first',
+  })
+}

@@ -4,6 +4,8 @@ import { BlockError } from '@stellwerk/block/device.ts'
 import { canaries } from '@stellwerk/runtime/canary.ts'
 import { afterEach, describe, expect, it } from 'vitest'
 import { checkVolume } from '../check.ts'
+import { Sealer } from '../format/checksum.ts'
+import { readIntent } from '../format/slot.ts'
 import type { DiskHosts } from '../owner/host-effects.ts'
 import { VolumeOwner } from '../owner/volume-owner.ts'
 import { CrashDevice } from '../testing/crash-device.ts'
@@ -204,6 +206,23 @@ describe('snapshots and clones', () => {
     expect(await usage()).toBe(1)
     setReached(true)
     expect(await codeOf(snapshot('disk-1', 's1'))).toBe('resolved')
+  })
+
+  it('nothing of what a snapshot shares stays marked: whoever recovers the slot looks at what its host holds', async () => {
+    const { platter, host, call, snapshot } = await rig()
+    const inSlot = async () => {
+      const { volumeId, slotOffset } = host.volume.view
+      return (await readIntent(new CrashDevice(platter), slotOffset, new Sealer(volumeId), IO)).regions
+    }
+    const disk = await openDisk(host, call)
+    await disk.write(0, [bytes(1)], {}, IO)
+    expect(await inSlot()).not.toEqual([])
+    await snapshot('disk-1', 's1')
+    expect(await inSlot()).toEqual([])
+    canaries.add('marked-past-barrier')
+    await disk.write(0, [bytes(2)], {}, IO)
+    await snapshot('disk-1', 's2')
+    expect(await inSlot()).not.toEqual([])
   })
 
   it('a write of unknown outcome fails the snapshot', async () => {

@@ -98,13 +98,15 @@ export class SparseFile {
   differingPages(other: SparseFile, offset: number, length: number): number[] {
     const first = Math.floor(offset / PAGE_BYTES)
     const end = Math.ceil((offset + length) / PAGE_BYTES)
-    const pages = new Set([...this.#pages.keys(), ...other.#pages.keys()])
     const zeroes = new Uint8Array(PAGE_BYTES)
-    return [...pages]
-      .filter(page => page >= first && page < end)
-      .filter(page => Buffer.compare(this.#pages.get(page) ?? zeroes, other.#pages.get(page) ?? zeroes) !== 0)
-      .map(page => page * PAGE_BYTES)
-      .sort((a, b) => a - b)
+    const differing: number[] = []
+    const look = (page: number, bytes: Uint8Array, others: Uint8Array | undefined): void => {
+      if (page < first || page >= end) return
+      if (Buffer.compare(bytes, others ?? zeroes) !== 0) differing.push(page * PAGE_BYTES)
+    }
+    for (const [page, bytes] of this.#pages) look(page, bytes, other.#pages.get(page))
+    for (const [page, bytes] of other.#pages) if (!this.#pages.has(page)) look(page, bytes, undefined)
+    return differing.sort((a, b) => a - b)
   }
 
   /** How many pages a write would add. */
