@@ -105,17 +105,6 @@ export const CANARIES: readonly Canary[] = [
     tuning: { faults: ['links-reset'], snapshots: 12, scratchPerSecond: 10, migrations: 0 },
   },
   {
-    name: 'journal-crc-unchecked',
-    rule: 'LIV1',
-    what: 'a volume’s journal is read without looking at the checksums of its records',
-    seed: 31,
-    // A torn record is read as whole: the volume cannot be opened any more, and whoever is on it stands still.
-    tuning: {
-      ...{ faults: ['storage-power-in-journal', 'agent-kill', 'disk-slow'], together: true, meanGapMs: 800 },
-      ...{ trimsPerSecond: 1, passing: 20, longNames: true },
-    },
-  },
-  {
     name: 'commit-not-durable',
     rule: 'MIG1',
     what: 'a migration’s commit is told before it is durable',
@@ -144,29 +133,11 @@ export const CANARIES: readonly Canary[] = [
     tuning: { faults: ['coordinator-crash', 'coordinator-pause'], aimAtAll: true, phases: ['switching'] },
   },
   {
-    name: 'forgotten-is-aborted',
-    rule: 'MIG2',
-    what: 'a migration is forgotten though its source was not told of the commit, and who asks after it may run again',
-    seed: 11,
-    // The source is cut off from the coordinator alone in the switch-over; the target dies, and the VM starts elsewhere.
-    tuning: {
-      ...{ faults: ['control-cut', 'agent-kill'], aimAtAll: true, phases: ['switching', 'committed'] },
-      ...{ meanGapMs: 1_500, migrations: 40, settings: { migrationsKept: 0 } },
-    },
-  },
-  {
     name: 'fence-missing-leg',
     rule: 'FEN1',
     what: 'a fence counts as complete with one leg missing',
     seed: 3,
     tuning: { faults: ['host-isolated', 'host-pause', 'storage-control-cut'], meanGapMs: 3_000 },
-  },
-  {
-    name: 'wait-without-last-grant',
-    rule: 'FEN1',
-    what: 'the wait before a restart does not count from the last lease granted',
-    seed: 10,
-    tuning: { faults: ['host-isolated', 'host-pause', 'fabrics-cut', 'host-crash'], meanGapMs: 3_000 },
   },
   {
     name: 'syncing-leg-read',
@@ -191,7 +162,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'region-cleared-while-stale',
-    rule: 'IO1',
+    rule: 'MIR1',
     what: 'a region’s mark is taken away while a leg misses what was written there, and is written down nowhere',
     seed: 1,
     tuning: { faults: ['storage-outage'], meanGapMs: 5_000 },

@@ -1,6 +1,5 @@
 // How a migration ended, for the sides of it that ask: of one that is remembered by its record, else by the VM's.
 
-import { canary } from '@stellwerk/runtime/canary.ts'
 import { hostLive } from './hosts.ts'
 import type { CoordinatorState, MigrationEnd, MigrationRecord } from './state.ts'
 
@@ -19,7 +18,6 @@ export interface Asker {
 export function outcomeForSource(state: CoordinatorState, asker: Asker): Outcome {
   const migration = state.migrations.get(asker.migration)
   if (migration !== undefined) return outcomeOf(migration)
-  if (canary('forgotten-is-aborted')) return 'aborted'
   return whenForgotten(state, asker, 'aborted', 'committed')
 }
 

@@ -1,7 +1,6 @@
 // The migration state machine: requested → preparing → precopy → switching → committed → done, or aborted from anywhere
 // before the commit. Commit and abort are a compare-and-set on the VM's one record, durable before anyone is told.
 
-import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { shouldAsk } from './asking.ts'
 import type { Input } from './core.ts'
@@ -456,7 +455,7 @@ function pruneMigrations(state: CoordinatorState, now: number, out: StepOutput):
   const over = [...state.migrations.values()].filter(isOver).sort((a, b) => a.seq - b.seq)
   const surplus = over.slice(0, Math.max(0, over.length - state.cluster.settings.migrationsKept))
   for (const migration of surplus) {
-    if (!canary('forgotten-is-aborted') && untoldOf(state, migration, now).length > 0) continue
+    if (untoldOf(state, migration, now).length > 0) continue
     out.remove('migrations', migration.id)
     state.liveMigrations.delete(migration.id)
   }
