@@ -142,14 +142,16 @@ export class HostResync {
     const { volume, host, env } = this.#options
     env.trace.emit({ level: 'decision', kind: 'mirror.copying', volume, host, disk: disk.id, body: { generation } })
     const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(regions, over)
-    await copyAll([...this.#marked].filter(disk.covers()))
+    // Once copied a region stays equal: from then on whoever writes there writes to every leg.
+    const copied = new Set([...this.#marked].filter(disk.covers()))
+    await copyAll(copied)
     for (let from: number | null = 0; from !== null && !over(); ) {
       const plan: { ranges: number[]; next: number | null } = await owner('volume.sync-plan', {
         ...disk.holding(),
         generation,
         from,
       })
-      await copyAll(regionsOf(plan.ranges, regionBytes))
+      await copyAll(regionsOf(plan.ranges, regionBytes, copied))
       from = plan.next
     }
     if (!over()) await owner('volume.synced', { ...disk.holding(), generation })
@@ -213,10 +215,10 @@ export class HostResync {
   }
 }
 
-function* regionsOf(ranges: readonly number[], regionBytes: number): Iterable<number> {
+function* regionsOf(ranges: readonly number[], regionBytes: number, but: ReadonlySet<number>): Iterable<number> {
   for (let i = 0; i + 1 < ranges.length; i += 2) {
     const first = ranges[i]! / regionBytes
     const count = ranges[i + 1]! / regionBytes
-    for (let region = first; region < first + count; region += 1) yield region
+    for (let region = first; region < first + count; region += 1) if (!but.has(region)) yield region
   }
 }
