@@ -13,10 +13,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { MIB } from '../units.ts'
 
-/**
- * Half of V8's limit, and rare enough not to be seen. At 16 MiB a collection every 64 writes of 256 KiB cost a mirrored
- * disk 20 of 215 µs of processor time a write.
- */
+/** Half of V8's limit, and rare enough not to be seen: at 16 MiB a mirrored disk's writes of 256 KiB cost a tenth more. */
 const COLLECT_EVERY_BYTES = 32 * MIB
 
 let countedBytes = 0
