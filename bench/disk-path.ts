@@ -129,8 +129,13 @@ async function startDisk(
 ): Promise<Target> {
   const name = volume === null ? 'plain' : 'csv'
   const socket = join(directory, `${name}.sock`)
-  const lun = { name: volume === null ? backing.plainLun : backing.volumeLun, socket: backing.socket }
-  const config: DiskServerConfig = { name, directory, socket, lun, controlSocket: backing.controlSocket, volume }
+  const lun = {
+    storage: 'san',
+    name: volume === null ? backing.plainLun : backing.volumeLun,
+    socket: backing.socket,
+    controlSocket: backing.controlSocket,
+  }
+  const config: DiskServerConfig = { name, directory, socket, lun, volume }
   await servers.serve('disk.ts', config, socket)
   return { name, socket, exportName: 'disk', offsetBytes: volume === null ? backing.plainOffset : 0 }
 }

@@ -60,10 +60,23 @@ export interface FioTimes {
 
 /** Gives the load's unit. */
 export async function measure(target: Target, { args, kind, unit }: Load, sizeBytes: number, times: FioTimes) {
-  const ms = (seconds: number): string => `${Math.round(seconds * 1000)}ms`
-  const time = ['--time_based', `--runtime=${ms(times.runtimeS)}`, `--ramp_time=${ms(times.rampS)}`]
-  const side = await fio(target, kind, [...args, `--size=${sizeBytes}`, ...time])
+  const side = await fio(target, kind, [...args, `--size=${sizeBytes}`, ...timed(times)])
   return unit === 'IOPS' ? side.iops : side.bw_bytes / MIB
+}
+
+function timed({ runtimeS, rampS }: FioTimes): string[] {
+  const ms = (seconds: number): string => `${Math.round(seconds * 1000)}ms`
+  return ['--time_based', `--runtime=${ms(runtimeS)}`, `--ramp_time=${ms(rampS)}`]
+}
+
+/**
+ * A guest that is not at its limit: 4 KiB writes all over the range, so many a second. Gives the 99th percentile of what
+ * each took, in ms.
+ */
+export async function writeP99(target: Target, perSecond: number, sizeBytes: number, times: FioTimes): Promise<number> {
+  const load = ['--rw=randwrite', '--bs=4k', '--iodepth=8', `--rate_iops=${perSecond}`]
+  const { clat_ns: took } = await fio(target, 'write', [...load, `--size=${sizeBytes}`, ...timed(times)])
+  return took.percentile['99.000000'] / 1e6
 }
 
 /** Once over the whole range, so that nothing measured later allocates. */
@@ -74,6 +87,7 @@ export async function fill(target: Target, sizeBytes: number): Promise<void> {
 interface Side {
   readonly iops: number
   readonly bw_bytes: number
+  readonly clat_ns: { readonly percentile: { readonly '99.000000': number } }
 }
 
 async function fio(target: Target, kind: 'read' | 'write', args: readonly string[]): Promise<Side> {

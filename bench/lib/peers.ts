@@ -5,6 +5,7 @@ import { installed } from './processes.ts'
 const PACKAGES = {
   fio: 'fio',
   nbdkit: 'nbdkit',
+  nbdcopy: 'libnbd-bin',
   'qemu-nbd': 'qemu-utils',
   'qemu-storage-daemon': 'qemu-system-common',
 } as const

@@ -1,9 +1,10 @@
 // The servers of a bench, each a process of its own; all of them end with the bench, by their ids.
 
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Answer, Order } from '../servers/orders.ts'
 
 const START_MS = 30_000
 const POLL_MS = 20
@@ -11,11 +12,22 @@ const STOP_MS = 3_000
 
 export class Servers {
   readonly #children = new Set<ChildProcess>()
+  #orders = 0
 
   /** Starts a program that is ready when this file is there: most often the unix socket that it listens on. */
-  async start(command: string, args: readonly string[], socket: string, withinMs = START_MS): Promise<ChildProcess> {
+  start(command: string, args: readonly string[], socket: string, withinMs = START_MS): Promise<ChildProcess> {
+    return this.#start(command, args, ['pipe', 'ignore', 'inherit'], socket, withinMs)
+  }
+
+  async #start(
+    command: string,
+    args: readonly string[],
+    stdio: StdioOptions,
+    socket: string,
+    withinMs: number,
+  ): Promise<ChildProcess> {
     // Not detached: a session of its own would be scheduled apart from the client that it serves.
-    const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'inherit'] })
+    const child = spawn(command, args, { stdio })
     this.#children.add(child)
     let failure: string | null = null
     child.on('error', error => {
@@ -37,7 +49,34 @@ export class Servers {
   serve(program: string, config: object, socket: string, withinMs = START_MS): Promise<ChildProcess> {
     const file = join(import.meta.dirname, '..', 'servers', program)
     const flags = process.env.STELLWERK_BENCH_NODE_FLAGS?.split(' ').filter(flag => flag !== '') ?? []
-    return this.start(process.execPath, [...flags, file, JSON.stringify(config)], socket, withinMs)
+    const args = [...flags, file, JSON.stringify(config)]
+    return this.#start(process.execPath, args, ['pipe', 'ignore', 'inherit', 'ipc'], socket, withinMs)
+  }
+
+  /** An order to one of bench/servers that takes some. */
+  ask(child: ChildProcess, kind: string, body: object = {}): Promise<unknown> {
+    this.#orders += 1
+    const order: Order = { id: this.#orders, kind, body }
+    return new Promise((resolve, reject) => {
+      const over = (): void => {
+        child.removeListener('message', onAnswer)
+        child.removeListener('exit', onExit)
+      }
+      const onExit = (): void => {
+        over()
+        reject(new Error(`a server ended before it answered ${kind}`))
+      }
+      const onAnswer = (message: unknown): void => {
+        const answer = message as Answer
+        if (answer.id !== order.id) return
+        over()
+        if (answer.error === undefined) resolve(answer.value)
+        else reject(new Error(`${kind}: ${answer.error}`))
+      }
+      child.on('message', onAnswer)
+      child.on('exit', onExit)
+      child.send(order)
+    })
   }
 
   async stopAll(): Promise<void> {

@@ -11,7 +11,11 @@ const bench: CommandSpec = {
   words: 'bench',
   args: [],
   options: {
-    only: { type: 'string', value: 'GROUP,…', help: 'disk, storage, bulk, migration, simulator' },
+    only: {
+      type: 'string',
+      value: 'GROUP,…',
+      help: 'disk, redirect, mirror, resync, storage, bulk, migration, simulator',
+    },
     rounds: { type: 'string', value: 'N', help: 'how often each figure is taken; its median counts (5)' },
     seconds: { type: 'string', value: 'S', help: 'how long each load runs (2)' },
     quick: { type: 'boolean', help: 'one short round' },

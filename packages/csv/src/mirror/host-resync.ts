@@ -7,6 +7,7 @@ import { BlockError } from '@stellwerk/block/device.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
+import { KIB } from '@stellwerk/runtime/units.ts'
 import type { OwnerCall } from '../owner/request.ts'
 import { catchingLegs, type VolumeGeneration } from './leg-state.ts'
 
@@ -46,6 +47,8 @@ export interface HostResyncOptions {
 const RETRY_MS = 300
 /** Regions copied at the same time while no guest is at work. */
 const COPIES_AT_ONCE = 4
+/** While guests are at work: none of their requests finds more of the copying in its way, or locked, than this. */
+const BUSY_PIECE_BYTES = 128 * KIB
 /** Once synced, the owner is told again so often: it may be another by then. */
 const REMIND_MS = 2_000
 
@@ -142,14 +145,16 @@ export class HostResync {
     const { volume, host, env } = this.#options
     env.trace.emit({ level: 'decision', kind: 'mirror.copying', volume, host, disk: disk.id, body: { generation } })
     const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(regions, over)
-    await copyAll([...this.#marked].filter(disk.covers()))
+    // Once copied a region stays equal: from then on whoever writes there writes to every leg.
+    const copied = new Set([...this.#marked].filter(disk.covers()))
+    await copyAll(copied)
     for (let from: number | null = 0; from !== null && !over(); ) {
       const plan: { ranges: number[]; next: number | null } = await owner('volume.sync-plan', {
         ...disk.holding(),
         generation,
         from,
       })
-      await copyAll(regionsOf(plan.ranges, regionBytes))
+      await copyAll(regionsOf(plan.ranges, regionBytes, copied))
       from = plan.next
     }
     if (!over()) await owner('volume.synced', { ...disk.holding(), generation })
@@ -170,7 +175,7 @@ export class HostResync {
   }
 
   async #copyAll(regions: Iterable<number>, over: () => boolean): Promise<void> {
-    const { regionBytes, copy, pace, env } = this.#options
+    const { regionBytes, pace, env } = this.#options
     const pending = new Set<Promise<void>>()
     let failure: unknown = null
     for (const region of regions) {
@@ -178,7 +183,7 @@ export class HostResync {
       const busy = pace?.busy() ?? false
       while (pending.size >= (busy ? 1 : COPIES_AT_ONCE)) await Promise.race(pending)
       const startedAt = env.clock.now()
-      const copied: Promise<void> = copy(region * regionBytes, regionBytes).then(
+      const copied: Promise<void> = this.#copyRegion(region, busy ? BUSY_PIECE_BYTES : regionBytes).then(
         () => {
           pending.delete(copied)
         },
@@ -198,6 +203,12 @@ export class HostResync {
     if (failure !== null) throw failure instanceof Error ? failure : new BlockError('EIO', 'none', String(failure))
   }
 
+  async #copyRegion(region: number, pieceBytes: number): Promise<void> {
+    const { regionBytes, copy } = this.#options
+    const end = (region + 1) * regionBytes
+    for (let at = region * regionBytes; at < end; at += pieceBytes) await copy(at, Math.min(pieceBytes, end - at))
+  }
+
   #sleep(ms: number): Promise<void> {
     return new Promise(resolve => {
       const timer = this.#options.env.timers.after(ms, () => {
@@ -213,10 +224,10 @@ export class HostResync {
   }
 }
 
-function* regionsOf(ranges: readonly number[], regionBytes: number): Iterable<number> {
+function* regionsOf(ranges: readonly number[], regionBytes: number, but: ReadonlySet<number>): Iterable<number> {
   for (let i = 0; i + 1 < ranges.length; i += 2) {
     const first = ranges[i]! / regionBytes
     const count = ranges[i + 1]! / regionBytes
-    for (let region = first; region < first + count; region += 1) yield region
+    for (let region = first; region < first + count; region += 1) if (!but.has(region)) yield region
   }
 }

@@ -42,6 +42,8 @@ export class MirroredVolume {
   readonly layout: Layout
   readonly timers = new HandTimers()
   readonly records = new Records()
+  /** Where a host's mirror has copied a region from one leg to the other, in order. */
+  readonly copies: number[] = []
   generation: VolumeGeneration
   owner: VolumeOwner
   #ownerEpoch = 1
@@ -96,7 +98,12 @@ export class MirroredVolume {
       host: name,
       hostEpoch: 1,
       device: mirror,
-      mirror: { copy: (offset, length) => mirror.copy(offset, length, COPY_IO) },
+      mirror: {
+        copy: (offset, length) => {
+          this.copies.push(offset)
+          return mirror.copy(offset, length, COPY_IO)
+        },
+      },
       generation: () => this.generation,
       owner: this.call,
       env: { clock: timers, timers, trace: this.records },
