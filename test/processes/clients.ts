@@ -47,6 +47,7 @@ export class Clients {
   /** By part of fio's disk. */
   readonly #last = new Map<number, Round>()
   #rounds = 0
+  #isAtWork = false
 
   constructor(stellwerk: Stellwerk) {
     this.#stellwerk = stellwerk
@@ -66,6 +67,8 @@ export class Clients {
 
   /** All of them are at work when it resolves: a part is written, much is not. */
   async begin(): Promise<Work> {
+    if (this.#isAtWork) throw new Error('the clients never finished what they did before')
+    this.#isAtWork = true
     await makeImages(this.#stellwerk)
     const copies = FILE_SYSTEMS.map(system => this.#copy(system))
     let slowestWriteMs = 0
@@ -89,6 +92,7 @@ export class Clients {
         for (const copy of copies) expect((await copy.ended).code, copy.lines.join('\n')).toBe(0)
         isOver = true
         await writing
+        this.#isAtWork = false
         rmSync(join(this.#stellwerk.directory, 'fio.img'), { force: true })
         const kept = await this.#stellwerk.tool('nbdcopy', this.#uri('fio'), 'fio.img')
         expect(kept).toEqual({ code: 0, lines: [] })

@@ -70,10 +70,10 @@ export class Stellwerk {
     return this.#children().map(({ pid }) => pid)
   }
 
-  /** kill -9 of one of them: a storage by its name, an agent by its host's. Resolves when it is gone. */
+  /** kill -9 of one of them: `san-a`, `host-a/agent`. Resolves when it is gone. */
   async kill(name: string): Promise<void> {
     const child = this.#children().find(each => each.name === name)
-    if (child === undefined) throw new Error(`nothing named ${name} was started`)
+    if (child === undefined) throw new Error(`nothing named ${name} runs`)
     process.kill(child.pid, 'SIGKILL')
     while (alive([child.pid]).length > 0) await new Promise(resolve => setTimeout(resolve, 10))
   }
