@@ -19,7 +19,7 @@ const PART_BYTES = IMAGE_BYTES / PARTS
 const BLOCK_BYTES = [4096, 8192, 16_384, 32_768, 65_536] as const
 /** Slow enough that a fault finds them in the middle of it. */
 const FIO_BYTES_PER_SECOND = 8 * MIB
-const COPY_BITS_PER_SECOND = 8_000_000
+const COPY_BITS_PER_SECOND = 10_000_000
 
 interface FioJob {
   readonly error: number
@@ -112,7 +112,9 @@ export class Clients {
       expect([error, read.total_ios]).toEqual([0, PART_BYTES / round.blockBytes])
     }
     await same(this.#stellwerk, 'fio.img', this.#uri('fio'))
-    for (const system of FILE_SYSTEMS) await checkImage(this.#stellwerk, system, this.#uri(system))
+    await Promise.all(
+      FILE_SYSTEMS.map(system => checkImage(this.#stellwerk, system, `${system}.img`, this.#uri(system))),
+    )
   }
 
   #uri(disk: string): string {

@@ -44,9 +44,9 @@ export async function makeImages(stellwerk: Stellwerk): Promise<void> {
   await succeeds(stellwerk, 'mkfs.xfs', '-q', '--unsupported', '-p', 'prototype', 'xfs.img')
 }
 
-/** What is served at `uri` is the image that was made last, and its file system is whole. */
-export async function checkImage(stellwerk: Stellwerk, system: FileSystem, uri: string): Promise<void> {
-  await same(stellwerk, `${system}.img`, uri)
+/** What is served at `uri` is that image, and its file system is whole. */
+export async function checkImage(stellwerk: Stellwerk, system: FileSystem, image: string, uri: string): Promise<void> {
+  await same(stellwerk, image, uri)
   const back = `${system}.back`
   rmSync(join(stellwerk.directory, back), { force: true })
   await succeeds(stellwerk, 'nbdcopy', uri, back)
