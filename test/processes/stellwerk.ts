@@ -21,13 +21,15 @@ export interface Running {
 
 export class Stellwerk {
   readonly directory: string
-  /** Where `up` keeps its cluster. */
+  /** Where `up` keeps its cluster; of other clusters, where their processes' directories lie. */
   readonly state: string
   readonly started = new Set<ChildProcess>()
+  /** What everything is started with besides the test's own. */
+  readonly environment: Record<string, string> = {}
 
-  constructor(name: string) {
+  constructor(name: string, state = '.stellwerk') {
     this.directory = mkdtempSync(join(tmpdir(), `${name}-`))
-    this.state = join(this.directory, '.stellwerk')
+    this.state = join(this.directory, state)
   }
 
   /** What runs it, for a shell. */
@@ -37,14 +39,23 @@ export class Stellwerk {
     return this.#spawn(NODE, [BIN, ...words])
   }
 
+  /** What a VM says, until the test is over: its input stays open, and nothing is typed. */
+  console(vm: string): Running {
+    return this.#spawn(NODE, [BIN, 'vm', 'console', vm], 'pipe')
+  }
+
   async run(...words: string[]): Promise<{ code: number | null; lines: string[] }> {
     const { ended, lines } = this.start(...words)
     return { code: (await ended).code, lines }
   }
 
   /** Another program, in the same directory. */
+  startTool(program: string, ...words: string[]): Running {
+    return this.#spawn(program, words)
+  }
+
   async tool(program: string, ...words: string[]): Promise<{ code: number | null; lines: string[] }> {
-    const { ended, lines } = this.#spawn(program, words)
+    const { ended, lines } = this.startTool(program, ...words)
     return { code: (await ended).code, lines }
   }
 
@@ -56,14 +67,22 @@ export class Stellwerk {
 
   /** Pids of `up`'s children and of theirs, as they were recorded before each began. */
   pids(): number[] {
-    const pids: number[] = []
-    if (!existsSync(this.state)) return pids
-    for (const entry of readdirSync(this.state, { recursive: true, encoding: 'utf8' })) {
-      if (!entry.endsWith('children.json')) continue
-      const record = JSON.parse(readFileSync(join(this.state, entry), 'utf8')) as { pid: number }[]
-      pids.push(...record.map(({ pid }) => pid))
-    }
-    return pids
+    return this.#children().map(({ pid }) => pid)
+  }
+
+  /** kill -9 of one of them: `san-a`, `host-a/agent`. Resolves when it is gone. */
+  async kill(name: string): Promise<void> {
+    const child = this.#children().find(each => each.name === name)
+    if (child === undefined) throw new Error(`nothing named ${name} runs`)
+    process.kill(child.pid, 'SIGKILL')
+    while (alive([child.pid]).length > 0) await new Promise(resolve => setTimeout(resolve, 10))
+  }
+
+  #children(): { readonly pid: number; readonly name: string }[] {
+    if (!existsSync(this.state)) return []
+    return readdirSync(this.state, { recursive: true, encoding: 'utf8' })
+      .filter(entry => entry.endsWith('children.json'))
+      .flatMap(entry => JSON.parse(readFileSync(join(this.state, entry), 'utf8')))
   }
 
   /** Ends whatever is left and takes the directory away. */
@@ -75,8 +94,12 @@ export class Stellwerk {
     rmSync(this.directory, { recursive: true })
   }
 
-  #spawn(program: string, words: readonly string[]): Running {
-    const child = spawn(program, words, { cwd: this.directory, stdio: ['ignore', 'pipe', 'pipe'] })
+  #spawn(program: string, words: readonly string[], input: 'ignore' | 'pipe' = 'ignore'): Running {
+    const child = spawn(program, words, {
+      cwd: this.directory,
+      env: { ...process.env, ...this.environment },
+      stdio: [input, 'pipe', 'pipe'],
+    })
     this.started.add(child)
     const lines: string[] = []
     const waiting = new Set<() => void>()
