@@ -10,6 +10,7 @@ import {
   type Io,
   type Limits,
 } from '@stellwerk/block/device.ts'
+import type { ScrubFinding } from '@stellwerk/block/mirror/scrub.ts'
 import type { DiskGrant } from '@stellwerk/protocol/messages/volume.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
@@ -29,6 +30,7 @@ import { IoTrace } from './io-trace.ts'
 import { OwnerAsker } from './owner-asker.ts'
 import { WriteRanges } from './ranges.ts'
 import { RequestGate } from './request-gate.ts'
+import { type ScrubPart, scrubPart } from './scrub-part.ts'
 import { isStorageFull, SlowPath } from './slow-path.ts'
 
 export interface CsvDiskOptions extends DiskClaim {
@@ -157,13 +159,8 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     const given = parseHandover(handover)
     const { volumeId } = options.volume.view
     if (given.volumeId !== volumeId) {
-      throw new StellwerkError(
-        'bad-handover',
-        `disk ${given.disk} is on volume ${given.volumeId}, not on ${volumeId}`,
-        {
-          where: given.disk,
-        },
-      )
+      const message = `disk ${given.disk} is on volume ${given.volumeId}, not on ${volumeId}`
+      throw new StellwerkError('bad-handover', message, { where: given.disk })
     }
     await options.volume.reached(given.generation)
     const grant = { ...given, runs: [...given.runs], shared: [...given.shared], next: null }
@@ -258,7 +255,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     if (this.#state.failure !== null) throw this.#state.failure
     this.#map.shareAll()
     await this.#gate.grace()
-    this.#options.volume.intent.refuseUncertain(this.#ownRegions())
+    this.#options.volume.intent.refuseUncertain(this.covers())
     // What landed after this host was fenced, or the disk closed, is not this disk's to speak of.
     if (this.#state.failure !== null) throw this.#state.failure
   }
@@ -277,7 +274,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     await this.#gate.idle()
     if (this.#gate.isShut) await this.#frees.idle()
     if (!this.#gate.isShut) throw interrupted(this.#options.disk)
-    await this.#options.volume.intent.clear(this.#ownRegions())
+    await this.#options.volume.intent.clear(this.covers())
     if (!this.#gate.isShut) throw interrupted(this.#options.disk)
     this.#drained = true
   }
@@ -305,7 +302,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
 
   /** The session was raised: no write of unknown outcome can land any more. */
   settleUnknown(): void {
-    this.#options.volume.intent.settle(this.#ownRegions())
+    this.#options.volume.intent.settle(this.covers())
   }
 
   /** Its guest is being killed: what waits for the owner, or for room, ends with an error that nobody sees. */
@@ -333,7 +330,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     await this.#gate.idle()
     await this.#frees.idle()
     this.#options.volume.removed(this)
-    const reason = await this.#options.volume.intent.clear(this.#ownRegions()).then(
+    const reason = await this.#options.volume.intent.clear(this.covers()).then(
       () => 'closed',
       error => `closed, its marks are left for recovery: ${errorMessage(error)}`,
     )
@@ -465,7 +462,13 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   }
 
   covers(): (region: number) => boolean {
-    return this.#ownRegions()
+    const own = new Set(this.#map.extents)
+    return region => own.has(this.#extentOf(region))
+  }
+
+  /** Compares a part of it on all legs; null: it does not have that extent there. */
+  scrub(part: ScrubPart): Promise<ScrubFinding[] | null> {
+    return scrubPart(this.#options.volume, this.#map, this.#gate, part)
   }
 
   // --- states ----------------------------------------------------------------------------------------------------------
@@ -477,11 +480,6 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
 
   #extentOf(region: number): number {
     return Math.floor((region * this.#regionBytes - this.#dataOffset) / this.#extentBytes)
-  }
-
-  #ownRegions(): (region: number) => boolean {
-    const own = new Set(this.#map.extents)
-    return region => own.has(this.#extentOf(region))
   }
 
   #fail(error: unknown): void {
