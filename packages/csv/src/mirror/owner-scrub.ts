@@ -63,6 +63,8 @@ export class OwnerScrub {
   #own: Promise<unknown> = Promise.resolve()
   /** Extents of which it is not known whether a host is still at them; until another holds the disk. */
   readonly #unsure = new Map<number, { readonly disk: string; readonly holder: Holder }>()
+  /** Disks whose holder does not answer, and why: the rest of what that one holds is left out. */
+  readonly #givenUp = new Map<string, { readonly holder: Holder; readonly why: string }>()
 
   constructor(options: OwnerScrubOptions) {
     this.#options = options
@@ -185,39 +187,45 @@ export class OwnerScrub {
   // --- extents ---------------------------------------------------------------------------------------------------------
 
   async #region(extent: number, index: number, at: number): Promise<void> {
-    const { state, env, bytesPerSecond, hosts } = this.#options
+    const { state, env, hosts } = this.#options
     const { layout, references } = state.metadata
     const address = extentAddress(layout, extent) + at
     const since = env.clock.now()
-    for (let why = ''; !this.#ended; ) {
+    while (!this.#ended) {
       this.#settleUnsure()
       const startedAt = env.clock.now()
       const disk = mapper(state, extent, index)
       // Given back meanwhile.
       if (disk === null) return
       const { holder } = disk
-      let busy: boolean | null
       if (holder === null || references[extent]! > 1) {
         await this.#compareHere(extent, index, address, disk)
-        busy = true
-      } else {
-        if (hosts === null)
-          return this.#leftOut(`disk ${disk.name}`, disk, 0, address, layout.regionBytes, 'no way to its host')
-        const answer = await this.#askHost(hosts, holder, disk, { extent, index, at })
-        busy = typeof answer === 'string' ? null : answer.busy
-        if (typeof answer === 'string') why = answer
+        return this.#pace(startedAt)
       }
-      if (busy !== null) {
-        const share = (layout.regionBytes / bytesPerSecond()) * 1_000 - (env.clock.now() - startedAt)
-        if (busy && share > 0) await this.#pause(share)
-        return
+      const before = this.#givenUp.get(disk.id)
+      let why = before !== undefined && isSame(before.holder, holder) ? before.why : null
+      why ??= hosts === null ? 'this owner reaches no hosts' : null
+      if (why === null) {
+        const answer = await this.#askHost(hosts!, holder, disk, { extent, index, at })
+        if (typeof answer !== 'string') return answer.busy ? this.#pace(startedAt) : undefined
+        if (env.clock.now() - since > GIVE_UP_MS) {
+          why = answer
+          this.#givenUp.set(disk.id, { holder, why })
+        }
       }
-      if (env.clock.now() - since > GIVE_UP_MS) {
+      if (why !== null) {
         const offset = index * layout.extentBytes + at
         return this.#leftOut(`disk ${disk.name}`, disk, offset, address, layout.regionBytes, why)
       }
       await this.#pause(RETRY_MS)
     }
+  }
+
+  /** Guests have the rest of the time that a region may take. */
+  async #pace(startedAt: number): Promise<void> {
+    const { state, env, bytesPerSecond } = this.#options
+    const share = (state.metadata.layout.regionBytes / bytesPerSecond()) * 1_000 - (env.clock.now() - startedAt)
+    if (share > 0) await this.#pause(share)
   }
 
   /** Nobody writes there in place, and nobody gets to before it is over. */
@@ -264,8 +272,7 @@ export class OwnerScrub {
     const { state, news } = this.#options
     for (const [extent, { disk, holder }] of this.#unsure) {
       const now = state.metadata.disks.get(disk)?.holder
-      const same = now?.host === holder.host && now.hostEpoch === holder.hostEpoch && now.epoch === holder.epoch
-      if (same) continue
+      if (now != null && isSame(now, holder)) continue
       this.#unsure.delete(extent)
       state.comparing.delete(extent)
       news()
@@ -317,6 +324,10 @@ export class OwnerScrub {
   #pause(ms: number): Promise<void> {
     return new Promise(resolve => this.#options.env.timers.after(ms, resolve))
   }
+}
+
+function isSame(a: Holder, b: Holder): boolean {
+  return a.host === b.host && a.hostEpoch === b.hostEpoch && a.epoch === b.epoch
 }
 
 /** Each extent once, with its index: all that share one have it at the same. In the order of disks. */

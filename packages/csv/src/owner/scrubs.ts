@@ -7,10 +7,9 @@ import { OwnerScrub, type OwnerScrubOptions } from '../mirror/owner-scrub.ts'
 import type { VolumeOwnerOptions } from './owner-options.ts'
 import { refuse } from './refusal.ts'
 
-export interface ScrubsOptions extends Omit<OwnerScrubOptions, 'id' | 'goodLeg' | 'env'> {
-  readonly ownerEpoch: number
+export interface ScrubsOptions extends Omit<OwnerScrubOptions, 'id' | 'goodLeg' | 'env' | 'volume' | 'hosts'> {
   readonly generation: VolumeGeneration
-  readonly env: VolumeOwnerOptions['env']
+  readonly options: Pick<VolumeOwnerOptions, 'volume' | 'ownerEpoch' | 'scrubHosts' | 'env'>
 }
 
 export class Scrubs {
@@ -29,7 +28,8 @@ export class Scrubs {
 
   /** Gives its id; throws a refusal. */
   begin(goodLeg: string | null): string {
-    const { generation, volume, ownerEpoch, env } = this.#options
+    const { generation } = this.#options
+    const { volume, ownerEpoch, env, scrubHosts: hosts = null } = this.#options.options
     const { timers, clock, trace, log } = env
     const { legs } = generation
     if (legs.length < 2) {
@@ -54,7 +54,7 @@ export class Scrubs {
     assert(timers !== undefined && clock !== undefined, 'an owner without time scrubs nothing')
     this.#begun += 1
     const id = `scrub-${ownerEpoch}-${generation.number}-${this.#begun}`
-    this.#last = new OwnerScrub({ ...this.#options, id, goodLeg, env: { timers, clock, trace, log } })
+    this.#last = new OwnerScrub({ ...this.#options, id, volume, goodLeg, hosts, env: { timers, clock, trace, log } })
     this.#last.start()
     return id
   }

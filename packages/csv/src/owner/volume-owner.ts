@@ -87,7 +87,6 @@ export class VolumeOwner {
   readonly #stillWork = new StillWork()
   /** What is on the legs is being read: nothing of the metadata is written. */
   #still = false
-
   /** Comparing the legs, on demand. */
   readonly scrubs: Scrubs
   readonly #sync: OwnerSync | null
@@ -109,15 +108,13 @@ export class VolumeOwner {
     const inSync = legs.filter(leg => leg.role === 'in-sync').length
     this.#context = { legs, inSync, layout, ownerEpoch: options.ownerEpoch, behind }
     const { timers, clock, log } = options.env
+    const bytesPerSecond = options.resyncBytesPerSecond ?? (() => Number.POSITIVE_INFINITY)
     this.scrubs = new Scrubs({
       state,
       legs,
       generation,
-      volume: options.volume,
-      ownerEpoch: options.ownerEpoch,
-      hosts: options.scrubHosts ?? null,
-      bytesPerSecond: options.resyncBytesPerSecond ?? (() => Number.POSITIVE_INFINITY),
-      env: options.env,
+      options,
+      bytesPerSecond,
       whileStill: work => this.#whileStill(work),
       news: () => this.#tellNews(),
     })
@@ -127,7 +124,7 @@ export class VolumeOwner {
         : new OwnerSync({
             state,
             legs,
-            bytesPerSecond: options.resyncBytesPerSecond ?? (() => Number.POSITIVE_INFINITY),
+            bytesPerSecond,
             env: { timers, clock, log },
             news: () => this.#tellNews(),
           })
