@@ -159,6 +159,7 @@ function openVolume(device: MirrorDevice): Promise<HostVolume> {
         await device.copy(offset, length, COPY_IO)
         copiedBytes += length
       },
+      scrub: (offset, length, options) => device.scrub(offset, length, options, COPY_IO),
     },
     generation: () => generation,
     pace: {

@@ -155,7 +155,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   })
   system.spawn(self, actor, { mailbox: 8192 })
   system.spawn(`${host}/guests`, guests)
-  system.spawn(`${host}/disks`, new HeldDisks(system, (volume, disk) => volumes.disk(volume, disk)))
+  system.spawn(`${host}/disks`, new HeldDisks(system, volumes))
   const listener = await listenSessions(
     env,
     config.listen,

@@ -2,6 +2,7 @@
 // barrier, and a host that is not reached learns of a new size when it attaches again.
 
 import type { Holder } from '@stellwerk/csv/format/metadata.ts'
+import type { ScrubHosts } from '@stellwerk/csv/mirror/owner-scrub.ts'
 import type { DiskHosts } from '@stellwerk/csv/owner/host-effects.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
@@ -22,6 +23,16 @@ export const BARRIER_REQUESTS = 2
 /** How often a host is told of a new size. */
 const RESIZE_TRIES = 5
 const RESIZE_AGAIN_MS = 1_000
+
+/** A part of an extent is compared in the time of a request, unless the storage is slow; it is asked again then. */
+export function scrubHosts({ system, host, volume, requestMs }: DiskHostsOptions): ScrubHosts {
+  const ask = <T>(to: string, kind: string, body: object): Promise<T> =>
+    system.ask(`${host}/owner/${volume}`, `${to}/disks`, kind, { volume, ...body }, requestMs) as Promise<T>
+  return {
+    part: ({ host: to, hostEpoch, epoch }, disk, part) => ask(to, 'disk.scrub', { disk, hostEpoch, epoch, ...part }),
+    slot: (to, goodLeg) => ask(to, 'disk.scrub-slot', { goodLeg }),
+  }
+}
 
 export function diskHosts({ env, system, host, volume, requestMs }: DiskHostsOptions): DiskHosts {
   const ask = (holder: Holder, kind: string, body: object, deadlineMs: number): Promise<unknown> => {

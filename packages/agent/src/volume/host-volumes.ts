@@ -189,6 +189,11 @@ export class HostVolumes implements DiskOpener {
     return this.#open.get(volume)?.volume?.disks.get(disk) ?? null
   }
 
+  /** Also one that is only being opened; null: nothing of it is written from here, but as its owner. */
+  openVolume(name: string): OpenVolume | null {
+    return this.#open.get(name) ?? null
+  }
+
   #storagesOf(order: VmOrder): string[] {
     const names = new Set<string>()
     for (const { volume } of order.disks)

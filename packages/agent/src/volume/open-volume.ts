@@ -30,6 +30,7 @@ const RETRY_MS = 200
 /** Guests count as at work for so long after a request. */
 const BUSY_MS = 100
 const COPY_IO = { origin: 'resync', deadlineAt: null }
+const SCRUB_IO = { origin: 'scrub', deadlineAt: null }
 
 export class OpenVolume {
   readonly name: string
@@ -84,6 +85,12 @@ export class OpenVolume {
       .map(({ lun }) => ({ lun, generation: number }))
   }
 
+  /** Guests have been at work in the last moments. */
+  get busy(): boolean {
+    const last = this.#mirror?.lastRequestAt ?? Number.NEGATIVE_INFINITY
+    return this.#options.access.env.clock.now() - last < BUSY_MS
+  }
+
   heardOf(lun: string, generation: Generation): void {
     if (this.#book.volume.legs.some(leg => leg.lun === lun)) this.#mirror?.follow(generation)
   }
@@ -128,11 +135,14 @@ export class OpenVolume {
           host: access.host,
           hostEpoch,
           device: mirror,
-          mirror: { copy: (offset, length) => this.#copy(mirror, offset, length) },
+          mirror: {
+            copy: (offset, length) => this.#copy(mirror, offset, length),
+            scrub: (offset, length, options) => mirror.scrub(offset, length, options, SCRUB_IO),
+          },
           generation: () => this.#book.saw(mirror.generation),
           pace: {
             bytesPerSecond: () => access.settings.resyncBytesPerSecond,
-            busy: () => access.env.clock.now() - mirror.lastRequestAt < BUSY_MS,
+            busy: () => this.busy,
           },
           owner,
           env: access.env,

@@ -6,10 +6,12 @@ import type { MultipathDevice } from '@stellwerk/block/path/multipath.ts'
 import { type CheckReport, isVolumeDamage } from '@stellwerk/csv/check.ts'
 import { formatVolume } from '@stellwerk/csv/format/format-volume.ts'
 import type { MetadataRanges } from '@stellwerk/csv/format/layout.ts'
+import { refuse } from '@stellwerk/csv/owner/refusal.ts'
 import type { VolumeBody, VolumeKind } from '@stellwerk/csv/owner/request.ts'
 import { VolumeOwner } from '@stellwerk/csv/owner/volume-owner.ts'
 import type { Beat, ClusterMapStorage, ClusterMapVolume } from '@stellwerk/protocol/messages/cluster.ts'
 import { type CheckAnswer, MAX_FINDINGS } from '@stellwerk/protocol/messages/volume-check.ts'
+import type { ScrubProgress, ScrubReport } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
@@ -17,7 +19,7 @@ import type { Timer } from '@stellwerk/runtime/environment.ts'
 import { describeError, errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type LunAccess, openLun } from '../hba/lun.ts'
 import { orderStorage } from '../hba/order-storage.ts'
-import { diskHosts } from './disk-hosts.ts'
+import { diskHosts, scrubHosts } from './disk-hosts.ts'
 import { ofMap } from './leg-book.ts'
 import { WatchedLeg } from './watched-leg.ts'
 
@@ -64,6 +66,8 @@ export class OwnerService implements Behavior {
   #state: 'opening' | 'serving' | 'failed' | 'ended' = 'opening'
   #why: string | null = null
   #damaged = false
+  /** Of an earlier generation. */
+  #lastScrub: ScrubReport | null = null
   #work: Promise<void> = Promise.resolve()
   #watch: Timer | null = null
 
@@ -85,7 +89,8 @@ export class OwnerService implements Behavior {
   report(): Omit<Beat['volumes'][number], 'volume'> {
     const { ownerEpoch, state } = this
     const why = this.why === null ? {} : { why: this.why }
-    return { ownerEpoch, state, ...why, generation: this.#volume.generation, sync: this.#owner?.sync ?? null }
+    const scrub = progressOf(this.#scrub())
+    return { ownerEpoch, state, ...why, generation: this.#volume.generation, sync: this.#owner?.sync ?? null, scrub }
   }
 
   started(): void {
@@ -109,10 +114,35 @@ export class OwnerService implements Behavior {
       )
       return
     }
+    if (message.kind === 'volume.scrub' || message.kind === 'volume.scrub-report') {
+      this.#aboutScrubs(message, owner)
+      return
+    }
     owner.handle(message.kind as VolumeKind, message.body as VolumeBody<VolumeKind>).then(
       reply => system.reply(message, reply),
       (error: unknown) => system.fail(message, error),
     )
+  }
+
+  #aboutScrubs(message: Message, owner: VolumeOwner): void {
+    const { system, volume } = this.#options
+    try {
+      if (message.kind === 'volume.scrub') {
+        const { goodLeg } = message.body as { readonly goodLeg: string | null }
+        system.reply(message, { scrub: owner.scrubs.begin(goodLeg) })
+        return
+      }
+      const report = this.#scrub()
+      if (report === null) throw refuse('no-scrub', `no scrub of volume "${volume.name}" is known to its owner`)
+      system.reply(message, report)
+    } catch (error) {
+      if (!(error instanceof StellwerkError)) throw error
+      system.fail(message, error)
+    }
+  }
+
+  #scrub(): ScrubReport | null {
+    return this.#owner?.scrubs.report ?? this.#lastScrub
   }
 
   /** Another generation: whatever is in memory here was true in the old one. */
@@ -147,6 +177,8 @@ export class OwnerService implements Behavior {
     this.#state = 'opening'
     this.#attempt.abort()
     const owner = this.#owner
+    owner?.scrubs.stop()
+    this.#lastScrub = this.#scrub()
     this.#owner = null
     this.#cut(why)
     this.#work = this.#work.then(() => owner?.close())
@@ -216,6 +248,7 @@ export class OwnerService implements Behavior {
     // The predecessor has been drained: this is the last that the storages will have been told by one.
     const leastOwnerEpoch = await this.#leastEpoch(volume)
     if (volume.format && leastOwnerEpoch === 0) await this.#formatOnce(legs, cluster)
+    const toHosts = { ...access, system, volume: volume.name, requestMs: access.settings.requestMs }
     const owner = await VolumeOwner.open({
       legs,
       generation: ofMap(volume),
@@ -225,7 +258,8 @@ export class OwnerService implements Behavior {
       leastOwnerEpoch,
       resyncBytesPerSecond: () => access.settings.resyncBytesPerSecond,
       env: access.env,
-      hosts: diskHosts({ ...access, system, volume: volume.name, requestMs: access.settings.requestMs }),
+      hosts: diskHosts(toHosts),
+      scrubHosts: scrubHosts(toHosts),
       onRanges: ranges => this.#register(volume, ranges),
       onEnd: error => this.#lost(error.message, signal),
     })
@@ -366,6 +400,12 @@ export class OwnerService implements Behavior {
     this.#blame()
     this.#again(why)
   }
+}
+
+function progressOf(report: ScrubReport | null): ScrubProgress | null {
+  if (report === null) return null
+  const { scrub, state, doneBytes, totalBytes, repaired, unresolved, skipped } = report
+  return { scrub, state, doneBytes, totalBytes, repaired, unresolved, skipped }
 }
 
 /** What has room in a message; the worst first. */

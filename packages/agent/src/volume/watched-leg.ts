@@ -10,6 +10,7 @@ import {
   type Io,
   type Limits,
 } from '@stellwerk/block/device.ts'
+import { SCRUB_ORIGIN } from '@stellwerk/csv/mirror/owner-scrub.ts'
 import type { Clock } from '@stellwerk/runtime/environment.ts'
 
 export class WatchedLeg implements BlockDevice {
@@ -42,7 +43,8 @@ export class WatchedLeg implements BlockDevice {
   }
 
   read(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
-    return this.#watch(this.#device.read(offset, length, io))
+    // What a scrub cannot read it writes anew: only if that fails too is it the leg's failure.
+    return this.#watch(this.#device.read(offset, length, io), io.origin !== SCRUB_ORIGIN)
   }
 
   write(offset: number, data: readonly Uint8Array[], flags: { readonly fua?: true }, io: Io): Promise<void> {
@@ -74,7 +76,7 @@ export class WatchedLeg implements BlockDevice {
     return this.#device.close()
   }
 
-  async #watch<T>(request: Promise<T>): Promise<T> {
+  async #watch<T>(request: Promise<T>, counts = true): Promise<T> {
     const number = this.#next
     this.#next += 1
     this.#waiting.set(number, this.#clock.now())
@@ -83,7 +85,7 @@ export class WatchedLeg implements BlockDevice {
     } catch (error) {
       const refused = error instanceof BlockError && (error.errno === 'EINVAL' || error.errno === 'ENOTSUP')
       const over = error instanceof BlockError && error.errno === 'ESHUTDOWN'
-      if (!refused && !over) this.failure ??= error instanceof Error ? error.message : String(error)
+      if (counts && !refused && !over) this.failure ??= error instanceof Error ? error.message : String(error)
       throw error
     } finally {
       this.#waiting.delete(number)

@@ -287,13 +287,6 @@ describe('copying, with the range to itself', () => {
     await mirror.write(0, bytes(1), {}, IO)
     expect(await valueAt(a, 0)).toBe(1)
   })
-
-  it('tells which blocks differ', async () => {
-    const { mirror, b } = await bench()
-    await mirror.write(0, bytes(1, 65_536), {}, IO)
-    await b.disk.write(8192, bytes(2, 512), {}, IO)
-    expect(await mirror.compare(0, 65_536, 4096, IO)).toEqual([{ offset: 8192, length: 4096 }])
-  })
 })
 
 it('rejects with an unknown outcome what was under way when it was aborted', async () => {

@@ -5,6 +5,7 @@ import type { BlockDevice, BlockExtent, Caps, DeviceState, Io } from '../device.
 import { BlockError } from '../device.ts'
 import type { Generation } from './generation.ts'
 import { type MirrorOptions, MirrorQueue } from './queue.ts'
+import type { ScrubFinding, ScrubOptions } from './scrub.ts'
 
 export type { LegDevice } from './legs.ts'
 export type { MirrorOptions } from './queue.ts'
@@ -109,9 +110,12 @@ export class MirrorDevice implements BlockDevice {
     return this.#queue.copy(offset, length, io)
   }
 
-  /** Compares a range on all in-sync legs, with the range to itself; gives what differs, in blocks of `block` bytes. */
-  compare(offset: number, length: number, block: number, io: Io): Promise<{ offset: number; length: number }[]> {
-    return this.#queue.compare(offset, length, block, io)
+  /**
+   * Compares a range on all in-sync legs, with the range to itself (scrub.ts). Rejects with `generation-changed` when the
+   * legs are others meanwhile.
+   */
+  scrub(offset: number, length: number, options: ScrubOptions, io: Io): Promise<ScrubFinding[]> {
+    return this.#queue.scrub(offset, length, options, io)
   }
 
   onState(listener: (state: DeviceState, reason: string) => void): void {

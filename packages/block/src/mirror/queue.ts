@@ -13,6 +13,7 @@ import { describeGeneration, type Generation } from './generation.ts'
 import { type Leg, type LegsHost, MirrorLegs, type MirrorLegsOptions } from './legs.ts'
 import { RangeLocks } from './range-locks.ts'
 import { MirrorRequest, type MirrorRequestKind } from './request.ts'
+import { type ScrubFinding, type ScrubOptions, scrubLegs } from './scrub.ts'
 
 /** Requests in flight or held; more are refused with ENOMEM, outcome none. */
 export const MAX_MIRROR_REQUESTS = 32_768
@@ -368,22 +369,25 @@ export class MirrorQueue implements LegsHost {
     return this.#legs.open.find(leg => leg !== right && leg.device !== null) ?? right
   }
 
-  compare(offset: number, length: number, block: number, io: Io): Promise<{ offset: number; length: number }[]> {
+  scrub(offset: number, length: number, options: ScrubOptions, io: Io): Promise<ScrubFinding[]> {
     return this.#exclusive(offset, length, async () => {
-      const legs = this.#legs.open.filter(leg => (this.#legs.readable & leg.bit) !== 0)
-      const differing: { offset: number; length: number }[] = []
-      for (let at = 0; at < length; at += block) {
-        const bytes = Math.min(block, length - at)
-        const copies = await Promise.all(
-          legs.map(leg => {
-            if (leg.device === null) throw changed(this.#legs.target)
-            return leg.device.read(offset + at, bytes, io)
-          }),
-        )
-        const [first, ...others] = copies.map(parts => Buffer.concat(parts))
-        if (others.some(other => !other.equals(first!))) differing.push({ offset: offset + at, length: bytes })
+      const generation = this.generation.number
+      const stands = (): void => {
+        if (this.generation.number !== generation || this.#legs.switching) throw changed(this.#legs.target)
       }
-      return differing
+      stands()
+      const legs = this.#legs.open.filter(leg => (this.#legs.readable & leg.bit) !== 0)
+      const { deadlineMs } = this.#legs
+      const trouble = (id: string, why: string): void => this.#legs.trouble(legs.find(leg => leg.id === id)!, why)
+      const devices = legs.map(({ id, device }) => {
+        if (device === null) throw changed(this.#legs.target)
+        return { id, device }
+      })
+      const late = (id: string): void => trouble(id, `a scrub was not answered within ${deadlineMs} ms`)
+      const patience = { timers: this.#options.timers, deadlineMs, late }
+      const found = await scrubLegs(devices, offset, length, options, { io, stands, failed: trouble, patience })
+      stands()
+      return found
     })
   }
 

@@ -1,8 +1,10 @@
 // `stellwerk volume check`: proves a volume's format. With the cluster up its owner is asked, which stands still for it; with
-// the cluster down, or for a LUN that lies elsewhere, it is read from here. Changes nothing, unless it is to give back leaks.
+// the cluster down, or for a LUN that lies elsewhere, it is read from here. Changes nothing, unless it is to give back leaks
+// or to compare legs (volume-scrub.ts).
 
 import { type CheckReport, checkVolume } from '@stellwerk/csv/check.ts'
 import type { CheckAnswer } from '@stellwerk/protocol/messages/volume-check.ts'
+import type { ScrubReport } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import { isNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
@@ -21,6 +23,7 @@ import {
   OK,
   type Terminal,
 } from '../command-line/command.ts'
+import { isClean, scrubNamed, tellScrub } from './volume-scrub.ts'
 
 /** The owner of a large volume has much to read. */
 const LIVE_TIMEOUT_MS = 60_000
@@ -35,6 +38,12 @@ export const checkCommand: CommandSpec = {
     json: JSON_OUT,
     file: { type: 'string', multiple: true, value: 'PATH', help: 'check this LUN’s data file instead; once a leg' },
     repair: { type: 'boolean', help: 'give back extents that are in use and that nothing maps; changes nothing else' },
+    scrub: {
+      type: 'boolean',
+      help: 'compare the legs of a mirror first, online; writes only what something says is right',
+    },
+    'good-leg': { type: 'string', value: 'LEG', help: 'with --scrub: right where nothing else decides; is copied' },
+    last: { type: 'boolean', help: 'with --scrub: tell what the last one found, or how far it is; begin none' },
     nbd: { type: 'string', multiple: true, value: 'URI', help: 'check the LUN that an NBD server has; once a leg' },
   },
   summary: 'Prove that a volume is sound: one of the cluster, up or down, or a LUN anywhere',
@@ -62,11 +71,33 @@ export const checkCommand: CommandSpec = {
       const freed = await repairNamed(context, input, volume)
       if (freed > 0 && !input.flag('json')) terminal.out(`${freed} extents that nothing mapped are given back`)
     }
+    const scrub = await scrubbed(context, input, volume)
+    if (scrub !== null && input.flag('last')) {
+      if (input.flag('json')) terminal.out(JSON.stringify({ scrub }))
+      else tellScrub(terminal, what, scrub)
+      return isClean(scrub) ? OK : FAILED
+    }
     const report = volume === null ? await checkElsewhere(files, uris) : await checkNamed(context, input, volume)
-    if (input.flag('json')) terminal.out(JSON.stringify(report))
-    else tell(terminal, what, report)
-    return report.clean ? OK : FAILED
+    if (input.flag('json')) terminal.out(JSON.stringify(scrub === null ? report : { ...report, scrub }))
+    else {
+      if (scrub !== null) tellScrub(terminal, what, scrub)
+      tell(terminal, what, report)
+    }
+    return report.clean && (scrub === null || isClean(scrub)) ? OK : FAILED
   },
+}
+
+async function scrubbed(context: CommandContext, input: Input, volume: string | null): Promise<ScrubReport | null> {
+  if (!input.flag('scrub')) {
+    const stray = input.flag('last') ? '--last' : input.text('good-leg') === undefined ? null : '--good-leg'
+    if (stray === null) return null
+    throw new StellwerkError('usage', `${stray} belongs to --scrub`, { where: 'stellwerk volume check' })
+  }
+  if (volume !== null) return scrubNamed(context, input, volume)
+  throw new StellwerkError('usage', 'only a volume of the cluster is scrubbed', {
+    where: 'stellwerk volume check --scrub',
+    hint: 'say: stellwerk volume check NAME --scrub',
+  })
 }
 
 async function checkNamed(context: CommandContext, input: Input, volume: string): Promise<Report> {

@@ -1,6 +1,7 @@
 // `stellwerk volume …`
 
 import type { Status, VolumeView } from '@stellwerk/coordinator/view/schemas.ts'
+import { formatTime } from '@stellwerk/protocol/trace/format-line.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { pathOf } from '../api-client/client.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
@@ -81,6 +82,7 @@ const show: CommandSpec = {
       ['generation', String(volume.generation)],
       ...volume.legs.map((leg): [string, string] => [leg.leg, `LUN ${leg.lun} on ${leg.storage}: ${legText(leg)}`]),
     ]
+    if (volume.scrub !== null) facts.push(['scrub', scrubText(volume.scrub)])
     facts.push(['path policy', volume.pathPolicy])
     for (const access of volume.access) facts.push([`on ${access.host}`, accessPhrase(access)])
     if (volume.recovering.length > 0) facts.push(['recovering', `what ${volume.recovering.join(', ')} left`])
@@ -100,6 +102,19 @@ const own: CommandSpec = {
     context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `volume ${name} is given to ${host}`)
     return OK
   },
+}
+
+function scrubText({
+  state,
+  percent,
+  wallMs,
+  repaired,
+  unresolved,
+  skipped,
+}: NonNullable<VolumeView['scrub']>): string {
+  const found = `${repaired} repaired, ${unresolved} undecided, ${skipped} not compared`
+  if (state === 'running') return `running, ${percent ?? 0} %: ${found}`
+  return `${state === 'done' ? 'done' : 'ended early'} ${wallMs === null ? '' : formatTime(wallMs)}: ${found}`
 }
 
 function legText({ role, state, why, percent }: VolumeView['legs'][number]): string {

@@ -98,13 +98,17 @@ export function volumeLines(status: Pick<Status, 'volumes'>): string[] {
     volume.owner ?? '-',
     String(volume.ownerEpoch),
     volume.legs.map(leg => `${leg.storage} ${legWord(leg)}`).join(', '),
-    volume.whyNot !== null
-      ? volume.whyNot
-      : volume.recovering.length === 0
-        ? ''
-        : `recovering what ${volume.recovering.join(', ')} left`,
+    remarkOfVolume(volume),
   ])
   return table(['VOLUME', 'STATE', 'SIZE', 'USED', 'OWNER', 'EPOCH', 'LEGS', ''], rows)
+}
+
+function remarkOfVolume({ whyNot, recovering, scrub }: Status['volumes'][string]): string {
+  if (whyNot !== null) return whyNot
+  if (recovering.length > 0) return `recovering what ${recovering.join(', ')} left`
+  if (scrub === null) return ''
+  if (scrub.state === 'running') return `scrubbing, ${scrub.percent ?? 0} %`
+  return scrub.unresolved === 0 ? '' : `its scrub left ${scrub.unresolved} places undecided`
 }
 
 export function eventLine(event: ClusterEvent): string {

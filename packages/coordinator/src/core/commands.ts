@@ -127,6 +127,7 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
     case 'volume-mirror':
     case 'volume-unmirror':
     case 'volume-resync':
+    case 'volume-scrub':
     case 'volume-force-leg':
       return obeyLegCommand(state, command, out)
     case 'disk-export':

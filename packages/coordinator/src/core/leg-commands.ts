@@ -5,6 +5,7 @@ import { accept, type CommandResult, refuse } from './command-result.ts'
 import { hostLive } from './hosts.ts'
 import { changeGeneration, inSyncLegs, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
+import { mayScrub } from './scrubs.ts'
 import { type CoordinatorState, type LegRecord, MAX_LEGS, type VolumeRecord } from './state.ts'
 
 export type LegCommand =
@@ -13,6 +14,8 @@ export type LegCommand =
   /** Back to one leg. `leg`: its id, or its storage. */
   | { readonly kind: 'volume-unmirror'; readonly name: string; readonly leg: string }
   | { readonly kind: 'volume-resync'; readonly name: string }
+  /** Whether its legs may be compared now; its owner is asked to afterwards. `leg`: right where nothing else decides. */
+  | { readonly kind: 'volume-scrub'; readonly name: string; readonly leg: string | null }
   /** What only the other leg had is lost: the operator says so. */
   | { readonly kind: 'volume-force-leg'; readonly name: string; readonly leg: string }
 
@@ -28,6 +31,8 @@ export function obeyLegCommand(state: CoordinatorState, command: LegCommand, out
       return unmirror(state, volume, command.leg, out)
     case 'volume-resync':
       return resync(state, volume)
+    case 'volume-scrub':
+      return mayScrub(state, volume, command.leg)
     case 'volume-force-leg':
       return forceLeg(state, volume, command.leg, out)
   }

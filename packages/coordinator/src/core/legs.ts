@@ -9,6 +9,7 @@ import { hostLive, isUsable, usableHosts, vmsAt, volumesOf } from './hosts.ts'
 import { verifyLegs } from './leg-verification.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
+import { noteScrub } from './scrubs.ts'
 import type { CoordinatorState, HostRecord, LegRecord, VolumeLive, VolumeRecord } from './state.ts'
 
 /** A leg whose resyncs fail is tried ever more seldom, up to this many times `resyncAfterMs`. */
@@ -35,6 +36,7 @@ export function volumeLive(state: CoordinatorState, name: string): VolumeLive {
       lostSince: new Map(),
       marks: new Map(),
       why: null,
+      scrub: undefined,
     }
     state.liveVolumes.set(name, live)
   }
@@ -98,6 +100,7 @@ export function workOnLegs(state: CoordinatorState, now: number, out: StepOutput
     at(volume => finishResync(state, volume, out))
     at(volume => beginResync(state, volume, now, out))
     at(volume => deleteRetired(state, volume, now, out))
+    at(volume => noteScrub(state, volume, out))
   }
 }
 

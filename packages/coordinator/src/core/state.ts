@@ -2,6 +2,7 @@
 // process has seen, and are lost with it: after a restart they hold the most cautious value.
 
 import type { AccessReport, ClusterMap, PathReport, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
+import type { ScrubProgress } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json } from '@stellwerk/runtime/environment.ts'
 import type { LegMarks } from './leg-verification.ts'
@@ -196,6 +197,15 @@ export interface VolumeRecord {
   readonly phase: 'creating' | 'formatting' | 'ready'
   /** How hosts spread its requests over paths that are as good. */
   readonly pathPolicy: 'least-queue' | 'fixed'
+  /** What the last scrub that ended came to, in places; absent: there was none. */
+  readonly lastScrub?: {
+    readonly scrub: string
+    readonly state: 'done' | 'failed'
+    readonly wallMs: number
+    readonly repaired: number
+    readonly unresolved: number
+    readonly skipped: number
+  }
 }
 
 export type MigrationPhase = 'preparing' | 'precopy' | 'switching' | 'committed' | 'aborted' | 'done'
@@ -243,6 +253,7 @@ export interface ReportedVolume {
   readonly why?: string | undefined
   readonly generation: number
   readonly sync: { readonly done: boolean; readonly disks: number; readonly synced: number } | null
+  readonly scrub: ScrubProgress | null
 }
 
 export interface VolumeLive {
@@ -260,6 +271,8 @@ export interface VolumeLive {
   readonly marks: Map<string, LegMarks>
   /** Why a leg is not resynced, or made; for people. */
   why: string | null
+  /** The last scrub that its owner spoke of, and whether it ran; undefined: it has not been heard yet in this run. */
+  scrub: { readonly id: string; readonly running: boolean } | null | undefined
 }
 
 export interface HostLive {

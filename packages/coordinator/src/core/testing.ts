@@ -57,6 +57,8 @@ export class Bench {
   readonly marks = new Map<string, { generation: number; generationId: string | null; legs: object }>()
   /** What the owner of a volume says of a leg that catches up. */
   sync: { done: boolean; disks: number; synced: number } | null = null
+  /** What owners say of a scrub. */
+  scrub: Beat['volumes'][number]['scrub'] = null
   /** Age of the host's last sign as each storage tells it; null: unknown. */
   lastSeenMs: (host: string, storage: string) => number | null = () => 100_000
   /** What the owners say of their volumes. */
@@ -196,6 +198,7 @@ export class Bench {
         ...this.ownersSay,
         generation: this.state.volumes.get(volume)?.generation ?? 0,
         sync: this.state.volumes.get(volume)?.legs.some(leg => leg.role === 'syncing') ? this.sync : null,
+        scrub: this.scrub,
       }))
     const beat: Beat = {
       host: name,

@@ -166,7 +166,20 @@ export const VolumeViewSchema = Type.Object({
   pathPolicy: Text,
   /** Per host and leg. */
   access: Type.Array(Type.Object({ host: Text, ...AccessSchema })),
-  /** How full it is, where that is worth a warning. */
+  /** The scrub that runs, else what came of the last one, in places: repaired, undecided, not compared. */
+  scrub: nullable(
+    Type.Object({
+      /** running, done, failed. */
+      state: Text,
+      percent: nullable(Type.Number()),
+      /** When it ended. */
+      wallMs: nullable(Type.Number()),
+      repaired: Type.Integer(),
+      unresolved: Type.Integer(),
+      skipped: Type.Integer(),
+    }),
+  ),
+  /** How full it is, where that is worth a warning, and what a scrub could not decide. */
   warning: nullable(Text),
 })
 export type VolumeView = Static<typeof VolumeViewSchema>

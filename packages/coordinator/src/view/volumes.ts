@@ -1,6 +1,7 @@
 // Volumes as operators see them. Pure; how full one is only its owner knows, so that is given.
 
 import { isDamaged, isServing } from '../core/ownership.ts'
+import { reportedScrub } from '../core/scrubs.ts'
 import type { CoordinatorState, VolumeRecord } from '../core/state.ts'
 import { accessToVolume } from './access.ts'
 import { warningOf } from './fullness.ts'
@@ -42,8 +43,28 @@ export function volumeView(
     usage,
     pathPolicy: volume.pathPolicy,
     access: accessToVolume(state, volume, now),
-    warning: warningOf(usage),
+    scrub: scrubOf(state, volume),
+    warning: [warningOf(usage), scrubWarning(volume)].filter(each => each !== null).join('; ') || null,
   }
+}
+
+function scrubOf(state: CoordinatorState, volume: VolumeRecord): VolumeView['scrub'] {
+  const running = reportedScrub(state, volume)
+  if (running?.state === 'running') {
+    const { doneBytes, totalBytes, repaired, unresolved, skipped } = running
+    const percent = totalBytes === 0 ? 0 : Math.floor((doneBytes / totalBytes) * 100)
+    return { state: 'running', percent, wallMs: null, repaired, unresolved, skipped }
+  }
+  const { lastScrub } = volume
+  if (lastScrub === undefined) return null
+  const { state: ended, wallMs, repaired, unresolved, skipped } = lastScrub
+  return { state: ended, percent: null, wallMs, repaired, unresolved, skipped }
+}
+
+function scrubWarning({ name, lastScrub, legs }: VolumeRecord): string | null {
+  if (lastScrub === undefined || lastScrub.unresolved === 0 || legs.length < 2) return null
+  const places = lastScrub.unresolved === 1 ? 'one place' : `${lastScrub.unresolved} places`
+  return `the last scrub left ${places} undecided: stellwerk volume check ${name} --scrub --last`
 }
 
 export function volumeState(state: CoordinatorState, volume: VolumeRecord, now: number): string {

@@ -10,6 +10,7 @@ import {
   type Io,
   type Limits,
 } from '@stellwerk/block/device.ts'
+import type { ScrubFinding } from '@stellwerk/block/mirror/scrub.ts'
 import type { DiskGrant } from '@stellwerk/protocol/messages/volume.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
@@ -29,6 +30,7 @@ import { IoTrace } from './io-trace.ts'
 import { OwnerAsker } from './owner-asker.ts'
 import { WriteRanges } from './ranges.ts'
 import { RequestGate } from './request-gate.ts'
+import { type ScrubPart, scrubPart } from './scrub-part.ts'
 import { isStorageFull, SlowPath } from './slow-path.ts'
 
 export interface CsvDiskOptions extends DiskClaim {
@@ -157,13 +159,8 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     const given = parseHandover(handover)
     const { volumeId } = options.volume.view
     if (given.volumeId !== volumeId) {
-      throw new StellwerkError(
-        'bad-handover',
-        `disk ${given.disk} is on volume ${given.volumeId}, not on ${volumeId}`,
-        {
-          where: given.disk,
-        },
-      )
+      const message = `disk ${given.disk} is on volume ${given.volumeId}, not on ${volumeId}`
+      throw new StellwerkError('bad-handover', message, { where: given.disk })
     }
     await options.volume.reached(given.generation)
     const grant = { ...given, runs: [...given.runs], shared: [...given.shared], next: null }
@@ -468,6 +465,11 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   covers(): (region: number) => boolean {
     const own = new Set(this.#map.extents)
     return region => own.has(this.#extentOf(region))
+  }
+
+  /** Compares a part of it on all legs; null: it does not have that extent there. */
+  scrub(part: ScrubPart): Promise<ScrubFinding[] | null> {
+    return scrubPart(this.#options.volume, this.#map, this.#gate, part)
   }
 
   // --- states ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 // catching up, and the way to the owner. All of the host's disks on the volume share it.
 
 import { type BlockDevice, BlockError } from '@stellwerk/block/device.ts'
+import type { ScrubFinding, ScrubOptions } from '@stellwerk/block/mirror/scrub.ts'
 import type { HostView } from '@stellwerk/protocol/messages/volume.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -17,6 +18,8 @@ import { IntentLog } from './intent-log.ts'
 export interface VolumeMirror {
   /** Makes a range equal on every leg that is written to, with the range to itself. */
   copy(offset: number, length: number): Promise<void>
+  /** Compares a range on the legs in sync, with the range to itself. */
+  scrub(offset: number, length: number, options: ScrubOptions): Promise<ScrubFinding[]>
 }
 
 export interface HostVolumeOptions {

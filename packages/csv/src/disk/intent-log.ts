@@ -233,13 +233,17 @@ export class IntentLog {
    */
   async vacate(covers: (region: number) => boolean): Promise<void> {
     for (;;) {
+      this.refuseUncertain(covers)
       const left = [...this.#bits.values()].filter(bit => covers(bit.region))
-      const uncertain = left.find(bit => bit.uncertain)
-      if (uncertain !== undefined) throw outcomeUnknown(uncertain.region)
       if (left.length === 0 || canary('marked-past-barrier')) return
       if (left.every(bit => bit.users === 0)) await this.clear(covers)
       else await new Promise<void>(resolve => this.#vacating.push(resolve))
     }
+  }
+
+  /** Throws `outcome-unknown` while a write there may still land. */
+  refuseUncertain(covers: (region: number) => boolean): void {
+    for (const bit of this.#bits.values()) if (bit.uncertain && covers(bit.region)) throw outcomeUnknown(bit.region)
   }
 
   #lookAgain(): void {

@@ -57,6 +57,16 @@ export async function findClusterCopy(device: BlockDevice, layout: Layout, io: I
   return { areas, newest, nextArea: newest !== null && newest === a ? 1 : 0 }
 }
 
+/** How many bytes of an area its copy takes, if it checks out there. */
+export function sealedClusterCopyBytes(area: Uint8Array, layout: Layout, address: number): number | null {
+  const head = viewOf(area)
+  if (head.getUint32(CLUSTER_COPY.magic.offset, true) !== CLUSTER_COPY_MAGIC) return null
+  const length = blocks(CLUSTER_COPY_HEADER_BYTES + head.getUint32(CLUSTER_COPY.payloadBytes.offset, true))
+  if (length > layout.clusterCopyBytes) return null
+  const bytes = area.subarray(0, length)
+  return new Sealer(layout.volumeId).isSealed(address, bytes, CLUSTER_COPY.crc.offset) ? length : null
+}
+
 async function readArea(
   device: BlockDevice,
   layout: Layout,

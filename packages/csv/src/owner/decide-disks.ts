@@ -11,7 +11,7 @@ import { beingCopied } from './decide-sync.ts'
 import { holding } from './holding.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody } from './request.ts'
-import type { Effect, OwnerState } from './state.ts'
+import { type Effect, isShared, type OwnerState } from './state.ts'
 
 /** An index must fit 32 bits, and a map the memory. */
 const MAX_DISK_EXTENTS = 0x100_0000
@@ -201,7 +201,7 @@ function runsFrom(
   disk: Disk,
   from: number,
 ): { runs: number[]; shared: number[]; next: number | null } {
-  const { versions, references } = state.metadata
+  const { versions } = state.metadata
   const runs: number[] = []
   const shared: number[] = []
   let wasShared = false
@@ -210,22 +210,22 @@ function runsFrom(
     const version = versions[extent]!
     const last = runs.length - 4
     const count = runs[last + 2]!
-    const isShared = references[extent]! > 1
+    const shares = isShared(state, extent)
     if (
       last >= 0 &&
-      isShared === wasShared &&
+      shares === wasShared &&
       runs[last]! + count === index &&
       runs[last + 1]! + count === extent &&
       runs[last + 3] === version
     ) {
       runs[last + 2] = count + 1
-      if (isShared) shared[shared.length - 1]! += 1
+      if (shares) shared[shared.length - 1]! += 1
       continue
     }
     if (runs.length === 4 * MAP_PAGE_RUNS) return { runs, shared, next: index }
     runs.push(index, extent, 1, version)
-    if (isShared) shared.push(index, 1)
-    wasShared = isShared
+    if (shares) shared.push(index, 1)
+    wasShared = shares
   }
   return { runs, shared, next: null }
 }

@@ -8,7 +8,7 @@ import { atBarrier } from './decide-snapshots.ts'
 import { holding } from './holding.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody } from './request.ts'
-import { type Effect, freeExtents, type OwnerState, POOL_EXTENTS, pickFree } from './state.ts'
+import { type Effect, freeExtents, isShared, type OwnerState, POOL_EXTENTS, pickFree } from './state.ts'
 
 /** Leaked extents given back in one go: they fit a journal record of the smallest volume. */
 export const MAX_REPAIRED = 512
@@ -51,7 +51,7 @@ export function allocate(state: OwnerState, body: VolumeBody<'volume.allocate'>)
     const extent = disk.map.get(index)
     if (extent === undefined) continue
     runs.push(index, extent, 1, state.metadata.versions[extent]!)
-    if (state.metadata.references[extent]! > 1) shared.push(index, 1)
+    if (isShared(state, extent)) shared.push(index, 1)
   }
   eachPair(pairs, (index, extent) => runs.push(index, extent, 1, version))
   const left = state.pool.length - indexes.length

@@ -8,7 +8,9 @@ import type { VolumeBody } from './request.ts'
 import type { Effect, OwnerState } from './state.ts'
 
 export function openHost(state: OwnerState, body: VolumeBody<'volume.open-host'>): Decision {
-  if (state.recovering.has(body.host)) return { type: 'wait', for: 'slot', effects: [] }
+  if (state.recovering.has(body.host) || state.comparingSlots.has(body.host)) {
+    return { type: 'wait', for: 'slot', effects: [] }
+  }
   const assigned = state.metadata.slots.get(body.host)
   if (assigned !== undefined) return done(hostView(state, body.volume, assigned))
   const prepared = state.prepared.get(body.host)

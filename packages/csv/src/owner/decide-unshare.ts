@@ -37,6 +37,10 @@ export function unshare(state: OwnerState, body: VolumeBody<'volume.unshare'>): 
     const from = disk.map.get(index)
     // What is not mapped any more is asked for otherwise.
     if (from === undefined) continue
+    if (references[from] === 1 && state.comparing.has(from)) {
+      running += 1
+      continue
+    }
     if (references[from] === 1) {
       runs.push(index, from, 1, versions[from]!)
       continue

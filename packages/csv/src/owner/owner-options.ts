@@ -6,6 +6,7 @@ import type { Leg } from '../format/device-io.ts'
 import type { MetadataRanges } from '../format/layout.ts'
 import type { Expected } from '../format/superblock.ts'
 import type { VolumeGeneration } from '../mirror/leg-state.ts'
+import type { ScrubHosts } from '../mirror/owner-scrub.ts'
 import type { DiskHosts } from './host-effects.ts'
 
 export interface VolumeOwnerOptions {
@@ -27,6 +28,8 @@ export interface VolumeOwnerOptions {
   readonly env: Pick<Environment, 'trace' | 'log'> & Partial<Pick<Environment, 'timers' | 'clock'>>
   /** The way to the hosts that have disks. Without it a disk in use has no snapshots. */
   readonly hosts?: DiskHosts
+  /** The way to them for a scrub. Without it what they hold is not compared. */
+  readonly scrubHosts?: ScrubHosts
   /** Tells the storage subsystems which ranges are metadata and whose the slots are; a slot is not given out before. */
   readonly onRanges?: (ranges: MetadataRanges) => Promise<void>
   /** Called once if the owner must end by itself: deposed, or a leg failed. Requests are refused from then on. */

@@ -21,6 +21,9 @@ const FINAL = [
   'read-only-disk',
   'not-a-snapshot',
   'chain-too-long',
+  'not-mirrored',
+  'unknown-leg',
+  'no-scrub',
 ] as const
 
 const PASSING = [
@@ -34,6 +37,8 @@ const PASSING = [
   'owner-closed',
   'owner-busy',
   'other-generation',
+  'leg-not-in-sync',
+  'scrub-running',
 ] as const
 
 export type RefusalCode = (typeof FINAL)[number] | (typeof PASSING)[number]

@@ -97,6 +97,13 @@ export interface OwnerState {
   readonly copies: Map<string, Copy>
   /** By disk: snapshots whose host is asked, or has answered and the snapshot is not journaled yet. */
   readonly barriers: Map<string, Barrier>
+  /**
+   * Extents that a scrub compares right now, here or at the host that holds them: nobody gets one anew, or the right to
+   * write it in place, before that has ended. Who had that right may go on: it has the range lock.
+   */
+  readonly comparing: Set<number>
+  /** Hosts whose slot is being compared: none of them opens the volume meanwhile. */
+  readonly comparingSlots: Set<string>
   readonly recovering: Set<string>
   /** The host epoch up to which a host's slot has been recovered. */
   readonly recovered: Map<string, number>
@@ -123,12 +130,19 @@ export function ownerState(
     prepared: new Map(),
     copies: new Map(),
     barriers: new Map(),
+    comparing: new Set(),
+    comparingSlots: new Set(),
     recovering: new Set(),
     recovered: new Map(),
     clusterVersion: cluster.version,
     clusterValue: cluster.value,
     writingCluster: false,
   }
+}
+
+/** It must not be written in place by whoever gets to know of it now. */
+export function isShared({ metadata, comparing }: OwnerState, extent: number): boolean {
+  return metadata.references[extent]! > 1 || comparing.has(extent)
 }
 
 /** Free extents that can be granted, zeroed already or not. */
@@ -147,7 +161,7 @@ export function pickFree(state: OwnerState, count: number, zeroed = false): numb
   const picked: number[] = []
   for (let step = 0; step < layout.extentCount && picked.length < count; step += 1) {
     const extent = (state.cursor + step) % layout.extentCount
-    if (references[extent] !== 0 || inHand.has(extent)) continue
+    if (references[extent] !== 0 || inHand.has(extent) || state.comparing.has(extent)) continue
     if (state.zeroing.has(extent) || state.bad.has(extent) || state.sync?.freed.has(extent) === true) continue
     picked.push(extent)
   }

@@ -37,15 +37,15 @@ import { allInSync, legBehind, ownerLegs, syncState } from './owner-legs.ts'
 import type { VolumeOwnerOptions } from './owner-options.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody, VolumeKind, VolumeReply, VolumeRequest } from './request.ts'
+import { Scrubs } from './scrubs.ts'
 import { type OwnerLeg, settle } from './settle.ts'
 import { type Effect, endEffect, forget, type OwnerState, ownerState, startEffect, takeEntries } from './state.ts'
+import { StillWork } from './still-work.ts'
 
 /** Requests that are not answered yet; one more is refused with `owner-busy`. */
 export const MAX_PENDING = 4096
 /** Extents zeroed at the same time. */
 export const MAX_ZEROING = 4
-/** Checks that wait for the owner to stand still. */
-export const MAX_CHECKS = 8
 
 interface Pending {
   readonly request: VolumeRequest
@@ -84,10 +84,11 @@ export class VolumeOwner {
   #round: Round | null = null
   #ended: StellwerkError | null = null
   #idle: (() => void) | null = null
-  #checks: { readonly resolve: (report: CheckReport) => void; readonly reject: (error: unknown) => void }[] = []
-  /** A check reads what is on the legs: nothing of the metadata is written. */
+  readonly #stillWork = new StillWork()
+  /** What is on the legs is being read: nothing of the metadata is written. */
   #still = false
-
+  /** Comparing the legs, on demand. */
+  readonly scrubs: Scrubs
   readonly #sync: OwnerSync | null
   /** What it grants while a leg misses it, in the owner's own slot. */
   readonly #missed: StaleLog | null
@@ -107,13 +108,23 @@ export class VolumeOwner {
     const inSync = legs.filter(leg => leg.role === 'in-sync').length
     this.#context = { legs, inSync, layout, ownerEpoch: options.ownerEpoch, behind }
     const { timers, clock, log } = options.env
+    const bytesPerSecond = options.resyncBytesPerSecond ?? (() => Number.POSITIVE_INFINITY)
+    this.scrubs = new Scrubs({
+      state,
+      legs,
+      generation,
+      options,
+      bytesPerSecond,
+      whileStill: work => this.#whileStill(work),
+      news: () => this.#tellNews(),
+    })
     this.#sync =
       state.sync === null || timers === undefined || clock === undefined
         ? null
         : new OwnerSync({
             state,
             legs,
-            bytesPerSecond: options.resyncBytesPerSecond ?? (() => Number.POSITIVE_INFINITY),
+            bytesPerSecond,
             env: { timers, clock, log },
             news: () => this.#tellNews(),
           })
@@ -214,14 +225,20 @@ export class VolumeOwner {
 
   /** Proves the volume while it is open: between two journal writes, with everything else waiting for as long as it takes. */
   check(): Promise<CheckReport> {
-    return new Promise((resolve, reject) => {
-      if (this.#ended !== null) return reject(this.#ended)
-      if (this.#checks.length >= MAX_CHECKS) {
-        return reject(refuse('owner-busy', 'the volume is being checked already', { where: this.#options.volume }))
-      }
-      this.#checks.push({ resolve, reject })
-      this.#wake()
-    })
+    if (this.#ended !== null) return Promise.reject(this.#ended)
+    const { expected = {}, volume } = this.#options
+    // A leg that is catching up is not expected to be right.
+    const legs = this.#context.legs.slice(0, this.#context.inSync)
+    const report = this.#stillWork.check(volume, () => checkStandingStill(legs, expected, this.#state.metadata))
+    this.#wake()
+    return report
+  }
+
+  #whileStill<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#ended !== null) return Promise.reject(this.#ended)
+    const done = this.#stillWork.ask(this.#options.volume, work)
+    this.#wake()
+    return done
   }
 
   /** Of a leg that is catching up; null: none is. */
@@ -236,8 +253,10 @@ export class VolumeOwner {
   /** Answers what can be answered, refuses the rest. The legs stay open: they are their opener's. */
   async close(): Promise<void> {
     this.#ended ??= refuse('owner-closed', 'the volume owner has been closed', { where: this.#options.volume })
+    this.scrubs.stop()
     await this.#running
     await this.#sync?.stop()
+    await this.scrubs.idle()
     this.#effectQueue.length = 0
     if (this.#effectsRunning > 0) {
       await new Promise<void>(resolve => {
@@ -258,9 +277,9 @@ export class VolumeOwner {
   async #run(): Promise<void> {
     // One turn later: requests that arrive together share a journal write.
     await null
-    while (this.#ended === null && (this.#queue.length > 0 || this.#news || this.#checks.length > 0)) {
-      if (this.#checks.length > 0) {
-        await this.#checkNow()
+    while (this.#ended === null && (this.#queue.length > 0 || this.#news || this.#stillWork.pending)) {
+      if (this.#stillWork.pending) {
+        await this.#standStill()
         continue
       }
       const round: Round = { payload: new Payload(), effects: [], answers: [], changes: [], slotsChanged: false }
@@ -281,10 +300,7 @@ export class VolumeOwner {
     this.#running = null
   }
 
-  /** One reading answers all who asked. */
-  async #checkNow(): Promise<void> {
-    const asked = this.#checks
-    this.#checks = []
+  async #standStill(): Promise<void> {
     this.#still = true
     try {
       if (this.#effectsRunning > 0) {
@@ -292,15 +308,7 @@ export class VolumeOwner {
           this.#idle = resolve
         })
       }
-      const { expected = {} } = this.#options
-      // A leg that is catching up is not expected to be right.
-      const legs = this.#context.legs.slice(0, this.#context.inSync)
-      const report = await checkStandingStill(legs, expected, this.#state.metadata)
-      for (const { resolve } of asked) resolve(report)
-    } catch (error) {
-      for (const { reject } of asked) reject(error)
-      // Only a bug comes here: what cannot be read is a finding.
-      if (!(error instanceof StellwerkError)) throw error
+      await this.#stillWork.run()
     } finally {
       this.#still = false
       this.#startQueued()
@@ -465,7 +473,7 @@ export class VolumeOwner {
   }
 
   #rejectAll(error: StellwerkError): void {
-    for (const { reject } of this.#checks.splice(0)) reject(error)
+    this.#stillWork.rejectAll(error)
     const undecided = [...this.#waiting, ...this.#queue]
     const unanswered = this.#round?.answers.map(({ pending }) => pending) ?? []
     this.#waiting = []

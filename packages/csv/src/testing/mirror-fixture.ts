@@ -1,12 +1,17 @@
 // A volume of two legs in memory: hosts that mirror over both, owners in one generation after the other.
 
+import { BlockError } from '@stellwerk/block/device.ts'
 import type { Generation } from '@stellwerk/block/mirror/generation.ts'
 import { type LegDevice, type MirrorDevice, openMirror } from '@stellwerk/block/mirror/mirror.ts'
+import type { ScrubFinding } from '@stellwerk/block/mirror/scrub.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { HostVolume } from '../disk/host-volume.ts'
+import { scrubSlot } from '../disk/scrub-part.ts'
 import { formatVolume } from '../format/format-volume.ts'
 import { extentAddress, type Layout } from '../format/layout.ts'
 import type { LegState, VolumeGeneration } from '../mirror/leg-state.ts'
+import type { ScrubHosts } from '../mirror/owner-scrub.ts'
 import { loadLeg } from '../owner/load.ts'
 import { VolumeOwner } from '../owner/volume-owner.ts'
 import { CrashDevice, Platter } from './crash-device.ts'
@@ -15,6 +20,7 @@ import { callTo, HandTimers } from './host-fixture.ts'
 
 export const LEGS = ['leg-0', 'leg-1'] as const
 const COPY_IO = { origin: 'resync', deadlineAt: null }
+const SCRUB_IO = { origin: 'scrub', deadlineAt: null }
 
 class Leg extends CrashDevice implements LegDevice {
   abort(): void {
@@ -36,6 +42,8 @@ export function generation(
 export function rolesOf({ number, legs }: VolumeGeneration): Generation {
   return { number, legs: Object.fromEntries(legs.map(({ id, role }) => [id, role])) }
 }
+
+const toWire = (findings: readonly ScrubFinding[]) => findings.map(each => ({ ...each, legs: [...each.legs] }))
 
 export class MirroredVolume {
   readonly platters: readonly Platter[]
@@ -65,10 +73,44 @@ export class MirroredVolume {
     return volume
   }
 
+  /** Of a leg: blocks of 4 KiB that cannot be read until they are written anew. */
+  readonly latent: readonly Set<number>[] = LEGS.map(() => new Set<number>())
+  /** Those opened here, by their names. */
+  readonly hosts = new Map<string, HostVolume>()
+
   readonly call = callTo(() => this.owner)
 
+  /** Without what an agent adds: its messages, and the words for what is not there. */
+  readonly #scrubHosts: ScrubHosts = {
+    part: async (holder, disk, part) => {
+      const held = this.hosts.get(holder.host)?.disks.get(disk)
+      if (held === undefined) throw new StellwerkError('not-attached', 'it is not open there', { retryable: true })
+      const findings = await held.scrub(part)
+      return { there: findings !== null, busy: false, findings: findings === null ? [] : toWire(findings) }
+    },
+    slot: async (host, goodLeg) => {
+      const volume = this.hosts.get(host)
+      if (volume === undefined) return { open: false, findings: [] }
+      return { open: true, findings: toWire(await scrubSlot(volume, goodLeg)) }
+    },
+  }
+
+  #device(index: number): Leg {
+    const device = new Leg(this.platters[index]!)
+    const latent = this.latent[index]!
+    device.refuse = (op, offset, length) => {
+      const first = Math.floor(offset / 4096)
+      for (let block = first; block * 4096 < offset + length; block += 1) {
+        if (op === 'read' && latent.has(block)) return new BlockError('EIO', 'none', 'a latent sector error')
+        if (op === 'write') latent.delete(block)
+      }
+      return null
+    }
+    return device
+  }
+
   async #openOwner(): Promise<VolumeOwner> {
-    const legs = LEGS.map((id, i) => ({ id, device: new CrashDevice(this.platters[i]!) })).filter(
+    const legs = LEGS.map((id, i) => ({ id, device: this.#device(i) })).filter(
       ({ id }) => this.generation.legs.find(leg => leg.id === id)?.role !== 'stale',
     )
     const { timers } = this
@@ -77,6 +119,7 @@ export class MirroredVolume {
       generation: this.generation,
       volume: 'csv1',
       ownerEpoch: this.#ownerEpoch,
+      scrubHosts: this.#scrubHosts,
       env: { trace: this.records, log: quietLog, timers, clock: timers },
     })
   }
@@ -87,7 +130,7 @@ export class MirroredVolume {
     let volume: HostVolume | null = null
     const mirror = await openMirror({
       generation: rolesOf(this.generation),
-      open: async leg => new Leg(this.platters[LEGS.indexOf(leg as (typeof LEGS)[number])]!),
+      open: async leg => this.#device(LEGS.indexOf(leg as (typeof LEGS)[number])),
       report: () => undefined,
       onGeneration: () => volume?.follow(this.generation),
       clock: timers,
@@ -103,11 +146,13 @@ export class MirroredVolume {
           this.copies.push(offset)
           return mirror.copy(offset, length, COPY_IO)
         },
+        scrub: (offset, length, options) => mirror.scrub(offset, length, options, SCRUB_IO),
       },
       generation: () => this.generation,
       owner: this.call,
       env: { clock: timers, timers, trace: this.records },
     })
+    this.hosts.set(name, volume)
     const follow = async (): Promise<void> => {
       mirror.follow(rolesOf(this.generation))
       await timers.advance(0)

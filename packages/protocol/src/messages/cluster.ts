@@ -5,6 +5,7 @@ import { type Static, Type } from 'typebox'
 import { SettingsSchema } from '../settings.ts'
 import { defineFamily } from './family.ts'
 import { Count, closed, List, Name, OneOf, Text } from './fields.ts'
+import { ScrubProgressSchema } from './volume-scrub.ts'
 
 export const AddressSchema = closed({
   network: Type.Union([
@@ -139,6 +140,8 @@ const VolumeState = closed({
   /** In which its owner has it open; a leg that is catching up in it: whether it has everything, and how far it is. */
   generation: Count,
   sync: Type.Union([Type.Null(), closed({ done: Type.Boolean(), disks: Count, synced: Count })]),
+  /** The last scrub that this owner began. */
+  scrub: Type.Union([Type.Null(), ScrubProgressSchema]),
 })
 
 export const BeatSchema = closed({

@@ -29,6 +29,8 @@ export interface DiskRule {
   readonly chance?: number
   /** After this many operations it is spent. */
   readonly times?: number
+  /** Over once all of its range is written anew, as a drive maps a bad sector to a good one. */
+  readonly untilWritten?: true
   readonly verdict: DiskVerdict
 }
 
@@ -87,6 +89,8 @@ export class DiskFaults {
   judge(access: DiskAccess, random: SimRandom): readonly DiskVerdict[] {
     if (this.#faults.length === 0) return []
     const verdicts: DiskVerdict[] = []
+    if (access.operation === 'write')
+      for (const fault of this.#faults.filter(f => isCured(f.rule, access))) fault.heal()
     for (const fault of this.#faults) {
       const { rule } = fault
       if (rule.times !== undefined && fault.hits >= rule.times) continue
@@ -97,6 +101,12 @@ export class DiskFaults {
     }
     return verdicts
   }
+}
+
+function isCured({ untilWritten, process, path, range }: DiskRule, access: DiskAccess): boolean {
+  if (untilWritten !== true || range === undefined) return false
+  if ((process ?? access.process) !== access.process || (path ?? access.path) !== access.path) return false
+  return access.offset <= range.offset && range.offset + range.length <= access.offset + access.length
 }
 
 function matches(rule: DiskRule, access: DiskAccess): boolean {

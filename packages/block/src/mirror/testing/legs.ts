@@ -17,6 +17,9 @@ export class TestStorage {
   /** The next changes, or reads, fail so. */
   failChanges: BlockErrno | null = null
   failReads: BlockErrno | null = null
+  /** Blocks of 4 KiB that cannot be read until they are written anew; `hopeless` ones not even then. */
+  readonly latent = new Set<number>()
+  hopeless = false
   down = false
   reads = 0
   readonly open = new Set<TestLeg>()
@@ -76,11 +79,16 @@ export class TestLeg implements LegDevice {
 
   read(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
     this.#storage.reads += 1
-    return this.#run(this.#storage.failReads, disk => disk.read(offset, length, io))
+    const bad = blocks(offset, length).some(block => this.#storage.latent.has(block))
+    return this.#run(bad ? 'EIO' : this.#storage.failReads, disk => disk.read(offset, length, io))
   }
 
   write(offset: number, data: readonly Uint8Array[], flags: { readonly fua?: true }, io: Io): Promise<void> {
-    return this.#run(this.#storage.failChanges, disk => disk.write(offset, data, flags, io))
+    return this.#run(this.#storage.failChanges, async disk => {
+      const length = data.reduce((sum, part) => sum + part.length, 0)
+      await disk.write(offset, data, flags, io)
+      if (!this.#storage.hopeless) for (const block of blocks(offset, length)) this.#storage.latent.delete(block)
+    })
   }
 
   flush(io: Io): Promise<void> {
@@ -119,6 +127,11 @@ export class TestLeg implements LegDevice {
     this.#pending.clear()
     for (const listener of this.#listeners) listener('failed', reason)
   }
+}
+
+function blocks(offset: number, length: number): number[] {
+  const first = Math.floor(offset / 4096)
+  return Array.from({ length: Math.ceil((offset + length) / 4096) - first }, (_, i) => first + i)
 }
 
 /** What `open` of a mirror does: refuses another generation in the storage's words, waits while the storage is down. */

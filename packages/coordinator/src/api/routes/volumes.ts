@@ -3,6 +3,7 @@
 import { closed, NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { type DiskInfo, DiskInfoSchema } from '@stellwerk/protocol/messages/volume.ts'
 import { CheckAnswerSchema } from '@stellwerk/protocol/messages/volume-check.ts'
+import { ScrubReportSchema } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Type } from 'typebox'
 import { vmDiskName } from '../../core/commands.ts'
@@ -148,6 +149,30 @@ export const volumeRoutes: readonly Route[] = [
     handle: (context, { params }) => {
       const { name } = served(context, params['name'] ?? '')
       return context.coordinator.askOwner(name, 'volume.check', { volume: name }, CHECK_MS)
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/volumes/{name}/scrub',
+    summary:
+      'Begin to compare its legs, online; goodLeg, by its id or its storage, is right where nothing else decides',
+    body: closed({ goodLeg: Type.Optional(AnyName) }),
+    reply: Type.Object({ scrub: Type.String() }),
+    handle: async ({ coordinator }, { params, body }) => {
+      const volume = params['name'] ?? ''
+      const may = await coordinator.command({ kind: 'volume-scrub', name: volume, leg: body.goodLeg ?? null })
+      const { goodLeg } = may as { goodLeg: string | null }
+      return coordinator.askOwner(volume, 'volume.scrub', { volume, goodLeg })
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/volumes/{name}/scrub',
+    summary: 'How far its scrub is, or what the last one of its present owner found',
+    reply: ScrubReportSchema,
+    handle: (context, { params }) => {
+      const { name } = served(context, params['name'] ?? '')
+      return ask(context, name, 'volume.scrub-report', { volume: name })
     },
   }),
   route({
