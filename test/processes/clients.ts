@@ -3,8 +3,10 @@
 
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import type { ExportView } from '@stellwerk/coordinator/view/schemas.ts'
 import { peer } from '@stellwerk/runtime/testing/peers.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
+import { type ApiClient, pathOf } from 'stellwerk/api-client/client.ts'
 import { expect } from 'vitest'
 import { checkImage, FILE_SYSTEMS, type FileSystem, IMAGE_BYTES, IMAGE_PEERS, makeImages, same } from './peer-images.ts'
 import type { Running, Stellwerk } from './stellwerk.ts'
@@ -53,16 +55,12 @@ export class Clients {
     this.#stellwerk = stellwerk
   }
 
-  /** New disks of the volume, served by `host`. */
-  async export(volume: string, host: string): Promise<void> {
-    const each = DISKS.map(async disk => {
-      const made = await this.#stellwerk.run('disk', 'create', volume, disk, String(IMAGE_BYTES))
-      expect(made).toEqual({ code: 0, lines: [expect.stringContaining(disk)] })
-      const words = ['disk', 'export', volume, disk, '--host', host, '--detach'] as const
-      const { uri } = await this.#stellwerk.json<{ uri: string }>(...words)
-      this.#uris.set(disk, uri)
-    })
-    await Promise.all(each)
+  /** New disks of the volume, served by `host`. By the API: a test of many commands is a slow one. */
+  async export(api: ApiClient, volume: string, host: string): Promise<void> {
+    for (const disk of DISKS) {
+      await api.post(pathOf('volumes', volume, 'disks'), { disk, sizeBytes: IMAGE_BYTES })
+      this.#uris.set(disk, await exportDisk(api, volume, disk, { host }))
+    }
   }
 
   /** All of them are at work when it resolves: a part is written, much is not. */
@@ -174,6 +172,17 @@ export class Clients {
       '--verify_fatal=1',
       how,
     )
+  }
+}
+
+/** As `disk export --detach` does; the URI. */
+export async function exportDisk(api: ApiClient, volume: string, disk: string, options: object = {}): Promise<string> {
+  const path = pathOf('volumes', volume, 'disks', disk, 'export')
+  await api.post(path, { readOnly: false, port: 0, ...options })
+  for (;;) {
+    const { uri } = (await api.get(path)) as ExportView
+    if (uri !== null) return uri
+    await new Promise(resolve => setTimeout(resolve, 20))
   }
 }
 

@@ -44,7 +44,7 @@ export class Fabric {
       near.resetAndDestroy()
       return
     }
-    const far = connect({ port, host: ADDRESS, allowHalfOpen: true })
+    const far = connect({ port, host: ADDRESS })
     this.#pass(near, far)
     this.#pass(far, near)
   }
@@ -59,11 +59,11 @@ export class Fabric {
       if (this.#state === 'up') from.resume()
     })
     if (this.#state === 'silent') from.pause()
-    // Either end's end is the other's; an error, the cluster's own programs being killed included, is one too.
+    // Either end's end is the other's, behind what was on its way; an error of a program that was killed is one too.
     from.on('error', () => from.destroy())
     from.on('close', () => {
       this.#sockets.delete(from)
-      to.destroy()
+      to.destroySoon()
     })
   }
 }

@@ -30,7 +30,7 @@ describe.skipIf(missing)(`a mirrored volume with clients at work (${note})`, () 
     const guest = ['--guest', 'ledger', '--memory', '8MiB', '--disk', 'csv1:16MiB', '--host', 'host-b']
     expect((await stellwerk.run('vm', 'create', 'book', ...guest)).code).toBe(0)
     console = stellwerk.console('book')
-    await Promise.all([clients.export('csv1', 'host-a'), console.said(/ack \d/)])
+    await Promise.all([clients.export(api, 'csv1', 'host-a'), console.said(/ack \d/)])
   }, LONG)
 
   afterAll(() => stellwerk.remove(), LONG)
@@ -43,7 +43,7 @@ describe.skipIf(missing)(`a mirrored volume with clients at work (${note})`, () 
     Number(/ack (\d+)/.exec(console.lines.findLast(line => /ack \d/.test(line)) ?? '')?.[1])
   const goesOn = async () => {
     const before = acknowledged()
-    await expect.poll(acknowledged, { timeout: 60_000 }).toBeGreaterThan(before + 20)
+    await expect.poll(acknowledged, { timeout: 60_000 }).toBeGreaterThan(before + 5)
   }
 
   it('goes on without an error when a storage is killed', { timeout: LONG }, async () => {

@@ -4,10 +4,12 @@
 import { readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { peers } from '@stellwerk/runtime/testing/peers.ts'
+import type { ApiClient } from 'stellwerk/api-client/client.ts'
+import { apiOf } from 'stellwerk/cluster/directory.ts'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CLIENT_PEERS, Clients } from './clients.ts'
+import { CLIENT_PEERS, Clients, exportDisk } from './clients.ts'
 import { checkImage, same } from './peer-images.ts'
-import { type Running, Stellwerk } from './stellwerk.ts'
+import { Stellwerk } from './stellwerk.ts'
 
 const LONG = 240_000
 const BLOCK_BYTES = 4096
@@ -17,21 +19,21 @@ describe.skipIf(missing)(`a snapshot (${note})`, () => {
   const stellwerk = new Stellwerk('snapshots')
   const clients = new Clients(stellwerk)
   const uris = new Map<string, string>()
-  let up: Running
+  let api: ApiClient
 
   beforeAll(async () => {
-    up = stellwerk.start('up', '--hosts', '2', '--profile', 'production')
-    await up.said(/^up after/)
-    await clients.export('csv1', 'host-b')
+    await stellwerk.start('up', '--hosts', '2', '--profile', 'production').said(/^up after/)
+    api = await apiOf(stellwerk.state)
+    await clients.export(api, 'csv1', 'host-b')
   }, LONG)
 
   afterAll(() => stellwerk.remove(), LONG)
 
   const succeeds = async (...words: string[]) => expect(await stellwerk.run(...words)).toMatchObject({ code: 0 })
   const exports = async (disk: string) => {
-    const { uri } = await stellwerk.json<{ uri: string }>('disk', 'export', 'csv1', disk, '--detach')
-    uris.set(disk, uri)
-    return uri
+    const at = await exportDisk(api, 'csv1', disk)
+    uris.set(disk, at)
+    return at
   }
   const uri = (disk: string) => uris.get(disk) ?? ''
 
@@ -72,13 +74,11 @@ describe.skipIf(missing)(`a snapshot (${note})`, () => {
     await succeeds('disk', 'clone', 'csv1', 'whole', 'twin')
     await exports('twin')
     await checkImage(stellwerk, 'ext4', 'former.img', uri('twin'))
-    // What no fault and no other disk has to do with: the first half of it.
     const half = ['--rw=randwrite', '--bs=16k', '--size=24m', '--verify=crc32c', '--verify_fatal=1', '--iodepth=16']
     const fio = await stellwerk.tool('fio', '--name=twin', '--ioengine=nbd', `--uri=${uri('twin')}`, ...half)
     expect(fio.code, fio.lines.join('\n')).toBe(0)
     expect((await stellwerk.tool('nbdcopy', uri('twin'), 'twin.img')).code).toBe(0)
     await same(stellwerk, 'former.img', uri('whole'))
-    await clients.verify()
     await Promise.all(['whole', 'midway'].map(disk => succeeds('disk', 'unexport', 'csv1', disk)))
     await Promise.all(['whole', 'midway'].map(disk => succeeds('disk', 'delete', 'csv1', disk)))
     await same(stellwerk, 'twin.img', uri('twin'))
