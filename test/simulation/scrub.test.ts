@@ -26,7 +26,7 @@ class Cluster {
   constructor(seed: string, storages = ['san-a', 'san-b']) {
     this.world = new World({ seed, hosts: HOSTS, storages, settings: {}, hostMemoryBytes: 4 * GIB })
     this.world.sim.onRecord(record => {
-      if (record.level === 'decision') this.records.push(record)
+      if (record.level === 'decision' || record.kind === 'mirror.copy') this.records.push(record)
       if (record.kind !== 'extent.granted') return
       const { extent, offset } = record.body as { extent: number; offset: number }
       this.extents.set(`${record.disk}/${offset}`, extent)
@@ -195,6 +195,9 @@ describe('a scrub under guests at work', () => {
       { kind: 'unreadable', where: 'checkpoint 0', repaired: { leg: 'leg-1', from: 'leg-0', by: 'unreadable' } },
       { kind: 'unreadable', disk: 'vm-2-0', offset: 3 * MIB, repaired: { leg: 'leg-1', from: 'leg-0' } },
     ])
+    // What a monitor must know of a host's write that no guest of its asked for.
+    const copies = cluster.records.filter(({ kind }) => kind === 'mirror.copy').map(({ body }) => body)
+    expect(copies).toEqual([{ offset: data, length: 4096 }])
     for (const fault of faults) expect(fault.hits).toBeGreaterThan(0)
     expect(await cluster.scrub()).toMatchObject({ findings: [] })
     expect(cluster.view).toMatchObject({ generation: 1, legs: [{ role: 'in-sync' }, { role: 'in-sync' }] })
@@ -223,7 +226,7 @@ describe('a scrub under guests at work', () => {
     await cluster.until(() => cluster.view.scrub?.state === 'failed' || cluster.view.scrub?.state === 'done')
     cluster.world.startStorage('san-b')
     await cluster.until(() => cluster.state.volumes.get('csv1')?.legs[1]?.role === 'in-sync', 120_000)
-    await cluster.until(() => cluster.view.state === 'serving')
+    await cluster.world.sim.runFor(5_000)
     expect(await cluster.scrub()).toMatchObject({ findings: [] })
   })
 

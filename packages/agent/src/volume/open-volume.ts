@@ -160,12 +160,15 @@ export class OpenVolume {
   }
 
   #copy(mirror: MirrorDevice, offset: number, length: number): Promise<void> {
+    this.#record(offset, length)
+    return mirror.copy(offset, length, COPY_IO)
+  }
+
+  #record(offset: number, length: number): void {
     const { trace } = this.#options.access.env
     const { host } = this.#options.access
-    if (trace.on('io')) {
-      trace.emit({ level: 'io', kind: 'mirror.copy', volume: this.name, host, body: { offset, length } })
-    }
-    return mirror.copy(offset, length, COPY_IO)
+    if (!trace.on('io')) return
+    trace.emit({ level: 'io', kind: 'mirror.copy', volume: this.name, host, body: { offset, length } })
   }
 
   async #openMirror(): Promise<MirrorDevice> {
@@ -177,6 +180,7 @@ export class OpenVolume {
       open: (leg, generation, signal) => this.#openLeg(leg, generation, signal),
       report: onLegLost,
       onGeneration: generation => this.#switched(generation),
+      onRewrite: (offset, length) => this.#record(offset, length),
       clock,
       timers,
       config: { legDeadlineMs },

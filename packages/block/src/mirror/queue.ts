@@ -21,6 +21,8 @@ export const MAX_MIRROR_REQUESTS = 32_768
 export interface MirrorOptions extends MirrorLegsOptions {
   /** Called when another generation is served in, before anything that was held is acknowledged. */
   readonly onGeneration?: (generation: Generation) => void
+  /** Told before a scrub writes anew what a leg could not read, or had wrong. */
+  readonly onRewrite?: (offset: number, length: number) => void
   /** Gives up opening. */
   readonly signal?: AbortSignal
 }
@@ -385,7 +387,9 @@ export class MirrorQueue implements LegsHost {
       })
       const late = (id: string): void => trouble(id, `a scrub was not answered within ${deadlineMs} ms`)
       const patience = { timers: this.#options.timers, deadlineMs, late }
-      const found = await scrubLegs(devices, offset, length, options, { io, stands, failed: trouble, patience })
+      const rewriting = this.#options.onRewrite ?? (() => undefined)
+      const host = { io, stands, rewriting, failed: trouble, patience }
+      const found = await scrubLegs(devices, offset, length, options, host)
       stands()
       return found
     })

@@ -43,6 +43,8 @@ export interface ScrubHost {
   readonly io: Io
   /** Asked before anything is written: throws when the legs are not what they were. */
   readonly stands: () => void
+  /** Told before it. */
+  readonly rewriting?: (offset: number, length: number) => void
   /** A leg did not take what it could not read. */
   readonly failed: (leg: string, why: string) => void
   /** Absent: waits as long as it takes. */
@@ -172,9 +174,10 @@ async function rewrite(
   { id, device }: ScrubLeg,
   offset: number,
   bytes: Uint8Array,
-  { io, stands, failed }: ScrubHost,
+  { io, stands, failed, rewriting }: ScrubHost,
 ): Promise<string | null> {
   stands()
+  rewriting?.(offset, bytes.length)
   try {
     await device.write(offset, [bytes], { fua: true }, io)
     const back = Buffer.concat(await device.read(offset, bytes.length, io))

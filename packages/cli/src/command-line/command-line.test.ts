@@ -87,6 +87,9 @@ describe('the command line', () => {
     ['vm migrate web --to', /argument missing/],
     ['vm migrate web --to a --to b', /--to came twice/],
     ['volume check', /name either a volume, files or NBD URIs/],
+    ['volume check --file /nope --scrub', /only a volume of the cluster is scrubbed .*volume check NAME --scrub/],
+    ['volume check csv1 --last', /--last belongs to --scrub/],
+    ['volume check csv1 --good-leg san-a', /--good-leg belongs to --scrub/],
   ]
   it.each(usage)('%s: is answered with its usage', async (line, part) => {
     expectRefused(await run(line), USAGE, part)
@@ -117,7 +120,15 @@ describe('the command line', () => {
 
 describe('a directory that is no cluster', () => {
   const looks = ['status', 'vm list', 'host list', 'volume list', 'disk list csv1', 'path list', 'events', 'why vm web']
-  const more = ['trace list', 'trace show', 'cluster config', 'cluster restore csv1', 'volume check csv1', 'down']
+  const more = [
+    'trace list',
+    'trace show',
+    'cluster config',
+    'cluster restore csv1',
+    'volume check csv1',
+    'volume check csv1 --scrub',
+    'down',
+  ]
   it.each([...looks, ...more])('%s: says so, and leaves nothing behind', async line => {
     expectRefused(await run(line), FAILED, /no cluster|no cluster runs there/, directory)
     expect(readdirSync(directory)).toEqual([])

@@ -6,7 +6,6 @@ import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
 import { type ApiClient, pathOf } from '../api-client/client.ts'
-import { lookAtUp } from '../cluster/up-record.ts'
 import type { CommandContext, Input, Terminal } from '../command-line/command.ts'
 import { bytes } from '../render/units.ts'
 
@@ -22,13 +21,6 @@ export function isClean(report: ScrubReport): boolean {
 }
 
 export async function scrubNamed(context: CommandContext, input: Input, volume: string): Promise<ScrubReport> {
-  const directory = context.directory(input)
-  if (!context.isRemote && (await lookAtUp(directory)) === null) {
-    throw new StellwerkError('cluster-down', 'the cluster is down: the volume has no owner to compare its legs', {
-      where: directory,
-      hint: 'start it: npx stellwerk up',
-    })
-  }
   const client = await context.api(input)
   if (input.flag('last')) return (await client.get(pathOf('volumes', volume, 'scrub'))) as ScrubReport
   const goodLeg = input.text('good-leg')

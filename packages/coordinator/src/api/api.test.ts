@@ -30,10 +30,16 @@ const SNAPSHOT = { ...DISK, disk: 's1', name: 's1', parent: 'd1', snapshot: true
 
 const DISKS = '/v1/volumes/csv1/disks'
 
+const SCRUB = {
+  ...{ scrub: 'scrub-1', state: 'done', doneBytes: 4096, totalBytes: 4096, repaired: 0, unresolved: 0, skipped: 0 },
+  ...{ why: null, legs: ['leg-0', 'leg-1'], goodLeg: null, findings: [], more: 0 },
+}
+
 describe('the HTTP API', () => {
   it('answers every look in the shape that its document gives', async () => {
     api.answer = kind => {
       if (kind === 'volume.list-disks') return { disks: [DISK] }
+      if (kind === 'volume.scrub-report') return SCRUB
       const usage = { usedBytes: 4096, freeBytes: 4096, mappedBytes: 8192, extentBytes: 4096 }
       return { sizeBytes: 2 ** 30, ...usage, disks: 1, ownerEpoch: 1 }
     }

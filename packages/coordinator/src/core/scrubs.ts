@@ -28,7 +28,8 @@ export function mayScrub(state: CoordinatorState, volume: VolumeRecord, good: st
     const known = legs.map(each => `${each.leg} (${each.storage})`).join(', ')
     return refuse('unknown-leg', `volume "${name}" has no leg "${good}"`, `it has ${known}`)
   }
-  if (!isServing(state, name)) {
+  const reported = volume.owner === null ? undefined : hostLive(state, volume.owner.host).volumes.get(name)
+  if (!isServing(state, name) || reported?.generation !== volume.generation) {
     return refuse('owner-away', `volume "${name}" has no owner that serves it now`, `see: stellwerk why volume ${name}`)
   }
   if (reportedScrub(state, volume)?.state === 'running') {

@@ -6,6 +6,7 @@
 import { type ScrubHost, type ScrubLeg, scrubLegs } from '@stellwerk/block/mirror/scrub.ts'
 import type { PartFinding, ScrubFinding, ScrubReport } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import { MAX_SCRUB_FINDINGS } from '@stellwerk/protocol/messages/volume-scrub.ts'
+import { AssertionFailure } from '@stellwerk/runtime/assert.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
 import { BLOCK_BYTES, extentAddress, slotAddress } from '../format/layout.ts'
@@ -120,6 +121,7 @@ export class OwnerScrub {
       }
       this.#end('done', null)
     } catch (error) {
+      if (error instanceof AssertionFailure) throw error
       this.#end('failed', errorMessage(error).slice(0, 1_000))
     }
   }

@@ -306,6 +306,16 @@ describe('disk faults', () => {
     expect(results).toEqual(['ok', 'EIO', 'EIO', 'ok', 'ok'])
   })
 
+  test('a sector that is bad until it is written is cured by a write of all of it, and by no other', async () => {
+    const range = { offset: 1024, length: 512 }
+    const bad = (sim: Simulation) =>
+      void sim.host('a').disk.fault({ operation: 'read', range, untilWritten: true, verdict: 'EIO' })
+    const after = (offset: number) =>
+      outcomes(bad, file => [file.write(offset, [filled(512, 2)]).then(() => file.read(1024, 512))])
+    expect((await after(1024)).results).toEqual(['ok'])
+    expect((await after(1536)).results).toEqual(['EIO'])
+  })
+
   test('write errors reach the writer, and nothing was written', async () => {
     const { results, disk } = await outcomes(
       sim => void sim.host('a').disk.fault({ operation: 'write', times: 1, verdict: 'EIO' }),
