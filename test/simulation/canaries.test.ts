@@ -9,6 +9,8 @@ import { CLEAN, complaint, TIMEOUT } from './support.ts'
 
 /** From the pinned seed on, should the code have moved on since it was pinned; well below the 200 that are allowed. */
 const SEEDS_MAX = 20
+/** Set by `npm run test:long`. */
+const LONG = process.env.STELLWERK_LONG !== undefined
 
 afterEach(() => expect(canaries.size).toBe(0))
 
@@ -25,7 +27,7 @@ async function find({ name, rule, seed, tuning }: Canary): Promise<SeedResult | 
   return null
 }
 
-for (const canary of CANARIES) {
+for (const canary of CANARIES.filter(({ slow }) => LONG || slow !== true)) {
   const { name, rule, what, tuning } = canary
   test(`${rule} finds ${name}: ${what}`, TIMEOUT, async () => {
     const found = await find(canary)

@@ -10,6 +10,8 @@ export interface Canary {
   readonly what: string
   /** A seed that finds it, soon. The search goes on from here, should the code have moved on since. */
   readonly seed: number
+  /** Takes a minute or more to find: left to `npm run test:long`. */
+  readonly slow?: true
   /** What makes it show within 200 seeds, and early in a run: more of what brings it to light. */
   readonly tuning: PlanTuning
 }
@@ -186,6 +188,7 @@ export const CANARIES: readonly Canary[] = [
     rule: 'MIR1',
     what: 'a resync copies a range while guests write there',
     seed: 11,
+    slow: true,
     tuning: {
       ...{ faults: ['storage-outage', 'network-slow', 'storage-kill'], together: true },
       ...{ meanGapMs: 4_000, scratchPerSecond: 200 },
