@@ -225,7 +225,7 @@ export const CANARIES: readonly Canary[] = [
     name: 'lease-unchecked',
     rule: 'FEN2',
     what: 'a host that wakes up does not check its lease before it runs guests',
-    seed: 5,
+    seed: 6,
     tuning: { faults: ['host-pause', 'coordinator-crash'], meanGapMs: 3_000 },
   },
   {
