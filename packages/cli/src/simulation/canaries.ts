@@ -6,6 +6,8 @@ import type { PlanTuning } from './plan.ts'
 
 export interface Canary {
   readonly name: string
+  /** Of the product; the tests of different parts run side by side. */
+  readonly part: 'storage' | 'volume' | 'mirror' | 'cluster'
   readonly rule: RuleId
   readonly what: string
   /** A seed that finds it, soon. The search goes on from here, should the code have moved on since. */
@@ -19,6 +21,7 @@ export interface Canary {
 export const CANARIES: readonly Canary[] = [
   {
     name: 'fence-before-drain',
+    part: 'storage',
     rule: 'IO3',
     what: 'a fence is acknowledged before the writes in flight are drained',
     seed: 5,
@@ -27,6 +30,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'epoch-not-checked',
+    part: 'storage',
     rule: 'IO3',
     what: 'a fenced host’s next connection is admitted',
     seed: 1,
@@ -35,6 +39,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'session-not-drained',
+    part: 'storage',
     rule: 'IO3',
     what: 'the connections of a lower session stay open when a higher one comes',
     seed: 1,
@@ -42,6 +47,8 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'session-not-raised',
+    part: 'storage',
+    slow: true,
     rule: 'IO1',
     what: 'a write of unknown outcome is sent again on another path without raising the session',
     seed: 3,
@@ -49,6 +56,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'owner-not-refused',
+    part: 'storage',
     rule: 'CSV1',
     what: 'the zeroing of a deposed owner is not refused',
     seed: 8,
@@ -56,6 +64,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'ack-before-sync',
+    part: 'storage',
     rule: 'IO2',
     what: 'storage acknowledges a write before it has synced it',
     seed: 2,
@@ -63,6 +72,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'extent-not-zeroed',
+    part: 'volume',
     rule: 'CSV3',
     what: 'an extent that was given back is granted again without having been zeroed',
     seed: 6,
@@ -70,6 +80,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'freed-extent-before-drain',
+    part: 'volume',
     rule: 'CSV2',
     what: 'a trimmed extent is given back while writes to it are in flight',
     seed: 1,
@@ -80,6 +91,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'in-place-write-after-barrier',
+    part: 'volume',
     rule: 'CSV2',
     what: 'a host writes in place after a snapshot’s barrier',
     seed: 1,
@@ -87,6 +99,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'shared-extent-written-in-place',
+    part: 'volume',
     rule: 'CSV2',
     what: 'a host that attaches a disk does not look at what of it is shared',
     seed: 1,
@@ -94,6 +107,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'clone-refcount-missed',
+    part: 'volume',
     rule: 'CSV2',
     what: 'a clone does not count as one more that has its extents',
     seed: 1,
@@ -101,6 +115,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'unshared-before-copy',
+    part: 'volume',
     rule: 'IO1',
     what: 'the first write to a shared extent is given an extent that nothing has been copied to',
     seed: 1,
@@ -108,6 +123,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'commit-not-durable',
+    part: 'cluster',
     rule: 'MIG1',
     what: 'a migration’s commit is told before it is durable',
     seed: 1,
@@ -115,6 +131,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'run-before-commit',
+    part: 'cluster',
     rule: 'MIG1',
     what: 'the target runs as soon as it has loaded the guest',
     seed: 1,
@@ -122,6 +139,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'abort-before-durable',
+    part: 'cluster',
     rule: 'MIG2',
     what: 'a migration’s abort is told before it is durable',
     seed: 3,
@@ -129,6 +147,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'resume-after-released',
+    part: 'cluster',
     rule: 'MIG2',
     what: 'the source resumes after it has released the guest, without the coordinator’s word',
     seed: 2,
@@ -136,6 +155,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'fence-missing-leg',
+    part: 'cluster',
     rule: 'FEN1',
     what: 'a fence counts as complete with one leg missing',
     seed: 3,
@@ -143,6 +163,8 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'syncing-leg-read',
+    part: 'mirror',
+    slow: true,
     rule: 'IO1',
     what: 'a leg that is catching up is read from',
     seed: 1,
@@ -150,6 +172,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'acknowledged-by-one-leg',
+    part: 'mirror',
     rule: 'IO1',
     what: 'a write is acknowledged when one leg has it, and forgotten where the other does not',
     seed: 2,
@@ -157,6 +180,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'resync-wrong-direction',
+    part: 'mirror',
     rule: 'IO1',
     what: 'regions are copied from the leg that is behind',
     seed: 1,
@@ -164,6 +188,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'region-cleared-while-stale',
+    part: 'mirror',
     rule: 'MIR1',
     what: 'a region’s mark is taken away while a leg misses what was written there, and is written down nowhere',
     seed: 1,
@@ -171,6 +196,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'synced-too-early',
+    part: 'mirror',
     rule: 'MIR1',
     what: 'a leg counts as in sync before everything has been copied to it',
     seed: 1,
@@ -178,6 +204,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'marked-past-barrier',
+    part: 'mirror',
     rule: 'MIR1',
     what: 'a snapshot’s extents stay marked by the host that wrote them, where no recovery looks',
     seed: 1,
@@ -185,6 +212,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'resync-without-range-lock',
+    part: 'mirror',
     rule: 'MIR1',
     what: 'a resync copies a range while guests write there',
     seed: 11,
@@ -196,6 +224,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'slot-reused-without-recovery',
+    part: 'mirror',
     rule: 'MIR1',
     what: 'a dead host’s slot is cleared though what it marks was not made equal',
     seed: 2,
@@ -206,6 +235,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'started-before-recovery',
+    part: 'mirror',
     rule: 'MIR1',
     what: 'a VM starts elsewhere while what its dead host had marked is still being made equal',
     seed: 14,
@@ -216,6 +246,8 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'overlaps-not-ordered',
+    part: 'mirror',
+    slow: true,
     rule: 'MIR1',
     what: 'overlapping writes of a guest reach the legs in any order',
     seed: 2,
@@ -223,6 +255,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'lease-unchecked',
+    part: 'cluster',
     rule: 'FEN2',
     what: 'a host that wakes up does not check its lease before it runs guests',
     seed: 6,
@@ -230,6 +263,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'redirect-under-peers-epoch',
+    part: 'cluster',
     rule: 'IO3',
     what: 'a redirected path is opened under the epoch and session of the peer that carries it',
     seed: 1,
@@ -237,6 +271,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'routes-not-ahead',
+    part: 'cluster',
     rule: 'RIO1',
     what: 'a host knows whom to ask only while the coordinator tells it',
     seed: 14,
@@ -244,6 +279,7 @@ export const CANARIES: readonly Canary[] = [
   },
   {
     name: 'no-fail-back',
+    part: 'cluster',
     rule: 'RIO2',
     what: 'a host that was redirected stays so while the peer carries it',
     seed: 1,

@@ -1,5 +1,5 @@
 // Each planted bug is found by the rule that is named for it, and the same seed without the bug is clean. So the rules can
-// see, and what they see is the bug.
+// see, and what they see is the bug. Called by the files that share the bugs out among workers.
 
 import { canaries } from '@stellwerk/runtime/canary.ts'
 import { CANARIES, type Canary } from 'stellwerk/simulation/canaries.ts'
@@ -12,12 +12,6 @@ const SEEDS_MAX = 20
 /** Set by `npm run test:long`. */
 const LONG = process.env.STELLWERK_LONG !== undefined
 
-afterEach(() => expect(canaries.size).toBe(0))
-
-test('there are at least twelve planted bugs, each with a name of its own', () => {
-  expect(new Set(CANARIES.map(({ name }) => name)).size).toBeGreaterThanOrEqual(12)
-})
-
 /** The first seed in which that rule is the first to see it: what another rule or an assertion finds does not count. */
 async function find({ name, rule, seed, tuning }: Canary): Promise<SeedResult | null> {
   for (let i = 0; i < SEEDS_MAX; i++) {
@@ -27,15 +21,20 @@ async function find({ name, rule, seed, tuning }: Canary): Promise<SeedResult | 
   return null
 }
 
-for (const canary of CANARIES.filter(({ slow }) => LONG || slow !== true)) {
-  const { name, rule, what, tuning } = canary
-  test(`${rule} finds ${name}: ${what}`, TIMEOUT, async () => {
-    const found = await find(canary)
-    expect(found, `not found within ${SEEDS_MAX} seeds from ${canary.seed} on`).not.toBe(null)
-    if (found === null) return
-    expect(found.violations[0]?.rule, complaint(found, name)).toBe(rule)
-    // The same faults, up to the time at which the bug was found; then the cluster must heal as ever.
-    const clean = await runSeed(found.seed, { tuning: { ...tuning, safetyMs: found.simulatedMs } })
-    expect(complaint(clean)).toBe(CLEAN)
-  })
+/** Makes a test for each planted bug of this part; the slow ones only in the long tests. */
+export function finds(part: Canary['part']): void {
+  afterEach(() => expect(canaries.size).toBe(0))
+
+  for (const canary of CANARIES.filter(each => each.part === part && (LONG || each.slow !== true))) {
+    const { name, rule, what, tuning } = canary
+    test(`${rule} finds ${name}: ${what}`, TIMEOUT, async () => {
+      const found = await find(canary)
+      expect(found, `not found within ${SEEDS_MAX} seeds from ${canary.seed} on`).not.toBe(null)
+      if (found === null) return
+      expect(found.violations[0]?.rule, complaint(found, name)).toBe(rule)
+      // The same faults, up to the time at which the bug was found; then the cluster must heal as ever.
+      const clean = await runSeed(found.seed, { tuning: { ...tuning, safetyMs: found.simulatedMs } })
+      expect(complaint(clean)).toBe(CLEAN)
+    })
+  }
 }

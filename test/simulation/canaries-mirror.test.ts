@@ -1,0 +1,3 @@
+import { finds } from './planted-bugs.ts'
+
+finds('mirror')
