@@ -69,6 +69,28 @@ describe('a standby path (RIO1, RIO2)', () => {
     expect(harness.states()[2]).toBe('standby')
   })
 
+  it('is left in time though it never answers what is in flight on it, in a higher session (RIO1, IO3)', () => {
+    const harness = withStandby()
+    harness.step({ kind: 'start' })
+    harness.connected(0)
+    harness.connected(1)
+    harness.lost(0, false)
+    harness.lost(1, false)
+    harness.bad(0)
+    harness.bad(1)
+    harness.connected(2)
+    harness.connected(0)
+    harness.good(0)
+    harness.good(0)
+    expect(harness.core.candidates).toEqual([0])
+    harness.good(2)
+    harness.now = 1_000
+    expect(harness.step({ kind: 'tick', probe: false, oldest: [null, null, 0] })).not.toContain('cut 2')
+    harness.now = 1_001
+    expect(harness.step({ kind: 'tick', probe: false, oldest: [null, null, 0] })).toContain('cut 2')
+    expect(harness.lost(2, true)).toContain('raise-session')
+  })
+
   it('takes over from black holes, which are cut at the deadline, and are not trusted at their first answer', () => {
     const harness = withStandby()
     harness.step({ kind: 'start' })

@@ -368,15 +368,17 @@ export class PathCore {
     return true
   }
 
-  /** Requests go over trusted paths again, and nothing is in flight on it any more. */
+  /** Requests go over trusted paths again; what is in flight on it has its time to end, and goes over one of them after that. */
   #leaveStandby(oldest: readonly (number | null)[]): void {
     const best = this.#candidates[0] === undefined ? null : this.#path(this.#candidates[0])
     if (!this.#hasStandby || best === null || best.standby || best.badProbes > 0 || best.disabled) return
     if (canary('no-fail-back')) return
     this.#paths.forEach((path, index) => {
-      if (!path.standby || path.line.kind !== 'connected' || (oldest[index] ?? null) !== null) return
+      if (!path.standby || path.line.kind !== 'connected') return
+      if ((oldest[index] ?? null) !== null && !path.overdue) return
       this.#effects.push({ kind: 'cut', path: index, reason: 'another path serves again' })
-      this.#rest(path)
+      // With something in flight it is lost as any other is: that may be a write of unknown outcome.
+      if (!path.overdue) this.#rest(path)
     })
   }
 
