@@ -6,20 +6,19 @@ import { planLayout } from '@stellwerk/csv/format/layout.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
 import { expect, test } from 'vitest'
 import { VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
+import { startWithVolume } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b']
 
 test('a blanked journal keeps its volume closed, says why, and opens when it is put back', async () => {
   const world = new World({ seed: 'blank', hosts: HOSTS, storages: ['san-a'], settings: {}, hostMemoryBytes: 4 * GIB })
-  world.start()
   const state = () => world.coordinator?.state
   const until = async (what: () => boolean) => expect(await world.sim.runUntil(what, 60_000)).toBe(true)
   const view = () => {
     const volume = state()?.volumes.get('csv1')
     return volume === undefined ? undefined : volumeView(state()!, volume, null, world.sim.now)
   }
-  await until(() => HOSTS.every(name => state()?.hosts.get(name)?.phase === 'admitted'))
-  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+  await startWithVolume(world)
   await until(() => view()?.state === 'serving')
 
   const layout = planLayout({ volumeId: 'v1', clusterId: 'sim', volumeBytes: VOLUME_BYTES })

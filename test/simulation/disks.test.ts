@@ -7,8 +7,8 @@ import { createMonitors } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import type { Environment, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import { expect, it } from 'vitest'
-import { createVm, extentAt, VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
-import { TIMEOUT } from './support.ts'
+import { createVm, extentAt, World } from '../../packages/cli/src/simulation/world.ts'
+import { startWithVolume, TIMEOUT } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 20_000
@@ -29,10 +29,7 @@ async function begin(seed: string) {
     }
     if (record.kind === 'disk.fail' || record.kind === 'disk.info') heard.words.push(record.kind)
   })
-  world.start()
-  const admitted = () => HOSTS.every(name => world.coordinator?.state.hosts.get(name)?.phase === 'admitted')
-  expect(await world.sim.runUntil(admitted, SETTLE_MS)).toBe(true)
-  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+  await startWithVolume(world)
   world.command(createVm({ name: 'vm-1', volume: 'csv1', parameters: { writesPerSecond: 20, scratchPerSecond: 5 } }))
   expect(await world.sim.runUntil(() => vm(world)?.placement?.phase === 'running', SETTLE_MS)).toBe(true)
   await world.sim.runFor(1_000)

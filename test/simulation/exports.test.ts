@@ -11,8 +11,8 @@ import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import { expect, it } from 'vitest'
 import { FAULTS } from '../../packages/cli/src/simulation/faults.ts'
-import { COORDINATOR_HOST, VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
-import { TIMEOUT } from './support.ts'
+import { COORDINATOR_HOST, World } from '../../packages/cli/src/simulation/world.ts'
+import { startWithVolume, TIMEOUT } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 20_000
@@ -41,10 +41,7 @@ async function begin(seed: string): Promise<Run> {
     if (record.level === 'decision') run.records.push(record)
   })
   world.sim.program('tool', (env: Environment) => write(env, run))
-  world.start()
-  const admitted = () => HOSTS.every(name => world.coordinator?.state.hosts.get(name)?.phase === 'admitted')
-  expect(await world.sim.runUntil(admitted, SETTLE_MS)).toBe(true)
-  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+  await startWithVolume(world)
   world.command({
     kind: 'vm-create',
     name: 'vm-1',

@@ -5,8 +5,8 @@ import { digestOf, guestOfDigest } from '@stellwerk/protocol/guest-modules/modul
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import { describe, expect, it } from 'vitest'
-import { COORDINATOR_HOST, VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
-import { TIMEOUT } from './support.ts'
+import { COORDINATOR_HOST, World } from '../../packages/cli/src/simulation/world.ts'
+import { startWithVolume, TIMEOUT } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 30_000
@@ -19,10 +19,7 @@ function moduleOf(seed: string): Uint8Array {
 
 async function cluster(seed: string): Promise<{ world: World; module: Uint8Array; digest: string }> {
   const world = new World({ seed, hosts: HOSTS, storages: ['san-a', 'san-b'], settings: {}, hostMemoryBytes: 4 * GIB })
-  world.start()
-  const admitted = () => HOSTS.every(name => world.coordinator?.state.hosts.get(name)?.phase === 'admitted')
-  expect(await world.sim.runUntil(admitted, SETTLE_MS)).toBe(true)
-  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+  await startWithVolume(world)
   const module = moduleOf(seed)
   return { world, module, digest: digestOf(module) }
 }

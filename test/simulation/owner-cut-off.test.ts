@@ -3,8 +3,8 @@
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
 import { describe, expect, it } from 'vitest'
-import { createVm, VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
-import { TIMEOUT } from './support.ts'
+import { createVm, World } from '../../packages/cli/src/simulation/world.ts'
+import { startWithVolume, TIMEOUT } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 30_000
@@ -21,10 +21,7 @@ async function ownerCutOff(seed: string) {
   })
   const placed = () => world.coordinator?.state.vms.get('vm-1')?.placement ?? null
   const owner = () => world.coordinator?.state.volumes.get('csv1')?.owner ?? null
-  world.start()
-  const admitted = () => HOSTS.every(name => world.coordinator?.state.hosts.get(name)?.phase === 'admitted')
-  expect(await sim.runUntil(admitted, SETTLE_MS)).toBe(true)
-  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+  await startWithVolume(world)
   world.command(createVm({ name: 'vm-1', volume: 'csv1', parameters: {} }))
   expect(await sim.runUntil(() => placed()?.phase === 'running', SETTLE_MS)).toBe(true)
   const host = placed()?.host ?? ''

@@ -3,8 +3,8 @@
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import { describe, expect, it } from 'vitest'
-import { VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
-import { TIMEOUT } from './support.ts'
+import { World } from '../../packages/cli/src/simulation/world.ts'
+import { startWithVolume, TIMEOUT } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const FABRICS = ['fabric-0', 'fabric-1'] as const
@@ -25,10 +25,7 @@ class Cluster {
 
   async start(): Promise<this> {
     const { world } = this
-    world.start()
-    const admitted = () => HOSTS.every(name => world.coordinator?.state.hosts.get(name)?.phase === 'admitted')
-    expect(await world.sim.runUntil(admitted, SETTLE_MS)).toBe(true)
-    world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+    await startWithVolume(world)
     world.command({
       ...{ kind: 'vm-create', name: 'vm-1', start: true, priority: 0, host: null },
       spec: {

@@ -2,7 +2,8 @@ import type { Command } from '@stellwerk/coordinator/core/commands.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import { describe, expect, it } from 'vitest'
-import { VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
+import { World } from '../../packages/cli/src/simulation/world.ts'
+import { startWithVolume } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 20_000
@@ -14,10 +15,7 @@ async function cluster(seed: string): Promise<{ world: World; records: TraceReco
   world.sim.onRecord(record => {
     if (record.level === 'decision') records.push(record)
   })
-  world.start()
-  const admitted = () => HOSTS.every(name => world.coordinator?.state.hosts.get(name)?.phase === 'admitted')
-  expect(await world.sim.runUntil(admitted, SETTLE_MS)).toBe(true)
-  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+  await startWithVolume(world)
   await createVm(world)
   return { world, records, host: placed(world)?.host ?? '' }
 }

@@ -11,7 +11,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { lunFile } from '../../packages/cli/src/simulation/durability.ts'
 import { latentSectorError, silentCorruption } from '../../packages/cli/src/simulation/media-faults.ts'
 import { type Answer, VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
-import { TIMEOUT } from './support.ts'
+import { startWithVolume, TIMEOUT } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 30_000
@@ -47,10 +47,7 @@ class Cluster {
 
   async start(): Promise<this> {
     const { world } = this
-    world.start()
-    await this.until(() => HOSTS.every(name => world.coordinator?.state.hosts.get(name)?.phase === 'admitted'))
-    const storages = world.options.storages
-    world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages })
+    await startWithVolume(world, world.options.storages)
     for (const name of ['vm-1', 'vm-2']) {
       world.command({
         ...{ kind: 'vm-create', name, start: true, priority: 0, host: null },

@@ -1,6 +1,8 @@
-// What the simulation's tests share: a result in words that tell how to see it again.
+// What the simulation's tests share: a cluster with a volume, and a result in words that tell how to see it again.
 
 import type { SeedResult } from 'stellwerk/simulation/run-seed.ts'
+import { expect } from 'vitest'
+import { VOLUME_BYTES, type World } from '../../packages/cli/src/simulation/world.ts'
 
 export const CLEAN = 'clean'
 
@@ -11,4 +13,15 @@ export function complaint({ seed, failure }: SeedResult, canary?: string): strin
   if (failure === null) return CLEAN
   const planted = canary === undefined ? '' : ` --canary ${canary}`
   return `${failure.rule}: ${failure.message}\nreplay it: npm run sim -- --seed ${seed}${planted}`
+}
+
+const SETTLE_MS = 30_000
+
+/** Starts the cluster, waits until its hosts are admitted, and makes the volume `csv1` on these storages. */
+export async function startWithVolume(world: World, storages: readonly string[] = ['san-a']): Promise<void> {
+  world.start()
+  const admitted = () =>
+    world.options.hosts.every(name => world.coordinator?.state.hosts.get(name)?.phase === 'admitted')
+  expect(await world.sim.runUntil(admitted, SETTLE_MS)).toBe(true)
+  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages })
 }

@@ -5,7 +5,8 @@ import type { Json } from '@stellwerk/runtime/environment.ts'
 import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import { expect, test } from 'vitest'
-import { VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
+import { World } from '../../packages/cli/src/simulation/world.ts'
+import { startWithVolume } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b']
 const SETTLE_MS = 20_000
@@ -20,12 +21,10 @@ test('a second machine of the same name is refused, and the first one goes on un
   world.sim.onRecord(record => {
     if (record.kind === 'storage.fenced') fenced.push(record.host ?? '')
   })
-  world.start()
   const state = () => world.coordinator?.state
   const placed = () => state()?.vms.get('vm-1')?.placement ?? null
   const until = async (what: () => boolean) => expect(await world.sim.runUntil(what, SETTLE_MS)).toBe(true)
-  await until(() => HOSTS.every(name => state()?.hosts.get(name)?.phase === 'admitted'))
-  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+  await startWithVolume(world)
   world.command({
     kind: 'vm-create',
     name: 'vm-1',

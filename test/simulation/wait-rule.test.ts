@@ -5,8 +5,8 @@ import { createMonitors } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import { canaries } from '@stellwerk/runtime/canary.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
 import { afterEach, expect, it } from 'vitest'
-import { createVm, extentAt, FABRICS, VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
-import { TIMEOUT } from './support.ts'
+import { createVm, extentAt, FABRICS, World } from '../../packages/cli/src/simulation/world.ts'
+import { startWithVolume, TIMEOUT } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 30_000
@@ -26,10 +26,7 @@ async function lostBehindItsCables(): Promise<string[]> {
   const monitors = createMonitors({ fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
   sim.onRecord(record => monitors.observe(record, sim.now))
   const placed = () => world.coordinator?.state.vms.get('vm-1')?.placement ?? null
-  world.start()
-  const admitted = () => HOSTS.every(name => world.coordinator?.state.hosts.get(name)?.phase === 'admitted')
-  expect(await sim.runUntil(admitted, SETTLE_MS)).toBe(true)
-  world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages: ['san-a'] })
+  await startWithVolume(world)
   world.command(createVm({ name: 'vm-1', volume: 'csv1', parameters: { writesPerSecond: 50 } }))
   expect(await sim.runUntil(() => placed()?.phase === 'running', SETTLE_MS)).toBe(true)
   const host = placed()?.host ?? ''

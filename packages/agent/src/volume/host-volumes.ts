@@ -99,14 +99,7 @@ export class HostVolumes implements DiskOpener {
     this.#map = map
     if (this.#fenced || this.#epoch === 0) return
     const { host } = this.#options
-    for (const open of [...this.#open.values()]) {
-      const volume = map.volumes.find(each => each.name === open.name)
-      if (volume?.id === open.id) open.follow(volume)
-      else if (!open.inUse) {
-        open.drop('the volume was deleted')
-        this.#open.delete(open.name)
-      }
-    }
+    for (const volume of map.volumes) this.#open.get(volume.name)?.follow(volume)
     for (const volume of map.volumes) {
       const { owner } = volume
       const mine = owner !== null && owner.host === host && owner.hostEpoch === this.#epoch

@@ -34,8 +34,6 @@ const SCRUB_IO = { origin: 'scrub', deadlineAt: null }
 
 export class OpenVolume {
   readonly name: string
-  /** Another volume may have its name later. */
-  readonly id: string
   /** Resolves when it is open; rejects only when it was dropped, or what is there can't be this volume. */
   readonly opened: Promise<HostVolume>
   readonly #options: OpenVolumeOptions
@@ -48,7 +46,6 @@ export class OpenVolume {
   constructor(options: OpenVolumeOptions) {
     this.#options = options
     this.name = options.volume.name
-    this.id = options.volume.id
     this.#book = new LegBook(options.volume)
     this.opened = this.#open()
     // Nobody may be waiting when it is dropped.
@@ -58,10 +55,6 @@ export class OpenVolume {
   /** Once it is open. */
   get volume(): HostVolume | null {
     return this.#dropped ? null : this.#volume
-  }
-
-  get inUse(): boolean {
-    return (this.#volume?.disks.size ?? 0) > 0
   }
 
   /** Those that must answer probes for its VMs to run on without the coordinator: of every leg that is written to. */

@@ -7,6 +7,21 @@ import { CONFIG, Harness } from './testing/core-harness.ts'
 /** Two direct paths, the third is a standby one. */
 const withStandby = (config: Partial<PathConfig> = {}): Harness => new Harness([0, 0, 10], config, 10)
 
+/** The direct paths were lost, the standby one serves, and the first direct one is connected again. */
+function onStandby(): Harness {
+  const harness = withStandby()
+  harness.step({ kind: 'start' })
+  harness.connected(0)
+  harness.connected(1)
+  harness.lost(0, false)
+  harness.lost(1, false)
+  harness.bad(0)
+  harness.bad(1)
+  harness.connected(2)
+  harness.connected(0)
+  return harness
+}
+
 describe('a standby path (RIO1, RIO2)', () => {
   it('is not connected while another gives hope', () => {
     const harness = withStandby()
@@ -47,17 +62,8 @@ describe('a standby path (RIO1, RIO2)', () => {
     expect(harness.bad(1)).toEqual(['connect 2@1', 'path-state 2'])
   })
 
-  it('is left for a direct path only when that is trusted, and only when nothing is in flight on it', () => {
-    const harness = withStandby()
-    harness.step({ kind: 'start' })
-    harness.connected(0)
-    harness.connected(1)
-    harness.lost(0, false)
-    harness.lost(1, false)
-    harness.bad(0)
-    harness.bad(1)
-    harness.connected(2)
-    harness.connected(0)
+  it('is left for a direct path only when that is trusted, and at once only when nothing is in flight on it', () => {
+    const harness = onStandby()
     expect(harness.core.candidates).toEqual([2])
     harness.good(0)
     expect(harness.core.candidates).toEqual([2])
@@ -70,16 +76,7 @@ describe('a standby path (RIO1, RIO2)', () => {
   })
 
   it('is left in time though it never answers what is in flight on it, in a higher session (RIO1, IO3)', () => {
-    const harness = withStandby()
-    harness.step({ kind: 'start' })
-    harness.connected(0)
-    harness.connected(1)
-    harness.lost(0, false)
-    harness.lost(1, false)
-    harness.bad(0)
-    harness.bad(1)
-    harness.connected(2)
-    harness.connected(0)
+    const harness = onStandby()
     harness.good(0)
     harness.good(0)
     expect(harness.core.candidates).toEqual([0])

@@ -1,6 +1,7 @@
 // The legs of a mirrored volume: given up, held up, taken back; and what an operator may do with them.
 
-import { describe, expect, it } from 'vitest'
+import { canaries } from '@stellwerk/runtime/canary.ts'
+import { afterEach, describe, expect, it } from 'vitest'
 import { judgeMarks, type LegMarks } from './leg-verification.ts'
 import type { VolumeRecord } from './state.ts'
 import { Bench } from './testing.ts'
@@ -42,6 +43,8 @@ function lose(bench: Bench, leg: string, more: { generation?: number; host?: str
   bench.input({ kind: 'leg-lost', request: 9_000, report })
 }
 
+afterEach(() => canaries.clear())
+
 describe('a mirrored volume', () => {
   it('begins in generation 1 with both legs in sync, told to both storages before it is laid out', () => {
     const bench = mirrored()
@@ -69,6 +72,9 @@ describe('a mirrored volume', () => {
     const bench = mirrored()
     lose(bench, 'leg-1', { generation: 0 })
     expect(roles(bench)).toBe('san-a in-sync, san-b in-sync')
+    canaries.add('old-report-obeyed')
+    lose(bench, 'leg-1', { generation: 0 })
+    expect(roles(bench)).toBe('san-a in-sync, san-b stale')
   })
 
   it('drops a report of a host that is fenced', () => {
@@ -117,15 +123,7 @@ describe('a mirrored volume', () => {
   })
 
   it('does not resync a leg whose storage has not been told of a fence', () => {
-    const bench = mirrored()
-    bench.holdBack = key => key.startsWith('fence/') && key.endsWith('/san-b')
-    const at = bench.state.vms.get('web-1')!.placement!.host
-    bench.hosts.get(at)!.beating = false
-    pass(bench, 12_000)
-    // The fence waited for san-b until its leg was given up.
-    expect(roles(bench)).toBe('san-a in-sync, san-b stale')
-    expect(bench.state.vms.get('web-1')?.placement).toMatchObject({ phase: 'running' })
-    expect(bench.state.vms.get('web-1')?.placement?.host).not.toBe(at)
+    const bench = withOwedFence()
     pass(bench, 10_000)
     expect(roles(bench)).toBe('san-a in-sync, san-b stale')
     bench.holdBack = () => false
@@ -133,7 +131,28 @@ describe('a mirrored volume', () => {
     pass(bench, 10_000)
     expect(roles(bench)).toBe('san-a in-sync, san-b in-sync')
   })
+
+  it('the canary resync-with-owed-fence is seen by that test', () => {
+    canaries.add('resync-with-owed-fence')
+    const bench = withOwedFence()
+    pass(bench, 10_000)
+    expect(roles(bench)).toBe('san-a in-sync, san-b syncing')
+  })
 })
+
+/** The VM's host is lost, and started elsewhere; san-b does not acknowledge the fence. */
+function withOwedFence(): Bench {
+  const bench = mirrored()
+  bench.holdBack = key => key.startsWith('fence/') && key.endsWith('/san-b')
+  const at = bench.state.vms.get('web-1')!.placement!.host
+  bench.hosts.get(at)!.beating = false
+  pass(bench, 12_000)
+  // The fence waited for san-b until its leg was given up.
+  expect(roles(bench)).toMatch(/^san-a in-sync, san-b (stale|syncing)$/)
+  expect(bench.state.vms.get('web-1')?.placement).toMatchObject({ phase: 'running' })
+  expect(bench.state.vms.get('web-1')?.placement?.host).not.toBe(at)
+  return bench
+}
 
 describe('operators', () => {
   it('take a leg away and make another, online', () => {

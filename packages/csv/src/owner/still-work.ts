@@ -27,11 +27,18 @@ export class StillWork {
 
   /** One reading answers all who asked before it began. */
   check(volume: string, work: () => Promise<CheckReport>): Promise<CheckReport> {
-    this.#check ??= this.ask(volume, () => {
+    if (this.#check !== null) return this.#check
+    const forget = (): void => {
       this.#check = null
+    }
+    const asked = this.ask(volume, () => {
+      forget()
       return work()
     })
-    return this.#check
+    this.#check = asked
+    // One that was not even taken on is nobody else's answer.
+    asked.catch(() => this.#check === asked && forget())
+    return asked
   }
 
   /** All that has been asked for. Rejects only with a bug: what fails is told to who asked. */

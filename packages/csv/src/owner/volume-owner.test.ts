@@ -143,7 +143,7 @@ describe('a volume owner', () => {
     expect(disks).toMatchObject([{ mapVersion: 600, allocatedBytes: 0 }])
   })
 
-  it('a full volume is refused for now and goes on when there is room', async () => {
+  it('a full volume refuses what may be asked again, and goes on when there is room', async () => {
     const { platter, layout } = await smallVolume()
     const { owner } = await openOwner(platter, 1)
     await attachedDisk(owner, 'disk-1', 200 * EXTENT)
