@@ -49,6 +49,9 @@ export function watchLegs(world: World): void {
 /** Looks at one mirror again and again, at no more of it than may have changed. */
 class MirrorWatch {
   #layout: Layout | null = null
+  #files: readonly LegFile[] = []
+  /** Addresses of the pages that differed at the last look. */
+  #differing: readonly number[] = []
   /** Differences that are in no disk: what was given back may differ until it is zeroed and granted anew. */
   #unmapped = ''
 
@@ -56,7 +59,7 @@ class MirrorWatch {
   async differing(files: readonly LegFile[]): Promise<number[]> {
     const layout = await this.#layoutOf(files[0]!)
     if (layout === null) return []
-    const differing = differingIn(files, layout)
+    const differing = this.#look(files, layout)
     if (differing.length === 0) return []
     const marked = await markedIn(files, layout)
     const unmarked = differing.filter(at => marked?.has(Math.floor(at / layout.regionBytes)) === false)
@@ -65,6 +68,22 @@ class MirrorWatch {
     const wrong = unmarked.filter(at => mapped?.has(extentStart(layout, at)) === true)
     this.#unmapped = mapped !== null && wrong.length === 0 ? unmarked.join() : ''
     return wrong
+  }
+
+  /** As `differingIn`; only what may have changed since the last look is compared. */
+  #look(files: readonly LegFile[], layout: Layout): readonly number[] {
+    const changed = new Set(files.flatMap(({ file }) => file.takeChanged()))
+    const same = files.length === this.#files.length && files.every(({ file }, i) => file === this.#files[i]?.file)
+    this.#files = files
+    if (!same) this.#differing = differingIn(files, layout)
+    else {
+      for (const at of this.#differing) changed.add(at)
+      const [first, ...others] = files
+      this.#differing = [...changed]
+        .filter(at => isData(layout, at) && others.some(({ file }) => first!.file.pageDiffers(file, at)))
+        .sort((a, b) => a - b)
+    }
+    return this.#differing
   }
 
   async #layoutOf({ device }: LegFile): Promise<Layout | null> {
@@ -146,6 +165,10 @@ function differingIn(files: readonly LegFile[], layout: Layout): number[] {
   const length = extentCount * extentBytes
   const differing = others.flatMap(({ file }) => first!.file.differingPages(file, dataOffset, length))
   return [...new Set(differing)].sort((a, b) => a - b)
+}
+
+function isData({ dataOffset, extentBytes, extentCount }: Layout, address: number): boolean {
+  return address >= dataOffset && address < dataOffset + extentCount * extentBytes
 }
 
 function extentStart({ dataOffset, extentBytes }: Layout, address: number): number {

@@ -175,6 +175,8 @@ export interface LayoutOptions {
 }
 
 export const MIN_JOURNAL_BYTES = 256 * KIB
+/** Unless told: a 64th of the volume. An owner reads all of it before it serves. */
+const USUAL_JOURNAL_BYTES = { least: MIB, most: 8 * MIB }
 /** An encoded disk without its map: names, its parent's among them, and, twice, who holds it. */
 export const DISK_BYTES_MAX = 4 * (NAME_BYTES + 1) + 29 + 2 * (2 * (NAME_BYTES + 1) + 16)
 /** An extent's record and one mapping of it. Shared extents have more mappings: the owner watches the sum. */
@@ -185,7 +187,7 @@ export function planLayout(options: LayoutOptions): Layout {
   const extentBytes = options.extentBytes ?? 4 * MIB
   const regionBytes = options.regionBytes ?? Math.min(MIB, extentBytes)
   const slotCount = options.slotCount ?? 16
-  const journalBytes = options.journalBytes ?? 8 * MIB
+  const journalBytes = options.journalBytes ?? journalFor(options.volumeBytes)
   const clusterCopyBytes = options.clusterCopyBytes ?? MIB
   demand(
     isPowerOfTwo(extentBytes) && extentBytes >= BLOCK_BYTES && extentBytes <= 256 * MIB,
@@ -243,6 +245,11 @@ export function planLayout(options: LayoutOptions): Layout {
     dataOffset,
     extentCount,
   }
+}
+
+function journalFor(volumeBytes: number): number {
+  const { least, most } = USUAL_JOURNAL_BYTES
+  return Math.min(most, Math.max(least, blocks(volumeBytes / 64)))
 }
 
 /** A superblock can check out and still make no sense. */

@@ -8,6 +8,7 @@ export const SECTOR_BYTES = 512
 export const PAGE_BYTES = 4096
 const SECTORS_A_PAGE = PAGE_BYTES / SECTOR_BYTES
 const ALL_SECTORS = (1 << SECTORS_A_PAGE) - 1
+const ZEROES = new Uint8Array(PAGE_BYTES)
 
 /** What a power loss does to data that was not synced. */
 export type CrashMode = 'lost' | 'torn' | 'kept'
@@ -39,6 +40,8 @@ export class SparseFile {
   #size = 0
   /** Oldest first; never empty. */
   #layers: Layer[] = [newLayer()]
+  /** What `takeChanged` is to tell; null: nobody has asked yet. */
+  #changed: Set<number> | null = null
 
   get size(): number {
     return this.#size
@@ -70,6 +73,7 @@ export class SparseFile {
       this.#eachPage(at, part.byteLength, (page, from, to, partAt) => {
         const former = this.#pages.get(page)
         this.#saveFormer(page, from, to)
+        this.#changed?.add(page)
         let bytes = former
         // A page that became the undo copy as it is must not be written to any more.
         if (bytes === undefined || to - from === PAGE_BYTES) {
@@ -96,17 +100,27 @@ export class SparseFile {
 
   /** Offsets of the pages in a range that read other than those of another file. Costs what was written of both. */
   differingPages(other: SparseFile, offset: number, length: number): number[] {
-    const first = Math.floor(offset / PAGE_BYTES)
-    const end = Math.ceil((offset + length) / PAGE_BYTES)
-    const zeroes = new Uint8Array(PAGE_BYTES)
-    const differing: number[] = []
-    const look = (page: number, bytes: Uint8Array, others: Uint8Array | undefined): void => {
-      if (page < first || page >= end) return
-      if (Buffer.compare(bytes, others ?? zeroes) !== 0) differing.push(page * PAGE_BYTES)
-    }
-    for (const [page, bytes] of this.#pages) look(page, bytes, other.#pages.get(page))
-    for (const [page, bytes] of other.#pages) if (!this.#pages.has(page)) look(page, bytes, undefined)
-    return differing.sort((a, b) => a - b)
+    const end = offset + length
+    const within = (at: number): boolean => at > offset - PAGE_BYTES && at < end
+    const written = new Set<number>()
+    for (const file of [this, other]) for (const page of file.#pages.keys()) written.add(page * PAGE_BYTES)
+    return [...written].filter(at => within(at) && this.pageDiffers(other, at)).sort((a, b) => a - b)
+  }
+
+  /** Whether the page that begins at `at` reads other than that of another file. */
+  pageDiffers(other: SparseFile, at: number): boolean {
+    const bytes = this.#pages.get(at / PAGE_BYTES)
+    const others = other.#pages.get(at / PAGE_BYTES)
+    if (bytes === others) return false
+    return Buffer.compare(bytes ?? ZEROES, others ?? ZEROES) !== 0
+  }
+
+  /** Offsets of the pages that may have changed since this was last asked, or ever; for one asker. */
+  takeChanged(): readonly number[] {
+    const pages = this.#changed === null ? this.#pages.keys() : this.#changed
+    const offsets = Array.from(pages, page => page * PAGE_BYTES)
+    this.#changed = new Set()
+    return offsets
   }
 
   /** How many pages a write would add. */
@@ -230,6 +244,7 @@ export class SparseFile {
       const bytes = this.#pages.get(page)
       if (bytes === undefined) return
       this.#saveFormer(page, from, to)
+      this.#changed?.add(page)
       if (to - from === PAGE_BYTES) this.#pages.delete(page)
       else bytes.fill(0, from, to)
     })
@@ -239,6 +254,7 @@ export class SparseFile {
   #zeroPages(size: number): void {
     for (const [page, bytes] of this.#pages) {
       const start = page * PAGE_BYTES
+      if (start + PAGE_BYTES > size) this.#changed?.add(page)
       if (start >= size) this.#pages.delete(page)
       else if (start + PAGE_BYTES > size) bytes.fill(0, size - start)
     }
@@ -266,6 +282,7 @@ export class SparseFile {
   }
 
   #undoPage(page: number, newestFirst: readonly Layer[], undo: () => boolean): void {
+    this.#changed?.add(page)
     for (let sector = 0; sector < SECTORS_A_PAGE; sector++) {
       const mask = 1 << sector
       for (const layer of newestFirst) {
