@@ -7,7 +7,7 @@ import { runSeed } from 'stellwerk/simulation/run-seed.ts'
 import { describe, expect, test } from 'vitest'
 import { CLEAN, complaint, TIMEOUT } from './support.ts'
 
-const FRESH = 6
+const FRESH = 4
 
 describe('what once failed is clean', () => {
   for (const { seed, rule, because, tuning } of REGRESSIONS) {

@@ -208,7 +208,10 @@ export const CANARIES: readonly Canary[] = [
     rule: 'MIR1',
     what: 'a snapshot’s extents stay marked by the host that wrote them, where no recovery looks',
     seed: 1,
-    tuning: { faults: ['storage-outage', 'agent-kill'], together: true, meanGapMs: 4_000, scratchPerSecond: 30 },
+    tuning: {
+      ...{ faults: ['storage-outage', 'agent-kill'], together: true, meanGapMs: 4_000 },
+      ...{ scratchPerSecond: 30, snapshots: 16 },
+    },
   },
   {
     name: 'resync-without-range-lock',
@@ -236,6 +239,7 @@ export const CANARIES: readonly Canary[] = [
   {
     name: 'started-before-recovery',
     part: 'mirror',
+    slow: true,
     rule: 'MIR1',
     what: 'a VM starts elsewhere while what its dead host had marked is still being made equal',
     seed: 14,
@@ -274,7 +278,7 @@ export const CANARIES: readonly Canary[] = [
     part: 'cluster',
     rule: 'RIO1',
     what: 'a host knows whom to ask only while the coordinator tells it',
-    seed: 14,
+    seed: 20,
     tuning: { faults: ['control-cut', 'paths-lost', 'hbas-dead'], meanGapMs: 1_000, migrations: 0 },
   },
   {
