@@ -10,12 +10,13 @@ import { missingPrograms } from './lib/peers.ts'
 import { formatRow, type Row } from './lib/rows.ts'
 import { migration } from './migration.ts'
 import { mirror } from './mirror.ts'
+import { owner } from './owner.ts'
 import { redirect } from './redirect.ts'
 import { resync } from './resync.ts'
 import { simulator } from './simulator.ts'
 import { storage } from './storage.ts'
 
-const GROUPS: readonly Group[] = [diskPath, redirect, mirror, resync, storage, bulk, migration, simulator]
+const GROUPS: readonly Group[] = [diskPath, redirect, mirror, resync, owner, storage, bulk, migration, simulator]
 
 /** Gives the exit status. */
 export async function bench(args: string[]): Promise<number> {

@@ -6,7 +6,7 @@ import type { ChildProcess } from 'node:child_process'
 import { execFile } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { fill, type Target, writeP99 } from './lib/fio.ts'
+import { fill, type Target, writeTimes } from './lib/fio.ts'
 import { type BenchContext, type Group, sideBySide, withServers } from './lib/group.ts'
 import { type Leg, type Legs, startLegs } from './lib/legs.ts'
 import { has } from './lib/peers.ts'
@@ -128,7 +128,7 @@ async function rawCopy([from, to]: readonly [Leg, Leg]): Promise<number> {
 
 async function besideGuest({ rounds, report, progress }: BenchContext, { name }: Legs, disk: MirroredDisk) {
   const times = { runtimeS: GUEST_S, rampS: GUEST_RAMP_S }
-  const guest = (): Promise<number> => writeP99(disk.target, GUEST_IOPS, DISK_BYTES, times)
+  const guest = async (): Promise<number> => (await writeTimes(disk.target, GUEST_IOPS, DISK_BYTES, times)).p99
   let copied = 0
   const results = await sideBySide(['quiet', 'resyncing'] as const, rounds, async contender => {
     progress(`resync on ${name}: guest, ${contender}`)

@@ -47,6 +47,7 @@ export const STORAGE_LOADS: readonly Load[] = [
 
 export interface Target {
   readonly name: string
+  /** Of a unix socket, or host:port. */
   readonly socket: string
   readonly exportName: string
   /** Where the range begins that may be written. */
@@ -69,14 +70,24 @@ function timed({ runtimeS, rampS }: FioTimes): string[] {
   return ['--time_based', `--runtime=${ms(runtimeS)}`, `--ramp_time=${ms(rampS)}`]
 }
 
-/**
- * A guest that is not at its limit: 4 KiB writes all over the range, so many a second. Gives the 99th percentile of what
- * each took, in ms.
- */
-export async function writeP99(target: Target, perSecond: number, sizeBytes: number, times: FioTimes): Promise<number> {
+/** What writes took, in ms. */
+export interface WriteTimes {
+  readonly mean: number
+  readonly p99: number
+  readonly p999: number
+}
+
+/** A guest that is not at its limit: 4 KiB writes all over the range, so many a second. */
+export async function writeTimes(
+  target: Target,
+  perSecond: number,
+  sizeBytes: number,
+  times: FioTimes,
+): Promise<WriteTimes> {
   const load = ['--rw=randwrite', '--bs=4k', '--iodepth=8', `--rate_iops=${perSecond}`]
   const { clat_ns: took } = await fio(target, 'write', [...load, `--size=${sizeBytes}`, ...timed(times)])
-  return took.percentile['99.000000'] / 1e6
+  const { percentile } = took
+  return { mean: took.mean / 1e6, p99: percentile['99.000000'] / 1e6, p999: percentile['99.900000'] / 1e6 }
 }
 
 /** Once over the whole range, so that nothing measured later allocates. */
@@ -87,14 +98,21 @@ export async function fill(target: Target, sizeBytes: number): Promise<void> {
 interface Side {
   readonly iops: number
   readonly bw_bytes: number
-  readonly clat_ns: { readonly percentile: { readonly '99.000000': number } }
+  readonly clat_ns: {
+    readonly mean: number
+    readonly percentile: { readonly '99.000000': number; readonly '99.900000': number }
+  }
+}
+
+function uriOf({ socket, exportName }: Target): string {
+  return socket.startsWith('/') ? `nbd+unix:///${exportName}?socket=${socket}` : `nbd://${socket}/${exportName}`
 }
 
 async function fio(target: Target, kind: 'read' | 'write', args: readonly string[]): Promise<Side> {
   const fixed = [
     '--name=bench',
     '--ioengine=nbd',
-    `--uri=nbd+unix:///${target.exportName}?socket=${target.socket}`,
+    `--uri=${uriOf(target)}`,
     `--offset=${target.offsetBytes}`,
     '--norandommap',
     '--randrepeat=1',

@@ -242,10 +242,10 @@ export const CANARIES: readonly Canary[] = [
     slow: true,
     rule: 'MIR1',
     what: 'a VM starts elsewhere while what its dead host had marked is still being made equal',
-    seed: 14,
+    seed: 27,
     tuning: {
-      ...{ faults: ['agent-kill', 'host-crash', 'disk-slow'], together: true },
-      ...{ meanGapMs: 2_000, scratchPerSecond: 60 },
+      ...{ faults: ['host-crash', 'disk-slow', 'agent-kill', 'network-slow'], together: true },
+      ...{ meanGapMs: 1_500, scratchPerSecond: 100 },
     },
   },
   {
