@@ -64,10 +64,11 @@ export function externalsWrittenBy(state: CoordinatorState, host: HostRecord): s
 export function whyDead(state: CoordinatorState, host: HostRecord): string | null {
   const { fence } = host
   if (fence === null) return null
-  if (hostLive(state, host.name).clean) return 'its agent has ended all it had, and said so'
   const { attestedIncarnation, newestIncarnation, attestedBy } = fence
-  if (attestedIncarnation === null || attestedIncarnation < (newestIncarnation ?? 0)) return null
-  return `its agent is dead, attested by ${attestedBy ?? 'nobody'}`
+  if (attestedIncarnation !== null && attestedIncarnation >= (newestIncarnation ?? 0)) {
+    return `its agent is dead, attested by ${attestedBy ?? 'nobody'}`
+  }
+  return hostLive(state, host.name).clean ? 'its agent has ended all it had, and said so' : null
 }
 
 /** Nothing of the host, at the epoch that is being fenced, can reach any of these any more. */
