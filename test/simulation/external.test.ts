@@ -2,6 +2,7 @@
 
 import { createMonitors, type MonitorSet } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
 import { describe, expect, it } from 'vitest'
 import { createVm, extentAt, World } from '../../packages/cli/src/simulation/world.ts'
@@ -193,4 +194,57 @@ describe('a mirror with a leg of either kind (VM1, VM2, FEN1, MIR1)', TIMEOUT, (
     expect(await cluster.until(() => cluster.roles[0] === 'san-a in-sync')).toBe(true)
     await cluster.isWell()
   })
+})
+
+/** Faults for half a minute, drawn from the seed, in which everything may happen at once; then all is whole again. */
+async function storm(seed: string, ...storages: string[]): Promise<void> {
+  const cluster = await new Cluster(seed).start(...storages)
+  const { world } = cluster
+  const { sim } = world
+  const random = new SimRandom(`storm/${seed}`)
+  for (let i = 0; i < 12; i++) {
+    const host = HOSTS[random.int(HOSTS.length)]!
+    const other = HOSTS[random.int(HOSTS.length)]!
+    switch (random.int(7)) {
+      case 0:
+        sim.host(host).process(`${host}/agent`)?.kill()
+        break
+      case 1:
+        sim.host(host).pause()
+        sim.after(random.int(15_000), () => sim.host(host).resume())
+        break
+      case 2:
+        sim.host('nas').process('nas')?.kill()
+        sim.after(random.int(3_000), () => world.startExternal('nas'))
+        break
+      case 3:
+        sim.host('coord').crash({ unsynced: 'lost' })
+        sim.after(random.int(6_000), () => world.startCoordinator())
+        break
+      case 4: {
+        const cut = sim.network.cut(host, 'nas')
+        sim.after(random.int(5_000), () => cut.heal())
+        break
+      }
+      case 5: {
+        const cut = sim.network.cut(host, 'coord')
+        sim.after(random.int(8_000), () => cut.heal())
+        break
+      }
+      default:
+        if (host !== other) world.command({ kind: 'volume-own', name: 'csv1', host: other })
+    }
+    await sim.runFor(random.int(5_000))
+  }
+  await sim.runFor(16_000)
+  await cluster.isWell()
+}
+
+describe('storms over storages without epochs (VM1, VM2, FEN1)', TIMEOUT, () => {
+  it.each(['1', '2', '3', '4'])('are survived by a volume with one leg: storm-%s', seed =>
+    storm(`storm-${seed}`, 'nas'),
+  )
+  it.each(['1', '2', '3', '4'])('are survived by a mirror of both kinds: both-%s', seed =>
+    storm(`both-${seed}`, 'san-a', 'nas'),
+  )
 })

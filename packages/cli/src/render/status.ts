@@ -16,7 +16,9 @@ export function statusLines(status: Status, extras: Extras = {}): string[] {
     if (warning !== null) lines.push(`warning: volume ${name} is ${warning}`)
   }
   for (const { name, warning, volumes } of Object.values(status.storages)) {
-    if (warning !== null) lines.push(`warning: storage ${name} (${volumes.join(', ') || 'no volume'}) has ${warning}`)
+    if (warning !== null && volumes.length > 0) {
+      lines.push(`warning: storage ${name} (${volumes.join(', ')}) has ${warning}`)
+    }
   }
   if (status.cluster.halted) lines.push('the cluster is being halted: nothing is to run')
   lines.push('', ...hostLines(status))
