@@ -1,15 +1,18 @@
 // A volume on a plain NBD server, in the simulator: what restarts, when, on whose word, and that nothing acknowledged is lost.
 
 import { createMonitors, type MonitorSet } from '@stellwerk/protocol/monitors/all-monitors.ts'
+import { canaries } from '@stellwerk/runtime/canary.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
-import { describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it } from 'vitest'
 import { createVm, extentAt, World } from '../../packages/cli/src/simulation/world.ts'
 import { startWithVolume, TIMEOUT } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 60_000
+
+afterEach(() => canaries.clear())
 
 class Cluster {
   readonly world: World
@@ -161,6 +164,51 @@ describe('a volume on a storage without epochs (VM1, VM2, FEN1)', TIMEOUT, () =>
       world.startExternal('nas')
       await cluster.isWell()
     }
+  })
+})
+
+/**
+ * A host is paused while its writes wait for the server, and wakes up cut off from whoever could tell it that it is fenced.
+ * Gives how many of its writes came before it had ended what it had, and how many of those after another had its VM.
+ */
+async function wakesWithWritesThatWait(seed: string): Promise<{ came: number; late: number }> {
+  const cluster = await new Cluster(seed).start('nas')
+  const { host, placed, world, records } = cluster
+  const { sim } = world
+  sim.host('nas').process('nas')?.kill()
+  await sim.runFor(600)
+  sim.host(host).pause()
+  await sim.runFor(200)
+  world.startExternal('nas')
+  const cuts = ['coord', ...HOSTS.filter(name => name !== host)].map(other => sim.network.cut(host, other))
+  // Long enough for a successor to have written much, where one is allowed.
+  await sim.runFor(20_000)
+  let came = 0
+  let late = 0
+  world.onExternalWrite = peer => {
+    if (!peer.startsWith(host)) return
+    came += 1
+    if (records.some(({ kind, vm }) => kind === 'failover.start' && vm === 'vm-1')) late += 1
+  }
+  sim.host(host).resume()
+  await sim.runFor(8_000)
+  world.onExternalWrite = () => undefined
+  for (const cut of cuts) cut.heal()
+  expect(await cluster.startedAfter(placed?.epoch ?? 0)).toBe(true)
+  await cluster.isWell()
+  return { came, late }
+}
+
+describe('writes that waited while their host was paused (IO3)', TIMEOUT, () => {
+  it('come, and before another has the VM', async () => {
+    const { came, late } = await wakesWithWritesThatWait('wakes')
+    expect(came).toBeGreaterThan(0)
+    expect(late).toBe(0)
+  })
+
+  it('come after that with silence-not-awaited', async () => {
+    canaries.add('silence-not-awaited')
+    expect((await wakesWithWritesThatWait('wakes')).late).toBeGreaterThan(0)
   })
 })
 

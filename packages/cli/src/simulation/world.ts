@@ -52,6 +52,8 @@ export class World {
   readonly options: WorldOptions
   readonly settings: Settings
   readonly repeated: RepeatedOrders
+  /** A write has come to an external storage, which takes it, from this peer. */
+  onExternalWrite: (peer: string) => void = () => undefined
   #coordinator: { readonly handle: Coordinator; readonly process: SimProcess } | null = null
   readonly #disks = new Map<string, MemoryDevice>()
   readonly #agents = new Map<string, { readonly handle: Agent; readonly process: SimProcess }>()
@@ -93,17 +95,27 @@ export class World {
 
   async #serveNbd(env: Environment, name: string): Promise<void> {
     const device = present(this.#disks.get(name), `the disk of ${name}`)
-    const open = async () => ({ device, description: name, released: () => undefined })
     for (const address of portalsOf(name)) {
       await env.network.listenStream(address, stream => {
+        const { size, limits, caps } = device
+        const heard: BlockDevice = {
+          ...{ size, limits, caps },
+          blockStatus: (...request) => device.blockStatus(...request),
+          read: (...request) => device.read(...request),
+          write: (...request) => {
+            this.onExternalWrite(stream.peer)
+            return device.write(...request)
+          },
+          flush: io => device.flush(io),
+          zero: (...request) => device.zero(...request),
+          trim: (...request) => device.trim(...request),
+          onState: () => undefined,
+          close: async () => undefined,
+        }
+        const open = async () => ({ device: heard, description: name, released: () => undefined })
         serveNbd(stream, { list: async () => [], open }, { timers: env.timers })
       })
     }
-  }
-
-  /** What is on an external storage, whoever put it there. */
-  diskOf(external: string): BlockDevice {
-    return present(this.#disks.get(external), `the disk of ${external}`)
   }
 
   /** Switches everything on. */

@@ -2,6 +2,7 @@
 // enforced there. What elsewhere rests on the storage's word rests here on this: whoever might still write is known to be
 // dead or to have ended, and what it had sent has had its time to arrive. Until then nothing takes its place.
 
+import { canary } from '@stellwerk/runtime/canary.ts'
 import { hostLive, vmsAt, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import type {
@@ -73,7 +74,8 @@ export function whyDead(state: CoordinatorState, host: HostRecord): string | nul
 
 /** Nothing of the host, at the epoch that is being fenced, can reach any of these any more. */
 export function isSilentAt(fence: FenceRecord, storages: readonly string[]): boolean {
-  return storages.every(storage => fence.acknowledged.includes(storage))
+  // Planted bug: the fence of other storages, and the end of all leases, is taken for enough.
+  return canary('silence-not-awaited') || storages.every(storage => fence.acknowledged.includes(storage))
 }
 
 /**
