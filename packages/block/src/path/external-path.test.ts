@@ -58,6 +58,14 @@ describe('a path to an external storage', () => {
     await expect(world.path(SIZE + 1).connect('disk', NEVER)).rejects.toMatchObject({ code: 'export-unfit' })
   })
 
+  it('has the volume’s size and offers what an embedded leg does, whatever the server has', async () => {
+    const world = new World()
+    const half = SIZE / 2
+    const device = await world.path(half).connect('disk', NEVER)
+    expect([device.size, Object.values(device.caps).filter(cap => cap).length]).toEqual([half, 7])
+    expect(await device.blockStatus?.(0, 4096, IO)).toEqual([{ length: 4096, hole: false, zero: false }])
+  })
+
   it('is dialled anew only after a lost write has had its time to arrive', async () => {
     const world = new World()
     const first = await world.path().connect('disk', NEVER)
@@ -143,6 +151,7 @@ describe('an export that cannot be a leg', () => {
     [{ readOnly: true }, /read-only/],
     [{ flush: false }, /SEND_FLUSH/],
     [{ fua: false }, /SEND_FUA/],
+    [{ zero: false }, /SEND_WRITE_ZEROES/],
     [{ multiConn: false }, /CAN_MULTI_CONN/],
   ])('%o', (caps, why) => {
     expect(misfitOfExport(new MemoryDevice({ size: SIZE, caps }), SIZE)).toMatch(why)

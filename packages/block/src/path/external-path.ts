@@ -4,7 +4,7 @@
 
 import type { Address, Clock, Network, Timers } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import type { BlockDevice, BlockExtent, DeviceState, Io } from '../device.ts'
+import type { BlockDevice, BlockExtent, Caps, DeviceState, Io } from '../device.ts'
 import { connectNbd, type NbdClient, NbdError } from '../nbd/client.ts'
 import type { PathDevice, PathTransport } from './transport.ts'
 
@@ -77,7 +77,7 @@ export function externalPath(options: ExternalPathOptions): PathTransport {
         client.abort(misfit)
         throw new StellwerkError('export-unfit', misfit, { where: `${exportName} at ${client.peer}` })
       }
-      return new ExternalConnection(client, session, quiet, () => clock.now() + options.quietMs)
+      return new ExternalConnection(client, options.sizeBytes, session, quiet, () => clock.now() + options.quietMs)
     },
   }
 }
@@ -103,28 +103,43 @@ export function misfitOfExport({ size, limits, caps }: BlockDevice, sizeBytes: n
   if (size < sizeBytes) return `it has ${size} bytes, less than the ${sizeBytes} of the volume`
   if (!caps.flush) return 'it does not offer flush (SEND_FLUSH): what is acknowledged could be lost'
   if (!caps.fua) return 'it does not offer FUA (SEND_FUA): what is acknowledged could be lost'
+  if (!caps.zero) return 'it does not offer to write zeroes (SEND_WRITE_ZEROES)'
   if (!caps.multiConn) return 'it does not keep several connections coherent (CAN_MULTI_CONN): hosts share it'
   if (limits.minimum > BLOCK_BYTES) return `it takes only blocks of ${limits.minimum} bytes, more than ${BLOCK_BYTES}`
   return null
 }
 
+/** What a leg of the embedded kind offers: the layers above have seen that, whichever leg of a mirror was there first. */
+const CAPS: Caps = {
+  readOnly: false,
+  flush: true,
+  fua: true,
+  trim: true,
+  zero: true,
+  fastZero: true,
+  blockStatus: true,
+  multiConn: true,
+}
+
+/**
+ * It offers what an embedded leg does, with what the server has: trimmed ranges read as zeroes, as on the other leg of a
+ * mirror; zeroing that should be fast takes the time it takes; where nothing is known everything counts as data.
+ */
 export class ExternalConnection implements PathDevice {
+  /** The volume's, however large the export is. */
   readonly size: number
   readonly limits: PathDevice['limits']
-  readonly caps: PathDevice['caps']
-  readonly blockStatus?: (offset: number, length: number, io: Io) => Promise<BlockExtent[]>
+  readonly caps = CAPS
   readonly session: number
   /** In flight, that change something. */
   writes = 0
   readonly #client: NbdClient
 
-  constructor(client: NbdClient, session: number, quiet: Quiet, quietUntil: () => number) {
+  constructor(client: NbdClient, sizeBytes: number, session: number, quiet: Quiet, quietUntil: () => number) {
     this.#client = client
     this.session = session
-    this.size = client.size
+    this.size = sizeBytes
     this.limits = client.limits
-    this.caps = client.caps
-    if (client.blockStatus !== undefined) this.blockStatus = client.blockStatus
     quiet.add(this)
     // Told before what was in flight is settled.
     client.onState(state => {
@@ -150,11 +165,17 @@ export class ExternalConnection implements PathDevice {
     flags: { readonly fua?: true; readonly noHole?: true; readonly fast?: true },
     io: Io,
   ): Promise<void> {
-    return this.#counted(this.#client.zero(offset, length, flags, io))
+    const { fast, ...others } = flags
+    const kept = fast === true && this.#client.caps.fastZero ? flags : others
+    return this.#counted(this.#client.zero(offset, length, kept, io))
   }
 
   trim(offset: number, length: number, flags: { readonly fua?: true }, io: Io): Promise<void> {
-    return this.#counted(this.#client.trim(offset, length, flags, io))
+    return this.#counted(this.#client.zero(offset, length, flags, io))
+  }
+
+  async blockStatus(offset: number, length: number, io: Io): Promise<BlockExtent[]> {
+    return (await this.#client.blockStatus?.(offset, length, io)) ?? [{ length, hole: false, zero: false }]
   }
 
   onState(listener: (state: DeviceState, reason: string) => void): void {
