@@ -62,7 +62,7 @@ export class LunPaths {
       ...{ redirects: null, luns: null },
     }
     return openLun(access, {
-      ...{ storage: storageOf(lun), lun: lun.name, epoch: HOST_EPOCH, generation, owner, onRefused },
+      ...{ storage: storageOf(lun), lun: lun.name, epoch: HOST_EPOCH, generation, sizeBytes: 0, owner, onRefused },
       signal: signal ?? new AbortController().signal,
     })
   }

@@ -10,17 +10,27 @@ import { GIB } from '@stellwerk/runtime/units.ts'
 import { ApiClient } from 'stellwerk/api-client/client.ts'
 import { findPorts } from 'stellwerk/cluster/ports.ts'
 import { Fabric } from './fabric.ts'
-import type { Stellwerk } from './stellwerk.ts'
+import type { Running, Stellwerk } from './stellwerk.ts'
 
 const HOST = '127.0.0.1'
 export const HOSTS = ['host-a', 'host-b', 'host-c'] as const
 export const STORAGES = ['san-a', 'san-b'] as const
 export const FABRICS = ['fabric-0', 'fabric-1'] as const
 const PORTS = 1 + HOSTS.length + STORAGES.length * 5
-const COMMON = { cluster: 'served', token: '0123456789abcdef', logLevel: 'error' } as const
+export const TOKEN = '0123456789abcdef'
+const COMMON = { cluster: 'served', token: TOKEN, logLevel: 'error' } as const
+
+/** An NBD server of another make, reached over `fabric-0`. */
+export interface ExternalServer {
+  readonly name: string
+  readonly port: number
+  readonly exports: readonly { readonly lun: string; readonly export: string }[]
+}
 
 export class ServedCluster {
   readonly fabrics = { 'fabric-0': new Fabric(), 'fabric-1': new Fabric() }
+  /** By the name of what is served: of a host it is its guardian. */
+  readonly served = new Map<string, Running>()
   readonly #stellwerk: Stellwerk
 
   constructor(stellwerk: Stellwerk) {
@@ -28,8 +38,8 @@ export class ServedCluster {
   }
 
   /** Resolves when every process serves; commands of `stellwerk` find it from then on. */
-  async start(settings: Partial<Settings>): Promise<ApiClient> {
-    const ports = await this.#ports()
+  async start(settings: Partial<Settings>, external: readonly ExternalServer[] = []): Promise<ApiClient> {
+    const ports = await this.freePorts(PORTS)
     const at = (network: string) => ({ network, host: HOST, port: ports.shift() ?? 0 })
     const listen = at('cluster')
     const storages = STORAGES.map(name => ({
@@ -37,11 +47,18 @@ export class ServedCluster {
       portals: FABRICS.map(at),
       control: [at('cluster'), ...FABRICS.map(at)],
     }))
-    const reached = []
+    const reached: object[] = []
     for (const { name, portals, control } of storages) {
       reached.push({ name, portals: await this.#over(portals), control: await this.#over(control) })
     }
     const served = storages.map(storage => this.#serve('storage', storage.name, storage))
+    for (const { name, port, exports } of external) {
+      reached.push({
+        name,
+        portals: await this.#over([{ network: 'fabric-0', host: HOST, port }]),
+        external: { exports },
+      })
+    }
     const coordinator = { profile: 'production', settings, listen, api: { port: 0 }, storages: reached }
     const line = await this.#serve('coordinator', 'coordinator', coordinator)
     await Promise.all(served)
@@ -63,7 +80,9 @@ export class ServedCluster {
     const file = `${name}.json`
     const text = JSON.stringify({ ...COMMON, directory: name, ...config })
     writeFileSync(join(this.#stellwerk.directory, file), text)
-    return this.#stellwerk.start(program, 'serve', '--config', file).said(/ serves: /)
+    const running = this.#stellwerk.start(program, 'serve', '--config', file)
+    this.served.set(name, running)
+    return running.said(/ serves: /)
   }
 
   /** Where hosts find these: those on a fabric through it. */
@@ -77,10 +96,10 @@ export class ServedCluster {
     )
   }
 
-  async #ports(): Promise<number[]> {
+  async freePorts(count: number): Promise<number[]> {
     const { directory } = this.#stellwerk
     const env = createEnvironment({ name: 'test', directory, store: memoryStore(), logLevel: 'silent' })
-    const ports = await findPorts(env, HOST, PORTS)
+    const ports = await findPorts(env, HOST, count)
     await env.close()
     return ports
   }

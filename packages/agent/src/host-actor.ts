@@ -15,6 +15,7 @@ import { PROFILES, type Settings } from '@stellwerk/protocol/settings.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { COORDINATOR } from './coordinator-name.ts'
+import { answerCheck } from './hba/external-export.ts'
 import type { HostParts } from './host-parts.ts'
 import { DoneReports, type MigrationDone } from './migration/done-reports.ts'
 import type { ReceiveOrder } from './migration/incoming-migration.ts'
@@ -148,6 +149,9 @@ export class HostActor implements Behavior {
         this.#passOn(message, links().relay(storage, kind, body, this.settings.requestMs))
         return
       }
+      case 'storage.check-export':
+        answerCheck(this.#parts, this.map, this.settings.ioDeadlineMs, message)
+        return
       case 'owner.relay': {
         const { owner, volume, kind, body } = message.body as OwnerRelay
         this.#passOn(message, system.ask(context.self, `${owner}/owner/${volume}`, kind, body, this.settings.requestMs))

@@ -10,6 +10,7 @@ import { PROFILES, type Profile, type Settings } from '@stellwerk/protocol/setti
 import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Address, Environment, Listener } from '@stellwerk/runtime/environment.ts'
 import type { Command } from './core/commands.ts'
+import { orderedStorages } from './core/external.ts'
 import { foreignGuardian, isForeignGuardian } from './core/guardians.ts'
 import { load } from './core/load.ts'
 import type { CoordinatorState, StorageRecord } from './core/state.ts'
@@ -63,7 +64,7 @@ export async function startCoordinator(env: Environment, config: CoordinatorConf
   )
   const guests = new GuestLibrary({ env, system, state })
   system.spawn(LIBRARY, guests)
-  for (const storage of state.storages.values()) {
+  for (const storage of orderedStorages(state)) {
     storages.set(storage.name, keepStorageSession(env, system, identity, storage))
   }
   const listener = await listenSessions(env, config.listen, identity, admitTo(state), session => {

@@ -1,6 +1,7 @@
 // Opens a LUN over all of the host's HBAs, and over a peer as the path of last resort: one multipath device, as the host
 // itself or as a volume's owner.
 
+import { externalPath } from '@stellwerk/block/path/external-path.ts'
 import {
   type MultipathDevice,
   type MultipathOptions,
@@ -10,10 +11,12 @@ import {
   type PathStatus,
 } from '@stellwerk/block/path/multipath.ts'
 import { nbdPath } from '@stellwerk/block/path/nbd-path.ts'
+import type { PathTransport } from '@stellwerk/block/path/transport.ts'
 import type { ClusterMapStorage } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Environment, NetworkName } from '@stellwerk/runtime/environment.ts'
 import type { Redirects } from '../redirect/redirects.ts'
+import { exportOf } from './external-export.ts'
 import type { LunSessions } from './lun-sessions.ts'
 import type { OpenLun, OpenLuns } from './open-luns.ts'
 import type { StorageLinks } from './storage-links.ts'
@@ -36,6 +39,8 @@ export interface LunOptions {
   readonly lun: string
   readonly epoch: number
   readonly generation: number
+  /** The volume's. */
+  readonly sizeBytes: number
   /** The ownership epoch, to write as the volume's owner; null: as the host. */
   readonly owner: number | null
   readonly onRefused: (refusal: PathRefusal) => void
@@ -51,6 +56,7 @@ export function openLun(access: LunAccess, options: LunOptions): Promise<Multipa
   const { env, host, hbas, links, sessions, settings, redirects } = access
   const { storage, lun, epoch, generation, owner } = options
   const as = owner === null ? 'host' : 'owner'
+  let session = sessions.next(lun, as)
   const paths = []
   for (const hba of hbas) {
     const address = storage.portals.find(portal => portal.network === hba)
@@ -69,13 +75,17 @@ export function openLun(access: LunAccess, options: LunOptions): Promise<Multipa
   }
   if (redirects !== null) paths.push(redirects.path(storage.name, lun))
   const ownerPart = owner === null ? '' : `&owner=${owner}`
-  const first = sessions.next(lun, as)
   return openMultipath({
-    paths,
-    exportName: session =>
-      `${lun}?host=${host}&epoch=${epoch}&session=${sessions.format(session)}&generation=${generation}${ownerPart}`,
-    session: first,
-    raiseSession: () => sessions.next(lun, as),
+    paths: storage.external === undefined ? paths : externalPaths(access, options, () => session),
+    exportName: number =>
+      storage.external === undefined
+        ? `${lun}?host=${host}&epoch=${epoch}&session=${sessions.format(number)}&generation=${generation}${ownerPart}`
+        : exportOf(storage, lun),
+    session,
+    raiseSession: () => {
+      session = sessions.next(lun, as)
+      return session
+    },
     clock: env.clock,
     timers: env.timers,
     config: {
@@ -88,6 +98,26 @@ export function openLun(access: LunAccess, options: LunOptions): Promise<Multipa
     ...watched(access, options),
     signal: options.signal,
   })
+}
+
+/** Over its own HBAs only: a peer may still send what it carries when this host is known to be dead. */
+function externalPaths(
+  { env, hbas, links, sessions, settings }: LunAccess,
+  { storage, lun, owner, sizeBytes }: LunOptions,
+  session: () => number,
+): PathTransport[] {
+  const { network, clock, timers } = env
+  const { ioDeadlineMs, heartbeatMs } = settings
+  const quiet = sessions.quietOf(storage.name, lun, owner === null ? 'host' : 'owner')
+  return storage.portals
+    .filter(portal => hbas.includes(portal.network))
+    .map(address =>
+      externalPath({
+        ...{ name: `${address.network}/${storage.name}`, network, clock, timers, address, quiet, session, sizeBytes },
+        ...{ dialTimeoutMs: ioDeadlineMs, openTimeoutMs: ioDeadlineMs, quietMs: ioDeadlineMs },
+        probe: () => links.probe(address.network, storage.name, heartbeatMs * 2),
+      }),
+    )
 }
 
 /** What operators, the coordinator and the trace hear of the LUN while it is open. */

@@ -1,11 +1,13 @@
 // The host's HBAs as seen from the control side: over each fabric a session to each storage's control link. Probes renew
 // the storage lease and tell whether a path works; the same links relay the coordinator's orders where it can't reach one.
+// An external storage has no control link: its portals are asked instead, and no lease is had of it.
 
+import { probeNbd } from '@stellwerk/block/nbd/probe.ts'
 import type { ClusterMapStorage } from '@stellwerk/protocol/messages/cluster.ts'
 import { type LunBehind, storageFamily } from '@stellwerk/protocol/messages/storage.ts'
 import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
 import type { Identity } from '@stellwerk/protocol/session.ts'
-import type { Environment, NetworkName } from '@stellwerk/runtime/environment.ts'
+import type { Address, Environment, NetworkName } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { LinkState } from './open-luns.ts'
 
@@ -30,7 +32,11 @@ export interface StorageLinksOptions {
 interface StorageLink {
   readonly storage: string
   readonly hba: NetworkName
-  readonly session: PersistentSession
+  /** Null: an NBD server, which has no control link. */
+  readonly session: PersistentSession | null
+  readonly address: Address
+  /** The question to an NBD server that is on its way. */
+  asking: Promise<void> | null
   answeredAt: number
   /** Since when it answers without a gap of more than `GAP_MS`. */
   answersSince: number
@@ -56,7 +62,8 @@ export class StorageLinks {
     const wanted = new Set<string>()
     for (const storage of storages) {
       for (const hba of this.#options.hbas) {
-        const address = storage.control.find(control => control.network === hba)
+        const external = storage.external !== undefined
+        const address = (external ? storage.portals : storage.control).find(({ network }) => network === hba)
         if (address === undefined) continue
         const key = `${hba}/${storage.name}`
         wanted.add(key)
@@ -68,28 +75,33 @@ export class StorageLinks {
           answeredAt: Number.NEGATIVE_INFINITY,
           answersSince: env.clock.now(),
           why: 'not connected yet',
-          session: new PersistentSession({
-            env,
-            address: () => address,
-            class: 'control',
-            identity,
-            backoff: BACKOFF,
-            onUp: () => this.#probeLink(link, 1_000),
-            onDown: error => {
-              link.why = error.message
-            },
-            onFailed: error => {
-              link.why = error.message
-            },
-          }),
+          address,
+          asking: null,
+          session: external
+            ? null
+            : new PersistentSession({
+                env,
+                address: () => address,
+                class: 'control',
+                identity,
+                backoff: BACKOFF,
+                onUp: () => this.#probeLink(link, 1_000),
+                onDown: error => {
+                  link.why = error.message
+                },
+                onFailed: error => {
+                  link.why = error.message
+                },
+              }),
         }
         this.#links.set(key, link)
-        link.session.start()
+        link.session?.start()
+        if (external) this.#probeLink(link, 1_000)
       }
     }
     for (const [key, link] of this.#links) {
       if (wanted.has(key)) continue
-      link.session.stop()
+      link.session?.stop()
       this.#links.delete(key)
     }
   }
@@ -107,14 +119,30 @@ export class StorageLinks {
   }
 
   #probeLink(link: StorageLink, deadlineMs: number): void {
-    if (link.session.session === null || this.#options.epoch() === 0) return
+    if (link.session !== null && (link.session.session === null || this.#options.epoch() === 0)) return
     this.#ask(link, deadlineMs).catch((error: unknown) => {
       link.why = errorMessage(error)
     })
   }
 
+  /** At NBD's level: it says that the server is there, and gives no right to anything. */
+  async #askServer(link: StorageLink, timeoutMs: number): Promise<void> {
+    const { network, timers } = this.#options.env
+    await probeNbd(await network.dialStream(link.address, { timeoutMs }), timers, timeoutMs)
+    const news = link.why !== 'answers'
+    this.#answered(link)
+    link.why = 'answers'
+    if (news) this.#options.onReached()
+  }
+
   async #ask(link: StorageLink, deadlineMs: number): Promise<void> {
     const { env, identity, epoch } = this.#options
+    if (link.session === null) {
+      link.asking ??= this.#askServer(link, deadlineMs).finally(() => {
+        link.asking = null
+      })
+      return link.asking
+    }
     const sentAt = env.clock.now()
     const asked = epoch()
     let behind: readonly LunBehind[] = []
@@ -149,7 +177,7 @@ export class StorageLinks {
   answering(storage: string, withinMs: number, disabled: readonly string[]): NetworkName[] {
     const now = this.#options.env.clock.now()
     const good = [...this.#links.values()].filter(
-      link => link.storage === storage && now - link.answeredAt <= withinMs && link.session.session !== null,
+      link => link.storage === storage && now - link.answeredAt <= withinMs && link.session?.session != null,
     )
     const rank = (link: StorageLink): number => (disabled.includes(link.hba) ? 1 : 0)
     return good.sort((a, b) => rank(a) - rank(b) || b.answeredAt - a.answeredAt).map(({ hba }) => hba)
@@ -167,7 +195,7 @@ export class StorageLinks {
   async relay(storage: string, kind: string, body: unknown, deadlineMs: number): Promise<unknown> {
     let last: unknown = new StellwerkError('no-path', `no HBA reaches ${storage}`, { retryable: true })
     for (const link of this.#links.values()) {
-      if (link.storage !== storage || link.session.session === null) continue
+      if (link.storage !== storage || link.session?.session == null) continue
       try {
         return await link.session.request(kind, body, deadlineMs)
       } catch (error) {
@@ -188,7 +216,7 @@ export class StorageLinks {
   }
 
   stop(): void {
-    for (const link of this.#links.values()) link.session.stop()
+    for (const link of this.#links.values()) link.session?.stop()
     this.#links.clear()
   }
 }

@@ -52,6 +52,8 @@ export class HostVolumes implements DiskOpener {
   readonly #open = new Map<string, OpenVolume>()
   readonly #owned = new Map<string, OwnedVolume>()
   readonly #ending = new Set<Promise<void>>()
+  /** Ownerships that are ending, where another may not begin before this one has ended. */
+  readonly #leaving = new Map<string, OwnerService>()
   #map: ClusterMap | null = null
   #epoch = 0
   #fenced = false
@@ -138,19 +140,26 @@ export class HostVolumes implements DiskOpener {
     if (owned === undefined) return
     this.#owned.delete(name)
     this.#options.system.stopActor(owned.address)
-    const ending = owned.service.end(inOrder)
+    const { service } = owned
+    const ending = service.end(inOrder)
     this.#ending.add(ending)
-    ending.then(
-      () => this.#ending.delete(ending),
-      (error: unknown) => {
-        this.#ending.delete(ending)
-        this.#options.env.log.error({ volume: name }, `its ownership did not end in order: ${errorMessage(error)}`)
-      },
-    )
+    if (service.legs.some(({ storage }) => this.#isExternal(storage))) this.#leaving.set(name, service)
+    const ended = (): void => {
+      this.#ending.delete(ending)
+      if (this.#leaving.get(name) !== service) return
+      this.#leaving.delete(name)
+      this.#options.onChange()
+    }
+    ending.then(ended, (error: unknown) => {
+      ended()
+      this.#options.env.log.error({ volume: name }, `its ownership did not end in order: ${errorMessage(error)}`)
+    })
   }
 
   owned(): OwnedVolumeState[] {
-    return [...this.#owned].map(([volume, { service }]) => ({ volume, ...service.report() }))
+    const leaving = [...this.#leaving].filter(([volume]) => !this.#owned.has(volume))
+    const services = [...this.#owned].map(([volume, { service }]) => [volume, service] as const)
+    return [...leaving, ...services].map(([volume, service]) => ({ volume, ...service.report() }))
   }
 
   /** The LUNs of a storage that are open here, and in which generation. */
@@ -187,11 +196,16 @@ export class HostVolumes implements DiskOpener {
     return this.#open.get(name) ?? null
   }
 
-  #storagesOf(order: VmOrder): string[] {
+  /** Null: one of them knows no epochs, and gives no lease. */
+  #storagesOf(order: VmOrder): string[] | null {
     const names = new Set<string>()
     for (const { volume } of order.disks)
       for (const storage of this.#open.get(volume)?.storages ?? []) names.add(storage)
-    return [...names].sort()
+    return [...names].some(name => this.#isExternal(name)) ? null : [...names].sort()
+  }
+
+  #isExternal(storage: string): boolean {
+    return this.#map?.storages.find(({ name }) => name === storage)?.external !== undefined
   }
 
   async #places(order: VmOrder): Promise<VmDisk[]> {

@@ -197,6 +197,7 @@ export class OpenVolume {
       lun: leg.lun,
       epoch: hostEpoch,
       generation,
+      sizeBytes: this.#book.volume.sizeBytes,
       owner: null,
       signal,
       // A generation that is over is the mirror's to follow.

@@ -77,6 +77,10 @@ export class OwnerService implements Behavior {
     this.ownerEpoch = options.ownerEpoch
   }
 
+  get legs(): readonly MapLeg[] {
+    return this.#volume.legs
+  }
+
   get state(): string {
     return this.#state === 'opening' && this.#damaged ? 'damaged' : this.#state
   }
@@ -285,11 +289,16 @@ export class OwnerService implements Behavior {
     const { access } = this.#options
     let least = 0
     for (const leg of volume.legs) {
-      if (leg.role !== 'in-sync') continue
+      if (leg.role !== 'in-sync' || this.#isExternal(leg)) continue
       const reply = await orderStorage(access, leg, 'storage.opened', { lun: leg.lun }, LAYOUT_MS)
       least = Math.max(least, (reply as { readonly opened: number }).opened)
     }
     return least
+  }
+
+  /** Its storage takes no orders: it keeps no layout, and cannot say which owner was there last. */
+  #isExternal({ storage }: MapLeg): boolean {
+    return this.#options.storages().find(({ name }) => name === storage)?.external !== undefined
   }
 
   async #openLeg(open: OpenLeg, volume: ClusterMapVolume, signal: AbortSignal): Promise<void> {
@@ -304,6 +313,7 @@ export class OwnerService implements Behavior {
       lun: leg.lun,
       epoch: hostEpoch,
       generation: volume.generation,
+      sizeBytes: volume.sizeBytes,
       owner: ownerEpoch,
       signal,
       onRefused: refusal => {
@@ -335,7 +345,7 @@ export class OwnerService implements Behavior {
   async #register(volume: ClusterMapVolume, ranges: MetadataRanges): Promise<void> {
     const { access, ownerEpoch, hostEpoch } = this.#options
     for (const leg of volume.legs) {
-      if (leg.role === 'stale') continue
+      if (leg.role === 'stale' || this.#isExternal(leg)) continue
       const body = { lun: leg.lun, ownerEpoch, host: access.host, epoch: hostEpoch, ...ranges }
       await orderStorage(access, leg, 'storage.layout', body, LAYOUT_MS)
     }

@@ -30,7 +30,7 @@ export class VmDisks implements DiskSet {
   readonly #places: readonly VmDisk[]
   #disks: readonly CsvDisk[]
   readonly #late: readonly LateDevice[]
-  readonly #storages: () => readonly string[]
+  readonly #storages: () => readonly string[] | null
   /** As the owner knew them when they were reserved. */
   readonly #reserved: readonly DiskInfo[]
   #dropped = false
@@ -41,7 +41,7 @@ export class VmDisks implements DiskSet {
     env: Environment,
     order: VmOrder,
     places: readonly VmDisk[],
-    storages: () => readonly string[],
+    storages: () => readonly string[] | null,
     disks: readonly CsvDisk[],
     late: readonly LateDevice[],
     reserved: readonly DiskInfo[],
@@ -64,7 +64,7 @@ export class VmDisks implements DiskSet {
     env: Environment,
     order: VmOrder,
     places: readonly VmDisk[],
-    storages: () => readonly string[],
+    storages: () => readonly string[] | null,
   ): Promise<VmDisks> {
     const disks: CsvDisk[] = []
     for (const { volume, disk } of places) {
@@ -78,7 +78,7 @@ export class VmDisks implements DiskSet {
     env: Environment,
     order: VmOrder,
     places: readonly VmDisk[],
-    storages: () => readonly string[],
+    storages: () => readonly string[] | null,
   ): Promise<VmDisks> {
     const late: LateDevice[] = []
     const reserved: DiskInfo[] = []

@@ -2,6 +2,7 @@
 // `cluster.json`, so that the next start recovers the same cluster. And the two tokens, each a file only its owner reads.
 
 import { checkOf } from '@stellwerk/coordinator/api/misfit.ts'
+import { AddressSchema, ExternalSchema } from '@stellwerk/protocol/messages/cluster.ts'
 import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
 import type { Files, Random } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -29,8 +30,14 @@ export const ClusterFileSchema = closed({
       control: closed({ cluster: Port, 'fabric-0': Port, 'fabric-1': Port }),
     }),
   ),
+  /** Storages that are NBD servers of others, which this cluster does not start. */
+  external: Type.Optional(
+    Type.Array(closed({ name: Name, portals: Type.Array(AddressSchema), exports: ExternalSchema.properties.exports })),
+  ),
 })
 export type ClusterFile = Static<typeof ClusterFileSchema>
+
+export type ExternalStorage = NonNullable<ClusterFile['external']>[number]
 
 const check = checkOf(ClusterFileSchema)
 

@@ -87,7 +87,15 @@ export function coordinatorConfig(file: ClusterFile, tokens: Tokens): Coordinato
       token: tokens.join,
       profile: file.profile,
       listen: coordinatorAddress(file),
-      storages: file.storages.map(storage => storageRecord(file, storage)),
+      storages: [
+        ...file.storages.map(storage => storageRecord(file, storage)),
+        ...(file.external ?? []).map(({ name, portals, exports }) => ({
+          name,
+          portals,
+          control: [],
+          external: { exports },
+        })),
+      ],
     },
     api: { host: file.address, port: file.coordinator.apiPort },
     apiToken: tokens.api,

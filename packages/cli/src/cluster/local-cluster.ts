@@ -11,9 +11,17 @@ import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { ApiClient } from '../api-client/client.ts'
 import { type Launch, PROCESS_ENTRY } from '../programs/process.ts'
 import { tellError } from '../programs/running.ts'
-import { API_TOKEN_FILE, type ClusterFile, JOIN_TOKEN_FILE, takeToken, writeClusterFile } from './cluster-file.ts'
+import {
+  API_TOKEN_FILE,
+  type ClusterFile,
+  type ExternalStorage,
+  JOIN_TOKEN_FILE,
+  takeToken,
+  writeClusterFile,
+} from './cluster-file.ts'
 import { olderState, refuseLostCoordinator } from './coordinator-state.ts'
 import { lookInto } from './directory.ts'
+import { withExternal } from './external-storages.ts'
 import { coordinatorConfig, guardianConfig, newCluster, portsNeeded, storageConfig, type Tokens } from './layout.ts'
 import { type Ended, LocalProcess } from './local-process.ts'
 import { findPorts } from './ports.ts'
@@ -25,6 +33,8 @@ export interface LocalClusterOptions {
   readonly hosts: number
   readonly memoryBytes: number
   readonly profile: ClusterFile['profile']
+  /** Named now, besides those that the cluster knows. */
+  readonly external?: readonly ExternalStorage[]
   /** Dead processes are started again. */
   readonly supervise: boolean
   readonly logLevel: LogLevel
@@ -72,12 +82,12 @@ export class LocalCluster {
     })
     try {
       const lock = await takeLock(env, options.directory)
-      const file = known ?? (await make(env, options))
+      const file = withExternal(known ?? (await make(env, options)), options.external ?? [])
       const tokens = {
         join: await takeToken(env.files, JOIN_TOKEN_FILE, env.random),
         api: await takeToken(env.files, API_TOKEN_FILE, env.random),
       }
-      if (known === null) await writeClusterFile(env.files, file)
+      if (file !== known) await writeClusterFile(env.files, file)
       return new LocalCluster(env, options, lock, file, tokens, known === null)
     } catch (error) {
       await env.close()

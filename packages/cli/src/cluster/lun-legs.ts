@@ -11,6 +11,7 @@ import { parseNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
+import type { ClusterFile } from './cluster-file.ts'
 import { clusterIn, filesOf } from './directory.ts'
 import { FileDevice } from './file-device.ts'
 import { lookAtUp } from './up-record.ts'
@@ -48,11 +49,19 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
   if (found.length === 0) {
     throw new StellwerkError('unknown-volume', `no storage of the cluster has a LUN "${volume}"`, {
       where: directory,
-      hint: 'name the volume as `stellwerk volume list` did',
+      hint: `name the volume as \`stellwerk volume list\` did${elsewhere(cluster)}`,
     })
   }
   const legs = await countingLegs(volume, found)
   return opened(legs, Math.max(0, ...legs.map(({ opened }) => opened)))
+}
+
+/** What lies on an external storage is no file of the cluster's. */
+function elsewhere({ external = [] }: ClusterFile): string {
+  const [first] = external.flatMap(({ portals }) => portals)
+  if (first === undefined) return ''
+  const where = external.map(({ name }) => name).join(', ')
+  return `; one on ${where} is looked at there: nbd://${first.host}:${first.port}/EXPORT`
 }
 
 interface FoundLun {

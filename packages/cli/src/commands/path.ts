@@ -1,6 +1,7 @@
 // `stellwerk path …`: the ways from hosts to storage.
 
 import type { PathView, Status } from '@stellwerk/coordinator/view/schemas.ts'
+import { NO_EPOCHS } from '@stellwerk/coordinator/view/storages.ts'
 import { pathOf } from '../api-client/client.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
 import { table } from '../render/table.ts'
@@ -37,8 +38,9 @@ export function pathLines(paths: Status['paths']): string[] {
 }
 
 /** What a path that is well says of itself is no news. */
-function remarkOf({ state, why }: PathView): string {
-  return state === 'up' || state === 'standby' || state === 'disabled' ? '' : why
+function remarkOf({ state, why, epochs }: PathView): string {
+  const news = state === 'up' || state === 'standby' || state === 'disabled' ? '' : why
+  return [news, epochs ? '' : NO_EPOCHS].filter(each => each !== '').join('; ')
 }
 
 const FORCE = {

@@ -56,7 +56,7 @@ const coordinator: CommandSpec = {
         token,
         profile,
         listen,
-        storages,
+        storages: storages.map(storage => ({ ...storage, control: storage.control ?? [] })),
         ...(settings === undefined ? {} : { settings }),
       },
       api: { host: api.host ?? '127.0.0.1', port: api.port },

@@ -11,6 +11,7 @@ import { createTimers } from '@stellwerk/runtime/node/timers.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import type { ApiClient } from '../api-client/client.ts'
 import { apiOf, lookInto } from '../cluster/directory.ts'
+import { parseExternal } from '../cluster/external-storages.ts'
 import { HOST_MEMORY_BYTES, HOSTS_MAX } from '../cluster/layout.ts'
 import { lookAtUp } from '../cluster/up-record.ts'
 import { type CommandContext, type CommandSpec, DIR, type Input, OK, type OptionSpec } from '../command-line/command.ts'
@@ -24,6 +25,12 @@ const OPTIONS: { readonly [name: string]: OptionSpec } = {
   hosts: { type: 'string', value: 'N', help: 'hosts of a new cluster (default 3)' },
   memory: { type: 'string', value: 'SIZE', help: 'what a new cluster’s hosts have for VMs (default 1GiB)' },
   profile: { type: 'string', value: 'lab|production', help: 'the times of a new cluster (default lab)' },
+  external: {
+    type: 'string',
+    multiple: true,
+    value: 'NAME=HOST:PORT',
+    help: 'an NBD server as one more storage, one that knows no epochs; a second address for fabric-1 after a comma',
+  },
   guests: { type: 'boolean', help: 'start three self-checking guests if there is no VM yet' },
   supervise: { type: 'boolean', help: 'start again what has died' },
   detach: { type: 'boolean', help: 'give the terminal back as soon as the cluster is up' },
@@ -47,6 +54,7 @@ function settingsOf(context: CommandContext, input: Input): UpSettings {
     hosts: parseCount('hosts', input.text('hosts') ?? '3', 1, HOSTS_MAX),
     memoryBytes: hostMemory(input),
     profile: oneOf('profile', input.text('profile') ?? 'lab', ['lab', 'production'] as const),
+    external: input.texts('external').map(parseExternal),
     supervise: input.flag('supervise'),
     guests: input.flag('guests'),
   }
@@ -88,8 +96,9 @@ async function restartMissing(directory: string): Promise<boolean> {
 async function isWhole(client: ApiClient): Promise<boolean> {
   try {
     const { hosts, paths } = await client.status()
-    // The way over a peer rests while it is not needed, and one that is slow or disabled lacks no process.
-    const own = Object.values(paths).filter(({ fabric }) => fabric !== 'redirected')
+    // The way over a peer rests while it is not needed, and one that is slow or disabled lacks no process. An external
+    // storage is not this cluster's to start.
+    const own = Object.values(paths).filter(({ fabric, epochs }) => fabric !== 'redirected' && epochs)
     const served = own.every(({ state }) => state === 'up' || state === 'slow' || state === 'disabled')
     return served && Object.values(hosts).every(({ state }) => state === 'up')
   } catch (error) {

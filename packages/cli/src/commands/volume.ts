@@ -1,6 +1,7 @@
 // `stellwerk volume …`
 
 import type { Status, VolumeView } from '@stellwerk/coordinator/view/schemas.ts'
+import { NO_EPOCHS } from '@stellwerk/coordinator/view/storages.ts'
 import { formatTime } from '@stellwerk/protocol/trace/format-line.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { pathOf } from '../api-client/client.ts'
@@ -117,10 +118,10 @@ function scrubText({
   return `${state === 'done' ? 'done' : 'ended early'} ${wallMs === null ? '' : formatTime(wallMs)}: ${found}`
 }
 
-function legText({ role, state, why, percent }: VolumeView['legs'][number]): string {
+function legText({ role, state, why, percent, epochs }: VolumeView['legs'][number]): string {
   const reached = state === 'up' ? '' : `, ${state}`
   const so = percent === null ? role : `${role}, ${percent} %`
-  return `${so}${reached}${why === null ? '' : ` (${why})`}`
+  return `${so}${reached}${why === null ? '' : ` (${why})`}${epochs ? '' : `, ${NO_EPOCHS}`}`
 }
 
 const mirror: CommandSpec = {

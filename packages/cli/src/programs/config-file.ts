@@ -2,7 +2,7 @@
 
 import { dirname, resolve } from 'node:path'
 import { type Check, checkOf } from '@stellwerk/coordinator/api/misfit.ts'
-import { AddressSchema } from '@stellwerk/protocol/messages/cluster.ts'
+import { AddressSchema, ExternalSchema } from '@stellwerk/protocol/messages/cluster.ts'
 import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
 import { SettingsSchema } from '@stellwerk/protocol/settings.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -17,6 +17,13 @@ const LogLevel = Type.Optional(
 )
 const Fabric = Type.Union([Type.Literal('fabric-0'), Type.Literal('fabric-1')])
 const Storage = closed({ name: Name, portals: Type.Array(AddressSchema), control: Type.Array(AddressSchema) })
+/** As the coordinator knows it: with `external` it is any NBD server, which has no control link. */
+const KnownStorage = closed({
+  name: Name,
+  portals: Type.Array(AddressSchema),
+  control: Type.Optional(Type.Array(AddressSchema)),
+  external: Type.Optional(ExternalSchema),
+})
 
 /** All of the profile's times, each optional. */
 const SettingsPart = Type.Object(
@@ -32,7 +39,7 @@ export const CoordinatorFile = closed({
   settings: Type.Optional(SettingsPart),
   listen: AddressSchema,
   api: closed({ host: Type.Optional(Type.String()), port: Type.Integer({ minimum: 0, maximum: 65_535 }) }),
-  storages: Type.Array(Storage),
+  storages: Type.Array(KnownStorage),
 })
 export type CoordinatorFile = Static<typeof CoordinatorFile>
 
@@ -81,17 +88,35 @@ export async function readConfig<T extends TObject>(path: string, schema: T): Pr
  * Hosts ask a storage over each fabric whether the path works, and the coordinator asks it over the cluster network: its
  * control link must be there wherever it is reached. Throws `bad-config`.
  */
-export function checkStorage(storage: Static<typeof Storage>, where: string): void {
+export function checkStorage(storage: Static<typeof KnownStorage>, where: string): void {
   const bad = (what: string, hint: string): never => {
     throw new StellwerkError('bad-config', `storage ${storage.name}: ${what}`, { where, hint })
   }
   if (storage.portals.length === 0) bad("'portals' is empty: no host could reach its LUNs", 'name an address a fabric')
-  const controls = new Set(storage.control.map(({ network }) => network))
+  if (storage.external !== undefined) {
+    checkExternal(storage, bad)
+    return
+  }
+  const controls = new Set((storage.control ?? []).map(({ network }) => network))
   for (const network of new Set(['cluster' as const, ...storage.portals.map(portal => portal.network)])) {
     if (controls.has(network)) continue
     const who = network === 'cluster' ? 'the coordinator' : 'the hosts'
     bad(`'control' has no address on ${network}, where ${who} must reach it`, `add one with network: ${network}`)
   }
+}
+
+function checkExternal(
+  { portals, control = [], external }: Static<typeof KnownStorage>,
+  bad: (what: string, hint: string) => never,
+): void {
+  if (control.length > 0) bad("it is external and has 'control': an NBD server takes no orders", "leave 'control' away")
+  const astray = portals.find(({ network }) => network !== 'fabric-0' && network !== 'fabric-1')
+  if (astray !== undefined) {
+    bad(`a portal is on ${astray.network}, where no host has an HBA`, 'put it on fabric-0 or fabric-1')
+  }
+  const luns = (external?.exports ?? []).map(({ lun }) => lun)
+  const twice = luns.find((lun, i) => luns.indexOf(lun) !== i)
+  if (twice !== undefined) bad(`'external.exports' names LUN ${twice} twice`, 'give each LUN one export')
 }
 
 /** JSON is YAML, so one parser reads both. */

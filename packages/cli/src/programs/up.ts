@@ -3,7 +3,7 @@
 import type { Json, ProcessSpec } from '@stellwerk/runtime/environment.ts'
 import { describeError, errorCode } from '@stellwerk/runtime/errors.ts'
 import { parentOfThisProcess } from '@stellwerk/runtime/node/parent-pipe.ts'
-import type { ClusterFile } from '../cluster/cluster-file.ts'
+import type { ClusterFile, ExternalStorage } from '../cluster/cluster-file.ts'
 import { ConsoleFollower } from '../cluster/console-follower.ts'
 import { ensureGuests, ensureVolume, untilGuestsRun, untilHostsUp } from '../cluster/first-use.ts'
 import { LocalCluster } from '../cluster/local-cluster.ts'
@@ -20,6 +20,7 @@ export interface UpSettings {
   readonly hosts: number
   readonly memoryBytes: number
   readonly profile: ClusterFile['profile']
+  readonly external: readonly ExternalStorage[]
   readonly supervise: boolean
   readonly guests: boolean
 }

@@ -15,6 +15,11 @@ export function statusLines(status: Status, extras: Extras = {}): string[] {
   for (const { name, warning } of Object.values(status.volumes)) {
     if (warning !== null) lines.push(`warning: volume ${name} is ${warning}`)
   }
+  for (const { name, warning, volumes } of Object.values(status.storages)) {
+    if (warning !== null && volumes.length > 0) {
+      lines.push(`warning: storage ${name} (${volumes.join(', ')}) has ${warning}`)
+    }
+  }
   if (status.cluster.halted) lines.push('the cluster is being halted: nothing is to run')
   lines.push('', ...hostLines(status))
   if (Object.keys(status.vms).length > 0) lines.push('', ...vmLines(status, extras))
@@ -116,7 +121,8 @@ export function eventLine(event: ClusterEvent): string {
 }
 
 /** What one wants to know of a leg at a glance. */
-function legWord({ role, state, percent }: Status['volumes'][string]['legs'][number]): string {
-  if (role === 'syncing') return `resyncing ${percent ?? 0} %`
-  return role === 'in-sync' ? state : role
+function legWord({ role, state, percent, epochs }: Status['volumes'][string]['legs'][number]): string {
+  const known = epochs ? '' : ' (no epochs)'
+  if (role === 'syncing') return `resyncing ${percent ?? 0} %${known}`
+  return `${role === 'in-sync' ? state : role}${known}`
 }

@@ -3,6 +3,7 @@
 import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { accept, type CommandResult, refuse } from './command-result.ts'
 import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
+import { ownerLeaves } from './external.ts'
 import { readmitHost, removeHost, resumeHost } from './host-commands.ts'
 import { hostLive, isUsable, usableHosts } from './hosts.ts'
 import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
@@ -356,6 +357,11 @@ function ownVolume(state: CoordinatorState, name: string, to: string, out: StepO
   if (volume.owner?.host === to)
     return refuse('same-host', `host "${to}" already owns volume "${name}"`, 'name another host')
   const epoch = volume.ownerEpoch + 1
+  if (ownerLeaves(state, volume, to, 'an operator asked for it', out)) {
+    const { leaving } = state.volumes.get(name)!
+    if (leaving != null) out.put('volumes', name, { ...state.volumes.get(name)!, leaving: { ...leaving, to } })
+    return accept({ volume: name, owner: to, epoch })
+  }
   out.put('volumes', name, {
     ...volume,
     owner: { host: to, hostEpoch: host.epoch, epoch },

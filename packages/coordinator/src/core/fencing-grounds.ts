@@ -2,6 +2,7 @@
 // How a fence goes is fencing.ts.
 
 import { isExport } from './exports.ts'
+import { externalsWrittenBy } from './external.ts'
 import { beginFencing } from './fencing.ts'
 import { usableHosts, vmsAt } from './hosts.ts'
 import type { StepOutput } from './output.ts'
@@ -45,7 +46,8 @@ function fail(
   if (!live.silenceCounted) noteFailure(state, host, live.incarnation ?? 0, why, now, out)
   live.silenceCounted = true
   // A fence ends what runs there and brings nothing where nothing does: it may still be starting.
-  if (vmsAt(state, host.name).length > 0) beginFencing(state, state.hosts.get(host.name) ?? host, why, null, out)
+  const ends = vmsAt(state, host.name).length > 0 || externalsWrittenBy(state, host).length > 0
+  if (ends) beginFencing(state, state.hosts.get(host.name) ?? host, why, null, out)
 }
 
 /**

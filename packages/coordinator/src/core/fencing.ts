@@ -3,9 +3,19 @@
 import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
+import {
+  externalsOfVm,
+  externalsWrittenBy,
+  isExternal,
+  isSilentAt,
+  noteSilence,
+  orderedNames,
+  orderedStorages,
+  whyDead,
+} from './external.ts'
 import { hostLive, storagesOf, vmsAt, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
-import type { CoordinatorState, FenceRecord, HostRecord, Placement } from './state.ts'
+import type { CoordinatorState, FenceRecord, HostRecord, Placement, VmRecord } from './state.ts'
 
 /** From now on, durably, no lease is granted to the host, and storages are told to refuse its epoch. */
 export function beginFencing(
@@ -16,7 +26,10 @@ export function beginFencing(
   out: StepOutput,
 ): void {
   const vms = vmsAt(state, host.name)
-  const storages = [...new Set(vms.flatMap(vm => storagesOf(state, vm)))].sort()
+  const storages = [
+    ...new Set([...vms.flatMap(vm => storagesOf(state, vm)), ...externalsWrittenBy(state, host)]),
+  ].sort()
+  const { incarnation } = hostLive(state, host.name)
   const needed = canary('fence-missing-leg') ? storages.slice(0, -1) : storages
   const volumes = [...new Set(vms.flatMap(volumesOf))].sort()
   const fence: FenceRecord = {
@@ -26,6 +39,7 @@ export function beginFencing(
     acknowledged: [],
     attestedIncarnation: attested?.incarnation ?? null,
     attestedBy: attested?.by ?? null,
+    ...(incarnation === null ? {} : { newestIncarnation: incarnation }),
   }
   out.put('hosts', host.name, { ...host, phase: 'fencing', fence })
   for (const volume of volumes) {
@@ -34,6 +48,7 @@ export function beginFencing(
   }
   hostLive(state, host.name).clean = false
   hostLive(state, host.name).fencingSince = null
+  hostLive(state, host.name).silentSince = null
   hostLive(state, host.name).seenAt.clear()
   out.decide({
     kind: 'fence',
@@ -46,7 +61,9 @@ export function beginFencing(
 
 /** Pushes every fence and admission forward. */
 export function workOnFences(state: CoordinatorState, now: number, out: StepOutput): void {
-  for (const host of [...state.hosts.values()]) {
+  for (const { name } of [...state.hosts.values()]) {
+    noteSilence(state, state.hosts.get(name)!, now, out)
+    const host = state.hosts.get(name)!
     switch (host.phase) {
       case 'fencing':
         orderFence(state, host, now, out)
@@ -69,7 +86,7 @@ export function workOnFences(state: CoordinatorState, now: number, out: StepOutp
 
 function orderFence(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
   const { requestMs } = state.cluster.settings
-  for (const storage of state.storages.keys()) {
+  for (const storage of orderedNames(state)) {
     if (host.fence?.acknowledged.includes(storage)) continue
     const key = `fence/${host.name}/${host.epoch}/${storage}`
     if (!shouldAsk(state, key, now, requestMs)) continue
@@ -97,10 +114,14 @@ export function fenceAcknowledged(
   completeFence(state, state.hosts.get(name) ?? host, out)
 }
 
-/** A storage all of whose legs of the host's volumes have been given up holds the fence up no more. */
+/**
+ * Those that can acknowledge. A storage all of whose legs of the host's volumes have been given up holds the fence up no
+ * more. What has no epochs is waited for by each VM and volume that is there, and by no other.
+ */
 function neededOf(state: CoordinatorState, { needed, volumes }: FenceRecord): string[] {
-  if (volumes.length === 0) return [...needed]
-  return needed.filter(storage =>
+  const able = needed.filter(storage => !isExternal(state, storage))
+  if (volumes.length === 0) return able
+  return able.filter(storage =>
     volumes.some(name => state.volumes.get(name)?.legs.some(leg => leg.storage === storage && leg.role !== 'stale')),
   )
 }
@@ -110,26 +131,41 @@ function completeFence(state: CoordinatorState, host: HostRecord, out: StepOutpu
   if (host.phase !== 'fencing' || fence === null) return
   if (!neededOf(state, fence).every(storage => fence.acknowledged.includes(storage))) return
   out.put('hosts', host.name, { ...host, phase: 'fenced' })
+  const open = fence.needed.filter(storage => isExternal(state, storage) && !isSilentAt(fence, [storage]))
+  const saw = { epoch: host.epoch, acknowledged: fence.acknowledged }
+  if (open.length === 0) {
+    out.decide({
+      kind: 'fenced',
+      subject: host.name,
+      saw,
+      chose: 'nothing of this epoch can be written any more',
+      why: 'every leg of every volume it had open has acknowledged the fence',
+    })
+    return
+  }
   out.decide({
     kind: 'fenced',
     subject: host.name,
-    saw: { epoch: host.epoch, acknowledged: fence.acknowledged },
-    chose: 'nothing of this epoch can be written any more',
-    why: 'every leg of every volume it had open has acknowledged the fence',
+    saw: { ...saw, withoutEpochs: open },
+    chose: `nothing of this epoch can be written any more, but on ${open.join(', ')}`,
+    why: `every leg that knows epochs has acknowledged the fence; ${open.join(', ')} knows none: what is there waits, ${whyDead(state, host) ?? 'until the death of its agent is attested'}`,
   })
 }
 
 /**
  * When an instance placed at a fenced host is surely dead: at once if attested or the agent says that it killed all;
- * otherwise when every lease it may have held is over by its own clock. Null: cannot be told yet.
+ * otherwise when every lease it may have held is over by its own clock. Null: cannot be told yet. Where a storage of the VM
+ * has no epochs no time is enough: a host that was only paused would go on where it was.
  */
 export function deadAt(
   state: CoordinatorState,
   host: HostRecord,
+  vm: VmRecord,
   placement: Placement,
 ): { at: number; attested: boolean } | null {
   const fence = host.fence
   if (host.phase !== 'fenced' || fence === null) return null
+  if (!isSilentAt(fence, externalsOfVm(state, vm))) return null
   const attested = fence.attestedIncarnation !== null && placement.incarnation <= fence.attestedIncarnation
   if (attested || hostLive(state, host.name).clean) return { at: Number.NEGATIVE_INFINITY, attested: true }
   const at = leasesOverAt(state, host, fence)
@@ -175,6 +211,15 @@ function leasesOverAt(state: CoordinatorState, host: HostRecord, fence: FenceRec
 function admitAgain(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
   const live = hostLive(state, host.name)
   if (host.removed || live.session === null || !live.clean) return
+  // What it had sent to where no epoch tells the old from the new.
+  if (
+    host.fence !== null &&
+    !isSilentAt(
+      host.fence,
+      host.fence.needed.filter(name => isExternal(state, name)),
+    )
+  )
+    return
   const stillPlaced = [...state.vms.values()].some(
     vm => vm.placement?.host === host.name && vm.placement.hostEpoch === host.epoch,
   )
@@ -184,7 +229,7 @@ function admitAgain(state: CoordinatorState, host: HostRecord, now: number, out:
     phase: 'admitting',
     epoch: host.epoch + 1,
     fence: null,
-    admitOwed: [...state.storages.keys()].sort(),
+    admitOwed: orderedNames(state),
   }
   out.put('hosts', host.name, admitted)
   live.clean = false
@@ -234,7 +279,7 @@ export function admitAnswered(
     out.put('hosts', name, { ...host, admitOwed: host.admitOwed.filter(owed => owed !== storage) })
   }
   const current = state.hosts.get(name) ?? host
-  const answeredOnce = state.storages.size - current.admitOwed.length
+  const answeredOnce = orderedStorages(state).length - current.admitOwed.length
   if (answeredOnce > 0 && current.phase === 'admitting' && (!ok || current.admitOwed.length === 0)) {
     finishAdmit(state, current, out)
   }
@@ -243,7 +288,7 @@ export function admitAnswered(
 /** Storage has seen higher epochs than our state has: it was restored from an older copy. Never below what is out there. */
 function raiseEpoch(state: CoordinatorState, host: HostRecord, epoch: number, storage: string, out: StepOutput): void {
   if (host.phase !== 'admitting') return
-  out.put('hosts', host.name, { ...host, epoch, admitOwed: [...state.storages.keys()].sort() })
+  out.put('hosts', host.name, { ...host, epoch, admitOwed: orderedNames(state) })
   out.decide({
     kind: 'raise-epoch',
     subject: host.name,

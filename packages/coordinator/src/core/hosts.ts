@@ -23,6 +23,8 @@ export function newHostLive(state: CoordinatorState): HostLive {
     reachableStorages: [],
     unreachedSince: new Map(),
     mapVersion: 0,
+    beatMapVersion: 0,
+    silentSince: null,
     fencingSince: null,
     silenceCounted: false,
     whyNotFenced: null,

@@ -139,7 +139,10 @@ function forceLeg(state: CoordinatorState, volume: VolumeRecord, name: string, o
     each === leg ? { ...each, role: 'in-sync' as const } : { ...each, role: 'stale' as const, lastInSync: null },
   )
   // The other leg may be ahead of what is believed from here on: it is copied whole.
-  changeGeneration(state, { ...volume, owner: null }, legs, `an operator forced ${leg.leg}, which was ${leg.role}`, out)
+  // It is not drained by a storage without epochs: it is to say that it has ended.
+  const leaving = volume.owner === null ? null : { ...volume.owner, mapVersion: state.mapVersion + 1, to: null }
+  const left = { ...volume, owner: null, leaving: leaving ?? volume.leaving ?? null }
+  changeGeneration(state, left, legs, `an operator forced ${leg.leg}, which was ${leg.role}`, out)
   const forced = state.volumes.get(volume.name)
   if (forced !== undefined) {
     const whole = forced.legs.map(each => (each.leg === leg.leg ? each : { ...each, lastInSync: null }))

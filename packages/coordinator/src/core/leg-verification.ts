@@ -4,6 +4,7 @@
 
 import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
 import { shouldAsk } from './asking.ts'
+import { isExternal } from './external.ts'
 import { volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import type { CoordinatorState, LegRecord, VolumeRecord } from './state.ts'
@@ -17,11 +18,30 @@ export interface LegMarks {
 export function verifyLegs(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
   if (!volume.unsure) return
   const { marks } = volumeLive(state, volume.name)
+  const [only] = volume.legs
+  if (only !== undefined && volume.legs.length === 1 && isExternal(state, only.storage)) {
+    believeCopy(state, volume, out)
+    return
+  }
   for (const { storage } of volume.legs) {
+    if (isExternal(state, storage)) continue
     const key = `marks/${volume.name}/${storage}`
     if (marks.has(storage) || !shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
     out.effect({ kind: 'storage', key, storage, message: 'storage.list-luns', body: {} })
   }
+}
+
+/** Its one leg is on a storage that keeps no marks: what it is in nobody else can tell. */
+function believeCopy(state: CoordinatorState, volume: VolumeRecord, out: StepOutput): void {
+  out.put('volumes', volume.name, { ...volume, unsure: false })
+  state.mapVersion += 1
+  out.decide({
+    kind: 'generation',
+    subject: volume.name,
+    saw: { generation: volume.generation },
+    chose: `generation ${volume.generation}, as the copy has it`,
+    why: 'after a restore: its only leg is on a storage that knows no generations',
+  })
 }
 
 export function marksHeard(

@@ -5,6 +5,7 @@
 import type { VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
+import { externalsOf, isExternal, whyNotSilent } from './external.ts'
 import { hostLive, isUsable, usableHosts, vmsAt, volumesOf } from './hosts.ts'
 import { verifyLegs } from './leg-verification.ts'
 import type { StepOutput } from './output.ts'
@@ -57,7 +58,7 @@ export function changeGeneration(
     legs: legs.map(leg => dated(volume, leg)),
     generation,
     generationId: `${state.cluster.term}-${state.decisionSeq + 1}`,
-    generationOwed: [...new Set(legs.filter(isCounting).map(leg => leg.storage))].sort(),
+    generationOwed: owedStorages(state, legs),
   }
   out.put('volumes', volume.name, next)
   state.mapVersion += 1
@@ -73,6 +74,12 @@ export function changeGeneration(
     chose: `generation ${generation}: ${next.legs.map(leg => `${leg.leg} ${leg.role}`).join(', ')}`,
     why,
   })
+}
+
+/** An external one is never told: for it a generation is the store's word alone. */
+function owedStorages(state: CoordinatorState, legs: readonly LegRecord[]): string[] {
+  const counting = legs.filter(leg => isCounting(leg) && !isExternal(state, leg.storage))
+  return [...new Set(counting.map(leg => leg.storage))].sort()
 }
 
 /** The last generation in which a leg was in sync is what its marks are known by. */
@@ -111,9 +118,32 @@ function createLuns(state: CoordinatorState, volume: VolumeRecord, now: number, 
     if (!leg.lunOwed) continue
     const key = `lun/${volume.name}/${leg.leg}`
     if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
+    if (isExternal(state, leg.storage)) {
+      checkExport(state, volume, leg, key, out)
+      continue
+    }
     const body = { lun: leg.lun, sizeBytes: volume.sizeBytes, id: lunId(volume, leg) }
     out.effect({ kind: 'storage', key, storage: leg.storage, message: 'storage.create-lun', body })
   }
+}
+
+/** An external storage's LUN is there already, or it is not: a host that reaches it looks whether it can be a leg. */
+function checkExport(
+  state: CoordinatorState,
+  volume: VolumeRecord,
+  leg: LegRecord,
+  key: string,
+  out: StepOutput,
+): void {
+  const { storage, lun } = leg
+  const host = usableHosts(state).find(({ name }) => hostLive(state, name).reachableStorages.includes(storage))
+  if (host === undefined) {
+    volumeLive(state, volume.name).why = `no host reaches ${storage}`
+    state.outstanding.delete(key)
+    return
+  }
+  const body = { storage, lun, sizeBytes: volume.sizeBytes, volumeId: volume.id }
+  out.effect({ kind: 'order', key, host: host.name, message: 'storage.check-export', body })
 }
 
 /** The first leg's LUN has the volume's own id, later ones' that of their leg too: a storage may have had another before. */
@@ -133,7 +163,10 @@ export function lunCreated(state: CoordinatorState, name: string, id: string, ou
     return
   }
   if (legs.length > 1) changeGeneration(state, next, legs, 'the volume begins with both legs in sync', out)
-  else out.put('volumes', name, { ...next, phase: 'formatting' })
+  const made = legs.length > 1 ? (state.volumes.get(name) ?? next) : next
+  if (made.generationOwed.length > 0) return
+  out.put('volumes', name, { ...made, phase: 'formatting' })
+  state.mapVersion += 1
 }
 
 export function lunRefused(state: CoordinatorState, name: string, message: string): void {
@@ -143,6 +176,11 @@ export function lunRefused(state: CoordinatorState, name: string, message: strin
 function deleteRetired(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
   if (volume.generationOwed.length > 0) return
   for (const { storage, lun } of volume.retired) {
+    if (isExternal(state, storage)) {
+      // What is in it stays: whoever has the export decides.
+      lunDeleted(state, volume.name, storage, lun, out)
+      continue
+    }
     const key = `unlun/${volume.name}/${storage}/${lun}`
     if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
     out.effect({ kind: 'storage', key, storage, message: 'storage.delete-lun', body: { lun, force: true } })
@@ -237,12 +275,18 @@ export function hostsAtWork(state: CoordinatorState, volume: VolumeRecord): Host
   )
 }
 
-/** A storage that does not acknowledge a fence holds up every VM of that host: without it the fence is complete. */
+/**
+ * A storage that does not acknowledge a fence holds up every VM of that host: without it the fence is complete. So does one
+ * without epochs while nobody has attested that the host is dead: the other leg refuses it.
+ */
 function giveUpForFences(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
   if (inSyncLegs(volume).length === 0 || volume.legs.length < 2) return
+  const withoutEpochs = externalsOf(state, volume).length > 0
   for (const host of state.hosts.values()) {
     const { fence } = host
-    if (host.phase !== 'fencing' || fence === null || !fence.volumes.includes(volume.name)) continue
+    if (fence === null || (host.phase !== 'fencing' && !(host.phase === 'fenced' && withoutEpochs))) continue
+    const leaves = withoutEpochs && (volume.leaving ?? volume.owner)?.host === host.name
+    if (!fence.volumes.includes(volume.name) && !leaves) continue
     const live = hostLive(state, host.name)
     live.fencingSince ??= now
     if (now - live.fencingSince < state.cluster.settings.legDeadlineMs) continue
@@ -285,6 +329,8 @@ export function whyNotResync(state: CoordinatorState, volume: VolumeRecord, leg:
   if (!canary('resync-with-owed-fence')) {
     for (const host of state.hosts.values()) {
       const fenced = host.phase === 'fenced' || host.phase === 'fencing'
+      const open = isExternal(state, leg.storage) ? whyNotSilent(state, host, [leg.storage]) : null
+      if (open !== null) return open
       if (fenced && host.fence?.acknowledged.includes(leg.storage) === false) {
         return `${leg.storage} has not been told that ${host.name} is fenced`
       }
@@ -293,6 +339,8 @@ export function whyNotResync(state: CoordinatorState, volume: VolumeRecord, leg:
   }
   for (const host of hostsAtWork(state, volume)) {
     if (!isUsable(state, host)) return `${host.name} is not in contact`
+    const reaches = hostLive(state, host.name).reachableStorages.includes(leg.storage)
+    if (isExternal(state, leg.storage) && !reaches) return `${host.name} does not reach ${leg.storage}`
   }
   // One that has no path of its own is carried by one that has.
   if (!usableHosts(state).some(host => hostLive(state, host.name).reachableStorages.includes(leg.storage))) {

@@ -5,6 +5,7 @@ import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
 import { exportEnded, exportedOf, isExport } from './exports.ts'
+import { externalsOfVm, isExternal, whyNotRestored } from './external.ts'
 import { deadAt, unsettledByRestore } from './fencing.ts'
 import { hostLive, isWanted, storagesOf, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
@@ -140,12 +141,13 @@ function settleLost(state: CoordinatorState, vm: VmRecord, now: number, out: Ste
   if (placement === null || vm.migration !== null) return
   const host = state.hosts.get(placement.host)
   if (host === undefined || host.epoch !== placement.hostEpoch) return
-  const dead = deadAt(state, host, placement)
+  const dead = deadAt(state, host, vm, placement)
   if (dead === null || now < dead.at) return
   if (isExport(vm)) {
     exportEnded(state, vm, `its host ${host.name} was lost`, out)
     return
   }
+  const externals = externalsOfVm(state, vm)
   const lost = {
     host: host.name,
     hostEpoch: placement.hostEpoch,
@@ -156,7 +158,10 @@ function settleLost(state: CoordinatorState, vm: VmRecord, now: number, out: Ste
   out.decide({
     kind: 'vm-lost',
     subject: vm.name,
-    saw: { host: host.name, hostEpoch: host.epoch, attested: dead.attested, by: host.fence?.attestedBy ?? null },
+    saw: {
+      ...{ host: host.name, hostEpoch: host.epoch, attested: dead.attested, by: host.fence?.attestedBy ?? null },
+      ...(externals.length === 0 ? {} : { withoutEpochs: externals }),
+    },
     chose: vm.desired === 'running' ? 'start it elsewhere' : 'leave it stopped',
     why: dead.attested ? 'its old instance was attested dead' : 'every lease its host may have held is over',
   })
@@ -221,7 +226,8 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
         to: choice.host.name,
         epoch,
         attested: lost.attested,
-        legs: [...lost.legs],
+        legs: lost.legs.filter(storage => !isExternal(state, storage)),
+        withoutEpochs: lost.legs.filter(storage => isExternal(state, storage)),
         waitMs: leaseWaitMs(state.cluster.settings),
       },
     })
@@ -257,6 +263,8 @@ function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: num
     const until = unsettled.at === null ? 'until it is fenced' : `${Math.ceil(unsettled.at - now)} ms`
     return `the cluster was restored from a copy, and anything may run on ${unsettled.host}: it waits for its leases, ${until}`
   }
+  const restored = whyNotRestored(state, externalsOfVm(state, vm))
+  if (restored !== null) return `the cluster was restored from a copy: ${restored}`
   const exported = isExport(vm) ? null : exportedOf(state, vm)
   if (exported !== null) return `its disk ${exported.disk} is exported from ${exported.host ?? 'a host'}`
   for (const volume of volumesOf(vm)) {

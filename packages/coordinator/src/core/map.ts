@@ -17,10 +17,11 @@ export function mapOf(state: CoordinatorState): ClusterMap {
     hosts: sorted(state.hosts)
       .filter(host => !host.removed)
       .map(({ name, epoch, control, disabledFabrics }) => ({ name, epoch, control, disabled: [...disabledFabrics] })),
-    storages: sorted(state.storages).map(({ name, portals, control }) => ({
+    storages: sorted(state.storages).map(({ name, portals, control, external }) => ({
       name,
       portals: [...portals],
       control: [...control],
+      ...(external === undefined ? {} : { external }),
     })),
     volumes: sorted(state.volumes)
       .filter(volume => volume.phase !== 'creating' && !volume.unsure)

@@ -5,6 +5,7 @@ import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { noteAccess } from './access.ts'
 import { shouldAsk } from './asking.ts'
+import { externalsWrittenBy, orderedNames, orderedStorages } from './external.ts'
 import { beginFencing } from './fencing.ts'
 import { fenceIfGone } from './fencing-grounds.ts'
 import { isForeignGuardian } from './guardians.ts'
@@ -39,7 +40,7 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
       ...(hello.guardian === undefined ? {} : { guardian: hello.guardian }),
       control: hello.control,
       memoryBytes: hello.memoryBytes,
-      admitOwed: [...state.storages.keys()].sort(),
+      admitOwed: orderedNames(state),
       removed: false,
       failures: [],
       quarantine: null,
@@ -71,6 +72,7 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
   }
   live.session = { incarnation: hello.incarnation }
   live.mapVersion = 0
+  live.beatMapVersion = 0
   // A process that has just started may take its time to the first beat.
   live.lastBeatAt = now
 }
@@ -168,6 +170,7 @@ function takeBeat(live: HostLive, message: Beat, now: number): void {
   live.seen = new Map()
   live.peers = new Map(message.peers.map(peer => [peer.host, peer.heardAgoMs]))
   live.peersAt = now
+  live.beatMapVersion = message.mapVersion
   live.paths = message.paths
   live.access = message.access
   live.reachableStorages = message.storages
@@ -226,7 +229,8 @@ export function attestDead(
     vm =>
       vm.placement?.host === name && vm.placement.hostEpoch === host.epoch && vm.placement.incarnation <= incarnation,
   )
-  if (!concerned) return
+  // An owner, too, is waited for where no storage refuses it.
+  if (!concerned && externalsWrittenBy(state, host).length === 0) return
   if (host.phase === 'admitted') {
     const why = `its agent is dead, attested by ${by}`
     if (!isCounted(host, incarnation)) noteFailure(state, host, incarnation, why, now, out)
@@ -262,7 +266,7 @@ export function watchHosts(state: CoordinatorState, now: number, out: StepOutput
 }
 
 function askStorages(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
-  for (const storage of state.storages.keys()) {
+  for (const storage of orderedNames(state)) {
     const key = `seen/${host.name}/${storage}`
     if (!shouldAsk(state, key, now, state.cluster.settings.heartbeatMs)) continue
     out.effect({ kind: 'storage', key, storage, message: 'storage.seen', body: { host: host.name } })
@@ -277,7 +281,7 @@ function judge(state: CoordinatorState, host: HostRecord, live: HostLive, now: n
     answers += 1
     if (seen.seenAgoMs !== null && seen.seenAgoMs + (now - seen.at) < recentMs) return 'isolated'
   }
-  return answers === 0 && state.storages.size > 0 ? 'suspect' : 'gone'
+  return answers === 0 && orderedStorages(state).length > 0 ? 'suspect' : 'gone'
 }
 
 function sameAddress(a: Address, b: Address): boolean {

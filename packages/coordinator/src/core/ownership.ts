@@ -1,8 +1,9 @@
 // Who owns a volume's metadata: exactly one host, by an ownership epoch that storage enforces (rule CSV1).
 
 import { shouldAsk } from './asking.ts'
+import { externalsOf, isSilentAt, ownerLeaves, whyNotLeft, whyNotRestored } from './external.ts'
 import { hostLive, isUsable, usableHosts } from './hosts.ts'
-import { isCounting } from './legs.ts'
+import { isCounting, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import { isQuarantined } from './quarantine.ts'
 import type { CoordinatorState, HostRecord, VolumeRecord } from './state.ts'
@@ -20,6 +21,9 @@ export function workOnVolumes(state: CoordinatorState, now: number, out: StepOut
     // A slot may be recovered only when nothing can be written under its host's old epoch any more.
     const host = state.hosts.get(recovery.host)
     if (host !== undefined && host.epoch === recovery.hostEpoch && host.phase !== 'fenced') continue
+    const volume = state.volumes.get(recovery.volume)
+    const mayBeWritten = volume === undefined ? [] : externalsOf(state, volume)
+    if (host?.epoch === recovery.hostEpoch && host.fence !== null && !isSilentAt(host.fence, mayBeWritten)) continue
     const key = `recover/${recovery.volume}/${recovery.host}/${recovery.hostEpoch}`
     if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
     out.effect({
@@ -86,6 +90,15 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
     const sooner = failed ? state.cluster.settings.leaseMs * (OPENING_LEASES - 1) : 0
     if (now < since.retryAt - sooner) return
   }
+  const given = volume.owner === null ? 'it has none' : `${volume.owner.host} does not serve it`
+  if (volume.owner !== null && ownerLeaves(state, volume, null, given, out)) return
+  const former = volume.leaving ?? null
+  if (externalsOf(state, volume).length > 0) {
+    const why =
+      former === null ? whyNotRestored(state, externalsOf(state, volume)) : whyNotLeft(state, volume.name, former)
+    volumeLive(state, volume.name).why = why
+    if (why !== null) return
+  }
   const reaches = (host: HostRecord) =>
     volume.legs.every(leg => !isCounting(leg) || hostLive(state, host.name).reachableStorages.includes(leg.storage))
   const others = usableHosts(state).filter(host => reaches(host) && host.name !== volume.owner?.host)
@@ -98,23 +111,29 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
     ...others.sort((a, b) => rank(a) - rank(b) || owned(a) - owned(b) || (a.name < b.name ? -1 : 1)),
     ...again,
   ]
-  const chosen = candidates[0]
+  const chosen = candidates.find(host => host.name === former?.to) ?? candidates[0]
   if (chosen === undefined) return
   const epoch = volume.ownerEpoch + 1
   out.put('volumes', volume.name, {
     ...volume,
     owner: { host: chosen.name, hostEpoch: chosen.epoch, epoch },
     ownerEpoch: epoch,
+    ...(former === null ? {} : { leaving: null }),
   })
   state.mapVersion += 1
   state.outstanding.set(key, { retryAt: now + state.cluster.settings.leaseMs * OPENING_LEASES })
   out.decide({
     kind: 'owner',
     subject: volume.name,
-    saw: { owner: volume.owner?.host ?? null, candidates: candidates.map(host => host.name) },
+    saw: { owner: (volume.owner ?? former)?.host ?? null, candidates: candidates.map(host => host.name) },
     chose: `${chosen.name} at ownership epoch ${epoch}`,
-    why: volume.owner === null ? 'the volume has no owner' : `its owner ${volume.owner.host} does not serve it`,
+    why: whyChosen(volume),
   })
+}
+
+function whyChosen({ owner, leaving }: VolumeRecord): string {
+  if (owner !== null) return `its owner ${owner.host} does not serve it`
+  return leaving == null ? 'the volume has no owner' : `its former owner ${leaving.host} has ended`
 }
 
 /** Cut off from the coordinator alone it goes on: its peers reach it, and pass our orders on. */

@@ -3,6 +3,7 @@
 // owner comes first; the others keep the order they have, since a list that is reshuffled with every beat moves load about.
 
 import type { ClusterMapRoute } from '@stellwerk/protocol/messages/cluster.ts'
+import { isExternal } from './external.ts'
 import type { CoordinatorState } from './state.ts'
 
 /** A route's peers in their order; the first `able` of them can carry, as far as is known. */
@@ -82,6 +83,8 @@ export function followRoutes(state: CoordinatorState, now: number): void {
   for (const { legs, owner, phase } of state.volumes.values()) {
     if (phase === 'creating') continue
     for (const { storage, lun } of legs) {
+      // Nothing there would refuse what a carrier still has when its host is gone.
+      if (isExternal(state, storage)) continue
       const key = `${storage}/${lun}`
       const before = state.routes.get(key)
       const standing = (host: string): Standing => standingOf(state, host, storage, now)

@@ -1,7 +1,13 @@
 // What the coordinator knows. Records are durable (each its own key in the store); `live` parts are what this run of the
 // process has seen, and are lost with it: after a restart they hold the most cautious value.
 
-import type { AccessReport, ClusterMap, PathReport, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
+import type {
+  AccessReport,
+  ClusterMap,
+  External,
+  PathReport,
+  ReportedMachine,
+} from '@stellwerk/protocol/messages/cluster.ts'
 import type { ScrubProgress } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json } from '@stellwerk/runtime/environment.ts'
@@ -20,6 +26,8 @@ export interface StorageRecord {
   readonly name: string
   readonly portals: readonly Address[]
   readonly control: readonly Address[]
+  /** It is an NBD server that enforces nothing: see external.ts. */
+  readonly external?: External
 }
 
 /**
@@ -37,12 +45,15 @@ export interface FenceRecord {
   readonly needed: readonly string[]
   /** The volumes it had open; none named: every storage of `needed` counts. */
   readonly volumes: readonly string[]
+  /** An external storage acknowledges nothing: it is listed here once nothing of the host can reach it any more. */
   readonly acknowledged: readonly string[]
   /** The host's agent of this incarnation (and so all of its machines) was attested dead. */
   readonly attestedIncarnation: number | null
   readonly attestedBy: string | null
   /** By a restore from a copy: what ran on the host is not known, whatever the VMs' records say. */
   readonly restored?: true
+  /** The newest agent that had this epoch when the fence began; absent: not known. No later one gets it. */
+  readonly newestIncarnation?: number
 }
 
 export interface HostRecord {
@@ -175,6 +186,14 @@ export interface OwnerRecord {
   readonly epoch: number
 }
 
+/** It was an owner, and may still write where no storage refuses it. */
+export interface LeavingOwner extends OwnerRecord {
+  /** The map that takes the volume from it; a beat of that map or a later one tells when it has ended. */
+  readonly mapVersion: number
+  /** Who is to have it next, if an operator said so. */
+  readonly to: string | null
+}
+
 export interface VolumeRecord {
   readonly name: string
   readonly id: string
@@ -192,6 +211,8 @@ export interface VolumeRecord {
   /** LUNs of former legs that are to be deleted. */
   readonly retired: readonly { readonly storage: string; readonly lun: string }[]
   readonly owner: OwnerRecord | null
+  /** Of a volume with an external leg, between two owners. */
+  readonly leaving?: LeavingOwner | null
   /** The highest ownership epoch ever given out. */
   readonly ownerEpoch: number
   readonly phase: 'creating' | 'formatting' | 'ready'
@@ -304,6 +325,10 @@ export interface HostLive {
   readonly unreachedSince: Map<string, number>
   /** Of the map that its agent has taken; 0: none in this session. */
   mapVersion: number
+  /** Of the map that it had when it sent its last beat. */
+  beatMapVersion: number
+  /** Since when nothing of it can be sent to an external storage any more. */
+  silentSince: number | null
   /** Since when its fence is waited for. */
   fencingSince: number | null
   /** Its present silence was counted as a failure. */

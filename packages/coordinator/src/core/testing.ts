@@ -63,18 +63,28 @@ export class Bench {
   lastSeenMs: (host: string, storage: string) => number | null = () => 100_000
   /** What the owners say of their volumes. */
   ownersSay: { readonly state: string; readonly why?: string } = { state: 'serving' }
+  /** Whether an owner that the map names no more ends at once. */
+  endsOwning: (volume: string) => boolean = () => true
   /** Keys of orders that are not answered by the bench: the test does it, or nobody. */
   holdBack: (key: string) => boolean = () => false
   readonly replies = new Map<number, { body?: unknown; refused?: string; message?: string; hint?: string }>()
   #request = 0
   readonly #servedVolumes = new Map<string, { host: string; epoch: number }>()
 
-  constructor() {
+  readonly #external: readonly string[]
+
+  /** `external`: NBD servers beside the two storages. */
+  constructor(external: readonly string[] = []) {
+    this.#external = external
     this.state = this.#load()
   }
 
   #load(): CoordinatorState {
-    const storages = STORAGES.map(name => ({ name, portals: [], control: [] }))
+    const at = { portals: [], control: [] }
+    const storages = [
+      ...STORAGES.map(name => ({ name, ...at })),
+      ...this.#external.map(name => ({ name, ...at, external: { exports: [] } })),
+    ]
     return load(this.store, 'test', PROFILES.lab, storages, this.now, this.now)
   }
 
@@ -93,7 +103,7 @@ export class Bench {
       beating: true,
       machines: [],
       peers: [],
-      storages: [...STORAGES],
+      storages: [...STORAGES, ...this.#external],
       access: [],
     }
     const host = known !== undefined && known.incarnation === incarnation ? known : fresh
@@ -161,7 +171,10 @@ export class Bench {
     if (host === undefined) return
     if (effect.message === 'cluster.map') {
       const map = effect.body as { volumes: { name: string; owner: { host: string; epoch: number } | null }[] }
-      for (const { name, owner } of map.volumes) if (owner !== null) this.#servedVolumes.set(name, owner)
+      for (const { name, owner } of map.volumes) {
+        if (owner !== null) this.#servedVolumes.set(name, owner)
+        else if (this.endsOwning(name)) this.#servedVolumes.delete(name)
+      }
     }
     if (effect.message === 'vm.start') {
       const { vm, epoch } = effect.body as { vm: string; epoch: number }
@@ -205,7 +218,7 @@ export class Bench {
       incarnation: host.incarnation,
       epoch: host.epoch,
       clean: host.clean,
-      mapVersion: 0,
+      mapVersion: this.state.liveHosts.get(name)?.mapVersion ?? 0,
       memoryBytes: 2 ** 30,
       peers: host.peers,
       storages: host.storages,

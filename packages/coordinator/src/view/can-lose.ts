@@ -2,8 +2,9 @@
 // of the state in which that host is gone. Pure.
 
 import { isExport } from '../core/exports.ts'
-import { isUsable, isWanted, usableHosts } from '../core/hosts.ts'
-import { isCounting } from '../core/legs.ts'
+import { externalsOf, isExternal } from '../core/external.ts'
+import { isUsable, isWanted, usableHosts, volumesOf } from '../core/hosts.ts'
+import { inSyncLegs, isCounting } from '../core/legs.ts'
 import { choose } from '../core/placement.ts'
 import type { CoordinatorState, HostRecord, VmRecord, VolumeRecord } from '../core/state.ts'
 import { liveOf, sortedHosts } from './hosts.ts'
@@ -70,6 +71,12 @@ function withoutHost(state: CoordinatorState, lost: HostRecord): string[] {
   )
   const hypothetical = stateWithout(state, lost, vms)
   const stranded: string[] = []
+  // Nobody attests the death of a whole host but an operator: what epochs don't protect waits for that.
+  for (const vm of vms) {
+    const [storage] = waitsForAttestation(state, vm)
+    if (storage !== undefined)
+      stranded.push(`${lost.name}: ${vm.name} waits for confirm-dead, ${storage} has no epochs`)
+  }
   // In the order in which failover would place them.
   for (const vm of vms.sort((a, b) => b.priority - a.priority || (a.name < b.name ? -1 : 1))) {
     const current = hypothetical.vms.get(vm.name) ?? vm
@@ -92,6 +99,16 @@ function withoutHost(state: CoordinatorState, lost: HostRecord): string[] {
     if (heirs.length === 0) stranded.push(`${lost.name}: nobody else reaches ${volume.name}`)
   }
   return stranded
+}
+
+/** Storages without epochs that hold the VM up; one beside which another leg enforces them is given up for it. */
+function waitsForAttestation(state: CoordinatorState, vm: VmRecord): string[] {
+  return volumesOf(vm).flatMap(name => {
+    const volume = state.volumes.get(name)
+    if (volume === undefined) return []
+    const others = inSyncLegs(volume).some(({ storage }) => !isExternal(state, storage))
+    return others ? [] : externalsOf(state, volume)
+  })
 }
 
 function stateWithout(state: CoordinatorState, lost: HostRecord, vms: readonly VmRecord[]): CoordinatorState {

@@ -1,5 +1,6 @@
 // Hosts and their paths as operators see them. Pure. Unknown is not down: what was never heard, or long ago, says so.
 
+import { isExternal } from '../core/external.ts'
 import { newHostLive, vmsAt } from '../core/hosts.ts'
 import { memoryPlaced } from '../core/placement.ts'
 import { calendar, quarantineLeftMs } from '../core/quarantine.ts'
@@ -111,6 +112,7 @@ export function pathViews(state: CoordinatorState, now: number): Record<string, 
         requests: path.requests,
         errors: path.errors,
         via: path.via,
+        epochs: !isExternal(state, path.storage),
       }
     }
   }

@@ -155,6 +155,8 @@ export const VolumeViewSchema = Type.Object({
       why: nullable(Text),
       /** Of a leg that is being resynced. */
       percent: nullable(Type.Number()),
+      /** False: its storage is an NBD server that knows none, see `storages`. */
+      epochs: Type.Boolean(),
     }),
   ),
   /** Storages that have not taken the generation yet. */
@@ -203,6 +205,8 @@ export const PathViewSchema = Type.Object({
   errors: Type.Integer({ minimum: 0 }),
   /** The host that carries what is sent on it. */
   via: nullable(Text),
+  /** False: its storage knows none. */
+  epochs: Type.Boolean(),
 })
 export type PathView = Static<typeof PathViewSchema>
 
@@ -216,6 +220,19 @@ export const CanLoseSchema = Type.Object({
 })
 export type CanLose = Static<typeof CanLoseSchema>
 
+export const StorageViewSchema = Type.Object({
+  name: Text,
+  /** embedded, or external: any NBD server. */
+  kind: Text,
+  /** It refuses what a fenced host, a former owner or an older generation still writes. */
+  epochs: Type.Boolean(),
+  /** What follows where it does not. */
+  warning: nullable(Text),
+  /** The volumes that have a leg there. */
+  volumes: Type.Array(Text),
+})
+export type StorageView = Static<typeof StorageViewSchema>
+
 export const StatusSchema = Type.Object({
   cluster: Type.Object({
     name: Text,
@@ -228,6 +245,7 @@ export const StatusSchema = Type.Object({
   hosts: Named(HostViewSchema),
   vms: Named(VmViewSchema),
   volumes: Named(VolumeViewSchema),
+  storages: Named(StorageViewSchema),
   paths: Named(PathViewSchema),
 })
 export type Status = Static<typeof StatusSchema>

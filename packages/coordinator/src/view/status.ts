@@ -5,6 +5,7 @@ import type { CoordinatorState } from '../core/state.ts'
 import { canLose } from './can-lose.ts'
 import { hostView, lookAt, pathViews, sortedHosts } from './hosts.ts'
 import type { Status, Usage, VmView, VolumeView } from './schemas.ts'
+import { storageViews } from './storages.ts'
 import { vmView } from './vms.ts'
 import { volumeView } from './volumes.ts'
 
@@ -20,6 +21,7 @@ export function statusOf(current: CoordinatorState, now: number, usageOf: UsageO
     hosts: byName(sortedHosts(state).map(host => hostView(state, host, now))),
     vms: byName(vmViews(state, now)),
     volumes: byName(volumeViews(state, now, usageOf)),
+    storages: byName(storageViews(state)),
     paths: pathViews(state, now),
   }
 }

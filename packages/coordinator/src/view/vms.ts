@@ -1,5 +1,6 @@
 // VMs and migrations as operators see them: what is wanted and what is, side by side. Pure.
 
+import { externalsOfVm, whyNotSilent } from '../core/external.ts'
 import { isWanted } from '../core/hosts.ts'
 import type { CoordinatorState, MigrationRecord, VmRecord } from '../core/state.ts'
 import { ageOfHost, isFresh, liveOf } from './hosts.ts'
@@ -75,7 +76,9 @@ function placed(state: CoordinatorState, vm: VmRecord, now: number): Actual {
   const placement = vm.placement!
   const ageMs = ageOfHost(state, placement.host, now)
   if (!isFresh(state, placement.host, now)) {
-    return { state: 'unknown', why: `host ${placement.host} has not been heard`, ageMs }
+    const host = state.hosts.get(placement.host)
+    const waits = host?.phase === 'fenced' ? whyNotSilent(state, host, externalsOfVm(state, vm)) : null
+    return { state: 'unknown', why: waits ?? `host ${placement.host} has not been heard`, ageMs }
   }
   if (vm.migration !== null) return { state: 'migrating', why: null, ageMs }
   const machine = liveOf(state, placement.host).machines.get(vm.name)

@@ -1,5 +1,6 @@
 // Volumes as operators see them. Pure; how full one is only its owner knows, so that is given.
 
+import { externalsOf, isExternal } from '../core/external.ts'
 import { isDamaged, isServing } from '../core/ownership.ts'
 import { reportedScrub } from '../core/scrubs.ts'
 import type { CoordinatorState, VolumeRecord } from '../core/state.ts'
@@ -34,6 +35,7 @@ export function volumeView(
       state: legState(state, leg.storage, now),
       why: leg.role === 'stale' ? (state.liveVolumes.get(volume.name)?.why ?? null) : null,
       percent: leg.role === 'syncing' ? resyncPercent(state, volume) : null,
+      epochs: !isExternal(state, leg.storage),
     })),
     generationOwed: [...volume.generationOwed],
     recovering: [...state.recoveries.values()]
@@ -79,7 +81,11 @@ export function volumeState(state: CoordinatorState, volume: VolumeRecord, now: 
 export function volumeWhyNot(state: CoordinatorState, volume: VolumeRecord, now: number): string | null {
   const away = unreachableStorages(state, volume, now)
   if (away.length > 0) return `no host reaches storage ${away.join(', ')}`
-  if (volume.owner === null) return null
+  // Its LUNs are being made, or a former owner is waited for.
+  if (volume.owner === null) {
+    const waits = volume.phase === 'creating' || externalsOf(state, volume).length > 0
+    return waits ? (state.liveVolumes.get(volume.name)?.why ?? null) : null
+  }
   return liveOf(state, volume.owner.host).volumes.get(volume.name)?.why ?? null
 }
 

@@ -1,5 +1,6 @@
 // Why something is as it is, or is not: sentences about now, and the decisions on record. Pure.
 
+import { externalsOfVm, whyNotSilent } from '../core/external.ts'
 import { isWanted, vmsAt } from '../core/hosts.ts'
 import { isServing } from '../core/ownership.ts'
 import { quarantineLeftMs } from '../core/quarantine.ts'
@@ -21,6 +22,7 @@ const KINDS: { readonly [what in WhyWhat]: readonly string[] } = {
     'host-joined',
     'fence',
     'fenced',
+    'silent',
     'admit',
     'raise-epoch',
     'not-fenced',
@@ -28,7 +30,7 @@ const KINDS: { readonly [what in WhyWhat]: readonly string[] } = {
     'quarantine-over',
     'readmit',
   ],
-  volume: ['owner'],
+  volume: ['owner', 'owner-leaves'],
 }
 
 /** Null: there is nothing of that name. `decisions` oldest first. */
@@ -83,7 +85,12 @@ function ofVm(state: CoordinatorState, vm: VmRecord, now: number): string[] {
     said.push(`Host ${host.name} is being fenced; still to acknowledge: ${waits.join(', ') || 'nobody'}.`)
   }
   if (host !== undefined && host.phase === 'fenced') {
-    said.push(`Host ${host.name} is fenced; it starts elsewhere when its old instance is attested dead or waited out.`)
+    const waits = whyNotSilent(state, host, externalsOfVm(state, vm))
+    said.push(
+      waits === null
+        ? `Host ${host.name} is fenced; it starts elsewhere when its old instance is attested dead or waited out.`
+        : `Host ${host.name} is fenced; it does not start elsewhere yet because ${waits}.`,
+    )
   }
   if (view.migration !== null) {
     said.push(`It is being migrated from ${view.migration.from} to ${view.migration.to}: ${view.migration.phase}.`)

@@ -28,7 +28,22 @@ const MapHost = closed({
   /** Fabrics that an operator has taken from it, for their maintenance. */
   disabled: List(OneOf('fabric-0', 'fabric-1'), 2),
 })
-const MapStorage = closed({ name: Name, portals: Type.Array(AddressSchema), control: Type.Array(AddressSchema) })
+/** An export's name as its NBD server knows it; empty: the server's default. */
+const ExportName = Type.String({ maxLength: 1024 })
+
+/**
+ * A storage that is any NBD server: no control link, no epochs, sessions or generations. A LUN that `exports` does not name
+ * is the export of its own name.
+ */
+export const ExternalSchema = closed({ exports: List(closed({ lun: Name, export: ExportName }), 4_096) })
+export type External = Static<typeof ExternalSchema>
+
+const MapStorage = closed({
+  name: Name,
+  portals: Type.Array(AddressSchema),
+  control: Type.Array(AddressSchema),
+  external: Type.Optional(ExternalSchema),
+})
 const MapLeg = closed({
   leg: Name,
   storage: Name,
@@ -203,6 +218,10 @@ const GuardianId = Type.String({ minLength: 1, maxLength: 64 })
 const Target = { vm: Name, epoch: Count, host: Name, incarnation: Count }
 const Nothing = closed({})
 
+/** The export that a volume of this id is to have as a leg. */
+const CheckExportSchema = closed({ storage: Name, lun: Name, sizeBytes: Count, volumeId: Type.String() })
+export type CheckExport = Static<typeof CheckExportSchema>
+
 const OwnerRelaySchema = closed({ owner: Name, volume: Name, kind: Type.String(), body: Type.Unknown() })
 export type OwnerRelay = Static<typeof OwnerRelaySchema>
 
@@ -262,6 +281,8 @@ export const clusterFamily = defineFamily('cluster', {
     request: closed({ storage: Name, kind: Type.String(), body: Type.Unknown() }),
     reply: closed({ body: Type.Unknown() }),
   },
+  /** To an agent that reaches an external storage: whether the export can be a leg. Refused with what it lacks. */
+  'storage.check-export': { request: CheckExportSchema, reply: closed({ sizeBytes: Count }) },
   /** To an agent that hears the owner's, which the coordinator does not reach: likewise, to the owner of a volume. */
   'owner.relay': {
     request: OwnerRelaySchema,

@@ -8,11 +8,13 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { Type } from 'typebox'
 import { vmDiskName } from '../../core/commands.ts'
 import { exportOf, isExport } from '../../core/exports.ts'
+import { orderedNames } from '../../core/external.ts'
 import { isServing } from '../../core/ownership.ts'
 import type { VolumeRecord } from '../../core/state.ts'
 import { UsageSchema, VolumeViewSchema } from '../../view/schemas.ts'
 import { volumeViews } from '../../view/status.ts'
 import { volumeView } from '../../view/volumes.ts'
+import { checkExport } from '../external-exports.ts'
 import { unknownThing } from '../refuse.ts'
 import { type ApiContext, type Route, route } from '../route.ts'
 
@@ -82,14 +84,15 @@ export const volumeRoutes: readonly Route[] = [
       storages: Type.Optional(Type.Array(AnyName, { maxItems: MAX_LEGS })),
     }),
     reply: Type.Object({ volume: Type.String() }),
-    handle: ({ coordinator, env }, { body }) =>
-      coordinator.command({
-        kind: 'volume-create',
-        name: body.name,
-        id: env.random.id(),
-        sizeBytes: body.sizeBytes,
-        storages: body.storages ?? defaultLegs(coordinator.state),
-      }),
+    handle: async ({ coordinator, env }, { body }) => {
+      const { name, sizeBytes } = body
+      const id = env.random.id()
+      const storages = body.storages ?? defaultLegs(coordinator.state)
+      if (!coordinator.state.volumes.has(name)) {
+        for (const storage of storages) await checkExport(coordinator, storage, { lun: name, sizeBytes, volumeId: id })
+      }
+      return coordinator.command({ kind: 'volume-create', name, id, sizeBytes, storages })
+    },
   }),
   route({
     method: 'POST',
@@ -106,8 +109,13 @@ export const volumeRoutes: readonly Route[] = [
     summary: 'Give it a second leg on this storage, online',
     body: closed({ storage: AnyName }),
     reply: LegReply,
-    handle: ({ coordinator }, { params, body }) =>
-      coordinator.command({ kind: 'volume-mirror', name: params['name'] ?? '', storage: body.storage }),
+    handle: async (context, { params, body }) => {
+      const { name, id, sizeBytes, legs } = volumeOf(context, params['name'] ?? '')
+      if (!legs.some(({ storage }) => storage === body.storage)) {
+        await checkExport(context.coordinator, body.storage, { lun: name, sizeBytes, volumeId: id })
+      }
+      return context.coordinator.command({ kind: 'volume-mirror', name, storage: body.storage })
+    },
   }),
   route({
     method: 'POST',
@@ -274,7 +282,8 @@ export async function refuseExistingDisks(
 function defaultLegs(state: ApiContext['coordinator']['state']): string[] {
   const used = (storage: string) =>
     [...state.volumes.values()].filter(volume => volume.legs.some(leg => leg.storage === storage)).length
-  const names = [...state.storages.keys()].sort((a, b) => used(a) - used(b) || (a < b ? -1 : 1))
+  // One without epochs only where it is named.
+  const names = orderedNames(state).sort((a, b) => used(a) - used(b) || (a < b ? -1 : 1))
   return names.slice(0, 2)
 }
 
