@@ -239,6 +239,42 @@ describe('reads', () => {
     expect(await fate(read)).toBe('done')
   })
 
+  it('go to the other leg at once when the paths of the one that has them are gone', async () => {
+    const { mirror, a, b } = await bench()
+    await mirror.write(0, bytes(8), {}, IO)
+    a.held = []
+    const read = mirror.read(0, 4096, IO)
+    expect(await fate(read)).toBe('held')
+    for (const leg of a.open) leg.tell('waiting')
+    expect(await fate(read)).toBe('done')
+    expect([a.reads, b.reads]).toEqual([1, 1])
+    // The late answer of the first is of no consequence.
+    a.release()
+    await turns()
+    expect(Buffer.concat(await mirror.read(0, 4096, IO))[0]).toBe(8)
+  })
+
+  it('go to the first leg whose paths come back, where both had lost theirs', async () => {
+    const { mirror, a, b } = await bench()
+    for (const leg of [...a.open, ...b.open]) leg.tell('waiting')
+    a.held = []
+    const read = mirror.read(0, 4096, IO)
+    expect(await fate(read)).toBe('held')
+    for (const leg of b.open) leg.tell('up')
+    expect(await fate(read)).toBe('done')
+  })
+
+  it('stay where they are while the other leg is only catching up', async () => {
+    const { mirror, a, b } = await bench(B_SYNCING)
+    a.held = []
+    const read = mirror.read(0, 4096, IO)
+    for (const leg of a.open) leg.tell('waiting')
+    expect(await fate(read)).toBe('held')
+    a.release()
+    expect(await fate(read)).toBe('done')
+    expect(b.reads).toBe(0)
+  })
+
   it('wait while no leg is there', async () => {
     const { mirror, a, pass } = await bench(ONLY_A)
     a.down = true

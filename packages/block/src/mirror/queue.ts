@@ -279,12 +279,25 @@ export class MirrorQueue implements LegsHost {
 
   stateChanged(): void {
     if (this.#dead !== null) return
+    this.#moveReads()
     const [state, reason] = this.#judge()
     if (state === this.state && reason === this.#reason) return
     const told = state !== this.state
     this.state = state
     this.#reason = reason
     if (told) for (const listener of this.#listeners) listener(state, reason)
+  }
+
+  /** Reads that only legs without a usable path have in hand are asked of another at once: either answer will do. */
+  #moveReads(): void {
+    let stuck = 0
+    for (const leg of this.#legs.open) if (leg.device === null || leg.state === 'waiting') stuck |= leg.bit
+    if (stuck === 0 || (this.#legs.readable & ~stuck) === 0) return
+    for (const request of [...this.#requests]) {
+      const { isChange, sent, failed } = request
+      if (isChange || sent === 0 || (sent & ~stuck) !== 0 || (this.#legs.readable & ~(stuck | failed)) === 0) continue
+      this.#sendRead(request)
+    }
   }
 
   #judge(): [DeviceState, string] {
