@@ -230,6 +230,34 @@ describe('reads', () => {
     expect(b.reads).toBeGreaterThan(0)
   })
 
+  it('are answered once what a leg could not read is written anew: a drain must wait for that', async () => {
+    const { mirror, a, b, pass } = await bench()
+    await mirror.write(0, bytes(7), {}, IO)
+    a.latent.add(0)
+    const reading = mirror.read(0, 4096, IO)
+    // Everything after the answers that A cannot read it.
+    await Promise.resolve()
+    a.held = []
+    await pass(500)
+    expect([await fate(reading), b.reads]).toEqual(['held', 2])
+    a.release()
+    expect(await fate(reading)).toBe('done')
+    expect(a.latent.size).toBe(0)
+  })
+
+  it('report a leg that takes nothing anew in time, and are answered when there is a generation without it', async () => {
+    const { mirror, a, b, reports, pass, raise } = await bench()
+    await mirror.write(0, bytes(7), {}, IO)
+    a.latent.add(0)
+    const reading = mirror.read(0, 4096, IO)
+    await Promise.resolve()
+    a.held = []
+    await pass(1_200)
+    expect([await fate(reading), new Set(reports)]).toEqual(['held', new Set(['a@1'])])
+    await raise(generation(2, 'stale', 'in-sync'), b)
+    expect(await fate(reading)).toBe('done')
+  })
+
   it('are asked of the other leg when one does not answer', async () => {
     const { mirror, a, pass } = await bench()
     await mirror.write(0, bytes(8), {}, IO)
