@@ -18,6 +18,8 @@ import { KIB, MIB } from '@stellwerk/runtime/units.ts'
 import { type StorageConfig, startStorage } from '@stellwerk/storage/server.ts'
 import type { PlannedVm } from './plan.ts'
 import { RepeatedOrders } from './repeated-orders.ts'
+import { Rot } from './rot.ts'
+import { ScrubOperator } from './scrub-operator.ts'
 
 export interface Answer {
   readonly ok: boolean
@@ -46,6 +48,8 @@ export class World {
   readonly options: WorldOptions
   readonly settings: Settings
   readonly repeated: RepeatedOrders
+  readonly rot: Rot
+  readonly scrubs: ScrubOperator
   #coordinator: { readonly handle: Coordinator; readonly process: SimProcess } | null = null
   readonly #agents = new Map<string, { readonly handle: Agent; readonly process: SimProcess }>()
 
@@ -59,6 +63,8 @@ export class World {
       ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
     })
     this.repeated = new RepeatedOrders(new SimRandom(`repeated/${options.seed}`))
+    this.rot = new Rot(this)
+    this.scrubs = new ScrubOperator(this)
     this.sim.program('storage', async (env, config) => {
       const own = config as unknown as StorageConfig
       await startStorage(this.repeated.environment(own.name, env), own)
