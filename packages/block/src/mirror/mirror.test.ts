@@ -230,6 +230,34 @@ describe('reads', () => {
     expect(b.reads).toBeGreaterThan(0)
   })
 
+  it('are answered once what a leg could not read is written anew: a drain must wait for that', async () => {
+    const { mirror, a, b, pass } = await bench()
+    await mirror.write(0, bytes(7), {}, IO)
+    a.latent.add(0)
+    const reading = mirror.read(0, 4096, IO)
+    // Everything after the answers that A cannot read it.
+    await Promise.resolve()
+    a.held = []
+    await pass(500)
+    expect([await fate(reading), b.reads]).toEqual(['held', 2])
+    a.release()
+    expect(await fate(reading)).toBe('done')
+    expect(a.latent.size).toBe(0)
+  })
+
+  it('report a leg that takes nothing anew in time, and are answered when there is a generation without it', async () => {
+    const { mirror, a, b, reports, pass, raise } = await bench()
+    await mirror.write(0, bytes(7), {}, IO)
+    a.latent.add(0)
+    const reading = mirror.read(0, 4096, IO)
+    await Promise.resolve()
+    a.held = []
+    await pass(1_200)
+    expect([await fate(reading), new Set(reports)]).toEqual(['held', new Set(['a@1'])])
+    await raise(generation(2, 'stale', 'in-sync'), b)
+    expect(await fate(reading)).toBe('done')
+  })
+
   it('are asked of the other leg when one does not answer', async () => {
     const { mirror, a, pass } = await bench()
     await mirror.write(0, bytes(8), {}, IO)
@@ -237,6 +265,42 @@ describe('reads', () => {
     const read = mirror.read(0, 4096, IO)
     await pass(700)
     expect(await fate(read)).toBe('done')
+  })
+
+  it('go to the other leg at once when the paths of the one that has them are gone', async () => {
+    const { mirror, a, b } = await bench()
+    await mirror.write(0, bytes(8), {}, IO)
+    a.held = []
+    const read = mirror.read(0, 4096, IO)
+    expect(await fate(read)).toBe('held')
+    for (const leg of a.open) leg.tell('waiting')
+    expect(await fate(read)).toBe('done')
+    expect([a.reads, b.reads]).toEqual([1, 1])
+    // The late answer of the first is of no consequence.
+    a.release()
+    await turns()
+    expect(Buffer.concat(await mirror.read(0, 4096, IO))[0]).toBe(8)
+  })
+
+  it('go to the first leg whose paths come back, where both had lost theirs', async () => {
+    const { mirror, a, b } = await bench()
+    for (const leg of [...a.open, ...b.open]) leg.tell('waiting')
+    a.held = []
+    const read = mirror.read(0, 4096, IO)
+    expect(await fate(read)).toBe('held')
+    for (const leg of b.open) leg.tell('up')
+    expect(await fate(read)).toBe('done')
+  })
+
+  it('stay where they are while the other leg is only catching up', async () => {
+    const { mirror, a, b } = await bench(B_SYNCING)
+    a.held = []
+    const read = mirror.read(0, 4096, IO)
+    for (const leg of a.open) leg.tell('waiting')
+    expect(await fate(read)).toBe('held')
+    a.release()
+    expect(await fate(read)).toBe('done')
+    expect(b.reads).toBe(0)
   })
 
   it('wait while no leg is there', async () => {

@@ -21,7 +21,7 @@ export const MAX_MIRROR_REQUESTS = 32_768
 export interface MirrorOptions extends MirrorLegsOptions {
   /** Called when another generation is served in, before anything that was held is acknowledged. */
   readonly onGeneration?: (generation: Generation) => void
-  /** Told before a scrub writes anew what a leg could not read, or had wrong. */
+  /** Told before what a leg could not read, or a scrub found wrong, is written anew. */
   readonly onRewrite?: (offset: number, length: number) => void
   /** Gives up opening. */
   readonly signal?: AbortSignal
@@ -125,7 +125,7 @@ export class MirrorQueue implements LegsHost {
   /** Sends it to whoever has still to do it and can be asked. */
   #dispatch(request: MirrorRequest): void {
     if (!request.isChange) {
-      if (request.sent === 0) this.#sendRead(request)
+      if (request.sent === 0 && !request.mending) this.#sendRead(request)
       return
     }
     const wanted = this.#legs.writable & ~(request.done | request.sent | request.failed)
@@ -213,11 +213,21 @@ export class MirrorQueue implements LegsHost {
     }
   }
 
+  /**
+   * What a leg could not read is written there anew, and only then is the request answered: whoever waits for requests to end
+   * before the range is given away waits for that write too.
+   */
   #readDone(request: MirrorRequest, leg: Leg, value: unknown): void {
     const bad = request.failed & this.#legs.readable & ~leg.bit
-    this.#finish(request, value)
-    if (bad === 0 || request.kind !== 'read') return
-    for (const other of this.#legs.open) if ((bad & other.bit) !== 0) this.#repair(other, request)
+    if (bad === 0 || request.kind !== 'read') {
+      this.#finish(request, value)
+      return
+    }
+    request.mending = true
+    const others = this.#legs.open.filter(other => (bad & other.bit) !== 0)
+    void Promise.all(others.map(other => this.#repair(other, request))).then(() => {
+      if (request.place >= 0) this.#finish(request, value)
+    })
   }
 
   #finish(request: MirrorRequest, value: unknown): void {
@@ -279,12 +289,25 @@ export class MirrorQueue implements LegsHost {
 
   stateChanged(): void {
     if (this.#dead !== null) return
+    this.#moveReads()
     const [state, reason] = this.#judge()
     if (state === this.state && reason === this.#reason) return
     const told = state !== this.state
     this.state = state
     this.#reason = reason
     if (told) for (const listener of this.#listeners) listener(state, reason)
+  }
+
+  /** Reads that only legs without a usable path have in hand are asked of another at once: either answer will do. */
+  #moveReads(): void {
+    let stuck = 0
+    for (const leg of this.#legs.open) if (leg.device === null || leg.state === 'waiting') stuck |= leg.bit
+    if (stuck === 0 || (this.#legs.readable & ~stuck) === 0) return
+    for (const request of [...this.#requests]) {
+      const { isChange, sent, failed } = request
+      if (isChange || sent === 0 || (sent & ~stuck) !== 0 || (this.#legs.readable & ~(stuck | failed)) === 0) continue
+      this.#sendRead(request)
+    }
   }
 
   #judge(): [DeviceState, string] {
@@ -317,7 +340,7 @@ export class MirrorQueue implements LegsHost {
             this.#legs.trouble(leg, `a request was not answered within ${deadlineMs} ms: ${leg.why}`)
           }
         }
-      } else if (request.sent === 0 || age >= deadlineMs / 2) {
+      } else if (!request.mending && (request.sent === 0 || age >= deadlineMs / 2)) {
         // Held, or in the hands of a leg that does not answer: another may.
         this.#sendRead(request)
       }
@@ -396,19 +419,26 @@ export class MirrorQueue implements LegsHost {
   }
 
   /** What one leg could not read the other could: it is written there anew. A leg that can't take it is in trouble. */
-  #repair(leg: Leg, { offset, length, io }: MirrorRequest): void {
-    this.#exclusive(offset, length, async () => {
-      const source = this.#readable(leg.bit)
-      if (source?.device == null || leg.device === null || this.#legs.switching) return
-      const data = await source.device.read(offset, length, { ...io, deadlineAt: null })
-      await leg.device.write(offset, data, { fua: true }, { ...io, deadlineAt: null })
-    }).catch((error: unknown) => {
+  async #repair(leg: Leg, { offset, length, io }: MirrorRequest): Promise<void> {
+    const { timers, onRewrite } = this.#options
+    const { deadlineMs } = this.#legs
+    const what = `it could not read ${length} bytes at ${offset}, nor take them anew`
+    const late = timers.after(deadlineMs, () => this.#legs.trouble(leg, `${what} within ${deadlineMs} ms`))
+    try {
+      await this.#exclusive(offset, length, async () => {
+        const source = this.#readable(leg.bit)
+        if (source?.device == null || leg.device === null || this.#legs.switching) return
+        const data = await source.device.read(offset, length, { ...io, deadlineAt: null })
+        if (leg.device === null || this.#legs.switching) return
+        onRewrite?.(offset, length)
+        await leg.device.write(offset, data, { fua: true }, { ...io, deadlineAt: null })
+      })
+    } catch (error) {
       if (error instanceof BlockError && error.errno === 'ESHUTDOWN') return
-      this.#legs.trouble(
-        leg,
-        `it could not read ${length} bytes at ${offset}, nor take them anew: ${errorMessage(error)}`,
-      )
-    })
+      this.#legs.trouble(leg, `${what}: ${errorMessage(error)}`)
+    } finally {
+      late.cancel()
+    }
   }
 
   // --- the end ---------------------------------------------------------------------------------------------------------

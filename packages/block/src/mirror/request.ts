@@ -21,6 +21,8 @@ export class MirrorRequest {
   /** It has been sent somewhere at some time: what became of it there is not sure unless that leg answered. */
   everSent = false
   error: BlockError | null = null
+  /** A read that has its bytes: they are being written anew where they could not be read. */
+  mending = false
   /** When it first had to wait for a leg. On the monotonic clock. */
   readonly since: number
   /** Among those in flight. */

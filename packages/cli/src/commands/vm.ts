@@ -14,7 +14,7 @@ import { ConsoleFollower } from '../cluster/console-follower.ts'
 import { clusterIn, tokenIn } from '../cluster/directory.ts'
 import { type CommandSpec, DIR, FAILED, type Input, JSON_OUT, OK, type Terminal } from '../command-line/command.ts'
 import { oneOf, parseCount, parseParameter, parseSize } from '../command-line/values.ts'
-import { vmLines } from '../render/status.ts'
+import { rungPhrase, vmLines } from '../render/status.ts'
 import { age, bytes } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
 import { guestNamed } from './vm-guest.ts'
@@ -187,6 +187,7 @@ const show: CommandSpec = {
     ]
     if (vm.whyNot !== null) facts.push(['not running', vm.whyNot])
     if (vm.why !== null) facts.push(['host says', vm.why])
+    if (vm.storage !== null) facts.push(['storage', rungPhrase(vm.storage)])
     if (vm.migration !== null) facts.push(['migration', migrationLine(vm.migration)])
     for (const [name, value] of facts) context.terminal.out(`${name.padEnd(20)} ${value}`)
     return OK

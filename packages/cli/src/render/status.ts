@@ -46,6 +46,19 @@ export function accessPhrase(access: Omit<Status['hosts'][string]['access'][numb
   return `${state}${carried} to ${storage}${since}${because}`
 }
 
+/** `redirected for 12.0 s, csv1 on san-a (via host-b; no path of its own is up)`. */
+export function rungPhrase({
+  rung,
+  sinceMs,
+  volume,
+  storage,
+  why,
+}: NonNullable<Status['vms'][string]['storage']>): string {
+  const since = sinceMs === null ? '' : ` for ${age(sinceMs)}`
+  const where = volume === null ? '' : `, ${volume} on ${storage}`
+  return `${rung}${since}${where}${why === '' || rung === 'direct' ? '' : ` (${why})`}`
+}
+
 export function hostLines(status: Pick<Status, 'hosts' | 'paths'>): string[] {
   const rows = Object.values(status.hosts).map(host => {
     const paths = Object.values(status.paths).filter(path => path.host === host.name && path.fabric !== 'redirected')
@@ -91,7 +104,9 @@ function remarkOf(vm: Status['vms'][string]): string {
     const sent = bytesSent === undefined ? '' : `, ${bytes(bytesSent)} sent in ${round ?? 0} rounds`
     return `${migration.phase} to ${migration.to}${sent}`
   }
-  return vm.whyNot ?? (vm.state === vm.desired ? '' : (vm.why ?? ''))
+  const said = vm.whyNot ?? (vm.state === vm.desired ? '' : (vm.why ?? ''))
+  if (said !== '' || vm.storage === null || vm.storage.rung === 'direct') return said
+  return `storage: ${rungPhrase(vm.storage)}`
 }
 
 export function volumeLines(status: Pick<Status, 'volumes'>): string[] {

@@ -258,6 +258,14 @@ export const CANARIES: readonly Canary[] = [
     tuning: { faults: ['disk-slow', 'network-slow'], together: true, meanGapMs: 2_000, scratchPerSecond: 60 },
   },
   {
+    name: 'scrub-from-bad-copy',
+    part: 'mirror',
+    rule: 'MIR1',
+    what: 'a scrub takes the bad copy for the good one',
+    seed: 1,
+    tuning: { faults: ['disk-rot'], meanGapMs: 6_000 },
+  },
+  {
     name: 'lease-unchecked',
     part: 'cluster',
     rule: 'FEN2',

@@ -3,6 +3,7 @@
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'
 import { lunFile, lunPath } from './durability.ts'
+import { MEDIA_FAULTS } from './media-fault-kinds.ts'
 import { PATH_FAULTS } from './path-faults.ts'
 import { COORDINATOR_HOST, FABRICS, isInJournal, type World } from './world.ts'
 
@@ -358,6 +359,7 @@ export const FAULTS: readonly FaultKind[] = [
     },
   },
   ...PATH_FAULTS,
+  ...MEDIA_FAULTS,
 ]
 
 function heal(fault: { heal(): void }): () => void {

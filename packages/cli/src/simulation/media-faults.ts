@@ -1,6 +1,5 @@
-// What a storage's medium does by itself, and tells nobody: bytes that change, and sectors that cannot be read any more.
-// They do not heal by themselves, and nothing but a scrub looks for them; so they are for scenarios that scrub, and no seed
-// draws them: a mirror does not claim to outlive them together with the loss of its other leg.
+// What a storage's medium does by itself, and tells nobody: bytes that change, and sectors that cannot be read until they are
+// written anew. Seeds draw them (media-fault-kinds.ts), scenarios place them.
 
 import type { DiskFault } from '@stellwerk/runtime/sim/disk-faults.ts'
 import { SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'

@@ -13,7 +13,7 @@ import { readIntent } from '@stellwerk/csv/format/slot.ts'
 import { findSuperblock } from '@stellwerk/csv/format/superblock.ts'
 import { loadLeg } from '@stellwerk/csv/owner/load.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import type { SparseFile } from '@stellwerk/runtime/sim/sparse-file.ts'
+import { PAGE_BYTES, type SparseFile } from '@stellwerk/runtime/sim/sparse-file.ts'
 import { lunFile } from './durability.ts'
 import type { World } from './world.ts'
 
@@ -22,7 +22,7 @@ const WATCH_EVERY_MS = 1_000
 
 const LOOK: Io = { origin: 'witness', deadlineAt: null }
 
-interface LegFile extends Leg {
+export interface LegFile extends Leg {
   readonly file: SparseFile
 }
 
@@ -34,10 +34,11 @@ export function watchLegs(world: World): void {
     for (const volume of world.coordinator?.state.volumes.values() ?? []) {
       const files = filesInSync(world, volume)
       if (files.length < 2) continue
+      const rotten = (at: number): boolean => world.rot.explains(volume.name, files, at, PAGE_BYTES)
       const its = watches.get(volume.name) ?? new MirrorWatch()
       watches.set(volume.name, its)
       // Nothing changes on the way: what reads these files waits for nothing, so all of it happens at this instant.
-      void its.differing(files).then(differing => {
+      void its.differing(files, rotten).then(differing => {
         if (differing.length > 0) report(world, volume, differing)
       })
     }
@@ -55,14 +56,14 @@ class MirrorWatch {
   /** Differences that are in no disk: what was given back may differ until it is zeroed and granted anew. */
   #unmapped = ''
 
-  /** Addresses of the pages of disks that differ though no slot marks them. */
-  async differing(files: readonly LegFile[]): Promise<number[]> {
+  /** Addresses of the pages of disks that differ though no slot marks them, nor has any of them rotted. */
+  async differing(files: readonly LegFile[], rotten: (at: number) => boolean): Promise<number[]> {
     const layout = await this.#layoutOf(files[0]!)
     if (layout === null) return []
     const differing = this.#look(files, layout)
     if (differing.length === 0) return []
     const marked = await markedIn(files, layout)
-    const unmarked = differing.filter(at => marked?.has(Math.floor(at / layout.regionBytes)) === false)
+    const unmarked = differing.filter(at => marked?.has(Math.floor(at / layout.regionBytes)) === false && !rotten(at))
     if (unmarked.length === 0 || unmarked.join() === this.#unmapped) return []
     const mapped = await mappedOnAll(files, layout)
     const wrong = unmarked.filter(at => mapped?.has(extentStart(layout, at)) === true)
@@ -118,7 +119,7 @@ async function mappedOnAll(files: readonly LegFile[], layout: Layout): Promise<R
   return new Set([...(first ?? [])].filter(address => others.every(other => other.has(address))))
 }
 
-async function unlessTorn<T>(read: () => Promise<T>): Promise<T | null> {
+export async function unlessTorn<T>(read: () => Promise<T>): Promise<T | null> {
   try {
     return await read()
   } catch (error) {
@@ -179,7 +180,7 @@ function mappedExtents(metadata: Metadata): number[] {
   return [...metadata.disks.values()].flatMap(disk => [...disk.map.values()])
 }
 
-function filesInSync(world: World, volume: VolumeRecord): LegFile[] {
+export function filesInSync(world: World, volume: VolumeRecord): LegFile[] {
   return volume.legs
     .filter(leg => leg.role === 'in-sync')
     .flatMap(({ leg, storage, lun }) => {

@@ -152,6 +152,10 @@ async function quiesce(world: World, over: () => boolean): Promise<void> {
   }
   if (!(await sim.runUntil(() => over() || stopped(), QUIESCE_MS))) fail('not stopped in order')
   if (over()) return
+  // Disks are scrubbed also where nobody holds them.
+  if (!(await sim.runUntil(() => over() || world.scrubs.idle, QUIESCE_MS)))
+    fail('a leg that had rotted was not scrubbed')
+  if (over()) return
   // What stands still for so long has cleared its marks.
   await sim.runUntil(over, SETTLE_MS)
   const wrong = await compareLegs(world)

@@ -22,6 +22,8 @@ import { KIB, MIB } from '@stellwerk/runtime/units.ts'
 import { type StorageConfig, startStorage } from '@stellwerk/storage/server.ts'
 import type { PlannedVm } from './plan.ts'
 import { RepeatedOrders } from './repeated-orders.ts'
+import { Rot } from './rot.ts'
+import { ScrubOperator } from './scrub-operator.ts'
 
 export interface Answer {
   readonly ok: boolean
@@ -54,6 +56,8 @@ export class World {
   readonly repeated: RepeatedOrders
   /** A write has come to an external storage, which takes it, from this peer. */
   onExternalWrite: (peer: string) => void = () => undefined
+  readonly rot: Rot
+  readonly scrubs: ScrubOperator
   #coordinator: { readonly handle: Coordinator; readonly process: SimProcess } | null = null
   readonly #disks = new Map<string, MemoryDevice>()
   readonly #agents = new Map<string, { readonly handle: Agent; readonly process: SimProcess }>()
@@ -68,6 +72,8 @@ export class World {
       ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
     })
     this.repeated = new RepeatedOrders(new SimRandom(`repeated/${options.seed}`))
+    this.rot = new Rot(this)
+    this.scrubs = new ScrubOperator(this)
     this.sim.program('storage', async (env, config) => {
       const own = config as unknown as StorageConfig
       await startStorage(this.repeated.environment(own.name, env), own)

@@ -19,6 +19,7 @@ import { type Output, StepOutput } from './output.ts'
 import { ownerRefused, workOnVolumes } from './ownership.ts'
 import { workOnQuarantines } from './quarantine.ts'
 import { followRoutes } from './routes.ts'
+import { noteSince } from './since.ts'
 import type { CoordinatorState } from './state.ts'
 
 type FromAgent = {
@@ -154,6 +155,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
 function follow(state: CoordinatorState, now: number, out: StepOutput): void {
   workOnFences(state, now, out)
   workOnLegs(state, now, out)
+  noteSince(state, now)
   workOnVolumes(state, now, out)
   workOnMigrations(state, now, out)
   workOnVms(state, now, out)

@@ -69,6 +69,7 @@ export function load(
     liveVms: new Map(),
     liveMigrations: new Map(),
     liveVolumes: new Map(),
+    since: new Map(),
     outstanding: new Map(),
     changes: 1,
     copied: new Map(),

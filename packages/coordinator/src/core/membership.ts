@@ -3,7 +3,7 @@
 import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
 import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
-import { noteAccess } from './access.ts'
+import { noteAccess, notePaths } from './access.ts'
 import { shouldAsk } from './asking.ts'
 import { externalsWrittenBy, orderedNames, orderedStorages } from './external.ts'
 import { beginFencing } from './fencing.ts'
@@ -110,6 +110,7 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
     return { status: 'wait', epoch: host.epoch, leaseMs: 0, wantMachines: false }
   }
   noteAccess(live, message, out)
+  notePaths(live, message, out)
   takeBeat(live, message, now)
   noteUnreached(state, live, now)
   noteLostMachines(state, host, live, now, out)

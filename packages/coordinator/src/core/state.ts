@@ -383,6 +383,8 @@ export interface CoordinatorState {
   readonly liveVms: Map<string, VmLive>
   readonly liveMigrations: Map<string, MigrationLive>
   readonly liveVolumes: Map<string, VolumeLive>
+  /** See since.ts. */
+  readonly since: Map<string, { readonly what: string; readonly at: number }>
   readonly outstanding: Map<string, Outstanding>
   /** Durable changes in this run of what the copies on the volumes hold. */
   changes: number

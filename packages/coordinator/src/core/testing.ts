@@ -2,7 +2,7 @@
 // start the coordinator anew from what was durable. For tests only.
 
 import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
-import type { AccessReport, Beat, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
+import type { AccessReport, Beat, PathReport, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
 import type { Json, Store, StoreChange, TraceEvent } from '@stellwerk/runtime/environment.ts'
 import type { Command } from './commands.ts'
@@ -39,6 +39,7 @@ export interface BenchHost {
   peers: { host: string; heardAgoMs: number }[]
   storages: string[]
   access: AccessReport[]
+  paths: PathReport[]
 }
 
 /** A LUN that was never raised. */
@@ -105,6 +106,7 @@ export class Bench {
       peers: [],
       storages: [...STORAGES, ...this.#external],
       access: [],
+      paths: [],
     }
     const host = known !== undefined && known.incarnation === incarnation ? known : fresh
     this.hosts.set(name, host)
@@ -222,7 +224,7 @@ export class Bench {
       memoryBytes: 2 ** 30,
       peers: host.peers,
       storages: host.storages,
-      paths: [],
+      paths: host.paths,
       access: host.access,
       volumes,
       digest: digestOfMachines(host.machines),

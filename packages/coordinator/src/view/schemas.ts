@@ -96,6 +96,20 @@ export const VmViewSchema = Type.Object({
   relocations: Type.Integer(),
   disks: Type.Array(Type.Object({ disk: Text, volume: Text, sizeBytes: Bytes, created: Type.Boolean() })),
   migration: nullable(MigrationViewSchema),
+  /**
+   * Its rung of the storage-loss ladder, the worst of its volumes' legs; null: it has no disks, does not run, or its host is
+   * not heard. direct, other-hba, redirected, other-leg, waiting (for a path), frozen, moving, restarting.
+   */
+  storage: nullable(
+    Type.Object({
+      rung: Text,
+      /** How long it has been on this rung; null: longer than this run of the coordinator knows. */
+      sinceMs: nullable(Type.Number({ minimum: 0 })),
+      volume: nullable(Text),
+      storage: nullable(Text),
+      why: Text,
+    }),
+  ),
 })
 export type VmView = Static<typeof VmViewSchema>
 

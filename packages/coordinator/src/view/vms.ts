@@ -5,6 +5,7 @@ import { isWanted } from '../core/hosts.ts'
 import type { CoordinatorState, MigrationRecord, VmRecord } from '../core/state.ts'
 import { ageOfHost, isFresh, liveOf } from './hosts.ts'
 import type { MigrationView, VmView } from './schemas.ts'
+import { storageRung } from './storage-ladder.ts'
 
 export function migrationView(state: CoordinatorState, migration: MigrationRecord): MigrationView {
   return {
@@ -51,6 +52,7 @@ export function vmView(state: CoordinatorState, vm: VmRecord, now: number): VmVi
     relocations: vm.relocations.length,
     disks: vm.disks.map(disk => ({ ...disk })),
     migration: migration === undefined ? null : migrationView(state, migration),
+    storage: storageRung(state, vm, now),
   }
 }
 

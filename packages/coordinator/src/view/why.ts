@@ -7,6 +7,7 @@ import { quarantineLeftMs } from '../core/quarantine.ts'
 import type { CoordinatorState, DecisionRecord, HostRecord, VmRecord, VolumeRecord } from '../core/state.ts'
 import { ageOfHost, hostState, liveOf, lookAt } from './hosts.ts'
 import type { Why } from './schemas.ts'
+import { rungText } from './storage-ladder.ts'
 import { vmView } from './vms.ts'
 import { volumeState, volumeWhyNot } from './volumes.ts'
 
@@ -77,6 +78,7 @@ function ofVm(state: CoordinatorState, vm: VmRecord, now: number): string[] {
   const said = [`It is ${view.state}${view.host === null ? '' : ` on ${view.host}`}; it is to be ${vm.desired}.`]
   if (view.why !== null) said.push(`Its host says: ${view.why}.`)
   if (view.whyNot !== null) said.push(`It is not started because ${view.whyNot}.`)
+  if (view.storage !== null && view.storage.rung !== 'direct') said.push(`Its storage: ${rungText(view.storage)}.`)
   if (vm.placement !== null) said.push(`It was placed on ${vm.placement.host} because ${vm.placement.why}.`)
   if (vm.desired === 'running' && !isWanted(state, vm)) said.push('The cluster is being halted: nothing is to run.')
   const host = vm.placement === null ? undefined : state.hosts.get(vm.placement.host)

@@ -286,10 +286,47 @@ describe('a CSV disk', () => {
     const { host, call, device } = await rig()
     const disk = await openDisk(host, call)
     await disk.write(0, [bytes(1)], {}, IO)
-    device.refuse = () => new BlockError('ENOSPC', 'partial', 'the storage has no room')
-    expect(await codeOf(disk.write(0, [bytes(2)], {}, IO))).toBe('ENOSPC')
+    device.refuse = () => new BlockError('EIO', 'partial', 'a bad sector')
+    expect(await codeOf(disk.write(0, [bytes(2)], {}, IO))).toBe('EIO')
     device.refuse = null
     expect(await codeOf(disk.drain())).toBe('resolved')
+  })
+
+  it('holds a write that the storage has no room for, and what overlaps it, until there is room', async () => {
+    const { host, call, device } = await rig()
+    const disk = await openDisk(host, call)
+    const critical: (string | null)[] = []
+    disk.onCritical(why => critical.push(why))
+    await disk.write(0, [bytes(1)], {}, IO)
+    // As a storage says it over the wire: a part of it may be there.
+    device.refuse = op => (op === 'write' ? new BlockError('ENOSPC', 'partial', 'the storage has no room') : null)
+    const order: number[] = []
+    const writes = [2, 3].map(value => disk.write(0, [bytes(value)], {}, IO).then(() => order.push(value)))
+    await host.timers.advance(2_000)
+    expect([order, critical]).toEqual([[], ['storage full']])
+    device.refuse = null
+    await host.timers.advance(1_000)
+    await Promise.all(writes)
+    expect([order, critical]).toEqual([
+      [2, 3],
+      ['storage full', null],
+    ])
+    expect(await readAll(disk, 0, 4096)).toEqual(Buffer.from(bytes(3)))
+    expect(await codeOf(disk.drain())).toBe('resolved')
+  })
+
+  it('does not call a write undone that was given up while the storage was full', async () => {
+    const { host, call, device } = await rig()
+    const disk = await openDisk(host, call)
+    await disk.write(0, [bytes(1)], {}, IO)
+    device.refuse = op => (op === 'write' ? new BlockError('ENOSPC', 'partial', 'the storage has no room') : null)
+    const write = disk.write(0, [bytes(2)], {}, IO).catch(error => error)
+    await host.timers.advance(1_000)
+    const closing = disk.close()
+    await host.timers.advance(1_000)
+    device.refuse = null
+    await closing
+    expect(await write).toMatchObject({ errno: 'ENOSPC', outcome: 'partial' })
   })
 
   it('is handed over: the target reads everything and allocates, with the owner away until then', async () => {

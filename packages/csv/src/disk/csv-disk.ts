@@ -17,7 +17,7 @@ import type { Json } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { ResyncDisk } from '../mirror/host-resync.ts'
 import { askForDisk, type DiskClaim } from './ask-for-disk.ts'
-import { diskError, interrupted } from './disk-errors.ts'
+import { diskError, interrupted, isStorageFull, mayStillLand, worse } from './disk-errors.ts'
 import { DiskState } from './disk-state.ts'
 import { ExtentFrees } from './extent-frees.ts'
 import { ExtentGrants } from './extent-grants.ts'
@@ -31,7 +31,7 @@ import { OwnerAsker } from './owner-asker.ts'
 import { WriteRanges } from './ranges.ts'
 import { RequestGate } from './request-gate.ts'
 import { type ScrubPart, scrubPart } from './scrub-part.ts'
-import { isStorageFull, SlowPath } from './slow-path.ts'
+import { SlowPath } from './slow-path.ts'
 
 export interface CsvDiskOptions extends DiskClaim {
   readonly volume: HostVolume
@@ -359,7 +359,8 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
         parts => {
           gate.leave(generation)
           // The disk has left this extent meanwhile, and it may be another's by now.
-          return this.#map.extents[index] === extent ? parts : this.#readAnew(offset, length, io)
+          if (this.#map.extents[index] === extent) return parts
+          return this.#checked(offset, length, true, io, () => this.#slow.read(offset, length, io))
         },
         error => {
           gate.leave(generation)
@@ -367,10 +368,6 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
         },
       )
     }
-    return this.#checked(offset, length, true, io, () => this.#slow.read(offset, length, io))
-  }
-
-  #readAnew(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
     return this.#checked(offset, length, true, io, () => this.#slow.read(offset, length, io))
   }
 
@@ -408,16 +405,20 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     const range = this.#ranges.add(offset, offset + length)
     const generation = this.#gate.enter()
     const over = (uncertain: boolean): void => {
-      this.#ranges.remove(range)
       this.#options.volume.intent.release(bit, uncertain)
       this.#gate.leave(generation)
     }
     return this.#device.write(address, data, FUA, io).then(
-      () => over(false),
+      () => {
+        this.#ranges.remove(range)
+        over(false)
+      },
       error => {
-        over(!(error instanceof BlockError) || error.outcome === 'unknown')
-        if (!isStorageFull(error)) throw error
-        return this.#changing(offset, length, true, io, () => this.#slow.write(offset, length, data, io))
+        over(mayStillLand(error))
+        // A part of it may be there: what overlaps it must wait until all of it is.
+        const again = (): Promise<void> => this.#slow.write(offset, length, data, io, range)
+        const settled = isStorageFull(error) ? this.#changing(offset, length, true, io, again) : Promise.reject(error)
+        return settled.finally(() => this.#ranges.remove(range)).catch(later => Promise.reject(worse(later, error)))
       },
     )
   }

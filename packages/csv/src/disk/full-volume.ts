@@ -2,7 +2,7 @@
 // takes; whoever runs the guest is told, so that it stands still meanwhile and everybody can see why.
 
 import type { Timer, Timers } from '@stellwerk/runtime/environment.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { isStorageFull, worse } from './disk-errors.ts'
 
 /** Between two tries of a write that the storage behind the volume had no room for. */
 const AGAIN_MS = 500
@@ -36,21 +36,23 @@ export class FullVolume {
   }
 
   /** `write` is tried until it ends otherwise than for want of room. */
-  async untilRoom(write: () => Promise<void>, isFull: (error: unknown) => boolean): Promise<void> {
+  async untilRoom(write: () => Promise<void>): Promise<void> {
     let waits = false
+    let before: unknown = null
     try {
       for (;;) {
         try {
           await write()
           return
         } catch (error) {
-          if (!isFull(error) || this.#closed) throw error
+          before = worse(error, before)
+          if (!isStorageFull(error) || this.#closed) throw before
         }
         if (!waits) this.#writes += 1
         waits = true
         this.#tell()
         await this.#sleep()
-        if (this.#closed) throw new StellwerkError('disk-closed', 'the disk was closed while its storage was full')
+        if (this.#closed) throw before
       }
     } finally {
       if (waits) this.#writes -= 1

@@ -7,13 +7,14 @@ import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
 import { zeroRange } from '../format/device-io.ts'
+import { mayStillLand } from './disk-errors.ts'
 import type { ExtentFrees } from './extent-frees.ts'
 import type { ExtentGrants } from './extent-grants.ts'
 import type { ExtentMap } from './extent-map.ts'
 import type { ExtentUnshares } from './extent-unshares.ts'
 import type { FullVolume } from './full-volume.ts'
 import type { IntentBit, IntentLog } from './intent-log.ts'
-import type { WriteRanges } from './ranges.ts'
+import type { Range, WriteRanges } from './ranges.ts'
 import type { RequestGate } from './request-gate.ts'
 
 export interface SlowPathParts {
@@ -76,16 +77,23 @@ export class SlowPath {
     return results.flat()
   }
 
-  async write(offset: number, length: number, data: readonly Uint8Array[], io: Io): Promise<void> {
+  /** `range`: it has its place in the order already, and keeps it. */
+  async write(
+    offset: number,
+    length: number,
+    data: readonly Uint8Array[],
+    io: Io,
+    range: Range | null = null,
+  ): Promise<void> {
     const pieces = this.#pieces(offset, length)
-    await this.#ordered(offset, length, () =>
+    const run = (): Promise<void> =>
       this.#each(pieces, async piece => {
         const part = pieces.length === 1 ? data : slice(data, piece.at, piece.length)
         await this.#change(piece, io, extent =>
           this.#parts.device.write(this.#address(extent, piece), part, { fua: true }, io),
         )
-      }),
-    )
+      })
+    await (range === null ? this.#ordered(offset, length, run) : run())
   }
 
   async zero(
@@ -174,7 +182,7 @@ export class SlowPath {
 
   /** Changes a piece in place, with its regions marked; waits while the storage behind it is full. */
   #change(piece: Piece, request: Io, io: (extent: number) => Promise<void>): Promise<void> {
-    return this.#parts.full.untilRoom(() => this.#changeOnce(piece, request, io), isStorageFull)
+    return this.#parts.full.untilRoom(() => this.#changeOnce(piece, request, io))
   }
 
   async #changeOnce(piece: Piece, request: Io, io: (extent: number) => Promise<void>): Promise<void> {
@@ -200,7 +208,7 @@ export class SlowPath {
       await io(extent)
       uncertain = false
     } catch (error) {
-      uncertain = !(error instanceof BlockError) || error.outcome === 'unknown'
+      uncertain = mayStillLand(error)
       throw error
     } finally {
       gate.endIo(generation)
@@ -283,11 +291,6 @@ export class SlowPath {
     for (let region = Math.floor(address / regionBytes); region <= last; region += 1) regions.push(region)
     return regions
   }
-}
-
-/** Nothing of the write is sure to have been done, and it may be tried again. */
-export function isStorageFull(error: unknown): boolean {
-  return error instanceof BlockError && error.errno === 'ENOSPC' && error.outcome === 'none'
 }
 
 /** The bytes `[at, at + length)` of scattered data, without copying. */

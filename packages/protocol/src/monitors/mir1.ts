@@ -1,5 +1,5 @@
-// MIR1: legs marked in-sync are equal wherever no write is in flight or intended. Judged where somebody who sees both legs
-// has compared them (`mirror.compared`: the simulator, which stops everything first).
+// MIR1: legs marked in-sync are equal wherever no write is in flight or intended, and a scrub never spreads what a leg has
+// changed by itself. Judged where somebody who sees both legs, and knows what has rotted, has compared them (the simulator).
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { id, type Monitor, numberField, numbersField, type Violation, violation } from './monitor.ts'
@@ -9,16 +9,19 @@ const SHOWN_MAX = 8
 
 export class Mir1Monitor implements Monitor {
   readonly rule = 'MIR1'
-  readonly kinds = ['mirror.compared']
+  readonly kinds = ['mirror.compared', 'mirror.spoiled']
 
   observe(record: TraceRecord, now: number): Violation | null {
     const volume = id(record, 'volume')
     const generation = numberField(record, 'generation')
-    const differing = numbersField(record, 'differing')
-    if (differing.length === 0) return null
-    const shown = differing.slice(0, SHOWN_MAX).join(', ')
-    const more = differing.length > SHOWN_MAX ? ` and ${differing.length - SHOWN_MAX} more` : ''
-    const message = `${volume} in generation ${generation}: its in-sync legs differ at ${shown}${more}`
-    return violation('MIR1', message, now, [record])
+    const isSpoiled = record.kind === 'mirror.spoiled'
+    const addresses = numbersField(record, isSpoiled ? 'places' : 'differing')
+    if (addresses.length === 0) return null
+    const shown = addresses.slice(0, SHOWN_MAX).join(', ')
+    const more = addresses.length > SHOWN_MAX ? ` and ${addresses.length - SHOWN_MAX} more` : ''
+    const what = isSpoiled
+      ? 'a scrub gave the good leg what the other had changed by itself,'
+      : 'its in-sync legs differ'
+    return violation('MIR1', `${volume} in generation ${generation}: ${what} at ${shown}${more}`, now, [record])
   }
 }

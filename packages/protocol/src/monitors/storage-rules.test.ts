@@ -1,4 +1,4 @@
-// CSV1, CSV2, CSV3, IO2, IO3: good traces are accepted, each way to break the rule is found.
+// CSV1, CSV2, CSV3, IO2, IO3, MIR1: good traces are accepted, each way to break the rule is found.
 
 import { describe, expect, test } from 'vitest'
 import { TraceBuilder } from './trace-builder.ts'
@@ -338,5 +338,22 @@ describe('IO3', () => {
   })
   test('each storage process judges for itself', () => {
     expect(trace().fenced('san-b', 'host-a', 1).applied('host-a').judge('IO3')).toEqual([])
+  })
+})
+
+describe('MIR1', () => {
+  const compared = (...differing: number[]) => trace().add('mirror.compared', csv1, { generation: 3, differing }, 'sim')
+  test('accepts legs that are equal', () => {
+    expect(compared().judge('MIR1')).toEqual([])
+  })
+  test.each([
+    ['legs that differ', compared(4096, 8192), /generation 3: its in-sync legs differ at 4096, 8192$/],
+    [
+      'a scrub that took the bad copy for the good one',
+      compared().add('mirror.spoiled', csv1, { generation: 3, places: [512] }, 'sim'),
+      /a scrub gave the good leg what the other had changed by itself, at 512$/,
+    ],
+  ])('finds %s', (_name, t, message) => {
+    expect(t.judge('MIR1')[0]?.message).toMatch(message)
   })
 })

@@ -220,16 +220,29 @@ export class AllocationMap {
       const until = Math.min(chunk + step, end)
       const runs = this.runs(chunk, until - 1, step)
       if (runs.every(run => run.marked)) continue
-      const offset = chunk * CHUNK_BYTES
-      const bytes = await this.#data.read(offset, Math.min(until * CHUNK_BYTES, this.#header.sizeBytes) - offset)
-      for (let at = chunk; at < until; at++) {
-        if (this.isMarked(at) || isZero(bytes.subarray((at - chunk) * CHUNK_BYTES, (at - chunk + 1) * CHUNK_BYTES)))
-          continue
-        this.#bits[at >> 3]! |= 1 << (at & 7)
-      }
+      await this.#scanChunks(chunk, until)
     }
     // Even if nothing was found: an untrusted page is written anew.
     this.#changed(first)
+  }
+
+  async #scanChunks(first: number, end: number): Promise<void> {
+    const offset = first * CHUNK_BYTES
+    let bytes: Uint8Array | null = null
+    try {
+      bytes = await this.#data.read(offset, Math.min(end * CHUNK_BYTES, this.#header.sizeBytes) - offset)
+    } catch {
+      // One bad sector must not cost the LUN: a chunk that can't be read may hold something, the others are looked at.
+      if (end - first > 1) {
+        for (let chunk = first; chunk < end; chunk++) await this.#scanChunks(chunk, chunk + 1)
+        return
+      }
+    }
+    for (let chunk = first; chunk < end; chunk++) {
+      if (this.isMarked(chunk)) continue
+      const at = (chunk - first) * CHUNK_BYTES
+      if (bytes === null || !isZero(bytes.subarray(at, at + CHUNK_BYTES))) this.#bits[chunk >> 3]! |= 1 << (chunk & 7)
+    }
   }
 
   #inLine(work: () => Promise<void>): Promise<void> {

@@ -408,6 +408,20 @@ describe('holes', () => {
     }
   })
 
+  it('are found after a crash though a sector cannot be read, which costs that chunk its hole and nothing else', async () => {
+    const machine = await lunOf(REGION)
+    await machine.withLun(lun => lun.write(3 * CHUNK_BYTES, [filled(SECTOR, 1)], SECTOR, true, OPEN))
+    machine.powerCycle('lost')
+    const range = { offset: 5 * CHUNK_BYTES + SECTOR, length: SECTOR }
+    machine.disk.fault({ operation: 'read', path: 'luns/lun-1.data', range, verdict: 'EIO' })
+    await machine.withLun(async lun => {
+      expect(lun.rebuiltRegions).toBe(1)
+      expect(status(lun).slice(0, 8)).toBe('...#.#..')
+      expect((await lun.read(3 * CHUNK_BYTES, 1, OPEN))[0]?.[0]).toBe(1)
+      expect((await failure(lun.read(5 * CHUNK_BYTES, CHUNK_BYTES, OPEN))).code).toBe('EIO')
+    })
+  })
+
   it('need a bounded search after a crash, however much was written', async () => {
     const regions = 3 * MAX_INTENTS
     const machine = await lunOf(regions * REGION)

@@ -111,6 +111,11 @@ export class TestLeg implements LegDevice {
     this.#listeners.push(listener)
   }
 
+  /** As its paths come and go. */
+  tell(state: DeviceState): void {
+    for (const listener of this.#listeners) listener(state, `the leg is ${state}`)
+  }
+
   async close(): Promise<void> {
     this.abort('closed')
   }
