@@ -23,11 +23,11 @@ async function inProcess(...args: string[]): Promise<SimReport> {
 
 test('the same seed twice gives the same trace', TIMEOUT, async () => {
   const first = await runSeed(SEED)
-  const second = await runSeed(SEED)
   expect(first.failure).toBe(null)
   expect(first.traceHash).toMatch(/^[0-9a-f]{16}$/)
-  expect({ ...second, violations: [] }).toEqual({ ...first, violations: [] })
   expect((await inProcess('--seed', SEED)).traceHash).toBe(first.traceHash)
+  const [once, again] = [await runSeed(SEED, SHORT), await runSeed(SEED, SHORT)]
+  expect({ ...again, violations: [] }).toEqual({ ...once, violations: [] })
 })
 
 test('another seed gives another trace, and two threads give what one gives', TIMEOUT, async () => {
