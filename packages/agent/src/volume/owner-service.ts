@@ -118,7 +118,7 @@ export class OwnerService implements Behavior {
       )
       return
     }
-    if (message.kind === 'volume.scrub' || message.kind === 'volume.scrub-report') {
+    if (message.kind.startsWith('volume.scrub')) {
       this.#aboutScrubs(message, owner)
       return
     }
@@ -134,6 +134,10 @@ export class OwnerService implements Behavior {
       if (message.kind === 'volume.scrub') {
         const { goodLeg } = message.body as { readonly goodLeg: string | null }
         system.reply(message, { scrub: owner.scrubs.begin(goodLeg) })
+        return
+      }
+      if (message.kind === 'volume.scrub-cancel') {
+        system.reply(message, { scrub: owner.scrubs.cancel() })
         return
       }
       const report = this.#scrub()

@@ -44,6 +44,7 @@ export const checkCommand: CommandSpec = {
     },
     'good-leg': { type: 'string', value: 'LEG', help: 'with --scrub: right where nothing else decides; is copied' },
     last: { type: 'boolean', help: 'with --scrub: tell what the last one found, or how far it is; begin none' },
+    cancel: { type: 'boolean', help: 'with --scrub: end the one that runs, and tell what it has found' },
     nbd: { type: 'string', multiple: true, value: 'URI', help: 'check the LUN that an NBD server has; once a leg' },
   },
   summary: 'Prove that a volume is sound: one of the cluster, up or down, or a LUN anywhere',
@@ -72,7 +73,7 @@ export const checkCommand: CommandSpec = {
       if (freed > 0 && !input.flag('json')) terminal.out(`${freed} extents that nothing mapped are given back`)
     }
     const scrub = await scrubbed(context, input, volume)
-    if (scrub !== null && input.flag('last')) {
+    if (scrub !== null && (input.flag('last') || input.flag('cancel'))) {
       if (input.flag('json')) terminal.out(JSON.stringify({ scrub }))
       else tellScrub(terminal, what, scrub)
       return isClean(scrub) ? OK : FAILED
@@ -89,8 +90,13 @@ export const checkCommand: CommandSpec = {
 
 async function scrubbed(context: CommandContext, input: Input, volume: string | null): Promise<ScrubReport | null> {
   if (!input.flag('scrub')) {
-    const stray = input.flag('last') ? '--last' : input.text('good-leg') === undefined ? null : '--good-leg'
-    if (stray === null) return null
+    const given = {
+      '--last': input.flag('last'),
+      '--cancel': input.flag('cancel'),
+      '--good-leg': input.text('good-leg'),
+    }
+    const stray = Object.entries(given).find(([, value]) => value !== undefined && value !== false)?.[0]
+    if (stray === undefined) return null
     throw new StellwerkError('usage', `${stray} belongs to --scrub`, { where: 'stellwerk volume check' })
   }
   if (volume !== null) return scrubNamed(context, input, volume)

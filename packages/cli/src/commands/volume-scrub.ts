@@ -23,6 +23,10 @@ export function isClean(report: ScrubReport): boolean {
 export async function scrubNamed(context: CommandContext, input: Input, volume: string): Promise<ScrubReport> {
   const client = await context.api(input)
   if (input.flag('last')) return (await client.get(pathOf('volumes', volume, 'scrub'))) as ScrubReport
+  if (input.flag('cancel')) {
+    const { scrub } = (await client.delete(pathOf('volumes', volume, 'scrub'))) as { scrub: string }
+    return followScrub(client, volume, scrub, () => undefined)
+  }
   const goodLeg = input.text('good-leg')
   const answer = await client.post(pathOf('volumes', volume, 'scrub'), goodLeg === undefined ? {} : { goodLeg })
   const say = input.flag('json') ? () => undefined : (text: string) => context.terminal.out(text)

@@ -35,12 +35,17 @@ export interface ScrubHosts {
   slot(host: string, goodLeg: string | null): Promise<{ open: boolean; findings: PartFinding[] }>
 }
 
+/** Extents of which it is not known whether a host is still at them, until another holds the disk. */
+export type UnsureExtents = Map<number, { readonly disk: string; readonly holder: Holder }>
+
 export interface OwnerScrubOptions {
   readonly id: string
   readonly volume: string
   readonly state: OwnerState
   readonly legs: readonly ScrubLeg[]
   readonly goodLeg: string | null
+  /** Shared by all scrubs of one owner. */
+  readonly unsure: UnsureExtents
   readonly hosts: ScrubHosts | null
   readonly bytesPerSecond: () => number
   readonly env: Pick<Environment, 'trace' | 'log' | 'timers' | 'clock'>
@@ -60,15 +65,22 @@ export class OwnerScrub {
   #unresolved = 0
   #skipped = 0
   #ended = false
+  #stopped = false
+  #over = false
   /** What the owner itself is reading or writing. */
   #own: Promise<unknown> = Promise.resolve()
-  /** Extents of which it is not known whether a host is still at them; until another holds the disk. */
-  readonly #unsure = new Map<number, { readonly disk: string; readonly holder: Holder }>()
+  readonly #unsure: UnsureExtents
   /** Disks whose holder does not answer, and why: the rest of what that one holds is left out. */
   readonly #givenUp = new Map<string, { readonly holder: Holder; readonly why: string }>()
 
   constructor(options: OwnerScrubOptions) {
     this.#options = options
+    this.#unsure = options.unsure
+  }
+
+  /** It has ended, and asks and compares nothing any more. */
+  get over(): boolean {
+    return this.#over
   }
 
   get report(): ScrubReport {
@@ -93,8 +105,15 @@ export class OwnerScrub {
     void this.#run()
   }
 
+  /** What is being compared at this moment is compared to its end. */
+  cancel(): void {
+    this.#ended = true
+    this.#end('failed', 'an operator has cancelled it')
+  }
+
   stop(): void {
     this.#ended = true
+    this.#stopped = true
     this.#end('failed', 'the volume has another owner or generation now: begin it again')
   }
 
@@ -123,6 +142,11 @@ export class OwnerScrub {
     } catch (error) {
       if (error instanceof AssertionFailure) throw error
       this.#end('failed', errorMessage(error).slice(0, 1_000))
+    }
+    this.#over = true
+    while (this.#unsure.size > 0 && !this.#stopped) {
+      await this.#pause(RETRY_MS)
+      if (!this.#stopped) this.#settleUnsure()
     }
   }
 

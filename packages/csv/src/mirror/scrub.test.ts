@@ -282,6 +282,22 @@ describe('while a scrub compares an extent', () => {
   })
 })
 
+describe('a scrub that an operator cancels', () => {
+  it('ends at once with what it has found, lets extents go, and another may begin', async () => {
+    const { volume, at } = await bench()
+    volume.platters[1]!.write(await at(0), junk)
+    expect(() => volume.owner.scrubs.cancel()).toThrow(/no scrub of volume "csv1" is running/)
+    const id = volume.owner.scrubs.begin(null)
+    for (let i = 0; i < 10_000 && volume.owner.scrubs.report?.unresolved === 0; i += 1) await Promise.resolve()
+    expect(volume.owner.scrubs.cancel()).toBe(id)
+    const { report } = volume.owner.scrubs
+    expect(report).toMatchObject({ scrub: id, state: 'failed', why: 'an operator has cancelled it', unresolved: 1 })
+    expect(() => volume.owner.scrubs.cancel()).toThrow(/no scrub/)
+    await volume.timers.advance(2_000)
+    expect(await scrub(volume, 'leg-0')).toMatchObject({ repaired: 1, unresolved: 0 })
+  })
+})
+
 describe('a scrub is refused', () => {
   it('while one runs, of a leg that is behind, and where a leg is named that is not there', async () => {
     const { volume } = await bench()

@@ -3,11 +3,12 @@
 import type { ScrubReport } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { VolumeGeneration } from '../mirror/leg-state.ts'
-import { OwnerScrub, type OwnerScrubOptions } from '../mirror/owner-scrub.ts'
+import { OwnerScrub, type OwnerScrubOptions, type UnsureExtents } from '../mirror/owner-scrub.ts'
 import type { VolumeOwnerOptions } from './owner-options.ts'
 import { refuse } from './refusal.ts'
 
-export interface ScrubsOptions extends Omit<OwnerScrubOptions, 'id' | 'goodLeg' | 'env' | 'volume' | 'hosts'> {
+export interface ScrubsOptions
+  extends Omit<OwnerScrubOptions, 'id' | 'goodLeg' | 'env' | 'volume' | 'hosts' | 'unsure'> {
   readonly generation: VolumeGeneration
   readonly options: Pick<VolumeOwnerOptions, 'volume' | 'ownerEpoch' | 'scrubHosts' | 'env'>
 }
@@ -15,6 +16,7 @@ export interface ScrubsOptions extends Omit<OwnerScrubOptions, 'id' | 'goodLeg' 
 export class Scrubs {
   readonly #options: ScrubsOptions
   #last: OwnerScrub | null = null
+  readonly #unsure: UnsureExtents = new Map()
   #begun = 0
 
   constructor(options: ScrubsOptions) {
@@ -45,7 +47,7 @@ export class Scrubs {
     if (goodLeg !== null && !legs.some(leg => leg.id === goodLeg)) {
       throw refuse('unknown-leg', `volume "${volume}" has no leg "${goodLeg}"`, { where: volume })
     }
-    if (this.#last?.report.state === 'running') {
+    if (this.#last?.over === false) {
       throw refuse('scrub-running', `volume "${volume}" is being scrubbed already`, {
         where: volume,
         hint: `see: stellwerk volume show ${volume}`,
@@ -54,9 +56,21 @@ export class Scrubs {
     assert(timers !== undefined && clock !== undefined, 'an owner without time scrubs nothing')
     this.#begun += 1
     const id = `scrub-${ownerEpoch}-${generation.number}-${this.#begun}`
-    this.#last = new OwnerScrub({ ...this.#options, id, volume, goodLeg, hosts, env: { timers, clock, trace, log } })
+    const own = { timers, clock, trace, log }
+    this.#last = new OwnerScrub({ ...this.#options, id, volume, goodLeg, unsure: this.#unsure, hosts, env: own })
     this.#last.start()
     return id
+  }
+
+  /** Ends the one that runs, whose id it gives; what it has found and repaired stays. Throws a refusal. */
+  cancel(): string {
+    const { report } = this
+    if (this.#last === null || report?.state !== 'running') {
+      const { volume } = this.#options.options
+      throw refuse('no-scrub', `no scrub of volume "${volume}" is running`, { where: volume })
+    }
+    this.#last.cancel()
+    return report.scrub
   }
 
   stop(): void {

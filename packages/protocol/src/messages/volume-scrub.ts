@@ -65,6 +65,8 @@ export type ScrubReport = Static<typeof ScrubReportSchema>
 export const volumeScrubFamily = defineFamily('volume-scrub', {
   /** Begins one. `goodLeg`: right where nothing else decides, because an operator says so. */
   'volume.scrub': { request: closed({ volume: Name, goodLeg: Good }), reply: closed({ scrub: Name }) },
+  /** Ends the one that runs; refused with `no-scrub` where none does. */
+  'volume.scrub-cancel': { request: closed({ volume: Name }), reply: closed({ scrub: Name }) },
   /** Of the last one that this owner began; refused with `no-scrub` where there was none. */
   'volume.scrub-report': { request: closed({ volume: Name }), reply: ScrubReportSchema },
   /**

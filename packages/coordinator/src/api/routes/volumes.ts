@@ -174,6 +174,16 @@ export const volumeRoutes: readonly Route[] = [
     },
   }),
   route({
+    method: 'DELETE',
+    path: '/v1/volumes/{name}/scrub',
+    summary: 'Cancel the scrub that runs; what it has found and repaired stays',
+    reply: Type.Object({ scrub: Type.String() }),
+    handle: (context, { params }) => {
+      const { name } = served(context, params['name'] ?? '')
+      return ask(context, name, 'volume.scrub-cancel', { volume: name })
+    },
+  }),
+  route({
     method: 'GET',
     path: '/v1/volumes/{name}/scrub',
     summary: 'How far its scrub is, or what the last one of its present owner found',
