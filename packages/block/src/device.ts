@@ -24,6 +24,18 @@ export interface Caps {
   readonly multiConn: boolean
 }
 
+/** What a device can do that can do all of it. */
+export const FULL_CAPS: Caps = {
+  readOnly: false,
+  flush: true,
+  fua: true,
+  trim: true,
+  zero: true,
+  fastZero: true,
+  blockStatus: true,
+  multiConn: true,
+}
+
 /** Who asks, until when, and why; handed down through all layers unchanged. */
 export interface Io {
   readonly origin: string

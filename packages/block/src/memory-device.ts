@@ -9,6 +9,7 @@ import {
   type BlockExtent,
   type Caps,
   type DeviceState,
+  FULL_CAPS,
   type Io,
   type Limits,
 } from './device.ts'
@@ -36,17 +37,7 @@ export class MemoryDevice implements BlockDevice {
   constructor(options: MemoryDeviceOptions) {
     this.size = options.size
     this.limits = { minimum: 1, preferred: 4096, maximum: 32 * 1024 * 1024, ...options.limits }
-    this.caps = {
-      readOnly: false,
-      flush: true,
-      fua: true,
-      trim: true,
-      zero: true,
-      fastZero: true,
-      blockStatus: true,
-      multiConn: true,
-      ...options.caps,
-    }
+    this.caps = { ...FULL_CAPS, ...options.caps }
     this.#name = options.name ?? 'memory'
     assert(this.size % this.limits.minimum === 0, 'a device ends on a block')
   }

@@ -4,7 +4,7 @@
 
 import type { Address, Clock, Network, Timers } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import type { BlockDevice, BlockExtent, Caps, DeviceState, Io } from '../device.ts'
+import { type BlockDevice, type BlockExtent, type DeviceState, FULL_CAPS, type Io } from '../device.ts'
 import { connectNbd, type NbdClient, NbdError } from '../nbd/client.ts'
 import type { PathDevice, PathTransport } from './transport.ts'
 
@@ -109,18 +109,6 @@ export function misfitOfExport({ size, limits, caps }: BlockDevice, sizeBytes: n
   return null
 }
 
-/** What a leg of the embedded kind offers: the layers above have seen that, whichever leg of a mirror was there first. */
-const CAPS: Caps = {
-  readOnly: false,
-  flush: true,
-  fua: true,
-  trim: true,
-  zero: true,
-  fastZero: true,
-  blockStatus: true,
-  multiConn: true,
-}
-
 /**
  * It offers what an embedded leg does, with what the server has: trimmed ranges read as zeroes, as on the other leg of a
  * mirror; zeroing that should be fast takes the time it takes; where nothing is known everything counts as data.
@@ -129,7 +117,8 @@ export class ExternalConnection implements PathDevice {
   /** The volume's, however large the export is. */
   readonly size: number
   readonly limits: PathDevice['limits']
-  readonly caps = CAPS
+  /** As a leg of the embedded kind: the layers above have seen that, whichever leg of a mirror was there first. */
+  readonly caps = FULL_CAPS
   readonly session: number
   /** In flight, that change something. */
   writes = 0

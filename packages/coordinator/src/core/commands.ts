@@ -357,11 +357,7 @@ function ownVolume(state: CoordinatorState, name: string, to: string, out: StepO
   if (volume.owner?.host === to)
     return refuse('same-host', `host "${to}" already owns volume "${name}"`, 'name another host')
   const epoch = volume.ownerEpoch + 1
-  if (ownerLeaves(state, volume, to, 'an operator asked for it', out)) {
-    const { leaving } = state.volumes.get(name)!
-    if (leaving != null) out.put('volumes', name, { ...state.volumes.get(name)!, leaving: { ...leaving, to } })
-    return accept({ volume: name, owner: to, epoch })
-  }
+  if (ownerLeaves(state, volume, to, 'an operator asked for it', out)) return accept({ volume: name, owner: to, epoch })
   out.put('volumes', name, {
     ...volume,
     owner: { host: to, hostEpoch: host.epoch, epoch },

@@ -78,6 +78,11 @@ export function isSilentAt(fence: FenceRecord, storages: readonly string[]): boo
   return canary('silence-not-awaited') || storages.every(storage => fence.acknowledged.includes(storage))
 }
 
+/** External storages that the host was writing to, where what it had sent may still arrive. */
+export function openExternals(state: CoordinatorState, fence: FenceRecord): string[] {
+  return fence.needed.filter(storage => isExternal(state, storage) && !isSilentAt(fence, [storage]))
+}
+
 /**
  * In the place of a storage's acknowledgement: its processes are gone, and what they had handed to the network has had the
  * time that a request may take.
@@ -129,7 +134,10 @@ export function whyNotSilent(state: CoordinatorState, host: HostRecord, storages
 
 // --- owners ------------------------------------------------------------------------------------------------------------------
 
-/** An owner that no storage drains is told to end before another is chosen. True: nobody else may begin yet. */
+/**
+ * An owner that no storage drains is told to end before another is chosen, `to` if it is named. True: nobody else may begin
+ * yet.
+ */
 export function ownerLeaves(
   state: CoordinatorState,
   volume: VolumeRecord,
@@ -137,9 +145,13 @@ export function ownerLeaves(
   why: string,
   out: StepOutput,
 ): boolean {
-  const { owner } = volume
+  const { owner, leaving: former } = volume
   if (externalsOf(state, volume).length === 0) return false
-  if (owner === null) return volume.leaving != null
+  if (owner === null) {
+    if (former == null) return false
+    out.put('volumes', volume.name, { ...volume, leaving: { ...former, to } })
+    return true
+  }
   state.mapVersion += 1
   const leaving: LeavingOwner = { ...owner, mapVersion: state.mapVersion, to }
   out.put('volumes', volume.name, { ...volume, owner: null, leaving })

@@ -9,6 +9,7 @@ import {
   isExternal,
   isSilentAt,
   noteSilence,
+  openExternals,
   orderedNames,
   orderedStorages,
   whyDead,
@@ -131,7 +132,7 @@ function completeFence(state: CoordinatorState, host: HostRecord, out: StepOutpu
   if (host.phase !== 'fencing' || fence === null) return
   if (!neededOf(state, fence).every(storage => fence.acknowledged.includes(storage))) return
   out.put('hosts', host.name, { ...host, phase: 'fenced' })
-  const open = fence.needed.filter(storage => isExternal(state, storage) && !isSilentAt(fence, [storage]))
+  const open = openExternals(state, fence)
   const saw = { epoch: host.epoch, acknowledged: fence.acknowledged }
   if (open.length === 0) {
     out.decide({
@@ -212,14 +213,7 @@ function admitAgain(state: CoordinatorState, host: HostRecord, now: number, out:
   const live = hostLive(state, host.name)
   if (host.removed || live.session === null || !live.clean) return
   // What it had sent to where no epoch tells the old from the new.
-  if (
-    host.fence !== null &&
-    !isSilentAt(
-      host.fence,
-      host.fence.needed.filter(name => isExternal(state, name)),
-    )
-  )
-    return
+  if (host.fence !== null && openExternals(state, host.fence).length > 0) return
   const stillPlaced = [...state.vms.values()].some(
     vm => vm.placement?.host === host.name && vm.placement.hostEpoch === host.epoch,
   )

@@ -7,6 +7,7 @@ import {
   type BlockExtent,
   type Caps,
   type DeviceState,
+  FULL_CAPS,
   type Io,
   type Limits,
 } from '@stellwerk/block/device.ts'
@@ -105,16 +106,7 @@ export class CrashDevice implements BlockDevice {
     this.platter = platter
     this.size = platter.size
     this.#options = options
-    this.caps = {
-      readOnly: false,
-      flush: true,
-      fua: true,
-      trim: true,
-      zero: true,
-      fastZero: true,
-      blockStatus: false,
-      multiConn: true,
-    }
+    this.caps = { ...FULL_CAPS, blockStatus: false }
   }
 
   async read(offset: number, length: number, _io: Io): Promise<Uint8Array[]> {

@@ -1,7 +1,14 @@
 // A LUN: a disk in a sparse file. Any number of connections work on it at once, each with its own gate; the LUN keeps
 // its own metadata right whatever overlaps, and says success only for what is true. It knows nothing of hosts.
 
-import { type BlockErrno, BlockError, type BlockExtent, type Caps, type Limits } from '@stellwerk/block/device.ts'
+import {
+  type BlockErrno,
+  BlockError,
+  type BlockExtent,
+  type Caps,
+  FULL_CAPS,
+  type Limits,
+} from '@stellwerk/block/device.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { File, Files } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -18,16 +25,7 @@ export interface Gate {
 }
 
 export const LUN_LIMITS: Limits = { minimum: 1, preferred: 4 * KIB, maximum: 32 * MIB }
-export const LUN_CAPS: Caps = {
-  readOnly: false,
-  flush: true,
-  fua: true,
-  trim: true,
-  zero: true,
-  fastZero: true,
-  blockStatus: true,
-  multiConn: true,
-}
+export const LUN_CAPS: Caps = FULL_CAPS
 export const MIN_LUN_BYTES = 4 * KIB
 export const MAX_LUN_BYTES = 64 * 1024 * 1024 * MIB
 
