@@ -76,7 +76,8 @@ export const checkCommand: CommandSpec = {
     if (scrub !== null && (input.flag('last') || input.flag('cancel'))) {
       if (input.flag('json')) terminal.out(JSON.stringify({ scrub }))
       else tellScrub(terminal, what, scrub)
-      return isClean(scrub) ? OK : FAILED
+      // Who cancels one has what was asked for when it has ended, whatever it had found.
+      return input.flag('cancel') || isClean(scrub) ? OK : FAILED
     }
     const report = volume === null ? await checkElsewhere(files, uris) : await checkNamed(context, input, volume)
     if (input.flag('json')) terminal.out(JSON.stringify(scrub === null ? report : { ...report, scrub }))

@@ -130,6 +130,20 @@ describe('the HTTP API', () => {
     })
   })
 
+  it('asks the owner to cancel its scrub, and passes on that none runs', async () => {
+    api.answer = () => ({ scrub: 'scrub-1' })
+    expect(await api.call('DELETE', '/v1/volumes/csv1/scrub')).toMatchObject({
+      status: 200,
+      body: { scrub: 'scrub-1' },
+    })
+    expect(api.asked.at(-1)).toMatchObject({ kind: 'volume.scrub-cancel', body: { volume: 'csv1' } })
+    api.answer = () => {
+      throw new StellwerkError('no-scrub', 'no scrub of volume "csv1" is running')
+    }
+    const refused = await api.call('DELETE', '/v1/volumes/csv1/scrub')
+    expect(refused).toMatchObject({ status: 409, body: { code: 'no-scrub' } })
+  })
+
   it('asks the owner for snapshots, clones and repairs, and makes a VM from a snapshot', async () => {
     let freed = 7
     api.answer = kind => {
