@@ -1,6 +1,7 @@
 // `stellwerk volume check NAME --scrub`: has the volume's owner compare its legs, waits, and tells what was found, which leg
 // was repaired and why, and what to do where nobody can say which leg is right.
 
+import type { VolumeView } from '@stellwerk/coordinator/view/schemas.ts'
 import type { ScrubFinding, ScrubReport } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
@@ -10,6 +11,9 @@ import type { CommandContext, Input, Terminal } from '../command-line/command.ts
 import { bytes } from '../render/units.ts'
 
 const LOOK_MS = 500
+/** An owner lost right after its scrub tells the cluster nothing any more: not longer than this is waited for it. */
+const SETTLE_MS = 10_000
+const SETTLE_LOOK_MS = 50
 /** An owner that begins anew, or cannot be asked for a moment, is asked again for so long. */
 const PATIENCE_MS = 30_000
 /** Words of progress at most so often. */
@@ -45,7 +49,14 @@ async function followScrub(
   let saidAt = clock.now()
   for (;;) {
     const report = await look(client, volume)
-    if (report?.scrub === scrub && report.state !== 'running') return report
+    if (report?.scrub === scrub && report.state !== 'running') {
+      // Its owner says so; the cluster hears of it with a heartbeat, and would refuse a next scrub until then.
+      const until = clock.now() + SETTLE_MS
+      while (!(await isKnownToHaveEnded(client, volume, scrub)) && clock.now() < until) {
+        await new Promise<void>(resolve => timers.after(SETTLE_LOOK_MS, resolve))
+      }
+      return report
+    }
     if (report !== null) {
       heardAt = clock.now()
       if (report.scrub !== scrub) throw lost(volume)
@@ -56,6 +67,11 @@ async function followScrub(
     } else if (clock.now() - heardAt > PATIENCE_MS) throw lost(volume)
     await new Promise<void>(resolve => timers.after(LOOK_MS, resolve))
   }
+}
+
+async function isKnownToHaveEnded(client: ApiClient, volume: string, scrub: string): Promise<boolean> {
+  const view = (await client.get(pathOf('volumes', volume))) as VolumeView
+  return view.scrub?.scrub === scrub && view.scrub.state !== 'running'
 }
 
 /** Null: its owner cannot be asked at this moment, or knows of none. */

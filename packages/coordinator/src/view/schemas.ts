@@ -185,6 +185,7 @@ export const VolumeViewSchema = Type.Object({
   /** The scrub that runs, else what came of the last one, in places: repaired, undecided, not compared. */
   scrub: nullable(
     Type.Object({
+      scrub: Text,
       /** running, done, failed. */
       state: Text,
       percent: nullable(Type.Number()),

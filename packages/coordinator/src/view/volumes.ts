@@ -53,14 +53,14 @@ export function volumeView(
 function scrubOf(state: CoordinatorState, volume: VolumeRecord): VolumeView['scrub'] {
   const running = reportedScrub(state, volume)
   if (running?.state === 'running') {
-    const { doneBytes, totalBytes, repaired, unresolved, skipped } = running
+    const { scrub, doneBytes, totalBytes, repaired, unresolved, skipped } = running
     const percent = totalBytes === 0 ? 0 : Math.floor((doneBytes / totalBytes) * 100)
-    return { state: 'running', percent, wallMs: null, repaired, unresolved, skipped }
+    return { scrub, state: 'running', percent, wallMs: null, repaired, unresolved, skipped }
   }
   const { lastScrub } = volume
   if (lastScrub === undefined) return null
-  const { state: ended, wallMs, repaired, unresolved, skipped } = lastScrub
-  return { state: ended, percent: null, wallMs, repaired, unresolved, skipped }
+  const { scrub, state: ended, wallMs, repaired, unresolved, skipped } = lastScrub
+  return { scrub, state: ended, percent: null, wallMs, repaired, unresolved, skipped }
 }
 
 function scrubWarning({ name, lastScrub, legs }: VolumeRecord): string | null {
