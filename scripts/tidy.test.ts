@@ -22,7 +22,7 @@ function sources(): string[] {
     'scripts/*.ts',
   ]
   const files = execFileSync('git', args, { cwd: root, encoding: 'utf8' }).split('\n')
-  return files.filter(file => file.endsWith('.ts') && !file.includes('/assembly/'))
+  return files.filter(file => /(?<!\.d)\.ts$/.test(file) && !file.includes('/assembly/'))
 }
 
 function textOf(file: string): string | null {
@@ -127,6 +127,8 @@ describe('the checker finds', () => {
       'dependency',
     ])
     expect(rulesOf('packages/agent/src/x.ts', "import { X } from './y'")).toEqual(['dependency'])
+    expect(rulesOf('packages/agent/src/x.ts', "import { X } from './y.js'")).toEqual(['dependency'])
+    expect(rulesOf('packages/agent/src/x.ts', "import { Type } from 'typebox'")).toEqual(['dependency'])
     expect(rulesOf('packages/agent/src/x.test.ts', "import { X } from '@stellwerk/coordinator/y.ts'")).toEqual([
       'dependency',
     ])
@@ -197,6 +199,7 @@ describe('the checker leaves alone', () => {
     ],
     ['packages/agent/src/x.ts', "import { customRandom, urlAlphabet } from 'nanoid'"],
     ['packages/agent/src/x.ts', "import type { Server } from 'node:net'"],
+    ['packages/agent/src/x.ts', "import { Type } from '@stellwerk/protocol/schema/typebox.js'"],
     ['packages/agent/src/x.ts', "import { X } from '@stellwerk/storage/y.ts'\nimport { Z } from './z.ts'"],
     ['packages/agent/src/x.ts', "try { f() } catch (error) { log.warn({ error }, 'failed') }"],
     ['packages/agent/src/x.ts', "export { x } from './x.ts'\nexport const y = 1"],

@@ -161,8 +161,11 @@ function checkDependencies(path: string, imports: readonly Import[], report: Rep
     if (target !== undefined && target !== owner && !allowed.includes(target)) {
       report('dependency', 0, `${owner} must not import ${target}: ${specifier}`)
     }
-    if (/^(?:\.|@stellwerk\/)/.test(specifier) && !/\.(?:ts|json|wasm)$/.test(specifier)) {
+    if (/^(?:\.|@stellwerk\/)/.test(specifier) && !/(?:\.(?:ts|json|wasm)|\/schema\/typebox\.js)$/.test(specifier)) {
       report('dependency', 0, `does not name the file it imports: ${specifier}`)
+    }
+    if (/^typebox(?:\/|$)/.test(specifier)) {
+      report('dependency', 0, `loads hundreds of files: ${specifier}; import @stellwerk/protocol/schema/typebox.js`)
     }
     const isNode =
       /^@stellwerk\/runtime\/node\//.test(specifier) || /(?:^|\/)runtime\/src\/node\//.test(resolved(path, specifier))

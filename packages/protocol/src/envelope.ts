@@ -1,8 +1,8 @@
 // What every message on a link is wrapped in. The body's shape is its family's business (messages/).
 import type { Failure } from '@stellwerk/runtime/actors/failure.ts'
 import type { Cause, Hlc } from '@stellwerk/runtime/environment.ts'
-import Type from 'typebox'
 import { Count, closed } from './messages/fields.ts'
+import { Type } from './schema/typebox.js'
 
 export type { Failure } from '@stellwerk/runtime/actors/failure.ts'
 

@@ -1,6 +1,6 @@
 // The times and limits of a cluster, one table, by profile. Coordinator and agents share it: the agents get it in `welcome`.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from './schema/typebox.js'
 
 const ms = (minimum: number, maximum: number) => Type.Integer({ minimum, maximum })
 

@@ -2,9 +2,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import './messages/all.ts'
-import Type from 'typebox'
 import { defineFamily, Registry, registry } from './messages/family.ts'
 import { closed } from './messages/fields.ts'
+import { Type } from './schema/typebox.js'
 import { canonical, schemaHash } from './schema-hash.ts'
 import { CURRENT_VERSION, MINIMUM_VERSION, negotiate, VERSION_HISTORY } from './versions.ts'
 

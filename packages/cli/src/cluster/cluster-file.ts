@@ -4,9 +4,9 @@
 import { checkOf } from '@stellwerk/coordinator/api/misfit.ts'
 import { AddressSchema, ExternalSchema } from '@stellwerk/protocol/messages/cluster.ts'
 import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
+import { type Static, Type } from '@stellwerk/protocol/schema/typebox.js'
 import type { Files, Random } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { type Static, Type } from 'typebox'
 
 export const CLUSTER_FILE = 'cluster.json'
 export const JOIN_TOKEN_FILE = 'join-token'

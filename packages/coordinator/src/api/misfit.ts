@@ -1,8 +1,8 @@
 // Says in one line how a value from outside does not fit its schema, naming the field: what a person needs to mend it.
 
+import type { TSchema } from '@stellwerk/protocol/schema/typebox.js'
+import { Compile } from '@stellwerk/protocol/schema/typebox.js'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import type { TSchema } from 'typebox'
-import { Compile } from 'typebox/compile'
 
 /** Null: it fits. */
 export type Check = (value: unknown) => string | null

@@ -1,6 +1,6 @@
 // The OpenAPI 3.1 document of the HTTP API, made from the same routes and schemas that serve it.
 
-import { type TSchema, Type } from 'typebox'
+import { type TSchema, Type } from '@stellwerk/protocol/schema/typebox.js'
 import type { Route } from './route.ts'
 
 export const ErrorSchema = Type.Object({

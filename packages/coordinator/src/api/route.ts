@@ -1,7 +1,7 @@
 // What a route of the HTTP API is: schemas and a handler. Server, checks and the OpenAPI document all come from these.
 
+import type { Static, TObject, TSchema } from '@stellwerk/protocol/schema/typebox.js'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
-import type { Static, TObject, TSchema } from 'typebox'
 import type { Coordinator } from '../coordinator.ts'
 import type { VmSpec } from '../core/state.ts'
 import type { EventLog } from './event-log.ts'

@@ -1,8 +1,8 @@
 // How often a VM is started again, and where, before the coordinator gives it up. A machine's own crashes
 // and the loss of its hosts are counted apart: what happens to a host is not the guest's fault.
 
+import { type Static, Type } from '@stellwerk/protocol/schema/typebox.js'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
-import { type Static, Type } from 'typebox'
 import type { StepOutput } from './output.ts'
 import { calendar } from './quarantine.ts'
 import type { CoordinatorState, VmRecord } from './state.ts'

@@ -1,7 +1,7 @@
 // What operators see, as schemas: the HTTP API serves these shapes, its document describes them, and the views are typed by
 // them. Fields are added freely and never renamed: scripts rely on them.
 
-import { type Static, type TSchema, Type } from 'typebox'
+import { type Static, type TSchema, Type } from '@stellwerk/protocol/schema/typebox.js'
 import { RestartPolicySchema } from '../core/restart-policy.ts'
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])

@@ -1,7 +1,7 @@
 // Each rung of the storage-loss ladder: which, since when, why, in a VM's view and in `why`.
 
 import type { AccessReport, PathReport } from '@stellwerk/protocol/messages/cluster.ts'
-import { Value } from 'typebox/value'
+import { Value } from '@stellwerk/protocol/schema/typebox.js'
 import { expect, it } from 'vitest'
 import type { DecisionRecord } from '../core/state.ts'
 import { Bench, type BenchHost } from '../core/testing.ts'

@@ -1,4 +1,4 @@
-import { Value } from 'typebox/value'
+import { Value } from '@stellwerk/protocol/schema/typebox.js'
 import { describe, expect, it } from 'vitest'
 import type { DecisionRecord } from '../core/state.ts'
 import { Bench } from '../core/testing.ts'

@@ -1,7 +1,7 @@
 // Between coordinator, agents and guardians: heartbeats, leases, the cluster's map, orders about VMs, attestations.
 // Orders are idempotent: each names the incarnation and placement epoch it is for, and may come twice or late.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from '../schema/typebox.js'
 import { SettingsSchema } from '../settings.ts'
 import { defineFamily } from './family.ts'
 import { Count, closed, List, Name, OneOf, Text } from './fields.ts'

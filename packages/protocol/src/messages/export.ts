@@ -1,6 +1,6 @@
 // About a disk that a host serves to tools: the coordinator's API asks where.
 
-import { Type } from 'typebox'
+import { Type } from '../schema/typebox.js'
 import { AddressSchema } from './cluster.ts'
 import { defineFamily } from './family.ts'
 import { Count, closed, Name } from './fields.ts'

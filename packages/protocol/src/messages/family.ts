@@ -3,8 +3,8 @@
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Cause } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import type { Static, TSchema } from 'typebox'
-import { Compile } from 'typebox/compile'
+import type { Static, TSchema } from '../schema/typebox.js'
+import { Compile } from '../schema/typebox.js'
 
 /** A message that is answered has a `reply`; one that is only told has none. */
 export interface MessageSpec {

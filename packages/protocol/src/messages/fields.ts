@@ -1,5 +1,5 @@
 // The fields that message schemas are built of: names, counts, bytes, bounded lists, words.
-import Type, { type TProperties, type TSchema, type TUnsafe } from 'typebox'
+import { type TProperties, type TSchema, type TUnsafe, Type } from '../schema/typebox.js'
 
 /** Bytes. What `decode` gives is a view into the received frame: copy it to keep it. */
 /** An object that refuses what it doesn't name. */

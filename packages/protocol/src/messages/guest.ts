@@ -1,6 +1,6 @@
 // Guest modules that operators bring: named by what they are, kept by the coordinator, fetched by agents piece by piece.
 
-import { Type } from 'typebox'
+import { Type } from '../schema/typebox.js'
 import { defineFamily } from './family.ts'
 import { Bytes, Count, closed, List } from './fields.ts'
 

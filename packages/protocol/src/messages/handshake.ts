@@ -1,6 +1,6 @@
 // How a session begins: who dials says hello, who is dialled says welcome or refused. These three keep their shape in
 // every version, since they are exchanged before a version is agreed on.
-import Type, { type Static } from 'typebox'
+import { type Static, Type } from '../schema/typebox.js'
 import { defineFamily } from './family.ts'
 import { Count, closed, Name, OneOf, Text } from './fields.ts'
 

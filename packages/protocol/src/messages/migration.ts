@@ -1,6 +1,6 @@
 // A live migration's messages between coordinator, source and target. Each is idempotent and names the migration.
 
-import { Type } from 'typebox'
+import { Type } from '../schema/typebox.js'
 import { AddressSchema, VmOrderSchema } from './cluster.ts'
 import { defineFamily } from './family.ts'
 import { Count, closed, Name } from './fields.ts'

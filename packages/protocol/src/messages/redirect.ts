@@ -1,7 +1,7 @@
 // The redirected path: what a host asks a peer on a fresh io link. Answered well, the link is from then on the byte stream
 // of one NBD connection to a portal of that storage, which the peer passes on as it is.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from '../schema/typebox.js'
 import { defineFamily } from './family.ts'
 import { closed, Name, Text } from './fields.ts'
 

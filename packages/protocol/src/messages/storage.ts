@@ -1,8 +1,7 @@
 // The storage subsystem's control family: probes, fencing and admission, generations, layouts, LUNs. Orders are durable
 // before they are answered, only ever raise what they set, and may come late or twice. Refusals are coded errors.
 
-import { type Static, Type } from 'typebox'
-import { Value } from 'typebox/value'
+import { type Static, Type, Value } from '../schema/typebox.js'
 import { defineFamily } from './family.ts'
 import { Count, closed, Name } from './fields.ts'
 

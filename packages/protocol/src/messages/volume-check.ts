@@ -1,6 +1,6 @@
 // Proving a volume while its owner has it open: asked of the owner, which stands still for it.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from '../schema/typebox.js'
 import { defineFamily } from './family.ts'
 import { Count, closed, List, Name, OneOf, Text } from './fields.ts'
 

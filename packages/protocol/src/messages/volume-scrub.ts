@@ -1,7 +1,7 @@
 // Comparing the legs of a mirrored volume. The owner is asked for it; it has the hosts that hold disks compare those, each
 // under the range locks of its guests' writes, and compares the rest itself.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from '../schema/typebox.js'
 import { defineFamily } from './family.ts'
 import { Count, closed, List, Name, OneOf, Text } from './fields.ts'
 

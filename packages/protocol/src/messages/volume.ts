@@ -1,7 +1,7 @@
 // To the owner of a volume, from hosts that use it, from the coordinator and from the command line. All are idempotent:
 // each may come twice or late, because whoever asks and gets no answer asks again, perhaps the next owner.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from '../schema/typebox.js'
 import { defineFamily } from './family.ts'
 import { Count, closed, Name } from './fields.ts'
 

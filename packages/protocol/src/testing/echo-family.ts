@@ -1,8 +1,9 @@
 // A family for tests, in a registry of its own so that it never becomes part of the protocol.
-import Type from 'typebox'
+
 import { defineFamily, Registry } from '../messages/family.ts'
 import { Bytes, Count, closed, List, Name } from '../messages/fields.ts'
 import { handshake } from '../messages/handshake.ts'
+import { Type } from '../schema/typebox.js'
 
 export const testRegistry = new Registry()
 testRegistry.add('handshake', handshake.messages)

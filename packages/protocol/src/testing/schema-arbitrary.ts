@@ -1,7 +1,7 @@
 // Values that fit a schema, for property tests: draws what the checker accepts, edges included. Knows the parts of JSON
 // Schema that the protocol's schemas use, and fails on any other, so that no message goes untested.
 import fc from 'fast-check'
-import type { TSchema } from 'typebox'
+import type { TSchema } from '../schema/typebox.js'
 
 export function arbitraryOf(schema: TSchema): fc.Arbitrary<unknown> {
   const s = schema as Record<string, unknown>

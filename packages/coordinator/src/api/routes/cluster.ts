@@ -1,6 +1,6 @@
 // The HTTP API's routes about the cluster as a whole: status, why, events, settings, halting.
 
-import { Type } from 'typebox'
+import { Type } from '@stellwerk/protocol/schema/typebox.js'
 import type { DecisionRecord } from '../../core/state.ts'
 import { EventSchema, StatusSchema, WhySchema } from '../../view/schemas.ts'
 import { statusOf } from '../../view/status.ts'

@@ -2,7 +2,7 @@
 
 import { closed } from '@stellwerk/protocol/messages/fields.ts'
 import { DiskInfoSchema } from '@stellwerk/protocol/messages/volume.ts'
-import { Type } from 'typebox'
+import { Type } from '@stellwerk/protocol/schema/typebox.js'
 import { type Route, route } from '../route.ts'
 import { AnyName, ask, checkName, diskOf, refuseDuplicate, served } from './volumes.ts'
 

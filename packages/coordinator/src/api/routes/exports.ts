@@ -2,9 +2,9 @@
 
 import { closed } from '@stellwerk/protocol/messages/fields.ts'
 import { formatNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
+import { Type } from '@stellwerk/protocol/schema/typebox.js'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { Type } from 'typebox'
 import { exportOf, sourceOf } from '../../core/exports.ts'
 import type { DecisionRecord, VmRecord } from '../../core/state.ts'
 import { exportView, exportViews } from '../../view/exports.ts'

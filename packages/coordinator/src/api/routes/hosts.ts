@@ -1,8 +1,8 @@
 // The HTTP API's routes about hosts and their paths.
 
 import { closed, NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
+import { Type } from '@stellwerk/protocol/schema/typebox.js'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { Type } from 'typebox'
 import type { CoordinatorState } from '../../core/state.ts'
 import { hostView, pathViews, sortedHosts } from '../../view/hosts.ts'
 import { HostViewSchema, PathViewSchema } from '../../view/schemas.ts'
