@@ -8,7 +8,8 @@ import type { SimReport } from 'stellwerk/simulation/summary.ts'
 import { expect, test } from 'vitest'
 import { TIMEOUT } from './support.ts'
 
-const SEED = 'determinism'
+/** With few events, as seeds go: so are 43 and 44. */
+const SEED = '58'
 const SHORT = { tuning: { safetyMs: 5_000 } }
 const root = fileURLToPath(new URL('../..', import.meta.url))
 /** As a user would start it: plain node, without what the test runner does to sources. */
@@ -31,11 +32,11 @@ test('the same seed twice gives the same trace', TIMEOUT, async () => {
 })
 
 test('another seed gives another trace, and two threads give what one gives', TIMEOUT, async () => {
-  const one = await inProcess('--seeds', '2', '--first', '31')
-  const two = await inProcess('--seeds', '2', '--first', '31', '--jobs', '2')
+  const one = await inProcess('--seeds', '2', '--first', '43')
+  const two = await inProcess('--seeds', '2', '--first', '43', '--jobs', '2')
   expect({ ...two, realMs: 0, commit: null }).toEqual({ ...one, realMs: 0, commit: null })
   expect(one.seeds).toBe(2)
-  const [first, second] = [await runSeed('31', SHORT), await runSeed('32', SHORT)]
+  const [first, second] = [await runSeed('43', SHORT), await runSeed('44', SHORT)]
   expect(second.traceHash).not.toBe(first.traceHash)
   // What scripts rely on.
   expect(Object.keys(one)).toEqual(
