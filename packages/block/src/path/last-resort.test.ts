@@ -188,6 +188,23 @@ describe('a path that answers but slowly', () => {
     expect(rest()).toBe(1_000)
   })
 
+  it('is measured by what is known of a sibling of which there is no news, until that is connected anew', () => {
+    const harness = new Harness([0, 0]).connectAll()
+    look(harness, null, 1)
+    look(harness, 100, null)
+    look(harness, null, null)
+    look(harness, 100, null)
+    expect(harness.core.candidates).toEqual([1])
+    const other = new Harness([0, 0]).connectAll()
+    look(other, null, 1)
+    other.lost(1, false)
+    look(other, null, null)
+    other.connected(1)
+    look(other, 100, null)
+    look(other, 100, null)
+    expect(other.states()[0]).toBe('up')
+  })
+
   it('is used all the same when it is the only one, and never measured against a path that carries nothing', () => {
     const harness = new Harness([0, 0]).connectAll()
     look(harness, 100, null)

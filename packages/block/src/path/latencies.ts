@@ -9,13 +9,16 @@ export class Latencies {
   readonly #ring = new Float64Array(KEPT)
   #next = 0
   #filled = 0
+  /** Since a look last had enough of them, and since the last look. */
   #fresh = 0
+  #news = 0
 
   add(ms: number): void {
     this.#ring[this.#next] = ms
     this.#next = (this.#next + 1) % KEPT
     if (this.#filled < KEPT) this.#filled += 1
     this.#fresh += 1
+    this.#news += 1
   }
 
   /** Of what is kept, however old; null: nothing was measured yet. */
@@ -26,13 +29,16 @@ export class Latencies {
   }
 
   /**
-   * Of the samples since the last look; null if they are too few to tell. What is still under way counts for as long as it
-   * has taken, once that is all there is to go by.
+   * Of the samples since a look last told something; null while they are too few to: of a path that is little used they are
+   * gathered over some looks. What is still under way counts for as long as it has taken, once nothing else has come.
    */
   look(oldestAgeMs: number | null): number | null {
+    const news = this.#news
+    this.#news = 0
+    if (news === 0) return oldestAgeMs
     const fresh = Math.min(this.#fresh, KEPT)
+    if (fresh < ENOUGH) return null
     this.#fresh = 0
-    if (fresh < ENOUGH) return fresh === 0 ? oldestAgeMs : null
     const samples = new Float64Array(fresh)
     for (let i = 0; i < fresh; i += 1) samples[i] = this.#ring[(this.#next - 1 - i + KEPT) % KEPT]!
     samples.sort()

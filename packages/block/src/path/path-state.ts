@@ -98,6 +98,8 @@ export interface Slowness {
   holdMs: number
   /** When it was last demoted, or tried again. */
   changedAt: number | null
+  /** What its requests took when last there were enough to tell, on this connection. */
+  medianMs: number | null
 }
 
 export function newPath({ name, priority, standby = false }: PathKind, now: number): Path {
@@ -115,7 +117,7 @@ export function newPath({ name, priority, standby = false }: PathKind, now: numb
     probeOutAt: null,
     overdue: false,
     disabled: false,
-    slow: { restUntil: null, looks: 0, holdMs: 0, changedAt: null },
+    slow: { restUntil: null, looks: 0, holdMs: 0, changedAt: null, medianMs: null },
     state: standby ? 'standby' : 'probing',
     since: now,
     why: standby ? 'not needed' : 'not yet connected',

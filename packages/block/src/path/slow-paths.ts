@@ -8,13 +8,20 @@ const LOOKS = 2
 /** Not slow for so many times its rest: what it was before is forgotten. */
 const FORGIVEN_AFTER = 4
 
-/** One look. `medians`: what requests on each path took lately; null where there were too few to tell. */
+/**
+ * One look. `medians`: what requests on each path took lately; null where there were too few to tell. A path is judged when
+ * there is news of it, by what is known of its siblings.
+ */
 export function lookForSlow(
   paths: readonly Path[],
   medians: readonly (number | null)[],
   config: PathConfig,
   now: number,
 ): void {
+  paths.forEach(({ line, slow }, index) => {
+    if (line.kind !== 'connected') slow.medianMs = null
+    else slow.medianMs = medians[index] ?? slow.medianMs
+  })
   paths.forEach((path, index) => {
     const { slow } = path
     if (slow.restUntil !== null) {
@@ -27,7 +34,7 @@ export function lookForSlow(
       return
     }
     const median = medians[index] ?? null
-    const others = siblingsMedian(paths, medians, index)
+    const others = siblingsMedian(paths, index)
     if (median === null || others === null) return
     if (median <= Math.max(config.slowFloorMs, config.slowFactor * others)) {
       slow.looks = 0
@@ -45,11 +52,11 @@ export function lookForSlow(
 }
 
 /** Of those of the same priority that can stand in for it; null: there is none. */
-function siblingsMedian(paths: readonly Path[], medians: readonly (number | null)[], index: number): number | null {
+function siblingsMedian(paths: readonly Path[], index: number): number | null {
   const path = paths[index]!
   const found: number[] = []
   paths.forEach((other, at) => {
-    const median = medians[at] ?? null
+    const median = other.slow.medianMs
     if (at === index || median === null || other.priority !== path.priority) return
     if (other.line.kind === 'connected' && other.badProbes === 0 && !other.disabled && other.slow.restUntil === null) {
       found.push(median)
