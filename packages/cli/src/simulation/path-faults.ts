@@ -53,6 +53,17 @@ export const PATH_FAULTS: readonly FaultKind[] = [
     },
   },
   {
+    // Answers, but late; mostly on one fabric, so that its sibling shows it.
+    name: 'path-slow',
+    lasts: [3_000, 25_000],
+    begin: ({ world, host, storage, random }) => {
+      const network = random.chance(0.7) ? [FABRICS[random.int(2)]!] : FABRICS
+      const match = { from: host, to: storage, bothWays: true, network, class: 'stream' } as const
+      const slow = world.sim.network.slow(match, { delayMs: 20 + random.int(400), jitterMs: 20 })
+      return () => slow.heal()
+    },
+  },
+  {
     name: 'portal-down',
     lasts: [2_000, 20_000],
     begin: ({ world, storage, random }) => {

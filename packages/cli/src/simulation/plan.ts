@@ -78,6 +78,12 @@ const LONG_SUFFIX = `-${'n'.repeat(48)}`
 /** VMs that come and go, at most. */
 const PASSING_MAX = 12
 
+/** Kinds that were added later, drawn apart and by some seeds only: the others stay the runs that they were. */
+const LATER_KINDS: ReadonlySet<string> = new Set(['path-slow'])
+const LATER_CHANCE = 0.3
+const LATER_AIMED_CHANCE = 0.25
+const LATER_MAX = 3
+
 /** How a plan departs from the usual: for canaries that a rare fault brings to light, and for runs cut short. */
 export interface PlanTuning extends DiskTuning {
   /** The only faults, by name. */
@@ -141,9 +147,10 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
       },
     })
   }
-  const duration = (kind: FaultKind): number => kind.lasts[0] + random.float() * (kind.lasts[1] - kind.lasts[0])
+  const duration = (kind: FaultKind, of = random): number =>
+    kind.lasts[0] + of.float() * (kind.lasts[1] - kind.lasts[0])
   // A seed uses some of the kinds only: what each of them does alone shows better.
-  const all = FAULTS.filter(kind => tuning.faults?.includes(kind.name) ?? true)
+  const all = FAULTS.filter(({ name }) => tuning.faults?.includes(name) ?? !LATER_KINDS.has(name))
   const kinds = all.filter(() => tuning.together === true || random.chance(0.5))
   if (kinds.length === 0) kinds.push(pick(all))
   const faults: TimedFault[] = []
@@ -152,6 +159,15 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     const kind = pick(kinds)
     faults.push({ kind, atMs: at, host: pick(hosts), storage: pick(storages), lastsMs: duration(kind) })
   }
+  const later = random.fork('later-faults')
+  const pickLater = <T>(items: readonly T[]): T => items[later.int(items.length)]!
+  const laterKinds = FAULTS.filter(({ name }) => LATER_KINDS.has(name))
+  const drawsLater = tuning.faults === undefined && later.chance(LATER_CHANCE)
+  for (let i = drawsLater ? 1 + later.int(LATER_MAX) : 0; i > 0; i--) {
+    const kind = pickLater(laterKinds)
+    const atMs = 3_000 + later.float() * (SAFETY_MS - 8_000)
+    faults.push({ kind, atMs, host: pickLater(hosts), storage: pickLater(storages), lastsMs: duration(kind, later) })
+  }
   const aimed: AimedFault[] = []
   const acts: OperatorAct[] = []
   const migrations = tuning.migrations ?? MIGRATIONS_MIN + random.int(6)
@@ -159,7 +175,9 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     const atMs = 4_000 + ((SAFETY_MS - 8_000) * (i + random.float())) / migrations
     acts.push({ atMs, act: 'migrate', vm: pick(vms).name, host: pick(hosts) })
     if (!random.chance(0.5) && tuning.aimAtAll !== true) continue
-    const kind = pick(all)
+    const usual = pick(all)
+    const isLater = drawsLater && later.chance(LATER_AIMED_CHANCE)
+    const kind = isLater ? pickLater(laterKinds) : usual
     aimed.push({
       kind,
       migration: i,
