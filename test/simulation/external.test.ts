@@ -1,98 +1,18 @@
 // A volume on a plain NBD server, in the simulator: what restarts, when, on whose word, and that nothing acknowledged is lost.
 
-import { createMonitors, type MonitorSet } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import { canaries } from '@stellwerk/runtime/canary.ts'
-import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
-import { GIB } from '@stellwerk/runtime/units.ts'
 import { afterEach, describe, expect, it } from 'vitest'
-import { createVm, extentAt, World } from '../../packages/cli/src/simulation/world.ts'
-import { startWithVolume, TIMEOUT } from './support.ts'
+import { HOSTS, JudgedCluster } from './judged-cluster.ts'
+import { TIMEOUT } from './support.ts'
 
-const HOSTS = ['host-a', 'host-b', 'host-c']
-const SETTLE_MS = 60_000
+const WITH_NAS = { external: ['nas'] }
 
 afterEach(() => canaries.clear())
 
-class Cluster {
-  readonly world: World
-  readonly monitors: MonitorSet
-  readonly records: TraceRecord[] = []
-
-  constructor(seed: string) {
-    this.world = new World({
-      ...{ seed, hosts: HOSTS, storages: ['san-a'], external: ['nas'], settings: {}, hostMemoryBytes: 4 * GIB },
-    })
-    const { sim, settings } = this.world
-    this.monitors = createMonitors({ fen2: { driftFraction: settings.drift }, csv2: { extentAt } })
-    sim.onRecord(record => {
-      this.monitors.observe(record, sim.now)
-      if (record.level === 'decision' || record.kind === 'guest.acknowledged') this.records.push(record)
-    })
-  }
-
-  /** A VM at work on a volume of these legs, whose owner is another host. */
-  async start(...storages: string[]): Promise<this> {
-    await startWithVolume(this.world, storages)
-    this.world.command(
-      createVm({ name: 'vm-1', volume: 'csv1', parameters: { writesPerSecond: 50, scratchPerSecond: 20 } }),
-    )
-    expect(await this.until(() => this.placed?.phase === 'running')).toBe(true)
-    const owner = HOSTS.find(name => name !== this.host)!
-    if (this.owner !== owner) this.world.command({ kind: 'volume-own', name: 'csv1', host: owner })
-    expect(await this.until(() => this.owner === owner)).toBe(true)
-    await this.world.sim.runFor(2_000)
-    expect(this.entries(this.now - 1_000)).toBeGreaterThan(0)
-    return this
-  }
-
-  get placed() {
-    return this.world.coordinator?.state.vms.get('vm-1')?.placement ?? null
-  }
-
-  get host(): string {
-    return this.placed?.host ?? ''
-  }
-
-  get owner(): string | null {
-    return this.world.coordinator?.state.volumes.get('csv1')?.owner?.host ?? null
-  }
-
-  get roles(): string[] {
-    return (this.world.coordinator?.state.volumes.get('csv1')?.legs ?? []).map(
-      ({ storage, role }) => `${storage} ${role}`,
-    )
-  }
-
-  get now(): number {
-    return this.world.sim.now
-  }
-
-  until(predicate: () => boolean): Promise<boolean> {
-    return this.world.sim.runUntil(predicate, SETTLE_MS)
-  }
-
-  /** The VM is at work at a later placement epoch than this. */
-  startedAfter(epoch: number): Promise<boolean> {
-    return this.until(() => (this.placed?.epoch ?? 0) > epoch && this.placed?.phase === 'running')
-  }
-
-  entries(from: number): number {
-    return this.records.filter(r => r.kind === 'guest.acknowledged' && r.at >= from).length
-  }
-
-  /** It goes on, and no rule was broken until now. */
-  async isWell(): Promise<void> {
-    const from = this.now
-    expect(await this.until(() => this.entries(from) > 20)).toBe(true)
-    expect(this.monitors.violations.map(({ rule, message }) => `${rule}: ${message}`)).toEqual([])
-    expect(this.monitors.judged.get('VM2')).toBeGreaterThan(0)
-  }
-}
-
 describe('a volume on a storage without epochs (VM1, VM2, FEN1)', TIMEOUT, () => {
   it('has its VM again when its agent was killed, not before what it sent has had its time', async () => {
-    const cluster = await new Cluster('external-agent').start('nas')
+    const cluster = await new JudgedCluster('external-agent', WITH_NAS).start('nas')
     const { host, placed, world } = cluster
     const at = cluster.now
     world.sim.host(host).process(`${host}/agent`)?.kill()
@@ -104,7 +24,7 @@ describe('a volume on a storage without epochs (VM1, VM2, FEN1)', TIMEOUT, () =>
   })
 
   it('leaves it where it is while its host is only paused, for as long as that is, and goes on when it wakes up', async () => {
-    const cluster = await new Cluster('external-pause').start('nas')
+    const cluster = await new JudgedCluster('external-pause', WITH_NAS).start('nas')
     const { host, placed, world } = cluster
     world.sim.host(host).pause()
     await world.sim.runFor(120_000)
@@ -116,7 +36,7 @@ describe('a volume on a storage without epochs (VM1, VM2, FEN1)', TIMEOUT, () =>
   })
 
   it('has it elsewhere after a host has lost power only by an operator’s word', async () => {
-    const cluster = await new Cluster('external-power').start('nas')
+    const cluster = await new JudgedCluster('external-power', WITH_NAS).start('nas')
     const { host, placed, world } = cluster
     world.sim.host(host).crash({ unsynced: 'lost' })
     await world.sim.runFor(120_000)
@@ -128,7 +48,7 @@ describe('a volume on a storage without epochs (VM1, VM2, FEN1)', TIMEOUT, () =>
   })
 
   it('gets another owner when its own is dead, and not while that is only paused', async () => {
-    const cluster = await new Cluster('external-owner').start('nas')
+    const cluster = await new JudgedCluster('external-owner', WITH_NAS).start('nas')
     const owner = cluster.owner ?? ''
     const { world } = cluster
     world.sim.host(owner).pause()
@@ -143,7 +63,7 @@ describe('a volume on a storage without epochs (VM1, VM2, FEN1)', TIMEOUT, () =>
   })
 
   it('stands still while the coordinator is away for longer than a lease, and goes on by itself', async () => {
-    const cluster = await new Cluster('external-coordinator').start('nas')
+    const cluster = await new JudgedCluster('external-coordinator', WITH_NAS).start('nas')
     const { host, placed, world } = cluster
     world.sim.host('coord').crash({ unsynced: 'lost' })
     await world.sim.runFor(2 * world.settings.leaseMs)
@@ -156,7 +76,7 @@ describe('a volume on a storage without epochs (VM1, VM2, FEN1)', TIMEOUT, () =>
   })
 
   it('waits for its server, and loses nothing when connections break with writes in flight', async () => {
-    const cluster = await new Cluster('external-server').start('nas')
+    const cluster = await new JudgedCluster('external-server', WITH_NAS).start('nas')
     const { world } = cluster
     for (let i = 0; i < 5; i++) {
       world.sim.host('nas').process('nas')?.kill()
@@ -172,7 +92,7 @@ describe('a volume on a storage without epochs (VM1, VM2, FEN1)', TIMEOUT, () =>
  * Gives how many of its writes came before it had ended what it had, and how many of those after another had its VM.
  */
 async function wakesWithWritesThatWait(seed: string): Promise<{ came: number; late: number }> {
-  const cluster = await new Cluster(seed).start('nas')
+  const cluster = await new JudgedCluster(seed, WITH_NAS).start('nas')
   const { host, placed, world, records } = cluster
   const { sim } = world
   sim.host('nas').process('nas')?.kill()
@@ -214,7 +134,7 @@ describe('writes that waited while their host was paused (IO3)', TIMEOUT, () => 
 
 describe('a mirror with a leg of either kind (VM1, VM2, FEN1, MIR1)', TIMEOUT, () => {
   it('goes on without the one that has no epochs when its host is gone, and resyncs it when that is back', async () => {
-    const cluster = await new Cluster('external-mirror').start('san-a', 'nas')
+    const cluster = await new JudgedCluster('external-mirror', WITH_NAS).start('san-a', 'nas')
     const { host, placed, world } = cluster
     world.sim.host(host).pause()
     expect(await cluster.startedAfter(placed?.epoch ?? 0)).toBe(true)
@@ -228,7 +148,7 @@ describe('a mirror with a leg of either kind (VM1, VM2, FEN1, MIR1)', TIMEOUT, (
   })
 
   it('survives the loss of either', async () => {
-    const cluster = await new Cluster('external-either').start('san-a', 'nas')
+    const cluster = await new JudgedCluster('external-either', WITH_NAS).start('san-a', 'nas')
     const { world } = cluster
     world.sim.host('nas').process('nas')?.kill()
     expect(await cluster.until(() => cluster.roles[1] === 'nas stale')).toBe(true)
@@ -246,7 +166,7 @@ describe('a mirror with a leg of either kind (VM1, VM2, FEN1, MIR1)', TIMEOUT, (
 
 /** Faults for half a minute, drawn from the seed, in which everything may happen at once; then all is whole again. */
 async function storm(seed: string, ...storages: string[]): Promise<void> {
-  const cluster = await new Cluster(seed).start(...storages)
+  const cluster = await new JudgedCluster(seed, WITH_NAS).start(...storages)
   const { world } = cluster
   const { sim } = world
   const random = new SimRandom(`storm/${seed}`)

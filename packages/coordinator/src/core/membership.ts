@@ -13,6 +13,7 @@ import { hostLive, whoHears } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isCounted, noteFailure } from './quarantine.ts'
 import type { CoordinatorState, HostLive, HostRecord } from './state.ts'
+import { fenceIfStranded } from './stranded.ts'
 
 export interface AgentHello {
   readonly host: string
@@ -241,7 +242,7 @@ export function attestDead(
   }
 }
 
-/** Judges hosts that have been silent too long; asks storages; fences those that are gone. */
+/** Judges hosts that have been silent too long; asks storages; fences those that are gone, or have lost their storage. */
 export function watchHosts(state: CoordinatorState, now: number, out: StepOutput): void {
   const { heartbeatMs, suspectBeats } = state.cluster.settings
   const silentAfterMs = heartbeatMs * suspectBeats
@@ -249,7 +250,11 @@ export function watchHosts(state: CoordinatorState, now: number, out: StepOutput
     if (host.removed) continue
     const live = hostLive(state, host.name)
     const heardAt = live.lastBeatAt ?? state.startedAt
-    if (now - heardAt <= silentAfterMs) continue
+    if (now - heardAt <= silentAfterMs) {
+      fenceIfStranded(state, host, now, out)
+      continue
+    }
+    live.strandedSince = null
     live.suspectSince ??= now
     askStorages(state, host, now, out)
     const verdict = judge(state, host, live, now)

@@ -335,6 +335,8 @@ export interface HostLive {
   silenceCounted: boolean
   /** Why it is not fenced though it is isolated; null: it is not, or it is. */
   whyNotFenced: string | null
+  /** Since when all its VMs wait for storage that others reach, who could take one of them. */
+  strandedSince: number | null
 }
 
 /** An order or question on its way: not asked again before `retryAt`. */

@@ -21,6 +21,19 @@ test('events run in the order of time, and of scheduling where times are equal',
   expect(sim.events).toBe(4)
 })
 
+test('a delay too small to change the sum passes time all the same: who waits for the rest of a deadline gets there', async () => {
+  const sim = new Simulation({ seed: 1 })
+  const times: number[] = []
+  const wait = (): void => {
+    times.push(sim.now)
+    if (times.length < 4) sim.after(7e-12, wait)
+  }
+  sim.at(66_105.737, wait)
+  await sim.runFor(70_000)
+  expect(times).toHaveLength(4)
+  expect([...new Set(times)].sort((a, b) => a - b)).toEqual(times)
+})
+
 test('all microtasks of an event run before the next event', async () => {
   const sim = new Simulation({ seed: 1 })
   const seen: string[] = []

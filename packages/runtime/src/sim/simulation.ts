@@ -289,7 +289,9 @@ export class Simulation {
   /** A world event when `process` is null; it enters a process only by `SimProcess.deliver`. */
   schedule(delayMs: number, process: SimProcess | null, run: () => void): SimEvent {
     assert(delayMs >= 0 && delayMs < Number.MAX_SAFE_INTEGER, `a delay of ${delayMs} ms`)
-    const time = Math.ceil((this.#now + delayMs) * TICKS_PER_MS) / TICKS_PER_MS
+    let time = Math.ceil((this.#now + delayMs) * TICKS_PER_MS) / TICKS_PER_MS
+    // A delay that is lost in the rounding of the sum is one all the same: who waits for it again and again must get there.
+    if (delayMs > 0 && time <= this.#now) time = this.#now + 1 / TICKS_PER_MS
     return this.#queue.push(time, process, run)
   }
 

@@ -1,0 +1,76 @@
+// The last rungs of the storage-loss ladder: a host that is well, but has no way to its VM's storage, while others have.
+
+import { storageRung } from '@stellwerk/coordinator/view/storage-ladder.ts'
+import { describe, expect, it } from 'vitest'
+import { HOSTS, JudgedCluster } from './judged-cluster.ts'
+import { TIMEOUT } from './support.ts'
+
+const FABRICS = ['fabric-0', 'fabric-1'] as const
+const ISOLATED_MS = 10_000
+const SETTINGS = { settings: { isolatedMs: ISOLATED_MS } }
+
+/** The host's HBAs are dead, and nothing of its that a peer could carry gets through; heartbeats do. */
+function strand({ world }: JudgedCluster, host: string): () => void {
+  const { network } = world.sim
+  const faults = [
+    network.cut(host, 'san-a', { network: FABRICS }),
+    network.clog({ from: host, bothWays: true, class: 'io' }),
+    network.clog({ from: host, bothWays: true, network: FABRICS }),
+  ]
+  return () => {
+    for (const fault of faults) fault.heal()
+  }
+}
+
+function rung({ world }: JudgedCluster): string | undefined {
+  const { state } = world.coordinator!
+  return storageRung(state, state.vms.get('vm-1')!, world.sim.now)?.rung
+}
+
+describe('a host without a way to its VM’s storage (VM1, VM2, FEN1)', TIMEOUT, () => {
+  it('keeps it waiting, and goes on by itself when it has a way again in time', async () => {
+    const cluster = await new JudgedCluster('stranded-briefly', SETTINGS).start('san-a')
+    const { host, placed, world } = cluster
+    const mend = strand(cluster, host)
+    await world.sim.runFor(ISOLATED_MS - 2_000)
+    const from = cluster.now
+    await world.sim.runFor(1_000)
+    expect(cluster.entries(from)).toBe(0)
+    expect(['waiting', 'frozen']).toContain(rung(cluster))
+    mend()
+    await cluster.isWell()
+    expect(cluster.placed).toMatchObject({ host, epoch: placed?.epoch })
+  })
+
+  it('loses it to a host that has one after isolatedMs: the VM starts there, and nothing it was told is lost', async () => {
+    const cluster = await new JudgedCluster('stranded', SETTINGS).start('san-a')
+    const { host, placed, world } = cluster
+    const at = cluster.now
+    const mend = strand(cluster, host)
+    expect(await cluster.startedAfter(placed?.epoch ?? 0)).toBe(true)
+    expect(cluster.host).not.toBe(host)
+    expect(cluster.now - at).toBeGreaterThan(ISOLATED_MS)
+    const recordOf = (kind: string) => cluster.records.find(r => r.kind === kind && r.at > at)
+    const why = 'it has had no way to san-a for 10 s, and its VMs can have one elsewhere'
+    expect(recordOf('decision.fence')?.body).toMatchObject({ subject: host, why })
+    // Its lease is not waited out: it is heard, and says that it runs nothing any more.
+    expect(recordOf('vm.started')!.at - recordOf('decision.fence')!.at).toBeLessThan(2_000)
+    await cluster.isWell()
+    mend()
+    expect(await cluster.until(() => world.coordinator?.state.hosts.get(host)?.phase === 'admitted')).toBe(true)
+    await world.sim.runFor(5_000)
+    await cluster.isWell()
+  })
+
+  it('keeps it when the storage is away from all, however long, and after it has come back', async () => {
+    const cluster = await new JudgedCluster('stranded-all', SETTINGS).start('san-a')
+    const { host, placed, world } = cluster
+    world.sim.host('san-a').process('san-a')?.kill()
+    await world.sim.runFor(6 * ISOLATED_MS)
+    world.startStorage('san-a')
+    await cluster.isWell()
+    await world.sim.runFor(2 * ISOLATED_MS)
+    expect(cluster.placed).toMatchObject({ host, epoch: placed?.epoch })
+    expect(HOSTS.map(name => world.coordinator?.state.hosts.get(name)?.phase)).toEqual(HOSTS.map(() => 'admitted'))
+  })
+})
