@@ -5,12 +5,10 @@ import { canaries } from '@stellwerk/runtime/canary.ts'
 import { CANARIES, type Canary } from 'stellwerk/simulation/canaries.ts'
 import { runSeed, type SeedResult } from 'stellwerk/simulation/run-seed.ts'
 import { afterEach, expect, test } from 'vitest'
-import { CLEAN, complaint, TIMEOUT } from './support.ts'
+import { CLEAN, complaint, LONG, TIMEOUT } from './support.ts'
 
 /** From the pinned seed on, should the code have moved on since it was pinned; well below the 200 that are allowed. */
 const SEEDS_MAX = 20
-/** Set by `npm run test:long`. */
-const LONG = process.env.STELLWERK_LONG !== undefined
 
 /** The first seed in which that rule is the first to see it: what another rule or an assertion finds does not count. */
 async function find({ name, rule, seed, tuning }: Canary): Promise<SeedResult | null> {

@@ -6,6 +6,9 @@ import { VOLUME_BYTES, type World } from '../../packages/cli/src/simulation/worl
 
 export const CLEAN = 'clean'
 
+/** `npm run test:long`: what takes too long for each time, too. */
+export const LONG = process.env['STELLWERK_LONG'] !== undefined
+
 /** A seed takes a second or two; how long that is on a busy machine proves nothing. */
 export const TIMEOUT = { timeout: 600_000 }
 

@@ -28,6 +28,8 @@ export interface Regression {
   readonly because: string
   /** What makes it the plan in which it was found: at least the kinds of faults there were. */
   readonly tuning: PlanTuning
+  /** It found what another one of these had found: the long tests alone replay it. */
+  readonly again?: true
 }
 
 export const REGRESSIONS: readonly Regression[] = [
@@ -38,7 +40,7 @@ export const REGRESSIONS: readonly Regression[] = [
     because:
       'a migration’s target died right after the commit: the owner still had the disk for the source, which is alive, and refused the restart elsewhere for ever',
   },
-  { seed: '8', tuning: FIRST, rule: 'LIV1', because: 'the same refusal of a disk as in 6' },
+  { seed: '8', tuning: FIRST, rule: 'LIV1', because: 'the same refusal of a disk as in 6', again: true },
   {
     seed: '20336',
     tuning: FIRST,
@@ -46,7 +48,7 @@ export const REGRESSIONS: readonly Regression[] = [
     because:
       'a target whose lease was out when the commit came was not looked at again when it had one: the VM stood still',
   },
-  { seed: '20524', tuning: FIRST, rule: 'LIV1', because: 'the same as 20336' },
+  { seed: '20524', tuning: FIRST, rule: 'LIV1', because: 'the same as 20336', again: true },
   {
     seed: '60130',
     tuning: FIRST,
@@ -83,6 +85,7 @@ export const REGRESSIONS: readonly Regression[] = [
     tuning: { faults: ['storage-outage', 'disk-slow'], together: true, meanGapMs: 4_000, scratchPerSecond: 60 },
     rule: 'LIV1',
     because: 'the same two openings as in 6, each ending the other’s session for ever: VMs could not be stopped',
+    again: true,
   },
   {
     seed: '1',
