@@ -433,6 +433,7 @@ export class VmActor implements Behavior {
     const machine = this.#machine
     const killed = machine === null ? Promise.resolve() : machine.kill().then(() => undefined)
     // Fenced disks refuse what is in flight; otherwise it is let finish.
+    if (!this.#fenced) this.#report('draining', this.#ending?.why ?? null)
     if (this.#fenced) this.#disks?.drop()
     else this.#disks?.abandon()
     this.task(

@@ -366,20 +366,16 @@ export class OwnerService implements Behavior {
     })
   }
 
-  /** Reports a leg that keeps the owner waiting while another in-sync one serves it. */
+  /** Reports a leg that keeps the owner waiting while another in-sync one serves it: one that has answered since. */
   #lookAtLegs(): void {
     const { access, onLegLost } = this.#options
     const { legDeadlineMs } = access.settings
-    const waits = (open: OpenLeg): number =>
-      open.watched === null ? access.env.clock.now() - open.since : open.watched.waitsMs
+    const now = access.env.clock.now()
     for (const open of this.#legs) {
-      const late = waits(open) >= legDeadlineMs
-      if (!late && open.watched?.failure == null) continue
-      const other = this.#legs.find(
-        each =>
-          each !== open && each.leg.role === 'in-sync' && each.watched?.failure === null && waits(each) < legDeadlineMs,
-      )
-      if (other === undefined) continue
+      const since = open.watched?.troubledSince ?? open.since
+      if (open.watched?.failure == null && now - since < legDeadlineMs) continue
+      const others = this.#legs.filter(each => each !== open && each.leg.role === 'in-sync' && each.watched !== null)
+      if (!others.some(({ watched }) => watched?.hasServedSince(since))) continue
       const why = open.watched?.failure ?? (open.watched === null ? open.why : 'a request of the owner is not answered')
       onLegLost(open.leg.leg, this.#volume.generation, why)
     }

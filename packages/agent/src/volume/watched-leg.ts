@@ -13,6 +13,8 @@ import {
 import { SCRUB_ORIGIN } from '@stellwerk/csv/mirror/owner-scrub.ts'
 import type { Clock } from '@stellwerk/runtime/environment.ts'
 
+const PROBE_IO: Io = { origin: 'leg-watch', deadlineAt: null }
+
 export class WatchedLeg implements BlockDevice {
   readonly size: number
   readonly limits: Limits
@@ -22,8 +24,10 @@ export class WatchedLeg implements BlockDevice {
   readonly #clock: Clock
   readonly #waiting = new Map<number, number>()
   #next = 0
+  #answeredAt = Number.NEGATIVE_INFINITY
   /** The first error that was no refusal of the request itself. */
   failure: string | null = null
+  #failedSince = 0
 
   constructor(device: BlockDevice, clock: Clock) {
     this.#device = device
@@ -40,6 +44,23 @@ export class WatchedLeg implements BlockDevice {
   get waitsMs(): number {
     const [oldest] = this.#waiting.values()
     return oldest === undefined ? 0 : this.#clock.now() - oldest
+  }
+
+  /** When the request was begun that failed, else the one that has been waiting longest; now, if there is none. */
+  get troubledSince(): number {
+    return this.failure === null ? this.#clock.now() - this.waitsMs : this.#failedSince
+  }
+
+  /**
+   * Whether it has answered since, which is how to tell a leg that is lost from a fault that all of them have. One that has
+   * nothing to do is asked something: to be called again.
+   */
+  hasServedSince(at: number): boolean {
+    if (this.failure !== null) return false
+    if (this.#answeredAt >= at) return true
+    // An error is noted as any request's.
+    if (this.#waiting.size === 0) this.read(0, this.limits.minimum, PROBE_IO).catch(() => undefined)
+    return false
   }
 
   read(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
@@ -78,14 +99,20 @@ export class WatchedLeg implements BlockDevice {
 
   async #watch<T>(request: Promise<T>, counts = true): Promise<T> {
     const number = this.#next
+    const since = this.#clock.now()
     this.#next += 1
-    this.#waiting.set(number, this.#clock.now())
+    this.#waiting.set(number, since)
     try {
-      return await request
+      const answer = await request
+      this.#answeredAt = this.#clock.now()
+      return answer
     } catch (error) {
       const refused = error instanceof BlockError && (error.errno === 'EINVAL' || error.errno === 'ENOTSUP')
       const over = error instanceof BlockError && error.errno === 'ESHUTDOWN'
-      if (counts && !refused && !over) this.failure ??= error instanceof Error ? error.message : String(error)
+      if (counts && !refused && !over && this.failure === null) {
+        this.failure = error instanceof Error ? error.message : String(error)
+        this.#failedSince = since
+      }
       throw error
     } finally {
       this.#waiting.delete(number)

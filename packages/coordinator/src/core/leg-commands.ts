@@ -6,7 +6,7 @@ import { hostLive } from './hosts.ts'
 import { changeGeneration, inSyncLegs, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import { mayScrub } from './scrubs.ts'
-import { type CoordinatorState, type LegRecord, MAX_LEGS, type VolumeRecord } from './state.ts'
+import { type CoordinatorState, type LegRecord, MAX_LEGS, type VmRecord, type VolumeRecord } from './state.ts'
 
 export type LegCommand =
   /** A second leg on this storage: made, copied in full, then in sync. */
@@ -120,10 +120,11 @@ function forceLeg(state: CoordinatorState, volume: VolumeRecord, name: string, o
     return refuse('never-in-sync', `${leg.leg} of volume "${volume.name}" never had everything`, 'use a backup')
   }
   const user = [...state.vms.values()].find(
-    vm => vm.placement !== null && vm.disks.some(disk => disk.volume === volume.name),
+    vm => vm.disks.some(disk => disk.volume === volume.name) && !hasEnded(state, vm),
   )
   if (user !== undefined) {
-    return refuse('volume-in-use', `VM "${user.name}" has a disk on volume "${volume.name}"`, 'stop it first')
+    const hint = `stop it first: stellwerk vm stop ${user.name}`
+    return refuse('volume-in-use', `VM "${user.name}" has a disk on volume "${volume.name}"`, hint)
   }
   for (const host of state.hosts.values()) {
     if (host.removed || hostLive(state, host.name).verdict === 'up') continue
@@ -149,6 +150,16 @@ function forceLeg(state: CoordinatorState, volume: VolumeRecord, name: string, o
     out.put('volumes', volume.name, { ...forced, legs: whole })
   }
   return accept({ volume: volume.name, leg: leg.leg })
+}
+
+/**
+ * What it had in flight may wait for ever for the leg that is lost. That may be written to the other one, since nobody was told
+ * that it is durable; its guest may not go on there, with what it remembers.
+ */
+function hasEnded(state: CoordinatorState, { name, placement }: VmRecord): boolean {
+  if (placement === null) return true
+  const machine = hostLive(state, placement.host).machines.get(name)
+  return placement.phase === 'stopping' && machine?.epoch === placement.epoch && machine.state === 'draining'
 }
 
 function findLeg(volume: VolumeRecord, name: string): LegRecord | null {

@@ -191,6 +191,26 @@ describe('operators', () => {
     expect(bench.command({ kind: 'volume-force-leg', name: 'csv1', leg: 'san-b' }).refused).toBe('volume-in-use')
   })
 
+  it('force a stale leg while what a VM had in flight waits for the other, once its guest has ended', () => {
+    const bench = mirrored()
+    lose(bench, 'leg-1')
+    bench.holdBack = key => key.startsWith('stop/')
+    bench.command({ kind: 'vm-stop', name: 'web-1' })
+    const machine = [...bench.hosts.values()].flatMap(host => host.machines).find(({ vm }) => vm === 'web-1')!
+    for (const [state, code] of [
+      ['running', 'volume-in-use'],
+      ['stopping', 'volume-in-use'],
+      ['draining', undefined],
+    ] as const) {
+      for (const host of bench.hosts.values()) {
+        host.machines = host.machines.map(each => (each.vm === 'web-1' ? { ...machine, state } : each))
+      }
+      pass(bench, 2_000)
+      expect(bench.command({ kind: 'volume-force-leg', name: 'csv1', leg: 'san-b' }).refused, state).toBe(code)
+    }
+    expect(volume(bench).legs).toMatchObject([{ role: 'stale', lastInSync: null }, { role: 'in-sync' }])
+  })
+
   it('force a stale leg once nothing runs there; the other one is copied whole', () => {
     const bench = mirrored()
     lose(bench, 'leg-1')

@@ -88,8 +88,9 @@ export type ClusterMapRoute = Static<typeof MapRoute>
 
 /**
  * A machine as its host sees it. `starting`, `running`, `frozen`, `outgoing` (being sent, runs), `released` (sent, stands
- * still until told), `incoming` (being received), `stopping`; and the final ones, in which nothing of it is left:
- * `stopped` (as ordered), `halted` (by itself), `crashed` (the guest broke a rule), `failed` (this host could not run it).
+ * still until told), `incoming` (being received), `stopping`, `draining` (it is killed; what it has in flight is waited for);
+ * and the final ones, in which nothing of it is left: `stopped` (as ordered), `halted` (by itself), `crashed` (the guest broke
+ * a rule), `failed` (this host could not run it).
  */
 export const ReportedMachineSchema = closed({
   vm: Name,
@@ -102,6 +103,7 @@ export const ReportedMachineSchema = closed({
     Type.Literal('released'),
     Type.Literal('incoming'),
     Type.Literal('stopping'),
+    Type.Literal('draining'),
     Type.Literal('stopped'),
     Type.Literal('halted'),
     Type.Literal('crashed'),

@@ -1,0 +1,158 @@
+// Both storages of a mirror go and come back, in either order, with the coordinator started anew between: the leg that is
+// behind never stands in for the one that has it all, unless an operator says so.
+
+import { describe, expect, it } from 'vitest'
+import { HOSTS, JudgedCluster } from './judged-cluster.ts'
+import { TIMEOUT } from './support.ts'
+
+const STORAGES = ['san-a', 'san-b'] as const
+const WHILE_MS = 20_000
+
+class Mirror {
+  readonly cluster: JudgedCluster
+
+  constructor(cluster: JudgedCluster) {
+    this.cluster = cluster
+  }
+
+  static async start(seed: string): Promise<Mirror> {
+    return new Mirror(await new JudgedCluster(seed, { storages: STORAGES }).start(...STORAGES))
+  }
+
+  powerOff(storage: string): void {
+    this.cluster.world.sim.host(storage).crash({ unsynced: 'lost' })
+  }
+
+  powerOn(storage: string): void {
+    this.cluster.world.startStorage(storage)
+  }
+
+  async restartCoordinator(): Promise<void> {
+    const { world } = this.cluster
+    world.sim.host('coord').crash({ unsynced: 'lost' })
+    await world.sim.runFor(2_000)
+    world.startCoordinator()
+    await world.sim.runFor(WHILE_MS)
+  }
+
+  /** This one is lost, and the guest goes on without it. */
+  async fallBehind(storage: string): Promise<void> {
+    this.powerOff(storage)
+    expect(await this.cluster.until(() => this.role(storage) === 'stale')).toBe(true)
+    await this.cluster.isWell()
+  }
+
+  role(storage: string): string | undefined {
+    return this.cluster.roles.find(each => each.startsWith(storage))?.split(' ')[1]
+  }
+
+  async standsStill(): Promise<void> {
+    // What was acknowledged may be on its way to the observer.
+    await this.cluster.world.sim.runFor(1_000)
+    const from = this.cluster.now
+    await this.cluster.world.sim.runFor(WHILE_MS)
+    expect(this.cluster.entries(from)).toBe(0)
+  }
+
+  async isWhole(): Promise<void> {
+    await this.cluster.isWell()
+    expect(await this.cluster.until(() => STORAGES.every(storage => this.role(storage) === 'in-sync'))).toBe(true)
+    await this.cluster.isWell()
+  }
+
+  force(storage: string): Promise<string> {
+    const { world } = this.cluster
+    return new Promise(resolve => {
+      world.command({ kind: 'volume-force-leg', name: 'csv1', leg: storage }, result =>
+        resolve(result.ok ? 'ok' : result.code),
+      )
+    })
+  }
+
+  async forced(storage: string): Promise<string> {
+    let code: string | null = null
+    void this.force(storage).then(said => {
+      code = said
+    })
+    expect(await this.cluster.until(() => code !== null)).toBe(true)
+    return code!
+  }
+}
+
+describe('both storages of a mirror (MIR1, VM2)', TIMEOUT, () => {
+  it.each([
+    ['the leg that is behind', 'san-a', 'san-b'],
+    ['the other', 'san-b', 'san-a'],
+  ])('one was lost before the other, and %s comes back first', async (_, first, second) => {
+    const mirror = await Mirror.start(`both-${first}-first`)
+    await mirror.fallBehind('san-a')
+    mirror.powerOff('san-b')
+    await mirror.cluster.world.sim.runFor(3_000)
+    await mirror.restartCoordinator()
+    mirror.powerOn(first)
+    await mirror.cluster.world.sim.runFor(WHILE_MS)
+    await mirror.restartCoordinator()
+    // It has not what was acknowledged since.
+    expect(mirror.role('san-a')).not.toBe('in-sync')
+    if (first === 'san-a') await mirror.standsStill()
+    else await mirror.cluster.isWell()
+    mirror.powerOn(second)
+    await mirror.isWhole()
+  })
+
+  it.each(STORAGES)('both lost power at once, and %s comes back first: the guest goes on with it', async first => {
+    const mirror = await Mirror.start(`at-once-${first}`)
+    for (const storage of STORAGES) mirror.powerOff(storage)
+    await mirror.restartCoordinator()
+    await mirror.standsStill()
+    mirror.powerOn(first)
+    await mirror.cluster.isWell()
+    await mirror.restartCoordinator()
+    mirror.powerOn(STORAGES.find(storage => storage !== first)!)
+    await mirror.isWhole()
+  })
+
+  it('hosts lost power with them: whoever was behind is still behind after all have come back', async () => {
+    const mirror = await Mirror.start('all-dark')
+    const { world } = mirror.cluster
+    await mirror.fallBehind('san-a')
+    for (const name of ['coord', 'san-b', ...HOSTS]) world.sim.host(name).crash({ unsynced: 'lost' })
+    await world.sim.runFor(5_000)
+    mirror.powerOn('san-a')
+    world.startCoordinator()
+    for (const host of HOSTS) world.startHost(host)
+    await mirror.standsStill()
+    mirror.powerOn('san-b')
+    await mirror.isWhole()
+  })
+})
+
+describe('a leg that is behind, when all else is lost', TIMEOUT, () => {
+  it('is gone on with on an operator’s word alone, with what it has; the other is copied in full when it comes back', async () => {
+    const mirror = await Mirror.start('forced')
+    const { cluster } = mirror
+    await mirror.fallBehind('san-a')
+    mirror.powerOff('san-b')
+    mirror.powerOn('san-a')
+    await mirror.standsStill()
+    expect(await mirror.forced('san-b')).toBe('in-sync')
+    expect(await mirror.forced('san-a')).toBe('volume-in-use')
+    cluster.world.command({ kind: 'vm-stop', name: 'vm-1' })
+    // Its guest has ended; what that had in flight waits for the leg that is lost.
+    await cluster.world.sim.runFor(WHILE_MS)
+    expect(cluster.placed?.phase).toBe('stopping')
+    expect(await mirror.forced('san-a')).toBe('ok')
+    expect([mirror.role('san-a'), mirror.role('san-b')]).toEqual(['in-sync', 'stale'])
+    expect(await cluster.until(() => cluster.placed === null)).toBe(true)
+    const from = cluster.now
+    cluster.world.command({ kind: 'vm-start', name: 'vm-1', host: null })
+    expect(await cluster.until(() => cluster.entries(from) > 20)).toBe(true)
+    // What only the other leg had is what the operator gave up, and nothing else is amiss.
+    expect(new Set(cluster.monitors.violations.map(({ rule }) => rule))).toEqual(new Set(['VM2', 'IO1']))
+    mirror.powerOn('san-b')
+    const copied = () => mirror.role('san-b') === 'in-sync'
+    expect(await cluster.until(copied)).toBe(true)
+    const fromThen = cluster.now
+    expect(await cluster.until(() => cluster.entries(fromThen) > 20)).toBe(true)
+  })
+})
