@@ -100,6 +100,7 @@ describe('the command line', () => {
     ['vm create web --disk csv1', /"csv1" is no disk .*VOLUME:SIZE/],
     ['vm create web --guest windows', /there is no guest "windows" .*known: echo, ledger/],
     ['vm create web --param speed=9', /guest ledger has no parameter "speed" .*writesPerSecond/],
+    ['vm create web --guest constructor', /there is no guest "constructor" .*known: echo, ledger/],
     ['vm create web --param speed', /"speed" is no parameter .*NAME=VALUE/],
     ['vm create web --hypervisor xen', /"xen" is not one of wasm, model/],
     ['vm create web --priority high', /"high" is no number from 0 to 1000/],
