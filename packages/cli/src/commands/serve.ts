@@ -12,6 +12,7 @@ import {
   type ConfigFile,
   CoordinatorFile,
   checkStorage,
+  checkStorages,
   readConfig,
   StorageFile,
 } from '../programs/config-file.ts'
@@ -47,7 +48,7 @@ const coordinator: CommandSpec = {
   run: async ({ terminal }, input) => {
     const config = await readConfig(fileOf(input, 'coordinator'), CoordinatorFile)
     const { cluster, token, profile, settings, listen, api, storages } = config.value
-    for (const storage of storages) checkStorage(storage, fileOf(input, 'coordinator'))
+    checkStorages(storages, fileOf(input, 'coordinator'))
     const opened = open('coordinator', config)
     const files = filesOf(config.directory)
     const running = await runCoordinator(opened, {
