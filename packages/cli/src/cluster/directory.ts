@@ -59,7 +59,7 @@ export async function lookInto(directory: string): Promise<ClusterFile | null> {
   try {
     names = await files.list('.')
   } catch (error) {
-    if (errorCode(error) !== 'ENOTDIR') throw error
+    if (errorCode(error) !== 'ENOTDIR') throw unreadable(directory, error)
     throw new StellwerkError('foreign-state', 'that is a file, not a directory', {
       where: directory,
       hint: 'name another directory with --dir',
@@ -76,6 +76,15 @@ export async function lookInto(directory: string): Promise<ClusterFile | null> {
       hint: 'name another directory with --dir',
     },
   )
+}
+
+function unreadable(directory: string, error: unknown): StellwerkError {
+  const code = errorCode(error)
+  return new StellwerkError(code, `the directory can't be looked into: ${code}`, {
+    where: directory,
+    hint: 'name another directory with --dir, or see who may read it',
+    cause: error,
+  })
 }
 
 /** The cluster there. Throws `no-cluster` too. */

@@ -107,11 +107,13 @@ describe('the command line', () => {
     ['up --hosts 0', /"0" is no number from 1 to 26 \(--hosts\)/],
     ['up --profile fast', /"fast" is not one of lab, production \(--profile\)/],
     ['up --memory 1', /1 bytes are too few for a host.* \(--memory\); say at least 16MiB/],
+    ['volume check --file /', /that is a directory \(\/\); name a LUN/],
     ['volume check --file /nope', /there is no such file \(\/nope\); name a LUN/],
     ['coordinator serve --config /nope', /no such configuration file \(\/nope\); name one with --config/],
     ['agent serve --config /', /no such configuration file \(\/\); name one/],
     ['up --memory none', /"none" is no size \(--memory\)/],
-    ['trace show --level all', /"all" is not one of decision, message, io|no cluster/],
+    ['trace show --level all', /"all" is not one of decision, message, io/],
+    ['trace show --last 0', /"0" is no number from 1 to 1000000 \(--last\)/],
   ]
   it.each(values)('%s: names the word', async (line, part) => {
     expectRefused(await run(line), FAILED, part)
@@ -178,6 +180,12 @@ describe('up refuses, and changes nothing', () => {
     expect(readdirSync(at())).toEqual(before)
   })
 
+  it('a directory that cannot be', async () => {
+    const long = 'n'.repeat(300)
+    expectRefused(await run(`up --dir ${long}`), FAILED, /can't be looked into: ENAMETOOLONG/, long, '--dir')
+    expectRefused(await run('up --dir /proc/nowhere'), FAILED, /can't be made there: ENOENT/, '/proc/nowhere')
+  })
+
   it('a file where the directory should be', async () => {
     writeFileSync(at(), 'x')
     expectRefused(await run('up'), FAILED, /that is a file, not a directory/)
@@ -233,6 +241,25 @@ describe('up refuses, and changes nothing', () => {
   }, 60_000)
 })
 
+describe('traces of a cluster', () => {
+  it('a guardian that had nothing to attest has none, which is no fault; of any other process it is one', async () => {
+    const host = { name: 'host-a', port: 1, memoryBytes: 1 }
+    const cluster = { format: 1, cluster: 'c1', profile: 'lab', address: '127.0.0.1', hosts: [host], storages: [] }
+    mkdirSync(join(directory, '.stellwerk'))
+    const text = JSON.stringify({ ...cluster, coordinator: { port: 1, apiPort: 1 } })
+    writeFileSync(join(directory, '.stellwerk', 'cluster.json'), text)
+    const ran = await run('trace show')
+    expect(ran.code).toBe(FAILED)
+    expect(ran.err).toEqual([
+      expect.stringMatching(/coordinator has no trace/),
+      expect.stringMatching(/host-a\/agent has no trace/),
+    ])
+    expect((await run('trace show --process host-a/guardian')).err).toEqual([
+      expect.stringMatching(/host-a\/guardian has no trace/),
+    ])
+  })
+})
+
 describe('a cluster that is down', () => {
   it('has tokens that only their owner reads, and says how to start it', async () => {
     mkdirSync(join(directory, '.stellwerk'))
@@ -276,6 +303,12 @@ describe('configuration files', () => {
     expectRefused(await serve('agent', 'cluster: c1\n'), FAILED, /missing "token", "host"/)
     const portal = 'portals: [{network: fabric-9, host: 127.0.0.1, port: 1}]'
     expectRefused(await serve('storage', storage.replace('portals: []', portal)), FAILED, /"portals\.0\.network"/)
+  })
+
+  it('with a number that is none', async () => {
+    const at = '{network: cluster, host: 127.0.0.1, port: 1}'
+    const text = `cluster: c1\ntoken: 0123456789abcdef\nhost: h1\ncoordinator: ${at}\nlisten: ${at}\n`
+    expectRefused(await serve('agent', `${text}memoryBytes: 1e40\n`), FAILED, /"memoryBytes" must be <= /)
   })
 
   it('with a setting that is not known', async () => {

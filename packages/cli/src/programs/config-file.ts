@@ -49,7 +49,7 @@ export const AgentFile = closed({
   host: Name,
   coordinator: AddressSchema,
   listen: AddressSchema,
-  memoryBytes: Type.Integer({ minimum: 1 }),
+  memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   hbas: Type.Optional(Type.Array(Fabric, { maxItems: 2 })),
   hypervisors: Type.Optional(Type.Array(Type.Union([Type.Literal('wasm'), Type.Literal('model')]))),
   supervise: Type.Optional(Type.Boolean()),
