@@ -98,6 +98,9 @@ describe('the command line', () => {
   const values: [string, RegExp][] = [
     ['vm create web --memory much', /"much" is no size \(--memory\); say 64MiB/],
     ['vm create web --disk csv1', /"csv1" is no disk .*VOLUME:SIZE/],
+    ['disk export csv1 d1 --port 99999', /"99999" is no number from 0 to 65535 \(--port\)/],
+    ['disk export csv1 d1 --socket=', /a socket’s path has 1 to 100 bytes, not 0 \(--socket\); name one/],
+    [`disk export csv1 d1 --socket ${'/s'.repeat(60)}`, /a socket’s path has 1 to 100 bytes, not 120 \(--socket\)/],
     ['vm create web --guest windows', /there is no guest "windows" .*known: echo, ledger/],
     ['vm create web --param speed=9', /guest ledger has no parameter "speed" .*writesPerSecond/],
     ['vm create web --guest constructor', /there is no guest "constructor" .*known: echo, ledger/],
@@ -281,7 +284,10 @@ describe('a cluster that is down', () => {
 
   it('of another machine is named by address and token', async () => {
     expectRefused(await run('vm list', { STELLWERK_API: 'nonsense' }), FAILED, /"nonsense" is no address of an API/)
+    expectRefused(await run('vm list', { STELLWERK_API: '127.0.0.1:99999' }), FAILED, /"127.0.0.1:99999" is no address/)
     expectRefused(await run('vm list', { STELLWERK_API: '127.0.0.1:1' }), FAILED, /the API’s token is missing/)
+    const torn = { STELLWERK_API: '127.0.0.1:1', STELLWERK_TOKEN: 'a\nb' }
+    expectRefused(await run('vm list', torn), FAILED, /the API’s token is damaged \(STELLWERK_TOKEN\); set it to/)
     const ran = await run('vm list', { STELLWERK_API: '127.0.0.1:1', STELLWERK_TOKEN: 't' })
     expectRefused(ran, FAILED, /the coordinator does not answer/)
   })
