@@ -1,6 +1,6 @@
 // The HTTP server of the coordinator: routes, token, checks, errors as { code, message, hint }. It decides nothing.
 
-import { maxHeaderSize, type ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -32,6 +32,8 @@ export const ROUTES: readonly Route[] = [
 
 const VERSION = '1'
 const BODY_MAX_BYTES = MIB
+/** Of a request: its line with the URL, and its headers. */
+const HEAD_MAX_BYTES = 16_384
 /** A follower that reads so slowly is let go. */
 const FOLLOWER_BUFFER_MAX_BYTES = MIB
 const KEEP_ALIVE_MS = 15_000
@@ -72,8 +74,9 @@ export function createApi(env: Environment, coordinator: Coordinator, options: A
     logger: false,
     bodyLimit: BODY_MAX_BYTES,
     forceCloseConnections: true,
-    // As long as a request's head may be: a name that is too long is answered like any other that nothing has.
-    routerOptions: { maxParamLength: maxHeaderSize },
+    http: { maxHeaderSize: HEAD_MAX_BYTES },
+    // As long as that: a name that is too long is answered like any other that nothing has.
+    routerOptions: { maxParamLength: HEAD_MAX_BYTES },
     frameworkErrors: (error, _request, reply) => sendError(env, reply, error),
     clientErrorHandler: refuseUnreadable,
   })
@@ -149,7 +152,7 @@ function refuseUnreadable(error: Error, socket: Duplex): void {
   const [status, message, hint] = isLong
     ? [
         '431 Request Header Fields Too Large',
-        `the request's head has more than ${maxHeaderSize} bytes`,
+        `the request's head has more than ${HEAD_MAX_BYTES} bytes`,
         'say less in it',
       ]
     : ['400 Bad Request', 'that is no HTTP request', 'see /openapi.json']
