@@ -2,9 +2,10 @@
 // [--quick] [--rounds N] [--seconds S]`. Shows each row as it is measured; `--json` prints { rows: […] } at the end and nothing else on stdout.
 
 import { loadavg } from 'node:os'
-import { parseArgs } from 'node:util'
+import { describeError, errorCode } from '@stellwerk/runtime/errors.ts'
 import { bulk } from './bulk.ts'
 import { diskPath } from './disk-path.ts'
+import { type BenchOptions, parseBenchOptions } from './lib/bench-options.ts'
 import type { BenchContext, Group } from './lib/group.ts'
 import { missingPrograms } from './lib/peers.ts'
 import { formatRow, type Row } from './lib/rows.ts'
@@ -20,32 +21,22 @@ const GROUPS: readonly Group[] = [diskPath, redirect, mirror, resync, owner, sto
 
 /** Gives the exit status. */
 export async function bench(args: string[]): Promise<number> {
-  const flag = { type: 'boolean' } as const
-  const text = { type: 'string' } as const
-  const { values } = parseArgs({
-    args,
-    options: { json: flag, quick: flag, only: text, rounds: text, seconds: text },
-  })
-  const names = values.only?.split(',') ?? GROUPS.map(group => group.name)
-  const unknown = names.filter(name => !GROUPS.some(group => group.name === name))
-  if (unknown.length > 0) {
-    process.stderr.write(
-      `bench: there is no group ${unknown.join(', ')}; groups: ${GROUPS.map(g => g.name).join(', ')}\n`,
+  let options: BenchOptions
+  try {
+    options = parseBenchOptions(
+      args,
+      GROUPS.map(({ name }) => name),
     )
+  } catch (error) {
+    if (errorCode(error) !== 'usage') throw error
+    process.stderr.write(`bench: ${describeError(error)}\n`)
     return 2
   }
-  const json = values.json === true
-  const quick = values.quick === true
-  const rounds = Number(values.rounds ?? (quick ? 1 : 5))
-  const seconds = Number(values.seconds ?? (quick ? 1 : 2))
-  if (!(rounds >= 1 && seconds > 0)) {
-    process.stderr.write('bench: --rounds is a number of at least 1, --seconds one above 0\n')
-    return 2
-  }
+  const { names, json, quick, rounds, seconds } = options
   const rows: Row[] = []
   const context: BenchContext = {
     quick,
-    rounds: Math.round(rounds),
+    rounds,
     fio: { runtimeS: seconds, rampS: seconds / 4 },
     report(row) {
       rows.push(row)

@@ -67,6 +67,17 @@ describe('a console', () => {
     const said = await stellwerk.tool('sh', '-c', shell, ...stellwerk.command)
     expect(said.lines.join('\n')).toMatch(/hello[\s\S]*again/)
     expect((await stellwerk.run('vm', 'stop', 'parrot', '--force')).code).toBe(0)
+    await expect
+      .poll(async () => (await stellwerk.json<{ state: string }>('vm', 'show', 'parrot')).state, { timeout: 60_000 })
+      .toBe('stopped')
+    // A line that nobody reads is said to be lost, and the exit code says so too.
+    const lost = await stellwerk.tool(
+      'sh',
+      '-c',
+      `printf 'hello\\n' | "$0" "$1" vm console parrot`,
+      ...stellwerk.command,
+    )
+    expect(lost).toEqual({ code: 1, lines: [expect.stringMatching(/the line was not taken: VM "parrot" .*stopped/)] })
   })
 })
 

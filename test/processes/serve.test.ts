@@ -78,6 +78,17 @@ test.each([
   expect(lines.filter(each => each.startsWith('stellwerk:'))).toEqual([expect.stringMatching(line)])
 })
 
+test('an agent whose address is taken, or is none, says so in one line and ends', { timeout: LONG }, async () => {
+  const taken = { listen: { network: 'cluster', host: '127.0.0.1', port } }
+  const { code, lines } = await stellwerk.run('agent', 'serve', '--config', agent('taken', taken))
+  expect(code).toBe(1)
+  expect(lines).toEqual([expect.stringMatching(`taken by another process .*:${port}.*; stop that process, or`)])
+  const named = { listen: { network: 'cluster', host: 'localhost', port: 0 } }
+  const other = await stellwerk.run('agent', 'serve', '--config', agent('named', named))
+  expect(other.code).toBe(1)
+  expect(other.lines).toEqual([expect.stringMatching(/localhost is not an IP address .*; give the address/)])
+})
+
 test('a second agent of one name is refused in one line and ends, and the first stays', { timeout: LONG }, async () => {
   const first = stellwerk.start('agent', 'serve', '--config', agent('first', {}))
   await first.said(/^host-a serves/)

@@ -11,6 +11,29 @@ import { startWithVolume } from './support.ts'
 const HOSTS = ['host-a', 'host-b']
 const SETTLE_MS = 20_000
 
+test.each(['coordinator', 'san-a'])(
+  'a machine called %s, as something else of the cluster is, is refused',
+  async name => {
+    const world = new World({
+      seed: 'named',
+      hosts: HOSTS,
+      storages: ['san-a'],
+      settings: {},
+      hostMemoryBytes: 4 * GIB,
+    })
+    const refusals: StellwerkError[] = []
+    world.sim.program('named', async (env, config) => {
+      await startGuardian(env, config as unknown as GuardianConfig, error => refusals.push(error))
+    })
+    await startWithVolume(world)
+    const config = world.guardianConfig(name, 'other') as unknown as Json
+    world.sim.host('other').spawn('named', `${name}/guardian`, config)
+    expect(await world.sim.runUntil(() => refusals.length > 0, SETTLE_MS)).toBe(true)
+    expect(refusals[0]).toMatchObject({ code: 'bad-host-name', hint: expect.stringContaining('another name') })
+    expect([...(world.coordinator?.state.hosts.keys() ?? [])].sort()).toEqual(HOSTS)
+  },
+)
+
 test('a second machine of the same name is refused, and the first one goes on undisturbed', async () => {
   const world = new World({ seed: 'twin', hosts: HOSTS, storages: ['san-a'], settings: {}, hostMemoryBytes: 4 * GIB })
   const refusals: StellwerkError[] = []

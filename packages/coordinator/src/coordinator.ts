@@ -12,6 +12,7 @@ import type { Address, Environment, Listener } from '@stellwerk/runtime/environm
 import type { Command } from './core/commands.ts'
 import { orderedStorages } from './core/external.ts'
 import { foreignGuardian, isForeignGuardian } from './core/guardians.ts'
+import { COORDINATOR_NAME, whyNoHostName } from './core/host-names.ts'
 import { load } from './core/load.ts'
 import type { CoordinatorState, StorageRecord } from './core/state.ts'
 import { DECIDER, Decider } from './decider.ts'
@@ -45,10 +46,10 @@ const COMMAND_MS = 5_000
 export async function startCoordinator(env: Environment, config: CoordinatorConfig): Promise<Coordinator> {
   const settings: Settings = { ...PROFILES[config.profile], ...config.settings }
   const state = load(env.store, config.cluster, settings, config.storages, env.clock.now(), env.clock.wall())
-  const system = new ActorSystem({ env, local: ['coordinator'] })
+  const system = new ActorSystem({ env, local: [COORDINATOR_NAME] })
   const identity: Identity = {
     cluster: config.cluster,
-    node: 'coordinator',
+    node: COORDINATOR_NAME,
     role: 'coordinator',
     incarnation: state.cluster.term,
     credential: config.token,
@@ -95,6 +96,8 @@ function admitTo(state: CoordinatorState): (who: Introduction) => Admission {
     if (who.role !== 'agent' && who.role !== 'guardian' && who.role !== 'cli') {
       return { ok: false, code: 'wrong-role', message: `a ${who.role} has no business with the coordinator` }
     }
+    const whyNot = who.role === 'cli' ? null : whyNoHostName(state, who.node)
+    if (whyNot !== null) return { ok: false, code: 'bad-host-name', message: whyNot }
     if (state.hosts.get(who.node)?.removed) {
       return {
         ok: false,

@@ -40,8 +40,14 @@ export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
-/** One line for a terminal: what is wrong, where, and what to do. */
+/** One line for a terminal: what is wrong, where, and what to do. What others say in several lines is in one, too. */
 export function describeError(error: unknown): string {
+  return describe(error)
+    .trim()
+    .replace(/\s*[\r\n]\s*/g, ' ')
+}
+
+function describe(error: unknown): string {
   if (!(error instanceof StellwerkError)) return errorMessage(error)
   const where = error.where === undefined ? '' : ` (${error.where})`
   const hint = error.hint === undefined ? '' : `; ${error.hint}`

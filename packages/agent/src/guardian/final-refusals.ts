@@ -8,6 +8,7 @@ const HINTS: ReadonlyMap<string, string> = new Map([
   ['bad-credential', "put the cluster's join token (the coordinator's `token`) into the configuration"],
   ['version-mismatch', 'run the same version of Stellwerk on all machines'],
   ['wrong-role', "the address is not a coordinator's: correct `coordinator` in the configuration"],
+  ['bad-host-name', 'give it another name: `host` in the configuration'],
   ['foreign-guardian', 'nothing was started under this name; see: stellwerk host list'],
 ])
 

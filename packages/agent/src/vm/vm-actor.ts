@@ -4,7 +4,7 @@
 import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
-import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { COORDINATOR } from '../coordinator-name.ts'
 import type { Machine, MachineEvent, MachineSpec } from '../hypervisor/hypervisor.ts'
 import { IncomingMigration, type ReceiveOrder } from '../migration/incoming-migration.ts'
@@ -171,7 +171,7 @@ export class VmActor implements Behavior {
         this.gateIn(disks)
         this.#evaluate()
       },
-      error => this.#fail(`it cannot be created: ${errorMessage(error)}`),
+      error => this.#fail(`it cannot be created: ${describeError(error)}`),
     )
   }
 

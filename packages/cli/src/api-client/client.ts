@@ -71,7 +71,7 @@ export class ApiClient {
       return await answer
     } catch (error) {
       const code = errorCode(error)
-      if (code !== 'refused' && code !== 'ECONNRESET') throw error
+      if (code !== 'refused' && !isReset(error)) throw error
       const { host, port } = this.address
       const what = code === 'refused' ? 'nothing listens there' : 'it ended while it was asked'
       throw new StellwerkError('coordinator-away', `the coordinator does not answer: ${what}`, {
@@ -97,6 +97,12 @@ export class ApiClient {
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     }
   }
+}
+
+/** Whoever was asked went away meanwhile: what came of it is not known. */
+function isReset(error: unknown): boolean {
+  const cause = error instanceof StellwerkError ? error.cause : error
+  return errorCode(cause) === 'ECONNRESET'
 }
 
 function errorOf(status: number, body: string, path: string): StellwerkError {

@@ -22,7 +22,9 @@ export const ClusterFileSchema = closed({
   /** The address everything binds to. */
   address: Type.String(),
   coordinator: closed({ port: Port, apiPort: Port }),
-  hosts: Type.Array(closed({ name: Name, port: Port, memoryBytes: Type.Integer({ minimum: 1 }) })),
+  hosts: Type.Array(
+    closed({ name: Name, port: Port, memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }) }),
+  ),
   storages: Type.Array(
     closed({
       name: Name,

@@ -16,6 +16,7 @@ import {
 } from './cluster-file.ts'
 
 export const DEFAULT_DIRECTORY = '.stellwerk'
+export const UP_FILE = 'up.json'
 /** What a start that was cut short before it wrote the cluster file may have left. */
 const BEGINNINGS = new Set([
   'lock',
@@ -27,6 +28,18 @@ const BEGINNINGS = new Set([
   JOIN_TOKEN_FILE,
   API_TOKEN_FILE,
 ])
+
+/** What else `up` has in the directory beside those of its processes, each named as its process is. */
+const OWN_NAMES = new Set([...BEGINNINGS, CLUSTER_FILE, UP_FILE, 'lock-journal'])
+
+/** A host's directory is called as the host is. Throws `bad-name`. */
+export function checkHostDirectory(name: string, directory: string): void {
+  if (!OWN_NAMES.has(name)) return
+  throw new StellwerkError('bad-name', `no host can be called "${name}": the cluster's directory has its own ${name}`, {
+    where: directory,
+    hint: 'choose another name',
+  })
+}
 
 const silent: Logger = {
   debug: () => undefined,
@@ -46,7 +59,7 @@ export async function lookInto(directory: string): Promise<ClusterFile | null> {
   try {
     names = await files.list('.')
   } catch (error) {
-    if (errorCode(error) !== 'ENOTDIR') throw error
+    if (errorCode(error) !== 'ENOTDIR') throw unreadable(directory, error)
     throw new StellwerkError('foreign-state', 'that is a file, not a directory', {
       where: directory,
       hint: 'name another directory with --dir',
@@ -63,6 +76,15 @@ export async function lookInto(directory: string): Promise<ClusterFile | null> {
       hint: 'name another directory with --dir',
     },
   )
+}
+
+function unreadable(directory: string, error: unknown): StellwerkError {
+  const code = errorCode(error)
+  return new StellwerkError(code, `the directory can't be looked into: ${code}`, {
+    where: directory,
+    hint: 'name another directory with --dir, or see who may read it',
+    cause: error,
+  })
 }
 
 /** The cluster there. Throws `no-cluster` too. */

@@ -44,5 +44,8 @@ describe('an external storage named on the command line', () => {
 
   it('has no name of the cluster’s own', () => {
     expect(() => withExternal(file(), [parseExternal('san-a=a:1')])).toThrow(/one of the cluster's own storages/)
+    for (const name of ['host-a', 'coordinator']) {
+      expect(() => withExternal(file(), [parseExternal(`${name}=a:1`)])).toThrow(/what a host or the coordinator is/)
+    }
   })
 })

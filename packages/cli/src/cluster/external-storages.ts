@@ -1,5 +1,6 @@
 // External storages as `up --external` names them, and what a cluster's file has of them afterwards.
 
+import { COORDINATOR_NAME } from '@stellwerk/coordinator/core/host-names.ts'
 import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -33,6 +34,12 @@ export function withExternal(file: ClusterFile, named: readonly ExternalStorage[
   for (const { name, portals } of named) {
     if (file.storages.some(storage => storage.name === name)) {
       throw new StellwerkError('duplicate-name', `"${name}" is one of the cluster's own storages`, {
+        where: '--external',
+        hint: 'choose another name',
+      })
+    }
+    if (name === COORDINATOR_NAME || file.hosts.some(host => host.name === name)) {
+      throw new StellwerkError('duplicate-name', `"${name}" is what a host or the coordinator is called`, {
         where: '--external',
         hint: 'choose another name',
       })

@@ -20,7 +20,7 @@ import {
   writeClusterFile,
 } from './cluster-file.ts'
 import { olderState, refuseLostCoordinator } from './coordinator-state.ts'
-import { lookInto } from './directory.ts'
+import { checkHostDirectory, lookInto } from './directory.ts'
 import { withExternal } from './external-storages.ts'
 import { coordinatorConfig, guardianConfig, newCluster, portsNeeded, storageConfig, type Tokens } from './layout.ts'
 import { type Ended, LocalProcess } from './local-process.ts'
@@ -194,6 +194,7 @@ export class LocalCluster {
   /** A host more, or one that is down again. Kept for the next start. */
   async addHost(name: string): Promise<void> {
     if (!this.file.hosts.some(host => host.name === name)) {
+      checkHostDirectory(name, this.#options.directory)
       const [port = 0] = await findPorts(this.env, this.file.address, 1)
       const host = { name, port, memoryBytes: this.#options.memoryBytes }
       const file = { ...this.file, hosts: [...this.file.hosts, host] }

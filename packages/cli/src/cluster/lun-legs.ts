@@ -8,7 +8,7 @@ import { OWNER_IO } from '@stellwerk/csv/format/device-io.ts'
 import { readSuperblockCopies } from '@stellwerk/csv/format/superblock.ts'
 import { isLunMarks, type LunMarks } from '@stellwerk/protocol/messages/storage.ts'
 import { parseNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
-import type { Environment } from '@stellwerk/runtime/environment.ts'
+import type { Environment, Files } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
 import type { ClusterFile } from './cluster-file.ts'
@@ -43,7 +43,7 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
     if (!isLunMarks(marks)) {
       throw new StellwerkError('corrupt-state', `the mark of LUN "${volume}" can't be read`, { where: storage.name })
     }
-    const device = await FileDevice.open(files, `${storage.name}/luns/${marks.id}.data`)
+    const device = await dataFileOf(files, storage.name, marks.id)
     found.push({ storage: storage.name, device, marks })
   }
   if (found.length === 0) {
@@ -54,6 +54,20 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
   }
   const legs = await countingLegs(volume, found)
   return opened(legs, Math.max(0, ...legs.map(({ opened }) => opened)))
+}
+
+async function dataFileOf(files: Files, storage: string, id: string): Promise<FileDevice> {
+  const path = `${storage}/luns/${id}.data`
+  try {
+    return await FileDevice.open(files, path)
+  } catch (error) {
+    if (errorCode(error) !== 'missing-file') throw error
+    throw new StellwerkError('missing-file', `the LUN's data file is gone from ${storage}`, {
+      where: path,
+      hint: 'put it back; or start the cluster, which goes on with the other leg of a mirror',
+      cause: error,
+    })
+  }
 }
 
 /** What lies on an external storage is no file of the cluster's. */
@@ -71,7 +85,8 @@ interface FoundLun {
 }
 
 interface CountingLeg extends Leg {
-  readonly leg: string
+  /** Null: its superblock can't be read; whoever looks closer says why. */
+  readonly leg: string | null
   readonly opened: number
 }
 
@@ -87,18 +102,19 @@ async function countingLegs(volume: string, found: readonly FoundLun[]): Promise
     const counts = marks.generation === generation
     const leg = counts ? await legIdOf(device) : null
     if (!counts || (leg !== null && (roles[leg] ?? 'in-sync') !== 'in-sync')) await device.close()
-    else legs.push({ id: storage, device, leg: leg ?? storage, opened: marks.opened ?? 0 })
+    else legs.push({ id: storage, device, leg, opened: marks.opened ?? 0 })
   }
   const missing = Object.entries(roles).filter(
     ([leg, role]) => role === 'in-sync' && !legs.some(each => each.leg === leg),
   )
-  if (missing.length === 0) return legs
+  // One that is here and can't say which it is may be the one: it is damaged then, and not missing.
+  if (missing.length <= legs.filter(({ leg }) => leg === null).length) return legs
   for (const { device } of legs) await device.close()
   throw new StellwerkError(
     'leg-missing',
     `${missing.map(([leg]) => leg).join(', ')} of volume "${volume}" is not here`,
     {
-      where: volume,
+      where: `the storages with files: ${found.map(({ storage }) => storage).join(', ')}`,
       hint: 'bring back the storage that has it; what is here may lack what only that one had',
     },
   )
@@ -127,8 +143,9 @@ async function named<T>(path: string, opening: Promise<T>): Promise<T> {
   try {
     return await opening
   } catch (error) {
-    if (errorCode(error) !== 'missing-file') throw error
-    throw new StellwerkError('missing-file', 'there is no such file', {
+    const isDirectory = errorCode(error) === 'EISDIR'
+    if (errorCode(error) !== 'missing-file' && !isDirectory) throw error
+    throw new StellwerkError('missing-file', isDirectory ? 'that is a directory' : 'there is no such file', {
       where: path,
       hint: "name a LUN's data file: DIR/STORAGE/luns/ID.data",
       cause: error,

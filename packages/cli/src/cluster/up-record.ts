@@ -3,9 +3,7 @@
 
 import type { Files } from '@stellwerk/runtime/environment.ts'
 import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
-import { filesOf } from './directory.ts'
-
-const FILE = 'up.json'
+import { filesOf, UP_FILE } from './directory.ts'
 
 export interface UpRecord {
   readonly pid: number
@@ -14,12 +12,12 @@ export interface UpRecord {
 }
 
 export async function writeUpRecord(files: Files, pid: number): Promise<void> {
-  await files.writeAtomic(FILE, Buffer.from(JSON.stringify({ pid, ...identifyProcess(pid) })))
+  await files.writeAtomic(UP_FILE, Buffer.from(JSON.stringify({ pid, ...identifyProcess(pid) })))
 }
 
 /** Null: none runs. */
 export async function lookAtUp(directory: string): Promise<UpRecord | null> {
-  const bytes = await filesOf(directory).read(FILE)
+  const bytes = await filesOf(directory).read(UP_FILE)
   if (bytes === null) return null
   let record: UpRecord
   try {

@@ -98,19 +98,25 @@ describe('the command line', () => {
   const values: [string, RegExp][] = [
     ['vm create web --memory much', /"much" is no size \(--memory\); say 64MiB/],
     ['vm create web --disk csv1', /"csv1" is no disk .*VOLUME:SIZE/],
+    ['disk export csv1 d1 --port 99999', /"99999" is no number from 0 to 65535 \(--port\)/],
+    ['disk export csv1 d1 --socket=', /a socket’s path has 1 to 100 bytes, not 0 \(--socket\); name one/],
+    [`disk export csv1 d1 --socket ${'/s'.repeat(60)}`, /a socket’s path has 1 to 100 bytes, not 120 \(--socket\)/],
     ['vm create web --guest windows', /there is no guest "windows" .*known: echo, ledger/],
     ['vm create web --param speed=9', /guest ledger has no parameter "speed" .*writesPerSecond/],
+    ['vm create web --guest constructor', /there is no guest "constructor" .*known: echo, ledger/],
     ['vm create web --param speed', /"speed" is no parameter .*NAME=VALUE/],
     ['vm create web --hypervisor xen', /"xen" is not one of wasm, model/],
     ['vm create web --priority high', /"high" is no number from 0 to 1000/],
     ['up --hosts 0', /"0" is no number from 1 to 26 \(--hosts\)/],
     ['up --profile fast', /"fast" is not one of lab, production \(--profile\)/],
     ['up --memory 1', /1 bytes are too few for a host.* \(--memory\); say at least 16MiB/],
+    ['volume check --file /', /that is a directory \(\/\); name a LUN/],
     ['volume check --file /nope', /there is no such file \(\/nope\); name a LUN/],
     ['coordinator serve --config /nope', /no such configuration file \(\/nope\); name one with --config/],
     ['agent serve --config /', /no such configuration file \(\/\); name one/],
     ['up --memory none', /"none" is no size \(--memory\)/],
-    ['trace show --level all', /"all" is not one of decision, message, io|no cluster/],
+    ['trace show --level all', /"all" is not one of decision, message, io/],
+    ['trace show --last 0', /"0" is no number from 1 to 1000000 \(--last\)/],
   ]
   it.each(values)('%s: names the word', async (line, part) => {
     expectRefused(await run(line), FAILED, part)
@@ -177,6 +183,12 @@ describe('up refuses, and changes nothing', () => {
     expect(readdirSync(at())).toEqual(before)
   })
 
+  it('a directory that cannot be', async () => {
+    const long = 'n'.repeat(300)
+    expectRefused(await run(`up --dir ${long}`), FAILED, /can't be looked into: ENAMETOOLONG/, long, '--dir')
+    expectRefused(await run('up --dir /proc/nowhere'), FAILED, /can't be made there: ENOENT/, '/proc/nowhere')
+  })
+
   it('a file where the directory should be', async () => {
     writeFileSync(at(), 'x')
     expectRefused(await run('up'), FAILED, /that is a file, not a directory/)
@@ -232,6 +244,25 @@ describe('up refuses, and changes nothing', () => {
   }, 60_000)
 })
 
+describe('traces of a cluster', () => {
+  it('a guardian that had nothing to attest has none, which is no fault; of any other process it is one', async () => {
+    const host = { name: 'host-a', port: 1, memoryBytes: 1 }
+    const cluster = { format: 1, cluster: 'c1', profile: 'lab', address: '127.0.0.1', hosts: [host], storages: [] }
+    mkdirSync(join(directory, '.stellwerk'))
+    const text = JSON.stringify({ ...cluster, coordinator: { port: 1, apiPort: 1 } })
+    writeFileSync(join(directory, '.stellwerk', 'cluster.json'), text)
+    const ran = await run('trace show')
+    expect(ran.code).toBe(FAILED)
+    expect(ran.err).toEqual([
+      expect.stringMatching(/coordinator has no trace/),
+      expect.stringMatching(/host-a\/agent has no trace/),
+    ])
+    expect((await run('trace show --process host-a/guardian')).err).toEqual([
+      expect.stringMatching(/host-a\/guardian has no trace/),
+    ])
+  })
+})
+
 describe('a cluster that is down', () => {
   it('has tokens that only their owner reads, and says how to start it', async () => {
     mkdirSync(join(directory, '.stellwerk'))
@@ -253,7 +284,10 @@ describe('a cluster that is down', () => {
 
   it('of another machine is named by address and token', async () => {
     expectRefused(await run('vm list', { STELLWERK_API: 'nonsense' }), FAILED, /"nonsense" is no address of an API/)
+    expectRefused(await run('vm list', { STELLWERK_API: '127.0.0.1:99999' }), FAILED, /"127.0.0.1:99999" is no address/)
     expectRefused(await run('vm list', { STELLWERK_API: '127.0.0.1:1' }), FAILED, /the API’s token is missing/)
+    const torn = { STELLWERK_API: '127.0.0.1:1', STELLWERK_TOKEN: 'a\nb' }
+    expectRefused(await run('vm list', torn), FAILED, /the API’s token is damaged \(STELLWERK_TOKEN\); set it to/)
     const ran = await run('vm list', { STELLWERK_API: '127.0.0.1:1', STELLWERK_TOKEN: 't' })
     expectRefused(ran, FAILED, /the coordinator does not answer/)
   })
@@ -275,6 +309,12 @@ describe('configuration files', () => {
     expectRefused(await serve('agent', 'cluster: c1\n'), FAILED, /missing "token", "host"/)
     const portal = 'portals: [{network: fabric-9, host: 127.0.0.1, port: 1}]'
     expectRefused(await serve('storage', storage.replace('portals: []', portal)), FAILED, /"portals\.0\.network"/)
+  })
+
+  it('with a number that is none', async () => {
+    const at = '{network: cluster, host: 127.0.0.1, port: 1}'
+    const text = `cluster: c1\ntoken: 0123456789abcdef\nhost: h1\ncoordinator: ${at}\nlisten: ${at}\n`
+    expectRefused(await serve('agent', `${text}memoryBytes: 1e40\n`), FAILED, /"memoryBytes" must be <= /)
   })
 
   it('with a setting that is not known', async () => {

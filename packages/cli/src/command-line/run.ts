@@ -77,17 +77,19 @@ function remoteApi(terminal: Terminal): ApiClient | null {
   const { STELLWERK_API: address, STELLWERK_TOKEN: token } = terminal.variables
   if (address === undefined) return null
   const match = /^(?:http:\/\/)?(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):(\d{1,5})\/?$/.exec(address)
-  if (match === null) {
+  const port = Number(match?.[2])
+  if (match === null || port < 1 || port > 65_535) {
     throw new StellwerkError('bad-address', `"${address}" is no address of an API`, {
       where: 'STELLWERK_API',
       hint: 'say http://HOST:PORT',
     })
   }
-  if (token === undefined) {
-    throw new StellwerkError('no-token', 'the API’s token is missing', {
+  // It goes into a header: what is no word of plain letters can't.
+  if (token === undefined || !/^[\x21-\x7e]+$/.test(token)) {
+    throw new StellwerkError('no-token', `the API’s token is ${token === undefined ? 'missing' : 'damaged'}`, {
       where: 'STELLWERK_TOKEN',
       hint: 'set it to what the file api-token in the coordinator’s directory says',
     })
   }
-  return new ApiClient({ host: (match[1] ?? '').replace(/^\[|\]$/g, ''), port: Number(match[2]), token })
+  return new ApiClient({ host: (match[1] ?? '').replace(/^\[|\]$/g, ''), port, token })
 }

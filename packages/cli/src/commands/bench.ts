@@ -14,7 +14,7 @@ const bench: CommandSpec = {
     only: {
       type: 'string',
       value: 'GROUP,…',
-      help: 'disk, redirect, mirror, resync, storage, bulk, migration, simulator',
+      help: 'disk, redirect, mirror, resync, owner, storage, bulk, migration, simulator',
     },
     rounds: { type: 'string', value: 'N', help: 'how often each figure is taken; its median counts (5)' },
     seconds: { type: 'string', value: 'S', help: 'how long each load runs (2)' },
@@ -42,7 +42,7 @@ function wordsOf(input: Input): string[] {
   const words: string[] = []
   for (const name of VALUES) {
     const value = input.text(name)
-    if (value !== undefined) words.push(`--${name}`, value)
+    if (value !== undefined) words.push(`--${name}=${value}`)
   }
   for (const flag of ['quick', 'json'] as const) if (input.flag(flag)) words.push(`--${flag}`)
   return words

@@ -18,6 +18,8 @@ import { parseCount } from '../command-line/values.ts'
 import { type Sleep, untilInterrupted } from '../terminal/until-interrupted.ts'
 
 const POLL_MS = 100
+/** As the API takes it; a little less than what the system can. */
+const SOCKET_PATH_MAX_BYTES = 100
 /** An export that is not served after so many looks has a reason, which is told. */
 const PATIENT_POLLS = 20
 /** While tools use it: is it still there? */
@@ -70,8 +72,18 @@ function optionsOf(context: CommandContext, input: Input): ExportOptions {
   const [volume = '', disk = ''] = input.args
   const port = parseCount('port', input.text('port') ?? '0', 0, 65_535)
   const socket = input.text('socket')
-  const path = socket === undefined || isAbsolute(socket) ? socket : join(context.terminal.cwd, socket)
+  const path = socket === undefined || socket === '' || isAbsolute(socket) ? socket : join(context.terminal.cwd, socket)
+  if (path !== undefined) checkSocketPath(path)
   return { volume, disk, port, socket: path }
+}
+
+function checkSocketPath(path: string): void {
+  const bytes = Buffer.byteLength(path)
+  if (bytes >= 1 && bytes <= SOCKET_PATH_MAX_BYTES) return
+  throw new StellwerkError('bad-socket', `a socket’s path has 1 to ${SOCKET_PATH_MAX_BYTES} bytes, not ${bytes}`, {
+    where: '--socket',
+    hint: 'name one of that length',
+  })
 }
 
 // --- with the cluster up ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // `stellwerk coordinator|agent|storage serve`: one process of a cluster by itself, from a configuration file.
 
 import { startGuardian } from '@stellwerk/agent/guardian/guardian.ts'
-import type { Json } from '@stellwerk/runtime/environment.ts'
+import type { Address, Environment, Json } from '@stellwerk/runtime/environment.ts'
 import type { LogLevel } from '@stellwerk/runtime/node/log.ts'
 import { API_TOKEN_FILE, takeToken } from '../cluster/cluster-file.ts'
 import { filesOf } from '../cluster/directory.ts'
@@ -12,6 +12,7 @@ import {
   type ConfigFile,
   CoordinatorFile,
   checkStorage,
+  checkStorages,
   readConfig,
   StorageFile,
 } from '../programs/config-file.ts'
@@ -47,7 +48,7 @@ const coordinator: CommandSpec = {
   run: async ({ terminal }, input) => {
     const config = await readConfig(fileOf(input, 'coordinator'), CoordinatorFile)
     const { cluster, token, profile, settings, listen, api, storages } = config.value
-    for (const storage of storages) checkStorage(storage, fileOf(input, 'coordinator'))
+    checkStorages(storages, fileOf(input, 'coordinator'))
     const opened = open('coordinator', config)
     const files = filesOf(config.directory)
     const running = await runCoordinator(opened, {
@@ -78,6 +79,7 @@ const agent: CommandSpec = {
     const { cluster, token, host, coordinator: address, listen, memoryBytes } = config.value
     const opened = open(`${host}/guardian`, config)
     const refused = Promise.withResolvers<never>()
+    await checkListen(opened.env, listen)
     const parts = {
       cluster,
       token,
@@ -110,6 +112,16 @@ const storage: CommandSpec = {
     keep(opened, running)
     return serving(terminal, name, running.info)
   },
+}
+
+/** The agent is a process of its own, started again when it ends: an address that it can't have is better said at once. */
+async function checkListen(env: Environment, listen: Address): Promise<void> {
+  // One of the last run's agents may be about to give it back.
+  await env.processes.killLeftovers()
+  const listener = await env.network.listen(listen, link =>
+    link.close('closed', 'it only looked whether it can listen here'),
+  )
+  await listener.close()
 }
 
 export const commands: readonly CommandSpec[] = [coordinator, agent, storage]

@@ -64,6 +64,9 @@ const list: CommandSpec = {
   },
 }
 
+/** A guardian has nothing to tell until it attests an agent's death; all others begin with what they are. */
+const tracesAlways = (process: string): boolean => !process.endsWith('/guardian')
+
 /** What a kill cut off is no damage; what is damaged is said, and the rest still shown. */
 function tolerant(context: CommandContext, damaged: { count: number } = { count: 0 }) {
   const tell = (error: StellwerkError) => {
@@ -92,6 +95,8 @@ const show: CommandSpec = {
   summary: 'The records of all processes in the order in which things happened',
   run: async (context, input) => {
     const directory = context.directory(input)
+    const filter = filterOf(input)
+    const most = parseCount('last', input.text('last') ?? '1000', 1, 1_000_000)
     const known = await processesOf(directory)
     const wanted = input.texts('process')
     const unknown = wanted.find(process => !known.includes(process))
@@ -110,9 +115,9 @@ const show: CommandSpec = {
       })
     }
     const damaged = { count: 0 }
-    const options = { filter: filterOf(input), ...tolerant(context, damaged) }
+    const options = { filter, ...tolerant(context, damaged) }
     const files = filesOf(directory)
-    for (const process of wanted.length === 0 ? known : wanted) {
+    for (const process of wanted.length === 0 ? known.filter(tracesAlways) : wanted) {
       if ((await traceSegments(files, `${process}/trace`)).length > 0) continue
       damaged.count += 1
       context.terminal.err(`stellwerk: ${process} has no trace (${directory}/${process}/trace); it is left out`)
@@ -120,7 +125,6 @@ const show: CommandSpec = {
     const traces = (wanted.length === 0 ? known : wanted).map(process =>
       readTraceBatches(files, `${process}/trace`, options),
     )
-    const most = parseCount('last', input.text('last') ?? '1000', 1, 1_000_000)
     const ring: TraceRecord[] = []
     for await (const record of mergeTraces(traces)) {
       ring.push(record)

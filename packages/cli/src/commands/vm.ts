@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline'
 import { CATALOG_NAMES } from '@stellwerk/agent/guests/catalog.ts'
 import type { MigrationView, Status, VmView } from '@stellwerk/coordinator/view/schemas.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
-import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
@@ -288,6 +288,7 @@ const consoleOf: CommandSpec = {
     // What is typed, or piped in, waits until the answer can be heard; then it goes in the order in which it came.
     let sending: Promise<void> = followed.promise
     let hasSent = false
+    let isRefused = false
     const reader = createInterface({ input: process.stdin })
     reader.on('line', line => {
       hasSent = true
@@ -295,7 +296,10 @@ const consoleOf: CommandSpec = {
         .then(() => client.post(pathOf('vms', name, 'input'), { line }))
         .then(
           () => undefined,
-          (error: unknown) => terminal.err(`stellwerk: the line was not taken: ${errorCode(error)}`),
+          (error: unknown) => {
+            isRefused = true
+            terminal.err(`stellwerk: the line was not taken: ${describeError(error)}`)
+          },
         )
     })
     const closed = new Promise<void>(resolve => reader.once('close', () => resolve()))
@@ -314,7 +318,7 @@ const consoleOf: CommandSpec = {
     reader.close()
     follower.stop()
     await env.close()
-    return OK
+    return isRefused ? FAILED : OK
   },
 }
 

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { checkOf } from '@stellwerk/coordinator/api/misfit.ts'
 import { describe, expect, it } from 'vitest'
-import { AgentFile, CoordinatorFile, checkStorage, parse, StorageFile } from './config-file.ts'
+import { AgentFile, CoordinatorFile, checkStorage, checkStorages, parse, StorageFile } from './config-file.ts'
 
 const DOCUMENT = new URL('../../../../docs/OPERATIONS.md', import.meta.url)
 const at = (network: 'cluster' | 'fabric-0' | 'fabric-1') => ({ network, host: '10.0.0.9', port: 1 })
@@ -26,5 +26,13 @@ describe('configuration files', () => {
   ])('a storage that hosts or coordinator could not ask is refused', (control, line) => {
     expect(() => checkStorage({ name: 'san-a', portals: [at('fabric-0')], control }, 'storage.yaml')).toThrow(line)
     expect(() => checkStorage({ name: 'san-a', portals: [], control }, 'storage.yaml')).toThrow(/'portals' is empty/)
+  })
+
+  it.each([
+    [['san-a', 'san-a'], /'storages' names san-a twice/],
+    [['coordinator'], /a storage is called "coordinator", as the coordinator is/],
+  ])('storages that could not be told apart are refused: %s', (names, line) => {
+    const storages = names.map(name => ({ name, portals: [at('fabric-0')], control: [at('cluster'), at('fabric-0')] }))
+    expect(() => checkStorages(storages, 'coordinator.yaml')).toThrow(line)
   })
 })

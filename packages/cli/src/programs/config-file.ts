@@ -2,6 +2,7 @@
 
 import { dirname, resolve } from 'node:path'
 import { type Check, checkOf } from '@stellwerk/coordinator/api/misfit.ts'
+import { COORDINATOR_NAME } from '@stellwerk/coordinator/core/host-names.ts'
 import { AddressSchema, ExternalSchema } from '@stellwerk/protocol/messages/cluster.ts'
 import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
 import { type Static, type TObject, Type } from '@stellwerk/protocol/schema/typebox.js'
@@ -48,7 +49,7 @@ export const AgentFile = closed({
   host: Name,
   coordinator: AddressSchema,
   listen: AddressSchema,
-  memoryBytes: Type.Integer({ minimum: 1 }),
+  memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   hbas: Type.Optional(Type.Array(Fabric, { maxItems: 2 })),
   hypervisors: Type.Optional(Type.Array(Type.Union([Type.Literal('wasm'), Type.Literal('model')]))),
   supervise: Type.Optional(Type.Boolean()),
@@ -103,6 +104,17 @@ export function checkStorage(storage: Static<typeof KnownStorage>, where: string
     const who = network === 'cluster' ? 'the coordinator' : 'the hosts'
     bad(`'control' has no address on ${network}, where ${who} must reach it`, `add one with network: ${network}`)
   }
+}
+
+/** Each by itself, and all together: they are told apart by name alone. Throws `bad-config`. */
+export function checkStorages(storages: readonly Static<typeof KnownStorage>[], where: string): void {
+  const names = storages.map(({ name }) => name)
+  const bad = (what: string) =>
+    new StellwerkError('bad-config', what, { where, hint: 'give each storage a name of its own' })
+  const twice = names.find((name, i) => names.indexOf(name) !== i)
+  if (twice !== undefined) throw bad(`'storages' names ${twice} twice`)
+  if (names.includes(COORDINATOR_NAME)) throw bad(`a storage is called "${COORDINATOR_NAME}", as the coordinator is`)
+  for (const storage of storages) checkStorage(storage, where)
 }
 
 function checkExternal(

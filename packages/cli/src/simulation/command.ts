@@ -25,7 +25,7 @@ function wordsOf(input: Input): string[] {
   const words: string[] = []
   for (const name of VALUES) {
     const value = input.text(name)
-    if (value !== undefined) words.push(`--${name}`, value)
+    if (value !== undefined) words.push(`--${name}=${value}`)
   }
   return input.flag('json') ? [...words, '--json'] : words
 }

@@ -22,5 +22,11 @@ for (const [args, says] of [
   [['--sead', '1'], /--sead/],
   [['17'], /17/],
 ] as const) {
-  test(`refuses ${args.join(' ')}`, () => expect(() => parseSimOptions(args)).toThrow(says))
+  test(`refuses ${args.join(' ')}, in one line with the usage`, () => {
+    expect(() => parseSimOptions(args)).toThrow(says)
+    expect(() => parseSimOptions(args)).toThrow(
+      expect.objectContaining({ hint: expect.stringMatching(/^usage: stellwerk sim .*--seed S/) }),
+    )
+    expect(() => parseSimOptions(args)).not.toThrow(/\n/)
+  })
 }

@@ -18,10 +18,8 @@ const SEEDS_DEFAULT = 20
 const SEEDS_MAX = 1_000_000
 const JOBS_MAX = 64
 
-export const SIM_USAGE = `stellwerk sim [--seeds N] [--first S] [--jobs J] [--json]   many seeds, numbered from S (1)
-stellwerk sim --seed S [--json]                              one seed, with what happened in it
-stellwerk sim --canary NAME [--seeds N] [--first S]          plants a bug and searches for a seed that finds it
-stellwerk sim --canary NAME --seed S                         one seed with the bug planted`
+const SIM_USAGE =
+  'stellwerk sim [--seeds N] [--first S] [--jobs J] [--canary NAME] [--json], or stellwerk sim --seed S [--canary NAME] [--json]'
 
 export function parseSimOptions(args: readonly string[]): SimOptions {
   const { seed, seeds, first, jobs, json, canary } = parsed(args)
@@ -46,8 +44,13 @@ function parsed(args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values
   } catch (error) {
-    throw usage(errorMessage(error))
+    throw usage(firstSentence(errorMessage(error)))
   }
+}
+
+/** Node explains at length how to pass what begins with a dash. */
+function firstSentence(message: string): string {
+  return message.split(/\.(?:\s|$)/)[0] ?? message
 }
 
 function number(name: string, text: string | undefined, otherwise: number, least: number, most: number): number {
@@ -58,5 +61,5 @@ function number(name: string, text: string | undefined, otherwise: number, least
 }
 
 export function usage(what: string): StellwerkError {
-  return new StellwerkError('usage', what, { where: 'stellwerk sim', hint: `usage:\n${SIM_USAGE}` })
+  return new StellwerkError('usage', what, { where: 'stellwerk sim', hint: `usage: ${SIM_USAGE}` })
 }

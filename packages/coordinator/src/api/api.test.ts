@@ -381,6 +381,7 @@ describe('bad input gets one clear line and changes nothing', () => {
       'disk-too-large',
     ],
     ['a disk of no size', 'POST', '/v1/volumes/csv1/disks', { disk: 'x', sizeBytes: 5 }, 400, 'bad-size'],
+    ['a volume larger than any LUN', 'POST', '/v1/volumes', { name: 'v', sizeBytes: 2 ** 47 }, 400, 'bad-size'],
     ['a volume that is too small', 'POST', '/v1/volumes', { name: 'v', sizeBytes: 4096 }, 400, 'bad-size'],
     [
       'an unknown storage',

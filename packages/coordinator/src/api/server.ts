@@ -1,6 +1,7 @@
 // The HTTP server of the coordinator: routes, token, checks, errors as { code, message, hint }. It decides nothing.
 
 import type { ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
@@ -31,6 +32,8 @@ export const ROUTES: readonly Route[] = [
 
 const VERSION = '1'
 const BODY_MAX_BYTES = MIB
+/** Of a request: its line with the URL, and its headers. */
+const HEAD_MAX_BYTES = 16_384
 /** A follower that reads so slowly is let go. */
 const FOLLOWER_BUFFER_MAX_BYTES = MIB
 const KEEP_ALIVE_MS = 15_000
@@ -67,7 +70,16 @@ export async function startApi(env: Environment, coordinator: Coordinator, optio
 export function createApi(env: Environment, coordinator: Coordinator, options: ApiOptions): FastifyInstance {
   const { events, hooks = {}, token } = options
   const context: ApiContext = { env, coordinator, events, hooks, usage: new UsageCache(env, coordinator) }
-  const app = fastify({ logger: false, bodyLimit: BODY_MAX_BYTES, forceCloseConnections: true })
+  const app = fastify({
+    logger: false,
+    bodyLimit: BODY_MAX_BYTES,
+    forceCloseConnections: true,
+    http: { maxHeaderSize: HEAD_MAX_BYTES },
+    // As long as that: a name that is too long is answered like any other that nothing has.
+    routerOptions: { maxParamLength: HEAD_MAX_BYTES },
+    frameworkErrors: (error, _request, reply) => sendError(env, reply, error),
+    clientErrorHandler: refuseUnreadable,
+  })
   context.usage.watch()
   app.addHook('onClose', async () => context.usage.close())
   const document = openApiOf(ROUTES, VERSION)
@@ -131,6 +143,22 @@ function codedError(error: unknown): StellwerkError {
     return badRequest(errorMessage(error), 'send a JSON object that fits the schema in /openapi.json')
   }
   return internal(error)
+}
+
+/** What is no HTTP request, or has too long a head, never gets to a route. */
+function refuseUnreadable(error: Error, socket: Duplex): void {
+  if (!socket.writable) return
+  const isLong = errorCode(error) === 'HPE_HEADER_OVERFLOW'
+  const [status, message, hint] = isLong
+    ? [
+        '431 Request Header Fields Too Large',
+        `the request's head has more than ${HEAD_MAX_BYTES} bytes`,
+        'say less in it',
+      ]
+    : ['400 Bad Request', 'that is no HTTP request', 'see /openapi.json']
+  const body = JSON.stringify({ code: 'bad-request', message, hint })
+  const head = [`HTTP/1.1 ${status}`, 'connection: close', 'content-type: application/json; charset=utf-8']
+  socket.end(`${[...head, `content-length: ${Buffer.byteLength(body)}`].join('\r\n')}\r\n\r\n${body}`)
 }
 
 function internal(error: unknown): StellwerkError {

@@ -80,6 +80,8 @@ export const vmDiskName = (vm: string, index: number): string => `${vm}-${index}
 
 /** The smallest volume that holds the metadata and some extents. */
 export const MIN_VOLUME_BYTES = 64 * 1024 * 1024
+/** The largest LUN that an embedded storage makes. */
+export const MAX_VOLUME_BYTES = 64 * 2 ** 40
 
 export function obey(state: CoordinatorState, command: Command, now: number, out: StepOutput): CommandResult {
   switch (command.kind) {
@@ -216,6 +218,10 @@ function createVm(
   if (command.disks.length > VM_DISKS_MAX) {
     return refuse('bad-machine', `VM "${command.name}" has ${command.disks.length} disks, more than one`, 'give it one')
   }
+  const tooLong = command.disks.some((_, i) => badName('disk', vmDiskName(command.name, i)) !== null)
+  if (tooLong) {
+    return refuse('bad-name', `"${command.name}" is too long a name for a VM with a disk`, 'use at most 61 characters')
+  }
   for (const disk of command.disks) {
     const volume = state.volumes.get(disk.volume)
     if (volume === undefined)
@@ -309,11 +315,12 @@ function createVolume(
   if (isSettled && hosts.length > 0 && dead !== undefined) {
     return refuse('storage-unreachable', `no host reaches storage "${dead}"`, 'see: stellwerk path list')
   }
-  if (command.sizeBytes < MIN_VOLUME_BYTES || command.sizeBytes % (4 * 1024 * 1024) !== 0) {
+  const isInRange = command.sizeBytes >= MIN_VOLUME_BYTES && command.sizeBytes <= MAX_VOLUME_BYTES
+  if (!isInRange || command.sizeBytes % (4 * 1024 * 1024) !== 0) {
     return refuse(
       'bad-size',
       `${command.sizeBytes} bytes is no size for a volume`,
-      'use a multiple of 4 MiB, at least 64 MiB',
+      'use a multiple of 4 MiB, from 64 MiB to 64 TiB',
     )
   }
   out.put('volumes', command.name, {

@@ -112,7 +112,10 @@ export async function findSuperblock(device: BlockDevice, expected: Expected, io
     throw new StellwerkError(
       blank ? 'not-a-volume' : 'superblock-damaged',
       blank ? 'there is no volume on this device' : 'both superblocks of the volume are damaged',
-      { where, hint: blank ? 'format it, or name the right LUN' : 'restore the leg from its mirror or from a backup' },
+      {
+        where,
+        hint: `${blank ? 'name the right LUN; or, if it is, ' : ''}restore the leg from its mirror or from a backup`,
+      },
     )
   }
   if (good.some(copy => copy.layout.volumeId !== superblock.layout.volumeId)) {

@@ -70,14 +70,23 @@ export function dialTimeout(address: Address, timeoutMs: number): StellwerkError
   })
 }
 
+/** Listening there would take the place of something else. */
+export function notASocket(path: string): StellwerkError {
+  return new StellwerkError('address-in-use', 'what is there is no socket, and stays', {
+    where: path,
+    hint: 'name a path where nothing is',
+  })
+}
+
 /** The error of a listen that failed. */
 export function listenError(address: Address, cause: unknown): StellwerkError {
   const where = formatAddress(address)
+  const isPath = address.network === 'local'
   switch (errorCode(cause)) {
     case 'EADDRINUSE':
       return new StellwerkError('address-in-use', 'the address is taken by another process', {
         where,
-        hint: 'stop that process, or use another port',
+        hint: `stop that process, or use another ${isPath ? 'path' : 'port'}`,
         cause,
       })
     case 'EADDRNOTAVAIL':
@@ -90,7 +99,7 @@ export function listenError(address: Address, cause: unknown): StellwerkError {
     case 'EPERM':
       return new StellwerkError('access-denied', 'the system denies listening there', {
         where,
-        hint: 'check permissions',
+        hint: isPath ? 'see whether its directory is there, and whose it is' : 'check permissions',
         cause,
       })
     default:

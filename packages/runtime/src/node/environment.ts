@@ -1,6 +1,6 @@
 // The real environment: the one object through which a process of Stellwerk touches the world. It wires, and has no logic.
 
-import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { present } from '../assert.ts'
 import type { Environment, Random, Store } from '../environment.ts'
@@ -10,6 +10,7 @@ import { createClock } from './clock.ts'
 import { createCompute } from './compute.ts'
 import { createFiles } from './files.ts'
 import { createLogger, type LogLevel } from './log.ts'
+import { makeDirectorySync } from './make-directory.ts'
 import { createNetwork } from './network.ts'
 import { createProcesses } from './processes.ts'
 import { createRandom } from './random.ts'
@@ -52,7 +53,7 @@ export function createEnvironment(options: EnvironmentOptions): NodeEnvironment 
   const { name } = options
   const directory = resolve(options.directory)
   if (options.stateNeededBy !== undefined) refuseLostState(directory, options.stateNeededBy)
-  mkdirSync(directory, { recursive: true })
+  makeDirectorySync(directory)
   const log = createLogger(name, {
     level: options.logLevel ?? 'info',
     ...(options.logFile === undefined ? {} : { file: options.logFile }),

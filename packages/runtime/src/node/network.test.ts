@@ -1,7 +1,7 @@
 // The real network's own: coded errors, sockets left behind by the dead, peers that are silent or speak nonsense.
 
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer as createHttpServer, get } from 'node:http'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -124,6 +124,26 @@ test('a unix socket left by a process that was killed is replaced, a living one 
   expect(await codeOf(network.dialStream(address))).toBe('refused')
   const second = await network.listen(address, () => undefined)
   await second.close()
+})
+
+test('what is no socket is never replaced by one: a file, a directory, a link to either', async () => {
+  const file = local('precious.txt')
+  writeFileSync(file.host, 'precious')
+  mkdirSync(local('some-directory').host)
+  symlinkSync(file.host, local('some-link').host)
+  for (const address of [file, local('some-directory'), local('some-link')]) {
+    await expect(network.listenStream(address, () => undefined)).rejects.toMatchObject({
+      code: 'address-in-use',
+      where: address.host,
+      hint: expect.stringMatching('name a path'),
+    })
+  }
+  expect(readFileSync(local('some-link').host, 'utf8')).toBe('precious')
+})
+
+test('a socket whose directory is missing is told so', async () => {
+  const error = await network.listenStream(local('nowhere/x.sock'), () => undefined).catch((e: unknown) => e)
+  expect(error).toMatchObject({ code: 'access-denied', hint: expect.stringMatching('directory') })
 })
 
 test('a plain HTTP request is told what the port speaks', async () => {

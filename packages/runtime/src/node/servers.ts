@@ -1,11 +1,11 @@
 // Listening: how a server of node:net or node:http is bound to an address, and ended with all that it accepted.
 
 import { once } from 'node:events'
-import { unlinkSync } from 'node:fs'
+import { lstatSync, unlinkSync } from 'node:fs'
 import { connect, type Server } from 'node:net'
 import type { Address, Listener } from '../environment.ts'
 import { errorCode } from '../errors.ts'
-import { endpoint, listenError } from './address.ts'
+import { endpoint, listenError, notASocket } from './address.ts'
 
 /** How long accepted connections may take to end in order once their listener is closed. */
 const CLOSE_GRACE_MS = 1000
@@ -28,9 +28,10 @@ export async function bind(server: Server, address: Address, accepted: ReadonlyS
   try {
     await listen(server, target)
   } catch (error) {
+    if (!('path' in target) || errorCode(error) !== 'EADDRINUSE') throw listenError(address, error)
+    if (!isSocket(target.path)) throw notASocket(target.path)
     // A process that was killed leaves its unix socket's file behind. If nobody answers there, it is ours to replace.
-    const isStale = 'path' in target && errorCode(error) === 'EADDRINUSE' && !(await answers(target.path))
-    if (!isStale) throw listenError(address, error)
+    if (await answers(target.path)) throw listenError(address, error)
     try {
       unlinkSync(target.path)
       await listen(server, target)
@@ -53,6 +54,11 @@ export async function bind(server: Server, address: Address, accepted: ReadonlyS
 async function listen(server: Server, target: { path: string } | { host: string; port: number }): Promise<void> {
   server.listen(target)
   await once(server, 'listening')
+}
+
+/** What is no socket nobody answers on either, and yet it is somebody's: a file, a directory, a link to one. */
+function isSocket(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSocket() ?? true
 }
 
 /** True if something listens on the unix socket. */

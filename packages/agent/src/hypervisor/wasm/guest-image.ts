@@ -6,7 +6,7 @@ import { digestOf, digestOfGuest, pathOf } from '@stellwerk/protocol/guest-modul
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
-import { CATALOG_NAMES, catalogGuest } from '../../guests/catalog.ts'
+import { CATALOG_NAMES, catalogGuest, PARAMETER_MAX } from '../../guests/catalog.ts'
 import { ledgerTag } from '../../guests/ledger-format.ts'
 import type { MachineSpec } from '../hypervisor.ts'
 import { modelParameters } from '../model/parameters.ts'
@@ -101,10 +101,10 @@ function checkParameters(spec: MachineSpec, known: readonly string[]): void {
     if (!known.includes(name)) {
       throw new StellwerkError('bad-parameter', `guest ${spec.guest} has no parameter "${name}"`, { where, hint })
     }
-    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
+    if (typeof value !== 'number' || !(value >= 0 && value <= PARAMETER_MAX)) {
       throw new StellwerkError('bad-parameter', `parameter "${name}" is ${JSON.stringify(value)}`, {
         where,
-        hint: 'give a number that is not negative',
+        hint: `give a number from 0 to ${PARAMETER_MAX}`,
       })
     }
   }

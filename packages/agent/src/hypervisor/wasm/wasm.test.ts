@@ -302,7 +302,13 @@ test('guests, memory sizes and parameters that make no sense are refused with wh
     await expect(refused(wrong)).rejects.toMatchObject({ code: 'bad-memory-size' })
     expect(() => checkDefinition(wrong, 0)).toThrow(expect.objectContaining({ code: 'bad-memory-size' }))
   }
-  for (const parameters of [{ dirtyRate: 1 }, { writesPerSecond: -1 }, { writesPerSecond: 'many' }]) {
+  for (const parameters of [
+    { dirtyRate: 1 },
+    { writesPerSecond: -1 },
+    { writesPerSecond: 'many' },
+    { dirtyMiBPerSecond: 1e30 },
+    { workingSetMiB: Number.NaN },
+  ]) {
     const wrong = spec('ledger', { parameters })
     await expect(refused(wrong)).rejects.toMatchObject({ code: 'bad-parameter' })
     expect(() => checkDefinition(wrong, 0)).toThrow(expect.objectContaining({ code: 'bad-parameter' }))

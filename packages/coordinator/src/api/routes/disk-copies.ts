@@ -4,7 +4,8 @@ import { closed } from '@stellwerk/protocol/messages/fields.ts'
 import { DiskInfoSchema } from '@stellwerk/protocol/messages/volume.ts'
 import { Type } from '@stellwerk/protocol/schema/typebox.js'
 import { type Route, route } from '../route.ts'
-import { AnyName, ask, checkName, diskOf, refuseDuplicate, served } from './volumes.ts'
+import { AnyName } from './any-name.ts'
+import { ask, checkName, diskOf, refuseDuplicate, served } from './volumes.ts'
 
 /** A repair is asked for until nothing is left, so often at most: each gives back some hundreds of extents. */
 const REPAIRS_MAX = 1_000

@@ -10,6 +10,7 @@ import type { DecisionRecord, VmRecord } from '../../core/state.ts'
 import { exportView, exportViews } from '../../view/exports.ts'
 import { type ExportView, ExportViewSchema } from '../../view/schemas.ts'
 import { type ApiContext, type Route, route } from '../route.ts'
+import { AnyName } from './any-name.ts'
 import { diskOf } from './volumes.ts'
 
 const PATH = '/v1/volumes/{name}/disks/{disk}/export'
@@ -43,7 +44,7 @@ export const exportRoutes: readonly Route[] = [
     status: 202,
     body: closed({
       readOnly: Type.Optional(Type.Boolean()),
-      host: Type.Optional(Type.Union([Type.String({ maxLength: 256 }), Type.Null()])),
+      host: Type.Optional(Type.Union([AnyName, Type.Null()])),
       /** A unix socket on that host; otherwise a port of its loopback. */
       socket: Type.Optional(Type.String({ minLength: 1, maxLength: MAX_SOCKET_PATH, pattern: '^/' })),
       port: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535 })),

@@ -3,11 +3,13 @@
 import { closed, NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { Type } from '@stellwerk/protocol/schema/typebox.js'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { whyNoHostName } from '../../core/host-names.ts'
 import type { CoordinatorState } from '../../core/state.ts'
 import { hostView, pathViews, sortedHosts } from '../../view/hosts.ts'
 import { HostViewSchema, PathViewSchema } from '../../view/schemas.ts'
 import { unknownThing } from '../refuse.ts'
 import { type Route, route } from '../route.ts'
+import { AnyName } from './any-name.ts'
 
 const Done = Type.Object({ host: Type.String() })
 const Fabrics = Type.Object({ host: Type.String(), disabled: Type.Array(Type.String()) })
@@ -38,7 +40,7 @@ export const hostRoutes: readonly Route[] = [
     path: '/v1/hosts',
     summary: 'Start a host on the machine of this coordinator: a new one, one that is down, or one that was removed',
     status: 202,
-    body: closed({ name: Type.String({ maxLength: 256 }) }),
+    body: closed({ name: AnyName }),
     reply: Done,
     handle: async ({ hooks, coordinator }, { body }) => {
       checkNewHost(coordinator.state, body.name)
@@ -110,6 +112,8 @@ function checkNewHost(state: CoordinatorState, name: string): void {
       hint: 'use letters, digits, ".", "_" and "-", at most 63',
     })
   }
+  const whyNot = whyNoHostName(state, name)
+  if (whyNot !== null) throw new StellwerkError('bad-name', whyNot, { hint: 'choose another name' })
   if (state.hosts.get(name)?.removed !== true && isConnected(state, name)) {
     throw new StellwerkError('duplicate-name', `host "${name}" is already there`, { hint: 'choose another name' })
   }

@@ -19,10 +19,9 @@ import { vmViews } from '../../view/status.ts'
 import { migrationView, vmView } from '../../view/vms.ts'
 import { badRequest, unknownThing } from '../refuse.ts'
 import { type ApiContext, type Route, route } from '../route.ts'
+import { AnyName } from './any-name.ts'
 import { diskOf, refuseExistingDisks } from './volumes.ts'
 
-/** Checked by the coordinator, which names what is wrong with it; here only that it is text. */
-const AnyName = Type.String({ maxLength: 256 })
 const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const MAX_DISKS = 16
 /** In base64, with the rest of the definition. */

@@ -17,8 +17,8 @@ import { volumeView } from '../../view/volumes.ts'
 import { checkExport } from '../external-exports.ts'
 import { unknownThing } from '../refuse.ts'
 import { type ApiContext, type Route, route } from '../route.ts'
+import { AnyName } from './any-name.ts'
 
-export const AnyName = Type.String({ maxLength: 256 })
 const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const BLOCK_BYTES = 4096
 const MAX_LEGS = 8
