@@ -155,6 +155,21 @@ function withOwedFence(): Bench {
 }
 
 describe('operators', () => {
+  it('make a leg on a storage that may be another than it was: it is told which hosts are admitted before it is synced', () => {
+    const bench = mirrored()
+    bench.command({ kind: 'volume-unmirror', name: 'csv1', leg: 'san-b' })
+    pass(bench, 2_000)
+    bench.holdBack = key => key.startsWith('admit/host-b/')
+    bench.command({ kind: 'volume-mirror', name: 'csv1', storage: 'san-b' })
+    pass(bench, 8_000)
+    expect(bench.state.hosts.get('host-b')).toMatchObject({ phase: 'admitted', admitOwed: ['san-b'] })
+    expect(roles(bench)).toBe('san-a in-sync, san-b stale')
+    bench.holdBack = () => false
+    pass(bench, 8_000)
+    expect(bench.state.hosts.get('host-b')).toMatchObject({ admitOwed: [] })
+    expect(roles(bench)).toBe('san-a in-sync, san-b syncing')
+  })
+
   it('take a leg away and make another, online', () => {
     const bench = mirrored()
     expect(bench.command({ kind: 'volume-unmirror', name: 'csv1', leg: 'san-b' }).body).toMatchObject({ leg: 'leg-1' })
