@@ -85,3 +85,41 @@ test('a second machine of the same name is refused, and the first one goes on un
   expect(fenced).toContain('host-a')
   await until(() => state()?.hosts.get('host-a')?.phase === 'admitted')
 })
+
+test('a machine that an operator let take the place of another runs its VMs, however many agents that one had started', async () => {
+  const world = new World({ seed: 'heir', hosts: HOSTS, storages: ['san-a'], settings: {}, hostMemoryBytes: 4 * GIB })
+  world.sim.program('heir', async (env, config) => {
+    await startGuardian(env, config as unknown as GuardianConfig)
+  })
+  const state = () => world.coordinator?.state
+  const live = () => state()?.liveHosts.get('host-a')
+  const placed = () => state()?.vms.get('vm-1')?.placement ?? null
+  const until = async (what: () => boolean) => expect(await world.sim.runUntil(what, SETTLE_MS)).toBe(true)
+  await startWithVolume(world)
+  for (const incarnation of [2, 3]) {
+    world.sim.host('host-a').process('host-a/agent')?.kill()
+    await until(() => live()?.session?.incarnation === incarnation)
+  }
+  world.command({
+    kind: 'vm-create',
+    name: 'vm-1',
+    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 256 * MIB, parameters: {} },
+    disks: [{ volume: 'csv1', sizeBytes: 8 * MIB }],
+    start: true,
+    priority: 0,
+    host: 'host-a',
+  })
+  await until(() => placed()?.host === 'host-a' && placed()?.phase === 'running')
+  world.command({ kind: 'vm-stop', name: 'vm-1' })
+  await until(() => placed() === null)
+
+  world.sim.host('host-a').crash()
+  await until(() => live()?.session === null)
+  world.command({ kind: 'host-remove', name: 'host-a' })
+  world.command({ kind: 'host-readmit', name: 'host-a' })
+  world.sim.host('heir').spawn('heir', 'host-a/guardian', world.guardianConfig('host-a', 'heir') as unknown as Json)
+  await until(() => live()?.session?.incarnation === 1 && state()?.hosts.get('host-a')?.phase === 'admitted')
+  await world.sim.runFor(3_000)
+  world.command({ kind: 'vm-start', name: 'vm-1', host: 'host-a' })
+  await until(() => placed()?.host === 'host-a' && placed()?.phase === 'running')
+})

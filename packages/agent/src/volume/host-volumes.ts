@@ -51,7 +51,8 @@ export class HostVolumes implements DiskOpener {
   readonly #options: HostVolumesOptions
   readonly #open = new Map<string, OpenVolume>()
   readonly #owned = new Map<string, OwnedVolume>()
-  readonly #ending = new Set<Promise<void>>()
+  /** Ownerships that are ending. */
+  readonly #ending = new Map<OwnerService, Promise<void>>()
   /** Ownerships that are ending, where another may not begin before this one has ended. */
   readonly #leaving = new Map<string, OwnerService>()
   #map: ClusterMap | null = null
@@ -76,7 +77,8 @@ export class HostVolumes implements DiskOpener {
     for (const volume of this.#open.values()) volume.drop('the host is fenced')
     this.#open.clear()
     for (const name of [...this.#owned.keys()]) this.#disown(name, false)
-    while (this.#ending.size > 0) await Promise.allSettled(this.#ending)
+    for (const service of this.#ending.keys()) void service.end(false)
+    while (this.#ending.size > 0) await Promise.allSettled(this.#ending.values())
   }
 
   get idle(): boolean {
@@ -92,7 +94,7 @@ export class HostVolumes implements DiskOpener {
     }
     this.#open.clear()
     for (const name of [...this.#owned.keys()]) this.#disown(name, true)
-    while (this.#ending.size > 0) await Promise.allSettled(this.#ending)
+    while (this.#ending.size > 0) await Promise.allSettled(this.#ending.values())
   }
 
   // --- ownership ---------------------------------------------------------------------------------------------------------------
@@ -142,10 +144,10 @@ export class HostVolumes implements DiskOpener {
     this.#options.system.stopActor(owned.address)
     const { service } = owned
     const ending = service.end(inOrder)
-    this.#ending.add(ending)
+    this.#ending.set(service, ending)
     if (service.legs.some(({ storage }) => this.#isExternal(storage))) this.#leaving.set(name, service)
     const ended = (): void => {
-      this.#ending.delete(ending)
+      this.#ending.delete(service)
       if (this.#leaving.get(name) !== service) return
       this.#leaving.delete(name)
       this.#options.onChange()

@@ -7,7 +7,7 @@ import { type LegDevice, type MirrorDevice, openMirror } from '@stellwerk/block/
 import { HostVolume } from '@stellwerk/csv/disk/host-volume.ts'
 import type { OwnerCall } from '@stellwerk/csv/owner/request.ts'
 import type { ClusterMapStorage, ClusterMapVolume } from '@stellwerk/protocol/messages/cluster.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type LunAccess, openLun } from '../hba/lun.ts'
 import { LegBook } from './leg-book.ts'
 
@@ -48,8 +48,9 @@ export class OpenVolume {
     this.name = options.volume.name
     this.#book = new LegBook(options.volume)
     this.opened = this.#open()
-    // Nobody may be waiting when it is dropped.
-    this.opened.catch(() => undefined)
+    // Nobody may be waiting when it is dropped; and what could not be opened leaves no paths behind, whose sessions would
+    // shut out those of the next attempt.
+    this.opened.catch((error: unknown) => this.drop(errorMessage(error)))
   }
 
   /** Once it is open. */

@@ -70,6 +70,7 @@ export class OwnerService implements Behavior {
   #lastScrub: ScrubReport | null = null
   #work: Promise<void> = Promise.resolve()
   #watch: Timer | null = null
+  #ending: Promise<void> | null = null
 
   constructor(options: OwnerOptions) {
     this.#options = options
@@ -161,13 +162,17 @@ export class OwnerService implements Behavior {
     this.#again(`generation ${volume.generation} has begun`)
   }
 
-  /** Resolves when nothing is written any more. */
-  async end(inOrder: boolean): Promise<void> {
-    if (this.#state === 'ended') return
+  /** Resolves when nothing is written any more. One that ends in order may be told to end at once after all. */
+  end(inOrder: boolean): Promise<void> {
+    this.#ending ??= this.#end()
+    if (!inOrder) this.#cut('the host is fenced')
+    return this.#ending
+  }
+
+  async #end(): Promise<void> {
     this.#state = 'ended'
     this.#watch?.cancel()
     this.#attempt.abort()
-    if (!inOrder) this.#cut('the host is fenced')
     await this.#work
     await this.#owner?.close()
     this.#cut('the volume is owned elsewhere')
@@ -250,7 +255,7 @@ export class OwnerService implements Behavior {
       .filter(leg => leg.role !== 'stale')
       .map(leg => ({ leg, device: null, watched: null, since: now, why: 'it is being opened' }))
     const opening = [...this.#legs]
-    await Promise.all(opening.map(open => this.#openLeg(open, volume, signal)))
+    await this.#openLegs(opening, volume, signal)
     if (signal.aborted) return
     const legs = opening.map(({ leg, watched }) => ({ id: leg.leg, device: present(watched, 'an open leg') }))
     // The predecessor has been drained: this is the last that the storages will have been told by one.
@@ -305,7 +310,22 @@ export class OwnerService implements Behavior {
     return this.#options.storages().find(({ name }) => name === storage)?.external !== undefined
   }
 
-  async #openLeg(open: OpenLeg, volume: ClusterMapVolume, signal: AbortSignal): Promise<void> {
+  /** All, or none: a leg that came late would be one more session of this owner, and shut the next attempt's out. */
+  async #openLegs(opening: readonly OpenLeg[], volume: ClusterMapVolume, signal: AbortSignal): Promise<void> {
+    const attempt = new AbortController()
+    const giveUp = (): void => attempt.abort()
+    signal.addEventListener('abort', giveUp)
+    try {
+      await Promise.all(opening.map(open => this.#openLeg(open, volume, signal, attempt.signal)))
+    } catch (error) {
+      giveUp()
+      throw error
+    } finally {
+      signal.removeEventListener('abort', giveUp)
+    }
+  }
+
+  async #openLeg(open: OpenLeg, volume: ClusterMapVolume, signal: AbortSignal, wanted: AbortSignal): Promise<void> {
     const { access, storages, hostEpoch, ownerEpoch } = this.#options
     const { leg } = open
     const storage = storages().find(s => s.name === leg.storage)
@@ -319,15 +339,17 @@ export class OwnerService implements Behavior {
       generation: volume.generation,
       sizeBytes: volume.sizeBytes,
       owner: ownerEpoch,
-      signal,
+      signal: wanted,
       onRefused: refusal => {
         open.why = `${refusal.code}: ${refusal.message}`
+        // Its end waits for what is under way on every leg, and one may never answer: where another has refused us, it is over.
+        if (this.#state === 'ended') this.#cut(open.why)
         // A generation that its storage has not been raised to, or that is over: the map says what to do.
-        if (refusal.code === 'generation-refused') this.#refusedGeneration(signal, open.why)
+        else if (refusal.code === 'generation-refused') this.#refusedGeneration(signal, open.why)
         else this.#deposed(open.why)
       },
     })
-    if (signal.aborted) {
+    if (wanted.aborted) {
       device.abort('opened too late')
       return
     }

@@ -1,5 +1,6 @@
-import { openOwner, smallVolume } from '@stellwerk/csv/testing/fixture.ts'
+import { EXTENT, openOwner, REGION, smallVolume } from '@stellwerk/csv/testing/fixture.ts'
 import { callTo, openDisk, openHost } from '@stellwerk/csv/testing/host-fixture.ts'
+import { MirroredVolume } from '@stellwerk/csv/testing/mirror-fixture.ts'
 import type { VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Environment, Json } from '@stellwerk/runtime/environment.ts'
 import { expect, it } from 'vitest'
@@ -45,4 +46,31 @@ it('a handover of other disks, or of older ones than were reserved, is refused',
     await expect(disks.adopt(count)).rejects.toMatchObject({ code: 'bad-handover' })
   }
   await disks.adopt([handover])
+})
+
+it('a disk is given back only when nothing of it is marked here: else it would be made equal over what its next host writes', async () => {
+  const mirrored = await MirroredVolume.make()
+  const { volume } = await mirrored.host()
+  const { call, timers } = mirrored
+  const order = { vm: 'web-1', host: 'host-a', hostEpoch: 1, epoch: 1 } as VmOrder
+  await call('volume.create-disk', { volume: 'csv1', disk: 'disk-1', name: 'disk-1', sizeBytes: 8 * EXTENT })
+  const places = [{ volume, disk: 'disk-1', owner: call }]
+  const disks = await VmDisks.attach({ timers } as unknown as Environment, order, places, () => ['san-a'])
+  await disks.devices[0]!.write(0, [new Uint8Array(4096).fill(1)], {}, IO)
+
+  // A write of unknown outcome, where neither leg can be read: the legs cannot be made equal there.
+  const covers = volume.disks.get('disk-1')!.covers()
+  const region = Array.from({ length: volume.view.regionCount }, (_, i) => i).find(covers)!
+  const [bit] = await volume.intent.mark([region])
+  volume.intent.release(bit!, true)
+  for (const latent of mirrored.latent) latent.add((region * REGION) / 4096)
+  const holder = async () => (await call('volume.list-disks', { volume: 'csv1' })).disks[0]?.holder
+  const detached = disks.detach()
+  await timers.advance(2_000)
+  expect(await holder()).toMatchObject({ host: 'host-a' })
+  for (const latent of mirrored.latent) latent.clear()
+  await timers.advance(2_000)
+  await detached
+  expect(await holder()).toBeNull()
+  expect(volume.intent.size).toBe(0)
 })

@@ -175,11 +175,24 @@ export class VmDisks implements DiskSet {
     // The owner must have heard that the disks are ours before it hears that they are not.
     await Promise.all(this.#telling)
     await Promise.all(this.#disks.map(disk => disk.close()))
+    await this.#unmark()
     for (const { volume, disk, owner } of this.#places) {
       const body = { volume: volume.options.volume, disk, host, epoch }
       await untilAnswered(this.#env, () => {
         if (this.#dropped) throw new StellwerkError('disk-closed', 'the host was fenced while it detached the disk')
         return owner('volume.detach', body)
+      })
+    }
+  }
+
+  /** What stays marked here of a disk that is another host's would be made equal from here, over what that one writes. */
+  async #unmark(): Promise<void> {
+    for (const [i, disk] of this.#disks.entries()) {
+      const { volume } = this.#places[i]!
+      if (volume.generation.legs.length < 2) continue
+      await untilAnswered(this.#env, async () => {
+        if (this.#dropped) throw new StellwerkError('disk-closed', 'the host was fenced while it detached the disk')
+        await volume.intent.clear(disk.covers())
       })
     }
   }

@@ -340,6 +340,28 @@ describe('copying, with the range to itself', () => {
     expect([await valueAt(a, 0), await valueAt(b, 0)]).toEqual([2, 2])
   })
 
+  it('reports a leg that does not take it: what waits for the range is in nobody else’s eye', async () => {
+    const { mirror, a, b, reports, raise, pass } = await bench(B_SYNCING)
+    b.held = []
+    const copied = fate(mirror.copy(0, 4096, IO))
+    const write = mirror.write(0, bytes(1), {}, IO)
+    await pass(CONFIG.legDeadlineMs - 100)
+    expect(reports).toEqual([])
+    await pass(400)
+    expect(reports).toContain(`b@${B_SYNCING.number}`)
+    await raise(generation(B_SYNCING.number + 1, 'in-sync', 'stale'), a)
+    expect(await copied).not.toBe('done')
+    await write
+    expect(await valueAt(a, 0)).toBe(1)
+  })
+
+  it('of the only leg that is written to asks nothing, whether it can be read there or not', async () => {
+    const { mirror, a } = await bench(generation(5, 'in-sync', 'stale'))
+    a.failReads = 'EIO'
+    await mirror.copy(0, 4096, IO)
+    expect(a.reads).toBe(0)
+  })
+
   it('ends when the generation changes', async () => {
     const { mirror, a, b, raise } = await bench(B_SYNCING)
     b.held = []

@@ -377,15 +377,30 @@ export class MirrorQueue implements LegsHost {
         const bytes = Math.min(step, length - at)
         const source = this.#copySource()
         if (source?.device == null || this.#legs.switching) throw changed(this.#legs.target)
+        const targets = this.#legs.open.filter(leg => leg !== source)
+        // It is as it is: whether it can be read is no matter.
+        if (targets.length === 0) return
         const data = await source.device.read(offset + at, bytes, io)
         if (this.generation.number !== generation || this.#legs.switching) throw changed(this.#legs.target)
-        const targets = this.#legs.open.filter(leg => leg !== source)
         for (const leg of targets) {
-          if (leg.device === null) throw changed(this.#legs.target)
-          await leg.device.write(offset + at, data, { fua: true }, io)
+          const { device } = leg
+          if (device === null) throw changed(this.#legs.target)
+          await this.#inTime(leg, 'a copy', () => device.write(offset + at, data, { fua: true }, io))
         }
       }
     })
+  }
+
+  /** Nobody else waits for a leg in whose hands the range is: requests for it are not let in. */
+  async #inTime<T>(leg: Leg, what: string, work: () => Promise<T>): Promise<T> {
+    const { deadlineMs } = this.#legs
+    const why = `${what} was not answered within ${deadlineMs} ms`
+    const late = this.#options.timers.after(deadlineMs, () => this.#legs.trouble(leg, `${why}: ${leg.why}`))
+    try {
+      return await work()
+    } finally {
+      late.cancel()
+    }
   }
 
   #copySource(): Leg | null {

@@ -6,6 +6,7 @@ import { findClusterCopy } from '@stellwerk/csv/format/cluster-copy.ts'
 import { OWNER_IO } from '@stellwerk/csv/format/device-io.ts'
 import { findSuperblock } from '@stellwerk/csv/format/superblock.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
 import { pathOf } from '../api-client/client.ts'
 import { hasState } from '../cluster/coordinator-state.ts'
@@ -80,7 +81,7 @@ async function changesFrom(legs: Awaited<ReturnType<typeof legsOf>>['legs'], vol
       hint: 'try another volume',
     })
   }
-  const changes = restoreFrom(newest.value)
+  const changes = restoreFrom(newest.value, createClock().wall())
   const [record] = changes.flatMap(change => ('put' in change && change.put === 'cluster' ? [change.value] : []))
   const { cluster: name } = record as { cluster: string }
   if (name === cluster) return changes

@@ -8,7 +8,7 @@ describe('the copy of the cluster on its volumes', () => {
     const lost = Bench.cluster()
     const copy = JSON.parse(JSON.stringify(copyOf(lost.state))) as Json
     const restored = new Bench()
-    restored.store.commit(restoreFrom(copy))
+    restored.store.commit(restoreFrom(copy, 0))
     restored.restart()
     expect(restored.state.cluster.term).toBeGreaterThan(lost.state.cluster.term + 1_000)
     for (const host of restored.state.hosts.values()) expect(host.phase).toBe('fencing')
@@ -19,11 +19,28 @@ describe('the copy of the cluster on its volumes', () => {
     expect(restored.state.volumes.get('csv1')?.owner?.epoch).toBeGreaterThan(1_000)
   })
 
+  it('a VM that is made anew after a restore begins above every placement epoch that its name has had', () => {
+    const lost = Bench.cluster()
+    const restored = new Bench()
+    restored.store.commit(restoreFrom(JSON.parse(JSON.stringify(copyOf(lost.state))) as Json, lost.now))
+    restored.restart()
+    for (const name of ['host-a', 'host-b', 'host-c']) restored.join(name)
+    restored.round(20)
+    const before = restored.placement('web')?.epoch ?? 0
+    restored.command({ kind: 'vm-delete', name: 'web' })
+    restored.round(10)
+    expect(restored.state.vms.has('web')).toBe(false)
+    restored.restart()
+    restored.createVm('web')
+    restored.round(10)
+    expect(restored.placement('web')?.epoch).toBeGreaterThan(before)
+  })
+
   it('a silent host of a restored cluster is waited out before its VMs start elsewhere', () => {
     const lost = Bench.cluster()
     const from = lost.placement('web')?.host ?? ''
     const restored = new Bench()
-    restored.store.commit(restoreFrom(JSON.parse(JSON.stringify(copyOf(lost.state))) as Json))
+    restored.store.commit(restoreFrom(JSON.parse(JSON.stringify(copyOf(lost.state))) as Json, lost.now))
     restored.restart()
     const startedAt = restored.now
     for (const name of ['host-a', 'host-b', 'host-c']) if (name !== from) restored.join(name)
@@ -39,7 +56,7 @@ describe('the copy of the cluster on its volumes', () => {
     const lost = Bench.cluster()
     const from = lost.placement('web')?.host ?? ''
     const restored = new Bench()
-    restored.store.commit(restoreFrom(JSON.parse(JSON.stringify(copyOf(lost.state))) as Json))
+    restored.store.commit(restoreFrom(JSON.parse(JSON.stringify(copyOf(lost.state))) as Json, lost.now))
     restored.restart()
     // So that nothing else makes it wait.
     restored.state.cluster = {
@@ -92,7 +109,7 @@ describe('the copy of the cluster on its volumes', () => {
 
   it('something that is no copy is refused', () => {
     for (const value of [null, {}, { format: 2 }, 'copy'] as Json[]) {
-      expect(() => restoreFrom(value)).toThrow(expect.objectContaining({ code: 'bad-copy' }))
+      expect(() => restoreFrom(value, 0)).toThrow(expect.objectContaining({ code: 'bad-copy' }))
     }
   })
 })

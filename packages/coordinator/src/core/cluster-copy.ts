@@ -4,14 +4,24 @@
 import type { Json, StoreChange } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { shouldAsk } from './asking.ts'
-import type { StepOutput } from './output.ts'
+import { decisionKey, type StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
-import type { ClusterRecord, CoordinatorState, HostRecord, StorageRecord, VmRecord, VolumeRecord } from './state.ts'
+import type {
+  ClusterRecord,
+  CoordinatorState,
+  DecisionRecord,
+  HostRecord,
+  StorageRecord,
+  VmRecord,
+  VolumeRecord,
+} from './state.ts'
 
 export interface ClusterCopy {
   readonly format: 1
   readonly version: number
   readonly cluster: ClusterRecord
+  /** Absent in copies of an earlier version. */
+  readonly decisionSeq?: number
   readonly storages: readonly StorageRecord[]
   readonly hosts: readonly HostRecord[]
   readonly vms: readonly VmRecord[]
@@ -25,13 +35,14 @@ const COPY_MS = 1_000
  * Versions rise over restarts: the term counts in thousands of millions, the decisions and changes of a run below that. A copy of an
  * older version never replaces a newer one.
  */
-const VERSIONS_PER_TERM = 1_000_000_000
+export const VERSIONS_PER_TERM = 1_000_000_000
 
 export function copyOf(state: CoordinatorState): ClusterCopy {
   return {
     format: 1,
     version: state.cluster.term * VERSIONS_PER_TERM + state.changes,
     cluster: state.cluster,
+    decisionSeq: state.decisionSeq,
     storages: [...state.storages.values()],
     hosts: [...state.hosts.values()],
     vms: [...state.vms.values()],
@@ -75,7 +86,7 @@ const RESTORE_JUMP = 1_000
  * the copy says of hosts is believed, nor where it says that VMs were: every host is fenced, and waited out unless it
  * reports, before anything starts anywhere. Throws `bad-copy`.
  */
-export function restoreFrom(value: Json): StoreChange[] {
+export function restoreFrom(value: Json, wallMs: number): StoreChange[] {
   const copy = value as unknown as Partial<ClusterCopy> | null
   if (copy === null || typeof copy !== 'object' || copy.format !== 1 || copy.cluster === undefined) {
     throw new StellwerkError('bad-copy', 'what the volume carries is no copy of a cluster', {
@@ -85,6 +96,7 @@ export function restoreFrom(value: Json): StoreChange[] {
   const put = (key: string, record: object): StoreChange => ({ put: key, value: record as unknown as Json })
   const storages = (copy.storages ?? []).map(storage => storage.name)
   const changes: StoreChange[] = [put('cluster', { ...copy.cluster, term: copy.cluster.term + RESTORE_JUMP })]
+  changes.push(restoreDecision(copy, wallMs))
   for (const storage of copy.storages ?? []) changes.push(put(`storages/${storage.name}`, storage))
   for (const host of copy.hosts ?? []) {
     const fence = {
@@ -127,4 +139,20 @@ export function restoreFrom(value: Json): StoreChange[] {
     }
   }
   return changes
+}
+
+/** Decisions are counted on from here: new VMs and exports begin at the last one's number, above every placement epoch. */
+function restoreDecision({ decisionSeq = 0, vms = [], cluster }: Partial<ClusterCopy>, wallMs: number): StoreChange {
+  const seq = vms.reduce((highest, { epoch }) => Math.max(highest, epoch), decisionSeq) + RESTORE_JUMP
+  const record: DecisionRecord = {
+    seq,
+    wallMs,
+    kind: 'restore',
+    subject: cluster?.cluster ?? '',
+    saw: { term: cluster?.term ?? 0, decisions: decisionSeq, vms: vms.length },
+    chose: 'begin all epochs far above those of the copy, and fence every host',
+    rejected: [],
+    why: 'the state was made from the copy on a volume, which may be old',
+  }
+  return { put: decisionKey(seq), value: record as unknown as Json }
 }

@@ -9,7 +9,7 @@ import { admitAnswered, fenceAcknowledged, workOnFences } from './fencing.ts'
 import { attests } from './guardians.ts'
 import { hostLive } from './hosts.ts'
 import { marksHeard } from './leg-verification.ts'
-import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, workOnLegs } from './legs.ts'
+import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, lunSeen, workOnLegs } from './legs.ts'
 import { diskCreated, diskDeleted, workOnVms } from './lifecycle.ts'
 import { mapOf, spreadMap } from './map.ts'
 import { type AgentHello, agentDown, agentUp, attestDead, beat, watchHosts } from './membership.ts'
@@ -183,6 +183,9 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
     case 'lun':
       lunCreated(state, a, b, out)
       break
+    case 'there':
+      lunSeen(state, a, b, 'there')
+      break
     case 'marks':
       marksHeard(state, a, b, (body as { luns: readonly LunShown[] }).luns, out)
       break
@@ -236,5 +239,6 @@ function takeRefusal(
   if (what === 'admit') admitAnswered(state, a, Number(b), c, null, out)
   if (what === 'recover' || what === 'copy') ownerRefused(state, a, code)
   if (what === 'lun') lunRefused(state, a, message)
+  if (what === 'there' && code === 'unknown-lun') lunSeen(state, a, b, 'missing')
   if (what === 'unlun' && code === 'unknown-lun') lunDeleted(state, a, b, c, out)
 }

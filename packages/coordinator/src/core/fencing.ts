@@ -237,6 +237,16 @@ function admitAgain(state: CoordinatorState, host: HostRecord, now: number, out:
   orderAdmit(state, admitted, now, out)
 }
 
+/** A storage that gets a leg may be another in the place of a lost one: it is told anew which hosts are admitted. */
+export function oweEpochs(state: CoordinatorState, storage: string, out: StepOutput): void {
+  if (isExternal(state, storage)) return
+  for (const host of [...state.hosts.values()]) {
+    if (host.phase !== 'admitted' && host.phase !== 'admitting') continue
+    if (host.admitOwed.includes(storage)) continue
+    out.put('hosts', host.name, { ...host, admitOwed: [...host.admitOwed, storage].sort() })
+  }
+}
+
 function orderAdmit(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
   if (host.admitOwed.length === 0) {
     finishAdmit(state, host, out)

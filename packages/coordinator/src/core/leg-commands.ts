@@ -2,6 +2,7 @@
 // with a leg that is behind.
 
 import { accept, type CommandResult, refuse } from './command-result.ts'
+import { oweEpochs } from './fencing.ts'
 import { hostLive } from './hosts.ts'
 import { changeGeneration, inSyncLegs, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
@@ -73,6 +74,7 @@ function mirror(state: CoordinatorState, volume: VolumeRecord, storage: string, 
   }
   const legs = [...volume.legs, added]
   out.put('volumes', volume.name, { ...volume, legs, legsMade: volume.legsMade + 1 })
+  oweEpochs(state, storage, out)
   state.mapVersion += 1
   volumeLive(state, volume.name).resyncNow = true
   return accept({ volume: volume.name, leg: added.leg, storage })

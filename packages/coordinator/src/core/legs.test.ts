@@ -154,7 +154,41 @@ function withOwedFence(): Bench {
   return bench
 }
 
+it('a leg whose storage came back blank is not resynced: everything would wait for a LUN that is not there', () => {
+  const bench = mirrored()
+  bench.holdBack = key => key === 'there/csv1/leg-1'
+  lose(bench, 'leg-1')
+  pass(bench, 2_000)
+  bench.input({
+    kind: 'unanswered',
+    key: 'there/csv1/leg-1',
+    code: 'unknown-lun',
+    message: 'there is no LUN csv1 here',
+  })
+  pass(bench, 60_000)
+  expect(roles(bench)).toBe('san-a in-sync, san-b stale')
+  expect(bench.state.liveVolumes.get('csv1')?.why).toContain('san-b has lost its LUN')
+  bench.holdBack = () => false
+  pass(bench, 8_000)
+  expect(roles(bench)).toBe('san-a in-sync, san-b syncing')
+})
+
 describe('operators', () => {
+  it('make a leg on a storage that may be another than it was: it is told which hosts are admitted before it is synced', () => {
+    const bench = mirrored()
+    bench.command({ kind: 'volume-unmirror', name: 'csv1', leg: 'san-b' })
+    pass(bench, 2_000)
+    bench.holdBack = key => key.startsWith('admit/host-b/')
+    bench.command({ kind: 'volume-mirror', name: 'csv1', storage: 'san-b' })
+    pass(bench, 8_000)
+    expect(bench.state.hosts.get('host-b')).toMatchObject({ phase: 'admitted', admitOwed: ['san-b'] })
+    expect(roles(bench)).toBe('san-a in-sync, san-b stale')
+    bench.holdBack = () => false
+    pass(bench, 8_000)
+    expect(bench.state.hosts.get('host-b')).toMatchObject({ admitOwed: [] })
+    expect(roles(bench)).toBe('san-a in-sync, san-b syncing')
+  })
+
   it('take a leg away and make another, online', () => {
     const bench = mirrored()
     expect(bench.command({ kind: 'volume-unmirror', name: 'csv1', leg: 'san-b' }).body).toMatchObject({ leg: 'leg-1' })

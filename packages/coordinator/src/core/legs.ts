@@ -36,6 +36,7 @@ export function volumeLive(state: CoordinatorState, name: string): VolumeLive {
       resyncNow: false,
       lostSince: new Map(),
       marks: new Map(),
+      lun: null,
       why: null,
       scrub: undefined,
     }
@@ -66,6 +67,7 @@ export function changeGeneration(
   live.toldAt = null
   live.goodSince = null
   live.resyncNow = false
+  live.lun = null
   live.lostSince.clear()
   out.decide({
     kind: 'generation',
@@ -312,14 +314,37 @@ function beginResync(state: CoordinatorState, volume: VolumeRecord, now: number,
   live.why = why
   if (why !== null) {
     live.goodSince = null
+    live.lun = null
     return
   }
   live.goodSince ??= now
+  if (!hasLun(state, volume, stale, now, out)) return
   const { resyncAfterMs } = state.cluster.settings
   const patienceMs = resyncAfterMs * Math.min(RESYNC_BACKOFF_MAX, 2 ** live.resyncFailures)
   if (!live.resyncNow && now - live.goodSince < patienceMs) return
   const legs = volume.legs.map(leg => (leg === stale ? { ...leg, role: 'syncing' as const } : leg))
   changeGeneration(state, volume, legs, `${stale.storage} answers again, and every host at work reaches it`, out)
+}
+
+/** A storage that came back blank has none: in a generation with that leg everything would wait for it in vain. */
+function hasLun(state: CoordinatorState, volume: VolumeRecord, leg: LegRecord, now: number, out: StepOutput): boolean {
+  if (isExternal(state, leg.storage)) return true
+  const live = volumeLive(state, volume.name)
+  if (live.lun === 'missing') {
+    const anew = `stellwerk volume mirror ${volume.name} --remove ${leg.storage}`
+    live.why = `${leg.storage} has lost its LUN: take the leg away, then make it anew: ${anew}`
+  }
+  const key = `there/${volume.name}/${leg.leg}`
+  if (live.lun !== 'there' && shouldAsk(state, key, now, state.cluster.settings.requestMs)) {
+    out.effect({ kind: 'storage', key, storage: leg.storage, message: 'storage.opened', body: { lun: leg.lun } })
+  }
+  return live.lun === 'there'
+}
+
+export function lunSeen(state: CoordinatorState, name: string, leg: string, lun: 'there' | 'missing'): void {
+  const volume = state.volumes.get(name)
+  if (volume?.legs.some(each => each.leg === leg && each.role === 'stale') !== true) return
+  volumeLive(state, name).lun = lun
 }
 
 /** Null: the leg may be written to again. */

@@ -3,6 +3,7 @@
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Json, Store, StoreChange } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { VERSIONS_PER_TERM } from './cluster-copy.ts'
 import { RECORD_TABLES, type RecordTable } from './output.ts'
 import { boundQuarantines } from './quarantine.ts'
 import { CLEAN_SLATE, defaultPolicy } from './restart-policy.ts'
@@ -48,6 +49,7 @@ export function load(
   const record: ClusterRecord = { cluster, settings: { ...settings, leaseMs }, term: (known?.term ?? 0) + 1 }
   const changes: StoreChange[] = [{ put: CLUSTER_KEY, value: record as unknown as Json }]
   for (const storage of storages) changes.push({ put: `storages/${storage.name}`, value: storage as unknown as Json })
+  changes.push(...oweEpochs(store, storages))
   store.commit(changes)
   const state: CoordinatorState = {
     cluster: record,
@@ -62,7 +64,7 @@ export function load(
     halted: false,
     decisionSeq: lastDecision(store),
     // Versions of an earlier run are lower, whatever that run had reached.
-    mapVersion: record.term * 1_000_000,
+    mapVersion: record.term * VERSIONS_PER_TERM,
     map: null,
     routes: NO_ROUTES,
     liveHosts: new Map(),
@@ -85,6 +87,23 @@ export function load(
   completeRecords(state)
   boundQuarantines(state)
   return state
+}
+
+/** A storage that is new here, or was a plain NBD server until now, knows none of the hosts that were admitted without it. */
+function oweEpochs(store: Store, storages: readonly StorageRecord[]): StoreChange[] {
+  const fresh = storages.filter(({ name, external }) => {
+    const before = store.get(`storages/${name}`) as unknown as StorageRecord | undefined
+    return external === undefined && (before === undefined || before.external !== undefined)
+  })
+  if (fresh.length === 0) return []
+  const changes: StoreChange[] = []
+  for (const [key, value] of store.entries('hosts/')) {
+    const host = value as unknown as HostRecord
+    if (host.phase !== 'admitted' && host.phase !== 'admitting') continue
+    const admitOwed = [...new Set([...host.admitOwed, ...fresh.map(({ name }) => name)])].sort()
+    changes.push({ put: key, value: { ...host, admitOwed } as unknown as Json })
+  }
+  return changes
 }
 
 /** Fields that records of an earlier state lack. */

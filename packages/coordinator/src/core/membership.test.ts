@@ -5,6 +5,23 @@ import { describe, expect, it } from 'vitest'
 import { load } from './load.ts'
 import { Bench } from './testing.ts'
 
+describe('a storage that is new in the configuration', () => {
+  it('is told which hosts are admitted, as any that did not hear it', () => {
+    const bench = Bench.cluster()
+    bench.store.commit([{ delete: 'storages/san-b' }])
+    bench.holdBack = key => key === 'admit/host-a/1/san-b'
+    bench.restart()
+    bench.round(4)
+    expect(bench.state.hosts.get('host-a')).toMatchObject({ phase: 'admitted', epoch: 1, admitOwed: ['san-b'] })
+    expect(bench.state.hosts.get('host-b')).toMatchObject({ phase: 'admitted', epoch: 1, admitOwed: [] })
+    bench.answer('admit/host-a/1/san-b', { admitted: 1, fenced: 0 })
+    expect(bench.state.hosts.get('host-a')?.admitOwed).toEqual([])
+    // One that is known already is owed nothing.
+    bench.restart()
+    expect(bench.state.hosts.get('host-a')?.admitOwed).toEqual([])
+  })
+})
+
 describe('a removed host', () => {
   const removed = () => {
     const bench = Bench.cluster()

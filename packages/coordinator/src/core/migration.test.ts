@@ -199,7 +199,7 @@ describe('a migration of which a side was not told how it ended (MIG2, VM1)', ()
     const after = JSON.parse(JSON.stringify(copyOf(bench.state))) as Json
     const answers = [before, after].map(copy => {
       const restored = new Bench()
-      restored.store.commit(restoreFrom(copy))
+      restored.store.commit(restoreFrom(copy, 0))
       restored.restart()
       return ask(restored, from, bench.firstEpoch)
     })

@@ -82,6 +82,7 @@ export class HostVolume {
     const stale = staleLogThrough(device, { volumeId, slotOffset, regionCount })
     const generation = options.generation?.() ?? oneLeg()
     const copy = (region: number): Promise<void> => mirror?.copy(region * regionBytes, regionBytes) ?? Promise.resolve()
+    let opened: HostVolume | null = null
     const intent = await IntentLog.open(
       {
         device,
@@ -91,10 +92,11 @@ export class HostVolume {
         stale,
         generation,
         ...(mirror === undefined ? {} : { equalize: copy }),
+        holds: region => opened !== null && [...opened.disks.values()].some(disk => disk.covers()(region)),
       },
       found => recoverOwn(options, generation, stale, found, copy),
     )
-    const opened = new HostVolume(options, view, intent, generation)
+    opened = new HostVolume(options, view, intent, generation)
     const now = options.generation?.() ?? generation
     // It may have moved on while the slot was read and written.
     if (now.number > generation.number) opened.follow(now)

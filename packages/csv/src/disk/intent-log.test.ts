@@ -120,6 +120,50 @@ describe('an intent log', () => {
     expect(await inSlot()).toEqual([])
   })
 
+  it('makes the legs equal where a write failed as soon as they let it, so that those marks leave room for others', async () => {
+    let trouble = true
+    const equal: number[] = []
+    const equalize = async (region: number): Promise<void> => {
+      if (trouble) throw new BlockError('EIO', 'none', 'a leg is in trouble')
+      equal.push(region)
+    }
+    const { options, timers } = await rig()
+    const log = await IntentLog.open({ ...options, equalize })
+    for (const bit of await log.mark(upTo(MAX_INTENT_BITS))) log.release(bit, true)
+    let marked = false
+    const more = log.mark([5_000]).then(bits => {
+      marked = true
+      return bits
+    })
+    await timers.advance(20_000)
+    expect(marked).toBe(false)
+    trouble = false
+    await timers.advance(10_000)
+    expect(marked).toBe(true)
+    expect(equal).toEqual(upTo(MAX_INTENT_BITS))
+    log.refuseUncertain(() => true)
+    for (const bit of await more) log.release(bit, false)
+  })
+
+  it('a write that fails while its region is made equal keeps the mark', async () => {
+    const { options, timers, inSlot } = await rig()
+    let again: () => void = () => undefined
+    let turn = 0
+    const equalize = async (): Promise<void> => {
+      turn += 1
+      if (turn === 1) again()
+    }
+    const log = await IntentLog.open({ ...options, equalize })
+    const [bit] = await log.mark([1])
+    log.release(bit!, true)
+    again = () => log.release(log.take(1)!, true)
+    await timers.advance(6_000)
+    expect(turn).toBe(1)
+    expect(await codeOf(Promise.resolve().then(() => log.refuseUncertain(() => true)))).toBe('outcome-unknown')
+    await timers.advance(20_000)
+    expect(await inSlot()).toEqual([])
+  })
+
   it('a slot that could not be written gives no mark, and is rewritten with the next', async () => {
     const { log, device, inSlot } = await rig()
     device.refuse = () => new BlockError('EIO', 'unknown', 'no path')

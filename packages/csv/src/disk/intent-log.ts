@@ -41,6 +41,8 @@ export interface IntentBit {
   used: number
   /** A write here has an unknown outcome: the mark stays. */
   uncertain: boolean
+  /** Writes that ended so. */
+  failures: number
   sector: number
   /** Those who wait for it to become set, or for it to be gone. */
   waiters: { readonly resolve: () => void; readonly reject: (error: unknown) => void }[]
@@ -57,6 +59,8 @@ export interface IntentLogOptions {
   readonly generation?: VolumeGeneration
   /** Makes a region equal on all legs, after a write that some of them may have done in part. */
   readonly equalize?: (region: number) => Promise<void>
+  /** Whether a disk that is held here has it; absent: all are. What is somebody else's by now may be written there. */
+  readonly holds?: (region: number) => boolean
 }
 
 export class IntentLog {
@@ -78,11 +82,14 @@ export class IntentLog {
   #working: Promise<void> | null = null
   /** A wanted mark found no room: the next release wakes the writer. */
   #blocked = false
+  /** A region that is being made equal without anybody having asked for it. */
+  #equalizing: { readonly region: number; readonly over: Promise<void> } | null = null
   #closed = false
   /** Why the last write of the slot failed, until one succeeds. */
   #lastError: unknown = null
   readonly #staleLog: StaleLog | null
   readonly #equalize: ((region: number) => Promise<void>) | null
+  readonly #holds: (region: number) => boolean
   /** The leg that misses what is written now (`keeps`), or that is catching up. */
   #behind: StaleLeg | null = null
   #keeps = false
@@ -96,6 +103,7 @@ export class IntentLog {
   private constructor(options: IntentLogOptions, sequence: number) {
     this.#staleLog = options.stale ?? null
     this.#equalize = options.equalize ?? null
+    this.#holds = options.holds ?? (() => true)
     this.#device = options.device
     this.#address = options.slotOffset + SLOT_INTENT_OFFSET
     this.#sealer = new Sealer(options.volumeId)
@@ -174,7 +182,10 @@ export class IntentLog {
   /** Gives back what `take` or `mark` gave. */
   release(bit: IntentBit, uncertain: boolean): void {
     bit.users -= 1
-    if (uncertain) bit.uncertain = true
+    if (uncertain) {
+      bit.uncertain = true
+      bit.failures += 1
+    }
     if (bit.users > 0) return
     if (this.#blocked) this.#wake()
     if (this.#vacating.length > 0) this.#lookAgain()
@@ -195,6 +206,8 @@ export class IntentLog {
    * Refuses with `outcome-unknown` while a write there may still land.
    */
   async clear(covers: (region: number) => boolean): Promise<void> {
+    const now = this.#equalizing
+    if (now !== null && covers(now.region)) await now.over
     // Else in the same turn as it was called: what is marked in the next one is not meant.
     if (this.#equalize !== null && [...this.#bits.values()].some(bit => bit.uncertain && covers(bit.region))) {
       await this.#settleUncertain(covers)
@@ -225,6 +238,32 @@ export class IntentLog {
       await this.#equalize(bit.region)
       bit.uncertain = false
     }
+  }
+
+  /**
+   * Marks that stay would in the end leave no room for any other, and no snapshot could be made: as soon as the legs let
+   * themselves be made equal, these may go too.
+   */
+  async #settleInTime(): Promise<void> {
+    if (this.#equalize === null || this.#equalizing !== null) return
+    for (const bit of [...this.#bits.values()]) {
+      if (!bit.uncertain || this.#closed || !this.#holds(bit.region)) continue
+      const { region, failures } = bit
+      let equal = false
+      // A leg that is in trouble still is tried again by the next sweep.
+      const over = this.#equalize(region).then(
+        () => {
+          equal = true
+        },
+        () => undefined,
+      )
+      this.#equalizing = { region, over }
+      await over
+      this.#equalizing = null
+      if (!equal) return
+      if (bit.failures === failures) bit.uncertain = false
+    }
+    if (this.#blocked) this.#wake()
   }
 
   /**
@@ -268,7 +307,16 @@ export class IntentLog {
     for (;;) {
       let bit = this.#bits.get(region)
       if (bit === undefined) {
-        bit = { region, state: 'wanted', users: 0, used: this.#sweep, uncertain: false, sector: -1, waiters: [] }
+        bit = {
+          region,
+          state: 'wanted',
+          users: 0,
+          used: this.#sweep,
+          uncertain: false,
+          failures: 0,
+          sector: -1,
+          waiters: [],
+        }
         this.#bits.set(region, bit)
         this.#wanted.push(bit)
         this.#wake()
@@ -432,6 +480,7 @@ export class IntentLog {
         if (bit.state === 'set' && bit.users === 0 && !bit.uncertain && bit.used < this.#sweep) this.#clearBit(bit)
       }
       this.#sweep += 1
+      void this.#settleInTime()
       if (this.#clearing.length > 0) this.#wake()
       else this.#arm()
     })

@@ -108,7 +108,10 @@ export function resizeDisk(state: OwnerState, body: VolumeBody<'volume.resize-di
     )
   }
   const { extentBytes } = state.metadata.layout
-  const mapped = (Math.max(-1, ...disk.map.keys()) + 1) * extentBytes
+  let last = -1
+  // One by one: a large disk has more extents than a call has arguments.
+  for (const index of disk.map.keys()) last = Math.max(last, index)
+  const mapped = (last + 1) * extentBytes
   const used = Math.min(mapped, disk.sizeBytes)
   if (body.sizeBytes < used) {
     return refused(

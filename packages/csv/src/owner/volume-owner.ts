@@ -399,8 +399,8 @@ export class VolumeOwner {
   /** What an entry does to extents: told when it is durable, and kept apart from grants while it must be. */
   #change(round: Round, entry: Entry): void {
     const changes = extentChanges(this.#state, entry)
-    round.changes.push(...changes)
     for (const change of changes) {
+      round.changes.push(change)
       if (change.kind === 'freed' && change.left === 0) this.#state.sync?.freed.add(change.extent)
     }
   }

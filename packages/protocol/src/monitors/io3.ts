@@ -60,8 +60,15 @@ export class Io3Monitor implements Monitor {
         return null
       }
       case 'storage.admitted': {
-        const host = this.#host(storage, id(record, 'host'))
-        host.admittedEpoch = Math.max(host.admittedEpoch, numberField(record, 'epoch'))
+        const name = id(record, 'host')
+        const host = this.#host(storage, name)
+        const epoch = numberField(record, 'epoch')
+        // Sessions count within an epoch.
+        if (epoch > host.admittedEpoch) {
+          for (const { sessions } of storage.luns.values())
+            for (const owner of [false, true]) sessions.delete(sessionHolder(name, owner))
+        }
+        host.admittedEpoch = Math.max(host.admittedEpoch, epoch)
         host.admitted = record
         return null
       }

@@ -282,6 +282,9 @@ describe('IO3', () => {
     const t = admitted(trace(), 'host-a', 1).applied('host-a').fenced('san-a', 'host-a', 1).applied('host-b')
     admitted(t, 'host-a', 2).applied('host-a', { epoch: 2 })
     session(t, 'host-a', 2, 1).applied('host-a', { epoch: 2, session: [2, 1] })
+    // Another machine of that name, which has started fewer agents.
+    admitted(t.fenced('san-a', 'host-a', 2), 'host-a', 3)
+    session(t, 'host-a', 1, 1).applied('host-a', { epoch: 3, session: [1, 1] })
     owner(t, 3).applied('host-b', { owner: 3 }).applied('host-b')
     generation(t, '2-abc').applied('host-b', { generation: '2-abc' })
     expect(t.judge('IO3')).toEqual([])

@@ -154,6 +154,24 @@ describe('sessions', () => {
     expect(bench.drained(old.id)).toMatchObject([{ kind: 'evidence' }, { kind: 'welcome', connection: newest.id }])
   })
 
+  it('sessions count within an epoch: another machine under the name of the host begins anew', () => {
+    const bench = new Bench().with('a', 'b')
+    const old = bench.connect('csv1', claimOf('a', { session: [7, 3] }))
+    bench.connect('csv1', claimOf('b', { session: [7, 3] }))
+    bench.order({ kind: 'fence', host: 'a', epoch: 1, term: 1 })
+    bench.order({ kind: 'admit', host: 'a', epoch: 2, term: 1 })
+    const fresh = bench.connect('csv1', claimOf('a', { epoch: 2, session: [1, 1] }))
+    expect(fresh.effects).toEqual([])
+    expect(kinds(bench.drained(old.id))).toContain('welcome')
+    expect(bench.store.get('session/csv1/a')).toEqual([1, 1])
+    expect(bench.store.get('session/csv1/b')).toEqual([7, 3])
+    // The same admission again forgets nothing.
+    bench.order({ kind: 'admit', host: 'a', epoch: 2, term: 1 })
+    expect(codeOf(bench.connect('csv1', claimOf('a', { epoch: 2, session: [1, 0] })).effects)).toBe(
+      'session-superseded',
+    )
+  })
+
   it('a handshake whose client leaves waits for nothing any more', () => {
     const bench = new Bench().with('a')
     const old = bench.connect('csv1', claimOf('a'))

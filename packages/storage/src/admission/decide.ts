@@ -208,6 +208,8 @@ function admit(draft: Draft, { ticket, host, epoch }: OrderOf<'admit'>): Refusal
   if (epoch > marks.admitted) {
     draft.putHost(host, { ...marks, admitted: epoch })
     draft.shutOut()
+    // Another machine under the host's name begins at a low incarnation; what is left of the last one drains by its epoch.
+    draft.forgetSessions(host)
   }
   const now = draft.hosts.get(host) ?? NEVER
   const opened = now.admitted === epoch && epoch > now.fenced

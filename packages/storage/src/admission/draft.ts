@@ -64,6 +64,15 @@ export class Draft implements AdmissionState {
     this.#changes.push({ put: `session/${key}`, value: [...claim.session] })
   }
 
+  /** A new epoch counts from the start: whoever it is given to need not know what the last one came to. */
+  forgetSessions(host: string): void {
+    for (const key of [...this.sessions.keys()]) {
+      if (key.split('/')[1] !== host) continue
+      this.sessions.delete(key)
+      this.#changes.push({ delete: `session/${key}` })
+    }
+  }
+
   putLun(lun: string, marks: LunMarks): void {
     this.luns.set(lun, marks)
     this.#changes.push({ put: `lun/${lun}`, value: marks })

@@ -4,7 +4,7 @@
 
 import { type Refusal, refusal } from './refusal.ts'
 
-/** Agent incarnation, number: compared in that order. */
+/** Agent incarnation, number: compared in that order, within an epoch of the host. */
 export type Session = readonly [incarnation: number, number: number]
 
 export function compareSessions(a: Session, b: Session): number {
