@@ -22,22 +22,21 @@ async function inProcess(...args: string[]): Promise<SimReport> {
   return JSON.parse(stdout) as SimReport
 }
 
-test('the same seed twice gives the same trace', TIMEOUT, async () => {
+test('the same seed twice gives the same trace, another seed another', TIMEOUT, async () => {
   const first = await runSeed(SEED)
   expect(first.failure).toBe(null)
   expect(first.traceHash).toMatch(/^[0-9a-f]{16}$/)
   expect((await inProcess('--seed', SEED)).traceHash).toBe(first.traceHash)
   const [once, again] = [await runSeed(SEED, SHORT), await runSeed(SEED, SHORT)]
   expect({ ...again, violations: [] }).toEqual({ ...once, violations: [] })
+  expect((await runSeed('43', SHORT)).traceHash).not.toBe(once.traceHash)
 })
 
-test('another seed gives another trace, and two threads give what one gives', TIMEOUT, async () => {
+test('two threads give what one gives', TIMEOUT, async () => {
   const one = await inProcess('--seeds', '2', '--first', '43')
   const two = await inProcess('--seeds', '2', '--first', '43', '--jobs', '2')
   expect({ ...two, realMs: 0, commit: null }).toEqual({ ...one, realMs: 0, commit: null })
   expect(one.seeds).toBe(2)
-  const [first, second] = [await runSeed('43', SHORT), await runSeed('44', SHORT)]
-  expect(second.traceHash).not.toBe(first.traceHash)
   // What scripts rely on.
   expect(Object.keys(one)).toEqual(
     expect.arrayContaining(

@@ -207,7 +207,7 @@ export const CANARIES: readonly Canary[] = [
     part: 'mirror',
     rule: 'MIR1',
     what: 'a snapshot’s extents stay marked by the host that wrote them, where no recovery looks',
-    seed: 1,
+    seed: 7,
     tuning: {
       ...{ faults: ['storage-outage', 'agent-kill'], together: true, meanGapMs: 4_000 },
       ...{ scratchPerSecond: 30, snapshots: 16 },

@@ -67,7 +67,7 @@ export const REGRESSIONS: readonly Regression[] = [
     seed: '2',
     tuning: {
       ...{ faults: ['storage-power-in-journal', 'disk-slow', 'host-crash'], meanGapMs: 1_500 },
-      ...{ trimsPerSecond: 2, passing: 20, longNames: true },
+      ...{ trimsPerSecond: 2, passing: 20, longNames: true, safetyMs: 60_000 },
     },
     rule: 'CSV2',
     because:
