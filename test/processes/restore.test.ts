@@ -1,7 +1,7 @@
 // The coordinator's directory is lost: `stellwerk cluster restore` makes its state anew from the copy on a volume, and the
 // cluster comes back with the guests that it had, none of whose entries is missing.
 
-import { renameSync } from 'node:fs'
+import { cpSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { Stellwerk } from './stellwerk.ts'
@@ -72,5 +72,28 @@ describe('stellwerk cluster restore', () => {
     await end(up)
     const check = await stellwerk.run('volume', 'check', 'csv1')
     expect([check.code, check.lines.at(-1)]).toEqual([0, 'csv1 is sound'])
+  })
+})
+
+describe('a coordinator’s directory that is older than the cluster', () => {
+  it('by a single run is noticed: what was made in that run is not forgotten', { timeout: LONG }, async () => {
+    const directory = join(state, 'coordinator')
+    const older = join(state, 'coordinator-older')
+    cpSync(directory, older, { recursive: true })
+    const up = stellwerk.start('up')
+    await up.said(/^up after/)
+    expect((await stellwerk.run('vm', 'create', 'late', '--memory', '4MiB', '--guest', 'ledger')).code).toBe(0)
+    await end(up)
+    renameSync(directory, join(state, 'coordinator-newer'))
+    cpSync(older, directory, { recursive: true })
+    const { code, lines } = await stellwerk.run('up')
+    expect(code).toBe(1)
+    expect(lines.at(-1)).toMatch(/^stellwerk: the coordinator's state is older than the cluster/)
+    rmSync(directory, { recursive: true })
+    renameSync(join(state, 'coordinator-newer'), directory)
+    const again = stellwerk.start('up')
+    await again.said(/^up after/)
+    expect(Object.keys((await stellwerk.json<Status>('status')).vms)).toContain('late')
+    await end(again)
   })
 })

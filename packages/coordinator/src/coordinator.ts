@@ -45,7 +45,15 @@ const COMMAND_MS = 5_000
 
 export async function startCoordinator(env: Environment, config: CoordinatorConfig): Promise<Coordinator> {
   const settings: Settings = { ...PROFILES[config.profile], ...config.settings }
-  const state = load(env.store, config.cluster, settings, config.storages, env.clock.now(), env.clock.wall())
+  const state = load(
+    env.store,
+    config.cluster,
+    settings,
+    config.storages,
+    env.clock.now(),
+    env.clock.wall(),
+    env.random.id(),
+  )
   const system = new ActorSystem({ env, local: [COORDINATOR_NAME] })
   const identity: Identity = {
     cluster: config.cluster,

@@ -59,6 +59,11 @@ export class Control {
         return this.#probe(storageFamily.body(kind, message))
       case 'storage.seen':
         return this.#seenReply(storageFamily.body(kind, message).host)
+      case 'storage.coordinator': {
+        const { term, run } = storageFamily.body(kind, message)
+        await this.#order({ kind: 'coordinator', term, run })
+        return { storage: this.#name, term }
+      }
       case 'storage.fence': {
         const { host, epoch, term } = storageFamily.body(kind, message)
         await this.#order({ kind: 'fence', host, epoch, term })

@@ -2,6 +2,7 @@
 
 import type { Beat, VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
 import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
+import { announceRun } from './announce.ts'
 import { answered, forgetOldQuestions } from './asking.ts'
 import { copyTaken, spreadCopy } from './cluster-copy.ts'
 import { type Command, obey } from './commands.ts'
@@ -153,6 +154,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
 
 /** Level-triggered: compares what is with what should be, and orders what is missing. */
 function follow(state: CoordinatorState, now: number, out: StepOutput): void {
+  announceRun(state, now, out)
   workOnFences(state, now, out)
   workOnLegs(state, now, out)
   noteSince(state, now)
@@ -168,6 +170,9 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
   const [what, a = '', b = '', c = ''] = key.split('/')
   answered(state, key, null)
   switch (what) {
+    case 'run':
+      state.announced.add(a)
+      break
     case 'fence':
       fenceAcknowledged(state, a, Number(b), c, (body as { lastSeenMs: number | null }).lastSeenMs, now, out)
       break

@@ -32,6 +32,7 @@ export function load(
   storages: readonly StorageRecord[],
   now: number,
   wallMs: number,
+  run: string,
 ): CoordinatorState {
   const known = store.get(CLUSTER_KEY) as unknown as ClusterRecord | undefined
   if (known === undefined && store.entries('').length > 0) {
@@ -53,6 +54,8 @@ export function load(
   store.commit(changes)
   const state: CoordinatorState = {
     cluster: record,
+    run,
+    announced: new Set(),
     startedAt: now,
     wallAtStart: wallMs,
     storages: new Map(),

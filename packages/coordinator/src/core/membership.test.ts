@@ -223,6 +223,23 @@ describe('a coordinator whose state is older than the cluster steps down', () =>
     expect(() => bench.input(unanswered)).toThrow('term 1 is over')
   })
 
+  it('and says which run it is to every storage until each has taken it, so that one from an older state is refused', () => {
+    const bench = new Bench()
+    const said: string[] = []
+    bench.holdBack = key => {
+      if (key.startsWith('run/')) said.push(key)
+      return key === 'run/san-b' && said.filter(each => each === key).length < 3
+    }
+    bench.round(10)
+    expect(said.filter(key => key === 'run/san-a')).toHaveLength(1)
+    expect(said.filter(key => key === 'run/san-b')).toHaveLength(3)
+    const { run } = bench.state
+    bench.restart()
+    bench.round(2)
+    expect(bench.state.run).not.toBe(run)
+    expect(bench.state.announced.size).toBe(2)
+  })
+
   it('but goes on when all that was seen is known to it', () => {
     const bench = rolledBack(() => undefined)
     bench.round(4)
@@ -236,7 +253,7 @@ describe('a state that is not this coordinator’s', () => {
     store.values.clear()
     for (const [key, value] of Object.entries(entries)) store.values.set(key, value)
     const before = JSON.stringify([...store.values])
-    expect(() => load(store, 'test', PROFILES.lab, [], 0, 0)).toThrow(
+    expect(() => load(store, 'test', PROFILES.lab, [], 0, 0, 'run')).toThrow(
       expect.objectContaining({ code: 'foreign-state' }),
     )
     expect(JSON.stringify([...store.values])).toBe(before)

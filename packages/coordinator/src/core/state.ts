@@ -367,6 +367,9 @@ export interface VmLive {
 
 export interface CoordinatorState {
   cluster: ClusterRecord
+  /** A random id of this run, and the storages that have taken it for the term's. */
+  readonly run: string
+  readonly announced: Set<string>
   readonly startedAt: number
   /** The wall clock's time at `startedAt`: from there the state's calendar counts on by the monotonic clock. */
   readonly wallAtStart: number

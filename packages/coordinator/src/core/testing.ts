@@ -70,6 +70,7 @@ export class Bench {
   holdBack: (key: string) => boolean = () => false
   readonly replies = new Map<number, { body?: unknown; refused?: string; message?: string; hint?: string }>()
   #request = 0
+  #runs = 0
   readonly #servedVolumes = new Map<string, { host: string; epoch: number }>()
 
   readonly #external: readonly string[]
@@ -86,7 +87,7 @@ export class Bench {
       ...STORAGES.map(name => ({ name, ...at })),
       ...this.#external.map(name => ({ name, ...at, external: { exports: [] } })),
     ]
-    return load(this.store, 'test', PROFILES.lab, storages, this.now, this.now)
+    return load(this.store, 'test', PROFILES.lab, storages, this.now, this.now, `run-${++this.#runs}`)
   }
 
   /** The process dies and another takes over from what was durable. */

@@ -94,6 +94,14 @@ export const storageFamily = defineFamily('storage', {
     request: closed({ host: Name }),
     reply: closed({ storage: Name, admitted: Count, fenced: Count, lastSeenMs: LastSeen }),
   },
+  /**
+   * From a coordinator that has started, before all else. A term is raised by each run, durably: one that another run has given
+   * orders in (`run`, a random id) was given out again from an older copy of the coordinator's state, and is refused as over.
+   */
+  'storage.coordinator': {
+    request: closed({ term: Count, run: Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' }) }),
+    reply: closed({ storage: Name, term: Count }),
+  },
   /** After the reply no write of this or an older epoch takes effect, ever. */
   'storage.fence': {
     request: closed({ host: Name, epoch: Count, term: Count }),

@@ -21,6 +21,7 @@ type Step =
 const lun = 'csv1'
 const order = fc.oneof(
   fc.record({ kind: fc.constantFrom('fence', 'admit'), host, epoch: small, term: small }),
+  fc.record({ kind: fc.constant('coordinator'), term: small, run: fc.constantFrom('first', 'older') }),
   fc.record({ kind: fc.constantFrom('fence', 'admit'), host, epoch: small, term: fc.constant(4) }),
   fc.record({
     kind: fc.constant('generation'),
@@ -171,9 +172,8 @@ describe('admission', () => {
         welcomed += bench.state.connections.size
 
         // A start finds what was known.
-        const entries = (prefix: string) => [...bench.store].filter(([key]) => key.startsWith(prefix)).sort()
-        const recovered = recoverAdmission({ get: key => bench.store.get(key), entries, commit: () => undefined })
-        expect(recovered.term).toBe(bench.state.term)
+        const recovered = bench.recovered()
+        expect([recovered.term, recovered.run]).toEqual([bench.state.term, bench.state.run])
         for (const part of ['hosts', 'luns', 'sessions'] as const) {
           expect(new Map([...recovered[part]].sort() as never)).toEqual(new Map([...bench.state[part]].sort() as never))
         }

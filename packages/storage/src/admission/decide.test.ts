@@ -95,6 +95,28 @@ describe('epochs', () => {
   })
 })
 
+describe('runs of the coordinator', () => {
+  const say = (bench: Bench, term: number, run: string) => bench.order({ kind: 'coordinator', term, run })
+
+  it('a term is one run’s: another that gives it out again has an older state, and is refused', () => {
+    const bench = new Bench()
+    expect(kinds(say(bench, 4, 'first'))).toEqual(['answer'])
+    expect(kinds(say(bench, 4, 'first'))).toEqual(['answer'])
+    expect(codeOf(say(bench, 4, 'older'))).toBe('stale-term')
+    expect(codeOf(say(bench, 3, 'first'))).toBe('stale-term')
+    expect(kinds(say(bench, 5, 'next'))).toEqual(['answer'])
+    expect(bench.recovered()).toMatchObject({ term: 5, run: 'next' })
+  })
+
+  it('an order of a higher term is its run’s, which may say later who it is', () => {
+    const bench = new Bench().with('a')
+    say(bench, 1, 'first')
+    bench.order({ kind: 'fence', host: 'a', epoch: 1, term: 2 })
+    expect(bench.recovered()).toMatchObject({ term: 2, run: null })
+    expect(kinds(say(bench, 2, 'next'))).toEqual(['answer'])
+  })
+})
+
 describe('sessions', () => {
   it('a higher session drains the lower ones of its host and LUN before it is let in', () => {
     const bench = new Bench().with('a', 'b')

@@ -27,6 +27,7 @@ export type Input =
 
 /** Ends with exactly one `answer` or `reject` of its ticket. */
 export type Order = { readonly ticket: number } & (
+  | { readonly kind: 'coordinator'; readonly term: number; readonly run: string }
   | { readonly kind: 'fence'; readonly host: string; readonly epoch: number; readonly term: number }
   | { readonly kind: 'admit'; readonly host: string; readonly epoch: number; readonly term: number }
   | {
@@ -166,6 +167,8 @@ function order(draft: Draft, input: Order): Refusal | null {
     if (input.term > draft.term) draft.putTerm(input.term)
   }
   switch (input.kind) {
+    case 'coordinator':
+      return takeRun(draft, input)
     case 'fence':
       return fence(draft, input)
     case 'admit':
@@ -186,6 +189,19 @@ function order(draft: Draft, input: Order): Refusal | null {
 }
 
 type OrderOf<K extends Order['kind']> = Extract<Order, { readonly kind: K }>
+
+function takeRun(draft: Draft, { ticket, term, run }: OrderOf<'coordinator'>): Refusal | null {
+  if (draft.run !== null && draft.run !== run) {
+    return refusal(
+      'stale-term',
+      `term ${term} was another run's: the coordinator's state is older than the cluster`,
+      'restore the newer state directory, or use "stellwerk cluster restore"',
+    )
+  }
+  draft.putRun(run)
+  draft.effect({ kind: 'answer', ticket })
+  return null
+}
 
 function fence(draft: Draft, { ticket, host, epoch, term }: OrderOf<'fence'>): Refusal | null {
   const marks = draft.hosts.get(host) ?? NEVER

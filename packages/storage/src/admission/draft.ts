@@ -14,6 +14,7 @@ import { sessionKey } from './state.ts'
 
 export class Draft implements AdmissionState {
   term: number
+  run: string | null
   hosts: Map<string, HostMarks>
   luns: Map<string, LunMarks>
   sessions: Map<string, Session>
@@ -24,6 +25,7 @@ export class Draft implements AdmissionState {
 
   constructor(state: AdmissionState) {
     this.term = state.term
+    this.run = state.run
     this.hosts = new Map(state.hosts)
     this.luns = new Map(state.luns)
     this.sessions = new Map(state.sessions)
@@ -32,8 +34,9 @@ export class Draft implements AdmissionState {
   }
 
   decision(): Decision {
-    const { term, hosts, luns, sessions, connections, waits } = this
-    return { next: { term, hosts, luns, sessions, connections, waits }, changes: this.#changes, effects: this.#effects }
+    const { term, run, hosts, luns, sessions, connections, waits } = this
+    const next = { term, run, hosts, luns, sessions, connections, waits }
+    return { next, changes: this.#changes, effects: this.#effects }
   }
 
   effect(effect: Effect): void {
@@ -46,6 +49,16 @@ export class Draft implements AdmissionState {
     assert(term > this.term, 'a term is only ever raised')
     this.term = term
     this.#changes.push({ put: 'term', value: term })
+    if (this.run === null) return
+    this.run = null
+    this.#changes.push({ delete: 'run' })
+  }
+
+  /** Of the present term. */
+  putRun(run: string): void {
+    if (this.run === run) return
+    this.run = run
+    this.#changes.push({ put: 'run', value: run })
   }
 
   putHost(host: string, marks: HostMarks): void {

@@ -10,6 +10,8 @@ import { type AdmissionState, EMPTY_ADMISSION, type HostMarks } from './state.ts
 export function recoverAdmission(store: Store): AdmissionState {
   const term = store.get('term') ?? 0
   if (!isCount(term)) throw corrupt('term', term)
+  const run = store.get('run') ?? null
+  if (run !== null && typeof run !== 'string') throw corrupt('run', run)
   const hosts = new Map<string, HostMarks>()
   for (const [key, value] of store.entries('host/')) {
     const host = key.slice('host/'.length)
@@ -30,7 +32,7 @@ export function recoverAdmission(store: Store): AdmissionState {
     if (lun === undefined || !whose || !luns.has(lun) || !isSession(value)) throw corrupt(key, value)
     sessions.set(name, value)
   }
-  return { ...EMPTY_ADMISSION, term, hosts, luns, sessions }
+  return { ...EMPTY_ADMISSION, term, run, hosts, luns, sessions }
 }
 
 function corrupt(key: string, value: Json): StellwerkError {

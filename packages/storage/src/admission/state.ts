@@ -59,6 +59,8 @@ export type EvidenceEvent =
 export interface AdmissionState {
   /** The highest coordinator term that gave an order. */
   readonly term: number
+  /** Which run of the coordinator that term is; null: it has not said. */
+  readonly run: string | null
   readonly hosts: ReadonlyMap<string, HostMarks>
   readonly luns: ReadonlyMap<string, LunMarks>
   /** By `sessionKey`. */
@@ -69,6 +71,7 @@ export interface AdmissionState {
 
 export const EMPTY_ADMISSION: AdmissionState = {
   term: 0,
+  run: null,
   hosts: new Map(),
   luns: new Map(),
   sessions: new Map(),

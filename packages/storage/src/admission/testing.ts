@@ -4,6 +4,7 @@ import type { LunMarks } from '@stellwerk/protocol/messages/storage.ts'
 import type { Json, StoreChange } from '@stellwerk/runtime/environment.ts'
 import { type Decision, decide, type Effect, type Input } from './decide.ts'
 import type { ExportName, HostClaim, Session } from './export-name.ts'
+import { recoverAdmission } from './recover.ts'
 import { type AdmissionState, EMPTY_ADMISSION } from './state.ts'
 
 export const CLOSED_LUN: LunMarks = {
@@ -53,6 +54,12 @@ export class Bench {
     this.order({ kind: 'create-lun', lun: 'csv1', marks: CLOSED_LUN })
     for (const host of hosts) this.order({ kind: 'admit', host, epoch: 1, term: 1 })
     return this
+  }
+
+  /** What a start finds. */
+  recovered(): AdmissionState {
+    const entries = (prefix: string) => [...this.store].filter(([key]) => key.startsWith(prefix)).sort()
+    return recoverAdmission({ get: key => this.store.get(key), entries, commit: () => undefined })
   }
 
   #apply(change: StoreChange): void {
