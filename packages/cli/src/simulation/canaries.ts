@@ -286,7 +286,7 @@ export const CANARIES: readonly Canary[] = [
     part: 'cluster',
     rule: 'RIO1',
     what: 'a host knows whom to ask only while the coordinator tells it',
-    seed: 20,
+    seed: 46,
     tuning: { faults: ['control-cut', 'paths-lost', 'hbas-dead'], meanGapMs: 1_000, migrations: 0 },
   },
   {

@@ -85,6 +85,11 @@ interface Seat {
   judged: number
 }
 
+/** A write that a host had no right to is that in the first place, whichever extent it hit. */
+function rankOf(rule: RuleId): number {
+  return rule === 'IO3' ? RULES.indexOf('CSV2') - 0.5 : RULES.indexOf(rule)
+}
+
 class Monitors implements MonitorSet {
   readonly violations: Violation[] = []
   readonly found = new Map<RuleId, number>()
@@ -107,6 +112,7 @@ class Monitors implements MonitorSet {
         else seats.push(seat)
       }
     }
+    for (const seats of this.#byKind.values()) seats.sort((a, b) => rankOf(a.monitor.rule) - rankOf(b.monitor.rule))
   }
 
   get judged(): ReadonlyMap<RuleId, number> {
