@@ -58,4 +58,29 @@ describe('a volume whose owner is cut off from the coordinator alone (LIV1)', ()
     expect(await sim.runUntil(back, 4 * world.settings.leaseMs + FAILOVER_MS)).toBe(true)
     expect(owner()?.host).not.toBe(cutOff)
   })
+
+  it(
+    'does not make a disk anew for an order that was held up, when that comes after the VM was deleted',
+    TIMEOUT,
+    async () => {
+      const { world, sim, cutOff, cut } = await ownerCutOff('order-held-up')
+      cut.heal()
+      await sim.runFor(5_000)
+      // Into the link that is cut, and again through a peer.
+      const again = sim.network.cut(cutOff, 'coord', { network: 'cluster' })
+      world.command(createVm({ name: 'vm-2', volume: 'csv1', parameters: {} }))
+      const made = () => world.coordinator?.state.vms.get('vm-2')?.placement?.phase === 'running'
+      expect(await sim.runUntil(made, SETTLE_MS)).toBe(true)
+      world.command({ kind: 'vm-delete', name: 'vm-2' })
+      expect(await sim.runUntil(() => world.coordinator?.state.vms.has('vm-2') === false, FAILOVER_MS)).toBe(true)
+      again.heal()
+      await sim.runFor(5_000)
+      let disks: unknown = null
+      world.askOwner('csv1', 'volume.list-disks', { volume: 'csv1' }, answer => {
+        disks = (answer.reply as { disks: { disk: string }[] }).disks.map(({ disk }) => disk)
+      })
+      expect(await sim.runUntil(() => disks !== null, FAILOVER_MS)).toBe(true)
+      expect(disks).toEqual(['vm-1-0'])
+    },
+  )
 })

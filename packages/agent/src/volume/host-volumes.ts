@@ -16,6 +16,7 @@ import type { StorageLinks } from '../hba/storage-links.ts'
 import type { Redirects } from '../redirect/redirects.ts'
 import type { DiskOpener, DiskSet } from './disk-set.ts'
 import { OpenVolume } from './open-volume.ts'
+import { OrderMarks } from './order-marks.ts'
 import { OwnerService } from './owner-service.ts'
 import { type VmDisk, VmDisks } from './vm-disks.ts'
 
@@ -51,6 +52,7 @@ export class HostVolumes implements DiskOpener {
   readonly #options: HostVolumesOptions
   readonly #open = new Map<string, OpenVolume>()
   readonly #owned = new Map<string, OwnedVolume>()
+  readonly #orders = new OrderMarks()
   /** Ownerships that are ending. */
   readonly #ending = new Map<OwnerService, Promise<void>>()
   /** Ownerships that are ending, where another may not begin before this one has ended. */
@@ -129,6 +131,7 @@ export class HostVolumes implements DiskOpener {
       storages: () => this.#map?.storages ?? [],
       hostEpoch: this.#epoch,
       ownerEpoch,
+      orders: this.#orders,
       onLegLost: (leg, generation, why) => this.#options.onLegLost({ volume: volume.name, leg, generation, why }),
       onChange: () => this.#options.onChange(),
     })

@@ -21,6 +21,7 @@ import { type LunAccess, openLun } from '../hba/lun.ts'
 import { orderStorage } from '../hba/order-storage.ts'
 import { diskHosts, scrubHosts } from './disk-hosts.ts'
 import { ofMap } from './leg-book.ts'
+import type { OrderMarks } from './order-marks.ts'
 import { WatchedLeg } from './watched-leg.ts'
 
 export interface OwnerOptions {
@@ -31,6 +32,7 @@ export interface OwnerOptions {
   readonly storages: () => readonly ClusterMapStorage[]
   readonly hostEpoch: number
   readonly ownerEpoch: number
+  readonly orders: OrderMarks
   readonly onLegLost: (leg: string, generation: number, why: string) => void
   readonly onChange: () => void
 }
@@ -123,10 +125,15 @@ export class OwnerService implements Behavior {
       this.#aboutScrubs(message, owner)
       return
     }
-    owner.handle(message.kind as VolumeKind, message.body as VolumeBody<VolumeKind>).then(
+    this.#obey(message, owner).then(
       reply => system.reply(message, reply),
       (error: unknown) => system.fail(message, error),
     )
+  }
+
+  async #obey({ kind, body }: Message, owner: VolumeOwner): Promise<unknown> {
+    this.#options.orders.check(this.#volume.name, (body as { readonly order?: number }).order)
+    return owner.handle(kind as VolumeKind, body as VolumeBody<VolumeKind>)
   }
 
   #aboutScrubs(message: Message, owner: VolumeOwner): void {

@@ -4,6 +4,7 @@ import { isOver, type ReportedMachine, type VmOrder } from '@stellwerk/protocol/
 import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
+import { VERSIONS_PER_TERM } from './cluster-copy.ts'
 import { exportEnded, exportedOf, isExport } from './exports.ts'
 import { externalsOfVm, isExternal, whyNotRestored } from './external.ts'
 import { deadAt, unsettledByRestore } from './fencing.ts'
@@ -407,7 +408,9 @@ function askOwner(
   const owner = state.volumes.get(volume)?.owner
   if (!owner || !isServing(state, volume)) return
   if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) return
-  out.effect({ kind: 'owner', key, host: owner.host, volume, message, body })
+  state.orders += 1
+  const order = state.cluster.term * VERSIONS_PER_TERM + state.orders
+  out.effect({ kind: 'owner', key, host: owner.host, volume, message, body: { ...body, order } })
 }
 
 export function diskCreated(state: CoordinatorState, name: string, disk: string, out: StepOutput): void {

@@ -66,6 +66,7 @@ export function load(
     recoveries: new Map(),
     halted: false,
     decisionSeq: lastDecision(store),
+    orders: 0,
     // Versions of an earlier run are lower, whatever that run had reached.
     mapVersion: record.term * VERSIONS_PER_TERM,
     map: null,

@@ -382,6 +382,8 @@ export interface CoordinatorState {
   /** An operator ends the cluster's work in order: nothing is to run until the next start of the coordinator. */
   halted: boolean
   decisionSeq: number
+  /** Orders about disks that this run has sent. */
+  orders: number
   mapVersion: number
   map: ClusterMap | null
   /** See routes.ts. */

@@ -75,6 +75,11 @@ export type DiskGrant = Static<typeof DiskGrantSchema>
 const Of = { volume: Name, disk: Name }
 /** Who asks: the disk must be held by this host at this placement epoch. `committed`: by the coordinator's commit. */
 const Holding = { ...Of, host: Name, epoch: Count, committed: Type.Boolean() }
+/**
+ * Of the coordinator's orders about disks: rises with each that it sends, over its runs. Where one was held up and asked for
+ * again another way, the old one is refused (`stale-order`) when it comes at last.
+ */
+const Numbered = { order: Type.Optional(Count) }
 const Nothing = closed({})
 
 export const volumeFamily = defineFamily('volume', {
@@ -83,13 +88,16 @@ export const volumeFamily = defineFamily('volume', {
     request: closed({ volume: Name, host: Name, hostEpoch: Count, slot: Type.Union([Type.Null(), Count]) }),
     reply: HostViewSchema,
   },
-  'volume.create-disk': { request: closed({ ...Of, name: Name, sizeBytes: Count }), reply: DiskInfoSchema },
-  'volume.delete-disk': { request: closed(Of), reply: closed({ existed: Type.Boolean() }) },
+  'volume.create-disk': {
+    request: closed({ ...Of, ...Numbered, name: Name, sizeBytes: Count }),
+    reply: DiskInfoSchema,
+  },
+  'volume.delete-disk': { request: closed({ ...Of, ...Numbered }), reply: closed({ existed: Type.Boolean() }) },
   'volume.resize-disk': { request: closed({ ...Of, sizeBytes: Count }), reply: DiskInfoSchema },
   /** Of a disk in use: its host is asked for a barrier first, see volume-disks.ts. */
   'volume.snapshot-disk': { request: closed({ ...Of, snapshot: Name, name: Name }), reply: DiskInfoSchema },
   'volume.clone-disk': {
-    request: closed({ volume: Name, snapshot: Name, disk: Name, name: Name }),
+    request: closed({ ...Numbered, volume: Name, snapshot: Name, disk: Name, name: Name }),
     reply: DiskInfoSchema,
   },
   /** Extents in use that nothing maps go back, at most so many at a time. */
