@@ -2,10 +2,10 @@
 // that cannot be opened.
 
 import { planLayout, SLOT_INTENT_OFFSET, slotAddress } from '@stellwerk/csv/format/layout.ts'
-import { GIB, MIB } from '@stellwerk/runtime/units.ts'
+import { GIB } from '@stellwerk/runtime/units.ts'
 import { expect, test } from 'vitest'
 import { VOLUME_BYTES, World } from '../../packages/cli/src/simulation/world.ts'
-import { startWithVolume } from './support.ts'
+import { guestAt, startWithVolume } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 30_000
@@ -27,15 +27,7 @@ test('a host that was fenced is admitted again, though an ownership that it was 
 
   // The owner is in the middle of a write of its journal when san-b goes for good, and is to hand the volume over.
   world.sim.host('san-b').crash()
-  world.command({
-    kind: 'vm-create',
-    name: 'vm-1',
-    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 256 * MIB, parameters: {} },
-    disks: [{ volume: 'csv1', sizeBytes: 8 * MIB }],
-    start: true,
-    priority: 0,
-    host: next,
-  })
+  world.command(guestAt(next))
   await world.sim.runFor(200)
   world.command({ kind: 'volume-own', name: 'csv1', host: next })
   await until(() => state()?.vms.get('vm-1')?.placement?.phase === 'running')
@@ -53,15 +45,7 @@ test('a volume that cannot be opened leaves no paths behind on the host', async 
   await startWithVolume(world, ['san-a', 'san-b'])
   await until(() => state()?.volumes.get('csv1')?.phase === 'ready')
   const elsewhere = HOSTS.find(name => name !== state()?.volumes.get('csv1')?.owner?.host)!
-  world.command({
-    kind: 'vm-create',
-    name: 'vm-1',
-    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 256 * MIB, parameters: {} },
-    disks: [{ volume: 'csv1', sizeBytes: 8 * MIB }],
-    start: true,
-    priority: 0,
-    host: elsewhere,
-  })
+  world.command(guestAt(elsewhere))
   await until(() => placed()?.phase === 'running' && placed()?.host === elsewhere)
   world.command({ kind: 'vm-stop', name: 'vm-1' })
   await until(() => placed() === null)

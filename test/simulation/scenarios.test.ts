@@ -1,9 +1,8 @@
-import type { Command } from '@stellwerk/coordinator/core/commands.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { GIB, MIB } from '@stellwerk/runtime/units.ts'
+import { GIB } from '@stellwerk/runtime/units.ts'
 import { describe, expect, it } from 'vitest'
 import { World } from '../../packages/cli/src/simulation/world.ts'
-import { startWithVolume } from './support.ts'
+import { guestAt, startWithVolume } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 20_000
@@ -21,16 +20,7 @@ async function cluster(seed: string): Promise<{ world: World; records: TraceReco
 }
 
 async function createVm(world: World): Promise<void> {
-  const create: Command = {
-    kind: 'vm-create',
-    name: 'vm-1',
-    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 256 * MIB, parameters: {} },
-    disks: [{ volume: 'csv1', sizeBytes: 8 * MIB }],
-    start: true,
-    priority: 0,
-    host: null,
-  }
-  world.command(create)
+  world.command(guestAt(null))
   expect(await world.sim.runUntil(() => placed(world)?.phase === 'running', SETTLE_MS)).toBe(true)
 }
 

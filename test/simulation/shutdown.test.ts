@@ -1,10 +1,10 @@
 // A VM's orderly stop in a whole cluster: the guest ends by itself, or is killed when its time is over.
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { GIB, MIB } from '@stellwerk/runtime/units.ts'
+import { GIB } from '@stellwerk/runtime/units.ts'
 import { expect, test } from 'vitest'
 import { World } from '../../packages/cli/src/simulation/world.ts'
-import { startWithVolume } from './support.ts'
+import { guestAt, startWithVolume } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 20_000
@@ -19,15 +19,7 @@ async function cluster(seed: string) {
   const placed = () => state()?.vms.get('vm-1')?.placement ?? null
   const until = async (what: () => boolean) => expect(await world.sim.runUntil(what, SETTLE_MS)).toBe(true)
   await startWithVolume(world)
-  world.command({
-    kind: 'vm-create',
-    name: 'vm-1',
-    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 256 * MIB, parameters: {} },
-    disks: [{ volume: 'csv1', sizeBytes: 8 * MIB }],
-    start: true,
-    priority: 0,
-    host: null,
-  })
+  world.command(guestAt(null))
   await until(() => placed()?.phase === 'running')
   await world.sim.runFor(1_000)
   return { world, placed, until, ends: () => records.map(record => (record.body as { how: string }).how) }

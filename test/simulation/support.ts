@@ -1,5 +1,7 @@
 // What the simulation's tests share: a cluster with a volume, and a result in words that tell how to see it again.
 
+import type { Command } from '@stellwerk/coordinator/core/commands.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
 import type { SeedResult } from 'stellwerk/simulation/run-seed.ts'
 import { expect } from 'vitest'
 import { VOLUME_BYTES, type World } from '../../packages/cli/src/simulation/world.ts'
@@ -27,4 +29,13 @@ export async function startWithVolume(world: World, storages: readonly string[] 
     world.options.hosts.every(name => world.coordinator?.state.hosts.get(name)?.phase === 'admitted')
   expect(await world.sim.runUntil(admitted, SETTLE_MS)).toBe(true)
   world.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: VOLUME_BYTES, storages })
+}
+
+/** A ledger guest with a small disk on `csv1`, started at once. */
+export function guestAt(host: string | null, name = 'vm-1'): Command {
+  return {
+    ...{ kind: 'vm-create', name, start: true, priority: 0, host },
+    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 256 * MIB, parameters: {} },
+    disks: [{ volume: 'csv1', sizeBytes: 8 * MIB }],
+  }
 }

@@ -3,10 +3,10 @@
 import { type GuardianConfig, startGuardian } from '@stellwerk/agent/guardian/guardian.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { GIB, MIB } from '@stellwerk/runtime/units.ts'
+import { GIB } from '@stellwerk/runtime/units.ts'
 import { expect, test } from 'vitest'
 import { World } from '../../packages/cli/src/simulation/world.ts'
-import { startWithVolume } from './support.ts'
+import { guestAt, startWithVolume } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b']
 const SETTLE_MS = 20_000
@@ -48,15 +48,7 @@ test('a second machine of the same name is refused, and the first one goes on un
   const placed = () => state()?.vms.get('vm-1')?.placement ?? null
   const until = async (what: () => boolean) => expect(await world.sim.runUntil(what, SETTLE_MS)).toBe(true)
   await startWithVolume(world)
-  world.command({
-    kind: 'vm-create',
-    name: 'vm-1',
-    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 256 * MIB, parameters: {} },
-    disks: [{ volume: 'csv1', sizeBytes: 8 * MIB }],
-    start: true,
-    priority: 0,
-    host: 'host-a',
-  })
+  world.command(guestAt('host-a'))
   await until(() => placed()?.phase === 'running')
   const before = { placement: placed(), control: state()?.hosts.get('host-a')?.control }
 
@@ -100,15 +92,7 @@ test('a machine that an operator let take the place of another runs its VMs, how
     world.sim.host('host-a').process('host-a/agent')?.kill()
     await until(() => live()?.session?.incarnation === incarnation)
   }
-  world.command({
-    kind: 'vm-create',
-    name: 'vm-1',
-    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 256 * MIB, parameters: {} },
-    disks: [{ volume: 'csv1', sizeBytes: 8 * MIB }],
-    start: true,
-    priority: 0,
-    host: 'host-a',
-  })
+  world.command(guestAt('host-a'))
   await until(() => placed()?.host === 'host-a' && placed()?.phase === 'running')
   world.command({ kind: 'vm-stop', name: 'vm-1' })
   await until(() => placed() === null)

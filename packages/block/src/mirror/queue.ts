@@ -385,7 +385,7 @@ export class MirrorQueue implements LegsHost {
         for (const leg of targets) {
           const { device } = leg
           if (device === null) throw changed(this.#legs.target)
-          await this.#inTime(leg, 'a copy', () => device.write(offset + at, data, { fua: true }, io))
+          await this.#inTime(leg, 'a copy was not answered', () => device.write(offset + at, data, { fua: true }, io))
         }
       }
     })
@@ -394,8 +394,9 @@ export class MirrorQueue implements LegsHost {
   /** Nobody else waits for a leg in whose hands the range is: requests for it are not let in. */
   async #inTime<T>(leg: Leg, what: string, work: () => Promise<T>): Promise<T> {
     const { deadlineMs } = this.#legs
-    const why = `${what} was not answered within ${deadlineMs} ms`
-    const late = this.#options.timers.after(deadlineMs, () => this.#legs.trouble(leg, `${why}: ${leg.why}`))
+    const late = this.#options.timers.after(deadlineMs, () =>
+      this.#legs.trouble(leg, `${what} within ${deadlineMs} ms: ${leg.why}`),
+    )
     try {
       return await work()
     } finally {
@@ -435,12 +436,10 @@ export class MirrorQueue implements LegsHost {
 
   /** What one leg could not read the other could: it is written there anew. A leg that can't take it is in trouble. */
   async #repair(leg: Leg, { offset, length, io }: MirrorRequest): Promise<void> {
-    const { timers, onRewrite } = this.#options
-    const { deadlineMs } = this.#legs
+    const { onRewrite } = this.#options
     const what = `it could not read ${length} bytes at ${offset}, nor take them anew`
-    const late = timers.after(deadlineMs, () => this.#legs.trouble(leg, `${what} within ${deadlineMs} ms`))
-    try {
-      await this.#exclusive(offset, length, async () => {
+    const rewrite = () =>
+      this.#exclusive(offset, length, async () => {
         const source = this.#readable(leg.bit)
         if (source?.device == null || leg.device === null || this.#legs.switching) return
         const data = await source.device.read(offset, length, { ...io, deadlineAt: null })
@@ -448,11 +447,11 @@ export class MirrorQueue implements LegsHost {
         onRewrite?.(offset, length)
         await leg.device.write(offset, data, { fua: true }, { ...io, deadlineAt: null })
       })
+    try {
+      await this.#inTime(leg, what, rewrite)
     } catch (error) {
       if (error instanceof BlockError && error.errno === 'ESHUTDOWN') return
       this.#legs.trouble(leg, `${what}: ${errorMessage(error)}`)
-    } finally {
-      late.cancel()
     }
   }
 

@@ -1,3 +1,4 @@
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { describe, expect, it } from 'vitest'
 import type { ApiClient } from '../api-client/client.ts'
 import type { CommandContext, Input } from '../command-line/command.ts'
@@ -20,6 +21,8 @@ function cluster(known: number) {
   const get = async (path: string) => {
     if (path.endsWith('/scrub')) return { ...REPORT, state: 'done' }
     looks.push(path)
+    // The coordinator is started again meanwhile.
+    if (looks.length === 2) throw new StellwerkError('no-cluster', 'nobody answers', { retryable: true })
     const heard = looks.length >= known
     return { scrub: heard ? { scrub: 's2', state: 'done' } : { scrub: 's2', state: 'running' } }
   }

@@ -70,14 +70,18 @@ async function followScrub(
 }
 
 async function isKnownToHaveEnded(client: ApiClient, volume: string, scrub: string): Promise<boolean> {
-  const view = (await client.get(pathOf('volumes', volume))) as VolumeView
-  return view.scrub?.scrub === scrub && view.scrub.state !== 'running'
+  const view = await ask<VolumeView>(client, pathOf('volumes', volume))
+  return view?.scrub?.scrub === scrub && view.scrub.state !== 'running'
 }
 
-/** Null: its owner cannot be asked at this moment, or knows of none. */
-async function look(client: ApiClient, volume: string): Promise<ScrubReport | null> {
+function look(client: ApiClient, volume: string): Promise<ScrubReport | null> {
+  return ask<ScrubReport>(client, pathOf('volumes', volume, 'scrub'))
+}
+
+/** Null: nobody answers at this moment, or the owner knows of no scrub. */
+async function ask<T>(client: ApiClient, path: string): Promise<T | null> {
   try {
-    return (await client.get(pathOf('volumes', volume, 'scrub'))) as ScrubReport
+    return (await client.get(path)) as T
   } catch (error) {
     if (error instanceof StellwerkError && (error.retryable || errorCode(error) === 'no-scrub')) return null
     throw error

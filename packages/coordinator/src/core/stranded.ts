@@ -13,7 +13,8 @@ import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
 /** Counts the time for which another host could have had its VMs, and none of them could go on; then fences it. */
 export function fenceIfStranded(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
   const live = hostLive(state, host.name)
-  const lost = isUsable(state, host) ? lostStorages(state, host) : []
+  const waits = isUsable(state, host) && live.access.some(each => each.state === 'paused')
+  const lost = waits ? lostStorages(state, host) : []
   if (lost.length === 0 || !couldGoElsewhere(state, host)) {
     live.strandedSince = null
     return
