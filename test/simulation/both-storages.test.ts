@@ -1,9 +1,13 @@
 // Both storages of a mirror go and come back, in either order, with the coordinator started anew between: the leg that is
 // behind never stands in for the one that has it all, unless an operator says so.
 
+import { extentAddress } from '@stellwerk/csv/format/layout.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
 import { describe, expect, it } from 'vitest'
+import { lunFile } from '../../packages/cli/src/simulation/durability.ts'
 import { HOSTS, JudgedCluster } from './judged-cluster.ts'
 import { TIMEOUT } from './support.ts'
+import { LAYOUT } from './volume-cluster.ts'
 
 const STORAGES = ['san-a', 'san-b'] as const
 const WHILE_MS = 20_000
@@ -110,6 +114,17 @@ describe('both storages of a mirror (MIR1, VM2)', TIMEOUT, () => {
     await mirror.restartCoordinator()
     mirror.powerOn(STORAGES.find(storage => storage !== first)!)
     await mirror.isWhole()
+  })
+
+  it('one byte that the legs do not have alike is seen', async () => {
+    const { cluster } = await Mirror.start('unlike')
+    await cluster.isWell()
+    // Where its guest writes nothing.
+    for (let extent = 0; extent < LAYOUT.extentCount; extent += 1) {
+      lunFile(cluster.world, 'san-a', 'csv1')!.corrupt(extentAddress(LAYOUT, extent) + 3 * MIB, new Uint8Array([7]))
+    }
+    expect(await cluster.until(() => cluster.monitors.violations.length > 0)).toBe(true)
+    expect(cluster.monitors.violations[0]?.rule).toBe('MIR1')
   })
 
   it('hosts lost power with them: whoever was behind is still behind after all have come back', async () => {

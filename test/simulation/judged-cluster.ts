@@ -5,6 +5,7 @@ import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
 import { expect } from 'vitest'
+import { watchLegs } from '../../packages/cli/src/simulation/mirror-witness.ts'
 import { createVm, extentAt, World } from '../../packages/cli/src/simulation/world.ts'
 import { startWithVolume } from './support.ts'
 
@@ -29,6 +30,7 @@ export class JudgedCluster {
     })
     const { sim, settings } = this.world
     this.monitors = createMonitors({ fen2: { driftFraction: settings.drift }, csv2: { extentAt } })
+    watchLegs(this.world)
     sim.onRecord(record => {
       this.monitors.observe(record, sim.now)
       if (record.level === 'decision' || record.kind === 'guest.acknowledged') this.records.push(record)
