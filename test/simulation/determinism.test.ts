@@ -10,7 +10,9 @@ import { TIMEOUT } from './support.ts'
 
 /** With few events, as seeds go: so are 43 and 44. */
 const SEED = '58'
-const SHORT = { tuning: { safetyMs: 5_000 } }
+const SAFETY_S = 5
+const SHORT = { tuning: { safetyMs: SAFETY_S * 1_000 } }
+const FEW = ['--seeds', '3', '--first', '43', '--safety', String(SAFETY_S)]
 const root = fileURLToPath(new URL('../..', import.meta.url))
 /** As a user would start it: plain node, without what the test runner does to sources. */
 const node = `${root}node_modules/.bin/node`
@@ -33,10 +35,10 @@ test('the same seed twice gives the same trace, another seed another', TIMEOUT, 
 })
 
 test('two threads give what one gives', TIMEOUT, async () => {
-  const one = await inProcess('--seeds', '2', '--first', '43')
-  const two = await inProcess('--seeds', '2', '--first', '43', '--jobs', '2')
+  const one = await inProcess(...FEW)
+  const two = await inProcess(...FEW, '--jobs', '2')
   expect({ ...two, realMs: 0, commit: null }).toEqual({ ...one, realMs: 0, commit: null })
-  expect(one.seeds).toBe(2)
+  expect(one.seeds).toBe(3)
   // What scripts rely on.
   expect(Object.keys(one)).toEqual(
     expect.arrayContaining(

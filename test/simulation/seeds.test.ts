@@ -7,7 +7,7 @@ import { runSeed } from 'stellwerk/simulation/run-seed.ts'
 import { describe, expect, test } from 'vitest'
 import { CLEAN, complaint, LONG, TIMEOUT } from './support.ts'
 
-const FRESH = 4
+const FRESH = 2
 
 describe('what once failed is clean', () => {
   for (const { seed, rule, because, tuning, again } of REGRESSIONS) {

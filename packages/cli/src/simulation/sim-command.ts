@@ -4,6 +4,7 @@ import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { sourceCommit } from '@stellwerk/runtime/node/source-commit.ts'
 import { CANARIES, type Canary, canaryNamed } from './canaries.ts'
+import type { PlanTuning } from './plan.ts'
 import { ReadableTrace } from './readable-trace.ts'
 import { runSeed, type SeedResult } from './run-seed.ts'
 import { runSeeds } from './seed-jobs.ts'
@@ -38,17 +39,17 @@ function known(name: string): Canary {
 
 // --- many seeds ------------------------------------------------------------------------------------------------------
 
-async function many({ seeds, jobs, json }: SimOptions): Promise<number> {
+async function many({ seeds, jobs, json, safetyMs }: SimOptions): Promise<number> {
   const clock = createClock()
   const start = clock.now()
   const commit = sourceCommit()
   const summary = new Summary()
   const progress = new Progress(seeds.length, () => clock.now())
-  await runSeeds({ seeds }, jobs, result => {
+  await runSeeds({ seeds, ...plantOf(null, safetyMs) }, jobs, result => {
     summary.add(result)
     if (result.failure !== null) {
       progress.clear()
-      for (const line of failureLines(result, commit, null)) err(line)
+      for (const line of failureLines(result, commit, null, safetyMs)) err(line)
     }
     progress.show(summary)
     return false
@@ -66,16 +67,25 @@ function tell(report: SimReport): void {
   if (seeds >= COVERING_SEEDS && emptyCells.length > 0) out(`never met: ${emptyCells.join(', ')}`)
 }
 
-function failureLines({ seed, failure }: SeedResult, commit: string | null, canary: Canary | null): string[] {
+function failureLines(
+  { seed, failure }: SeedResult,
+  commit: string | null,
+  canary: Canary | null,
+  safetyMs: number | null,
+): string[] {
   if (failure === null) return []
   return [
     `seed ${seed}${commit === null ? '' : ` at commit ${commit}`} fails by ${failure.rule}: ${failure.message}`,
-    `  replay it: ${replayCommand(seed, canary)}`,
+    `  replay it: ${replayCommand(seed, canary, safetyMs)}`,
   ]
 }
 
-function replayCommand(seed: string, canary: Canary | null): string {
-  return `npm run sim -- --seed ${seed}${canary === null ? '' : ` --canary ${canary.name}`}`
+function replayCommand(seed: string, canary: Canary | null, safetyMs: number | null): string {
+  const options = [
+    ...(canary === null ? [] : ['--canary', canary.name]),
+    ...(safetyMs === null ? [] : ['--safety', safetyMs / 1_000]),
+  ]
+  return ['npm run sim -- --seed', seed, ...options].join(' ')
 }
 
 /** One line that is written over on a terminal, and now and then a line elsewhere. */
@@ -112,14 +122,14 @@ class Progress {
 
 // --- one seed --------------------------------------------------------------------------------------------------------
 
-async function replay({ seeds: [seed = ''], json }: SimOptions, canary: Canary | null): Promise<number> {
+async function replay({ seeds: [seed = ''], json, safetyMs }: SimOptions, canary: Canary | null): Promise<number> {
   const clock = createClock()
   const start = clock.now()
   const commit = sourceCommit()
   const trace = json ? null : new ReadableTrace(out)
   const result = await runSeed(seed, {
     ...(trace === null ? {} : { onRecord: record => trace.observe(record) }),
-    ...plantOf(canary),
+    ...plantOf(canary, safetyMs),
   })
   trace?.finish(result.simulatedMs)
   const summary = new Summary()
@@ -131,24 +141,27 @@ async function replay({ seeds: [seed = ''], json }: SimOptions, canary: Canary |
     const proof = violation.records.map(({ process, seq, kind }) => `${kind} (${process} #${seq})`).join(', ')
     err(`found ${(violation.at / 1000).toFixed(4)} s into the run, by ${proof}`)
   }
-  for (const line of failureLines(result, commit, canary)) err(line)
+  for (const line of failureLines(result, commit, canary, safetyMs)) err(line)
   return result.failure === null ? 0 : 1
 }
 
-function plantOf(canary: Canary | null) {
-  if (canary === null) return {}
-  return { canary: canary.name, ...(canary.tuning === undefined ? {} : { tuning: canary.tuning }) }
+function plantOf(canary: Canary | null, safetyMs: number | null): { canary?: string; tuning?: PlanTuning } {
+  const tuning = safetyMs === null ? canary?.tuning : { ...canary?.tuning, safetyMs }
+  return {
+    ...(canary === null ? {} : { canary: canary.name }),
+    ...(tuning === undefined ? {} : { tuning }),
+  }
 }
 
 // --- a planted bug ---------------------------------------------------------------------------------------------------
 
-async function search({ seeds, jobs, json }: SimOptions, canary: Canary): Promise<number> {
+async function search({ seeds, jobs, json, safetyMs }: SimOptions, canary: Canary): Promise<number> {
   const clock = createClock()
   const start = clock.now()
   const summary = new Summary()
   const progress = new Progress(seeds.length, () => clock.now())
   const found: SeedResult[] = []
-  await runSeeds({ seeds, ...plantOf(canary) }, jobs, result => {
+  await runSeeds({ seeds, ...plantOf(canary, safetyMs) }, jobs, result => {
     summary.add(result)
     const hit = result.failure?.rule === canary.rule
     if (hit) found.push(result)
@@ -168,7 +181,7 @@ async function search({ seeds, jobs, json }: SimOptions, canary: Canary): Promis
     const at = `${(first.simulatedMs / 1000).toFixed(1)} s into the run`
     out(`${canary.name} (${canary.what}): found by ${canary.rule} in seed ${first.seed}, ${at}`)
     out(`  ${first.failure?.message}`)
-    out(`  replay it: ${replayCommand(first.seed, canary)}`)
+    out(`  replay it: ${replayCommand(first.seed, canary, safetyMs)}`)
   }
   return first === undefined ? 1 : 0
 }

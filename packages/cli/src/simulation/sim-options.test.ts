@@ -12,7 +12,13 @@ test('one seed is a replay, whatever its name', () => {
   expect(parseSimOptions(['--seed', 'abc-1', '--json'])).toMatchObject({ seeds: ['abc-1'], replay: true, json: true })
 })
 
+test('the time of faults in simulated seconds', () => {
+  expect(parseSimOptions(['--safety', '20']).safetyMs).toBe(20_000)
+  expect(parseSimOptions([]).safetyMs).toBe(null)
+})
+
 for (const [args, says] of [
+  [['--safety', '0'], /--safety wants a whole number from 1/],
   [['--seeds', '0'], /--seeds wants a whole number from 1/],
   [['--seeds', '1.5'], /--seeds wants/],
   [['--first', '-1'], /--first/],

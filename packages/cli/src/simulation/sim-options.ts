@@ -12,17 +12,20 @@ export interface SimOptions {
   readonly jobs: number
   /** A planted bug, by name. */
   readonly canary: string | null
+  /** The time of faults of every seed ends so early, in simulated ms; null: as the seed draws it. */
+  readonly safetyMs: number | null
 }
 
 const SEEDS_DEFAULT = 20
 const SEEDS_MAX = 1_000_000
 const JOBS_MAX = 64
+const SAFETY_MAX_S = 3_600
 
 const SIM_USAGE =
-  'stellwerk sim [--seeds N] [--first S] [--jobs J] [--canary NAME] [--json], or stellwerk sim --seed S [--canary NAME] [--json]'
+  'stellwerk sim [--seeds N] [--first S] [--jobs J] [--canary NAME] [--safety SECONDS] [--json], or stellwerk sim --seed S [--canary NAME] [--safety SECONDS] [--json]'
 
 export function parseSimOptions(args: readonly string[]): SimOptions {
-  const { seed, seeds, first, jobs, json, canary } = parsed(args)
+  const { seed, seeds, first, jobs, json, canary, safety } = parsed(args)
   if (seed !== undefined && (seeds !== undefined || first !== undefined)) {
     throw usage('--seed names one seed; --seeds and --first are for many')
   }
@@ -35,12 +38,14 @@ export function parseSimOptions(args: readonly string[]): SimOptions {
     json: json === true,
     jobs: number('--jobs', jobs, 1, 1, JOBS_MAX),
     canary: canary ?? null,
+    safetyMs: safety === undefined ? null : 1_000 * number('--safety', safety, 0, 1, SAFETY_MAX_S),
   }
 }
 
 function parsed(args: readonly string[]) {
   const text = { type: 'string' } as const
-  const options = { seed: text, seeds: text, first: text, jobs: text, canary: text, json: { type: 'boolean' } } as const
+  const flag = { type: 'boolean' } as const
+  const options = { seed: text, seeds: text, first: text, jobs: text, canary: text, safety: text, json: flag } as const
   try {
     return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values
   } catch (error) {
