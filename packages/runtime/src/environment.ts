@@ -180,6 +180,11 @@ export type StoreChange = { readonly put: string; readonly value: Json } | { rea
 export interface Processes {
   /** Starts a child of this machine; it ends when this process does. */
   spawn(spec: ProcessSpec): Child
+  /**
+   * Starts a program of the machine (QEMU, qemu-img). It ends when this process does, however that ends. Throws
+   * `no-program` when there is none of that name, `spawn-failed` when the system refuses.
+   */
+  command(spec: CommandSpec): Command
   /** The pipe to the process that spawned this one, or null. */
   readonly parent: Parent | null
   /** Kills what a dead predecessor of this process left running (by the pids it had recorded). */
@@ -204,6 +209,33 @@ export interface Child {
   onMessage(f: (message: Json) => void): void
   /** Called once, after the process was reaped: it and all of its threads are gone. */
   onExit(f: (exit: { readonly code: number | null; readonly signal: string | null }) => void): void
+  /** Sends SIGKILL. */
+  kill(): void
+}
+
+export interface CommandSpec {
+  /** An absolute path, or a name that is looked up where the system's programs are. */
+  readonly program: string
+  readonly name: string
+  readonly args: readonly string[]
+  /** The working directory, absolute; absent: this process's. */
+  readonly directory?: string
+}
+
+export interface CommandExit {
+  readonly code: number | null
+  readonly signal: string | null
+  /** The last of what it said, at most COMMAND_OUTPUT_MAX bytes of each. */
+  readonly output: string
+  readonly errors: string
+}
+
+export const COMMAND_OUTPUT_MAX = 64 * 1024
+
+export interface Command {
+  readonly pid: number
+  /** Called once, after the process was reaped: it and all of its threads are gone. */
+  onExit(f: (exit: CommandExit) => void): void
   /** Sends SIGKILL. */
   kill(): void
 }

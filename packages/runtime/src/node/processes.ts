@@ -6,10 +6,11 @@ import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { assert, present } from '../assert.ts'
-import type { Logger, Processes, ProcessSpec } from '../environment.ts'
+import { assert } from '../assert.ts'
+import type { CommandSpec, Logger, Processes, ProcessSpec } from '../environment.ts'
 import { errorCode, StellwerkError } from '../errors.ts'
 import { NodeChild } from './child.ts'
+import { type NodeCommand, startCommand } from './command.ts'
 import { CHILD_MARK, parentOfThisProcess } from './parent-pipe.ts'
 import { identifyProcess, isStillRunning, type RecordedProcess, readPidRecord, writePidRecord } from './pid-record.ts'
 
@@ -18,6 +19,7 @@ const CHILDREN_MAX = 256
 const KILL_WAIT_MS = 10_000
 const KILL_POLL_MS = 10
 const RECORD_FILE = 'children.json'
+const GONE = { bootId: '', startTicks: 0 }
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const
 
 export interface ProcessesOptions {
@@ -38,9 +40,32 @@ export function createProcesses(options: ProcessesOptions): NodeProcesses {
   const recordFile = join(options.directory, RECORD_FILE)
   /** Of the predecessor, until killLeftovers() has ended them: kept in the record, so that a crash in between loses none. */
   let leftovers = readPidRecord(recordFile)
-  const children = new Map<number, { readonly child: NodeChild; readonly recorded: RecordedProcess }>()
+  const children = new Map<number, { readonly child: NodeChild | NodeCommand; readonly recorded: RecordedProcess }>()
   const save = () =>
     writePidRecord(recordFile, [...leftovers, ...[...children.values()].map(({ recorded }) => recorded)])
+  /** In the record as long as it runs. */
+  const keep = <C extends NodeChild | NodeCommand>(
+    child: C,
+    { program, name }: { program: string; name: string },
+  ): C => {
+    children.set(child.pid, {
+      child,
+      // One that is gone already has no identity and needs none.
+      recorded: { pid: child.pid, ...(identifyProcess(child.pid) ?? GONE), program, name },
+    })
+    child.onEnd(() => {
+      children.delete(child.pid)
+      save()
+      if (children.size === 0) closing?.()
+    })
+    try {
+      save()
+    } catch (error) {
+      child.kill()
+      throw error
+    }
+    return child
+  }
   let closing: (() => void) | null = null
   const stop = stopSignals()
 
@@ -49,24 +74,15 @@ export function createProcesses(options: ProcessesOptions): NodeProcesses {
 
     spawn(spec) {
       assert(children.size < CHILDREN_MAX, 'a process has a bounded number of children')
-      const child = start(spec, options)
-      const { program, name } = spec
-      const recorded = { pid: child.pid, ...present(identifyProcess(child.pid), 'the child'), program, name }
-      children.set(child.pid, { child, recorded })
-      child.onEnd(() => {
-        children.delete(child.pid)
-        save()
-        if (children.size === 0) closing?.()
-      })
-      try {
-        save()
-      } catch (error) {
-        child.kill()
-        throw error
-      }
+      const child = keep(start(spec, options), spec)
       // Only now, with its pid on disk, does the child learn what to do.
       child.post({ spec })
       return child
+    },
+
+    command(spec: CommandSpec) {
+      assert(children.size < CHILDREN_MAX, 'a process has a bounded number of children')
+      return keep(startCommand(spec, options.log), spec)
     },
 
     async killLeftovers() {

@@ -3,6 +3,7 @@
 
 import { assert } from '../assert.ts'
 import type { Child, Json, Parent, Processes, ProcessSpec } from '../environment.ts'
+import { StellwerkError } from '../errors.ts'
 import type { Exit, SimProcess } from './process.ts'
 import type { Simulation } from './simulation.ts'
 
@@ -44,6 +45,11 @@ export class ProcessTree {
     return {
       parent: this.parent === null ? null : this.#parentPipe(this.parent),
       spawn: spec => this.#spawn(spec),
+      command: ({ program, name }) => {
+        throw new StellwerkError('no-program', `there is no program '${program}' on a simulated machine`, {
+          where: name,
+        })
+      },
       killLeftovers: () => this.#killLeftovers(),
       exit: code => process.effect(() => process.end({ code, signal: null }, 'reset')),
       onStop: f => process.onStop(f),
