@@ -2,6 +2,7 @@
 // it is left. Not a test itself.
 
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -78,18 +79,19 @@ export class Stellwerk {
     while (alive([child.pid]).length > 0) await new Promise(resolve => setTimeout(resolve, 10))
   }
 
-  #children(): { readonly pid: number; readonly name: string }[] {
-    if (!existsSync(this.state)) return []
-    return readdirSync(this.state, { recursive: true, encoding: 'utf8' })
-      .filter(entry => entry.endsWith('children.json'))
-      .flatMap(entry => JSON.parse(readFileSync(join(this.state, entry), 'utf8')))
+  #children(): readonly RecordedChild[] {
+    return existsSync(this.state) ? childrenBelow(this.state) : []
   }
 
   /** Ends whatever is left and takes the directory away. */
   async remove(): Promise<void> {
-    for (const child of this.started) if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
-    // What a killed `up` had started ends by itself, at the end of its pipe.
-    const pids = this.pids()
+    const running = [...this.started].filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null)
+    const ended = running.map(child => once(child, 'exit'))
+    for (const child of running) child.kill('SIGKILL')
+    // One that still ends may still write.
+    await Promise.all(ended)
+    // What a killed `up`, or a killed guardian, had started ends by itself, at the end of its pipe.
+    const pids = childrenBelow(this.directory).map(({ pid }) => pid)
     while (alive(pids).length > 0) await new Promise(resolve => setTimeout(resolve, 50))
     rmSync(this.directory, { recursive: true })
   }
@@ -132,6 +134,18 @@ export class Stellwerk {
       })
     return { process: child, lines, ended, said }
   }
+}
+
+interface RecordedChild {
+  readonly pid: number
+  readonly name: string
+}
+
+/** As their parents have recorded them before each began. */
+function childrenBelow(directory: string): RecordedChild[] {
+  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .filter(entry => entry.endsWith('children.json'))
+    .flatMap(entry => JSON.parse(readFileSync(join(directory, entry), 'utf8')) as RecordedChild[])
 }
 
 export function alive(pids: readonly number[]): number[] {
