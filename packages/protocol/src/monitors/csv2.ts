@@ -58,6 +58,8 @@ export class Csv2Monitor implements Monitor {
   readonly #users = new Map<string, Set<string>>()
   /** Ranges that hosts copy to a leg that is catching up. */
   readonly #copies = new Set<string>()
+  /** Volume → the highest generation that any of its storages has taken note of. */
+  readonly #generations = new Map<string, number>()
   readonly #extentAt: Csv2Options['extentAt']
 
   constructor(options: Csv2Options = {}) {
@@ -69,7 +71,7 @@ export class Csv2Monitor implements Monitor {
     this.kinds =
       options.extentAt === undefined
         ? grants
-        : [...grants, 'storage.applied', 'disk.invoke', 'mirror.copying', 'mirror.copy']
+        : [...grants, 'storage.applied', 'storage.generation', 'disk.invoke', 'mirror.copying', 'mirror.copy']
   }
 
   observe(record: TraceRecord, now: number): Violation | null {
@@ -82,6 +84,11 @@ export class Csv2Monitor implements Monitor {
         this.#copies.add(rangeOf(record))
         if (this.#copies.size > MAX_COPIES) this.#copies.delete(this.#copies.values().next().value ?? '')
         return null
+      case 'storage.generation': {
+        const generation = Math.max(numberField(record, 'generation'), this.#generations.get(id(record, 'volume')) ?? 0)
+        this.#generations.set(id(record, 'volume'), generation)
+        return null
+      }
       case 'storage.applied':
         // What is there already, made equal on another leg.
         if (record.host !== undefined && this.#copies.has(rangeOf(record))) return null
@@ -211,6 +218,9 @@ export class Csv2Monitor implements Monitor {
     const name = id(record, 'volume')
     const first = this.#extentAt?.(name, offset) ?? null
     const last = this.#extentAt?.(name, offset + Math.max(0, numberField(record, 'length') - 1)) ?? null
+    // On a leg that was left behind, and has not heard of it: what it holds is of no more use. Once it has, IO3 judges.
+    const generation = field(record, 'generation')
+    if (typeof generation === 'number' && generation < (this.#generations.get(name) ?? 0)) return null
     const volume = this.#volumes.get(name)
     if (first === null || last === null || volume === undefined) return null
     for (let extent = first; extent <= last; extent++) {

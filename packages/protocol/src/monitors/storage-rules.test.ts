@@ -197,6 +197,22 @@ describe('CSV2', () => {
     expect(left(using(), 5, 's1', 1).applied('host-a', at(5)).judge('CSV2', options)).toEqual([])
   })
 
+  test('accepts a write held up on the way to a leg that was left behind, and still judges those to the others', () => {
+    const behind = () =>
+      shared()
+        .io('host-a', 'write', 0, [1], 'd1')
+        .add('storage.generation', { volume: 'csv1' }, { generation: 2 }, 'san-b')
+    expect(
+      behind()
+        .applied('host-a', { offset: MiB * 6 })
+        .judge('CSV2', options),
+    ).toEqual([])
+    const [first] = behind()
+      .applied('host-a', { offset: MiB * 6, generation: 2 }, 'san-b')
+      .judge('CSV2', options)
+    expect(first?.message).toMatch(/landed in extent 5, which d1 and s1 share/)
+  })
+
   const used = () => granted(trace(), 0, 'd1').io('host-a', 'write', 0, [1], 'd1')
   test('accepts writes of a host that uses the disk, and of metadata', () => {
     expect(used().applied('host-a', { offset: MiB }).applied('host-b', { offset: 0 }).judge('CSV2', options)).toEqual(
