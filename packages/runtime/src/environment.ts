@@ -138,6 +138,7 @@ export interface Files {
   /** Names in a directory, sorted; empty if there is no such directory. */
   list(path: string): Promise<string[]>
   makeDirectory(path: string): Promise<void>
+  /** A file, or an empty directory. Nothing there is well, too. */
   remove(path: string): Promise<void>
   /** An exclusive lock that ends with the process; `locked` if another process has it. */
   lock(path: string): Promise<FileLock>

@@ -132,6 +132,16 @@ export function filesContract(name: string, run: RunInWorld): void {
         expect(await files.list('x')).toEqual(['y'])
       }))
 
+    test('remove takes an empty directory away', () =>
+      run(async ({ left: { files } }) => {
+        await files.makeDirectory('x/y')
+        await files.writeAtomic('x/y/a', Buffer.from('1'))
+        await files.remove('x/y/a')
+        await files.remove('x/y')
+        await files.remove('x/y')
+        expect(await codeOf(files.open('x/y/b', { create: true }))).toBe('missing-file')
+      }))
+
     test('remove removes, and is content if nothing is there', () =>
       run(async ({ left: { files } }) => {
         await files.writeAtomic('a', bytes(1))

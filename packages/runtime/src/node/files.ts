@@ -1,6 +1,6 @@
 // The files of one process: everything below one directory, by paths relative to it.
 
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promises'
 import { dirname, resolve, sep } from 'node:path'
 import type { Files, Logger } from '../environment.ts'
 import { errorCode, StellwerkError } from '../errors.ts'
@@ -85,7 +85,10 @@ export function createFiles(directory: string, name: string, log: Logger): Files
 
     async remove(path) {
       const full = absolute(path)
-      await rm(full, { force: true })
+      await rm(full, { force: true }).catch(async (error: unknown) => {
+        if (errorCode(error) !== 'ERR_FS_EISDIR') throw error
+        await rmdir(full)
+      })
       await syncDirectory(dirname(full)).catch(error => {
         // Without its directory there was nothing to remove.
         if (errorCode(error) !== 'ENOENT') throw error

@@ -156,10 +156,15 @@ export function lifeContract(on: () => ContractBench): void {
   test('a failed write is tried again until it succeeds, and acknowledged once', async () => {
     const { lines, acks } = await on().running()
     on().disk.failing = 'write'
-    await on().until('it complains', () => lines.some(line => line.startsWith('disk error')))
+    if (on().hidesDiskErrors) {
+      const said = acks.length
+      await on().pass(1_000)
+      expect(acks.length - said).toBeLessThanOrEqual(1)
+    } else await on().until('it complains', () => lines.some(line => line.startsWith('disk error')))
     on().disk.failing = null
     await on().until('it goes on', () => acks.length >= 15)
     expect(consecutive(acks)).toBe(true)
+    if (on().hidesDiskErrors) expect(lines.filter(line => line.startsWith('disk error'))).toEqual([])
     expect(on().entriesOnDisk()).toBeGreaterThanOrEqual(15)
   })
 

@@ -1,0 +1,73 @@
+// The words QEMU is started with. All paths are relative to the machine's own directory, QEMU's working directory: a unix
+// socket's path is limited to 107 bytes, and a state directory's is not.
+
+import { MIB } from '@stellwerk/runtime/units.ts'
+import type { MachineSpec } from '../hypervisor.ts'
+
+/** Versioned, so that hosts with different QEMUs agree on the machine: the oldest that is supported has it. */
+export const MACHINE_TYPE = 'pc-q35-7.2'
+/** What every x86-64 host and TCG can do; a host that lacks some of it is refused rather than given a lesser processor. */
+export const CPU_MODEL = 'qemu64,enforce'
+
+export const MONITOR_SOCKET = 'qmp.sock'
+export const CONSOLE_SOCKET = 'console.sock'
+export const OUTGOING_SOCKET = 'outgoing.sock'
+export const INCOMING_SOCKET = 'incoming.sock'
+export const KERNEL_FILE = 'kernel'
+export const INITRD_FILE = 'initrd'
+
+export type Accelerator = 'kvm' | 'tcg'
+
+export function diskName(index: number): string {
+  return `disk${index}`
+}
+
+export function diskSocket(index: number): string {
+  return `${diskName(index)}.sock`
+}
+
+export interface CommandLineOptions {
+  readonly spec: MachineSpec
+  readonly accelerator: Accelerator
+  readonly disks: number
+  readonly commandLine: string
+  /** It waits for a migration stream. */
+  readonly incoming: boolean
+}
+
+export function commandLine({ spec, accelerator, disks, commandLine, incoming }: CommandLineOptions): string[] {
+  const cpus = typeof spec.parameters['cpus'] === 'number' ? spec.parameters['cpus'] : 1
+  return [
+    ...['-name', `guest=${spec.vm}`, '-nodefaults', '-no-user-config', '-display', 'none', '-S'],
+    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+    ...['-machine', `${MACHINE_TYPE},usb=off,vmport=off`, '-accel', accelerator, '-cpu', CPU_MODEL],
+    ...['-m', `size=${spec.memoryBytes / MIB}M`, '-smp', `${cpus}`],
+    ...['-chardev', `socket,id=monitor,path=${MONITOR_SOCKET}`, '-mon', 'chardev=monitor,mode=control'],
+    ...['-chardev', `socket,id=console,path=${CONSOLE_SOCKET}`, '-serial', 'chardev:console'],
+    ...['-device', 'pvpanic-pci', '-action', 'panic=pause'],
+    ...Array.from({ length: disks }, (_, index) => disk(index)).flat(),
+    ...['-kernel', KERNEL_FILE, '-initrd', INITRD_FILE, '-append', commandLine],
+    ...(incoming ? ['-incoming', 'defer'] : []),
+  ]
+}
+
+/** Held back by an error, a request stops the machine and is issued again when it goes on: the guest never hears of it. */
+function disk(index: number): string[] {
+  const name = diskName(index)
+  const server = { type: 'unix', path: diskSocket(index) }
+  return [
+    ...['-blockdev', JSON.stringify({ driver: 'nbd', 'node-name': name, server, export: name, discard: 'unmap' })],
+    ...[
+      '-device',
+      `virtio-blk-pci,id=${name}-device,drive=${name},serial=${name},write-cache=on,werror=stop,rerror=stop`,
+    ],
+  ]
+}
+
+/** What the kernel is told: the image's words, the VM's name and its parameters, which a guest may look for. */
+export function kernelWords(image: string, spec: MachineSpec): string {
+  const parameters = Object.entries(spec.parameters)
+    .filter(([name]) => name !== 'cpus')
+    .map(([name, value]) => `stellwerk.${name}=${String(value)}`)
+  return [image, `stellwerk.vm=${spec.vm}`, ...parameters].filter(word => word !== '').join(' ')
+}

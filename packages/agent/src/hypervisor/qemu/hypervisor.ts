@@ -1,0 +1,134 @@
+// Real machines: each a QEMU process, driven by its monitor, its disks served to it by NBD on unix sockets.
+
+import type { BlockDevice } from '@stellwerk/block/device.ts'
+import { digestOf, digestOfGuest, pathOf } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
+import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
+import type { Capabilities, Hypervisor, Incoming, Machine, MachineSpec, NetworkPort } from '../hypervisor.ts'
+import type { HypervisorOptions } from '../options.ts'
+import { type BootImage, decodeBootImage } from './boot-image.ts'
+import { commandLine, kernelWords } from './command-line.ts'
+import { GuestDisk } from './guest-disk.ts'
+import { QemuIncoming } from './incoming.ts'
+import { QemuMachine } from './machine.ts'
+import { probeQemu, QEMU_PROGRAM, type QemuFacts } from './probe.ts'
+import { QemuProcess, type StartProgram } from './qemu-process.ts'
+
+const DISKS_MAX = 8
+const CPUS_MAX = 256
+const MEMORY_MIN_BYTES = 64 * MIB
+
+export interface QemuOptions {
+  /** The absolute path that the environment's files are relative to. */
+  readonly directory: string
+  readonly start: StartProgram
+}
+
+export class QemuHypervisor implements Hypervisor {
+  readonly #options: HypervisorOptions
+  readonly #qemu: QemuOptions
+  #facts: Promise<QemuFacts> | null = null
+  #count = 0
+
+  constructor(options: HypervisorOptions, qemu: QemuOptions) {
+    this.#options = options
+    this.#qemu = qemu
+  }
+
+  async probe(): Promise<Capabilities> {
+    try {
+      await this.#probed()
+      return { kind: 'qemu', available: true }
+    } catch (error) {
+      if (!(error instanceof StellwerkError)) throw error
+      return { kind: 'qemu', available: false, why: describeError(error) }
+    }
+  }
+
+  /** Tried once; again if it failed, since what was missing may have been installed. */
+  #probed(): Promise<QemuFacts> {
+    this.#facts ??= probeQemu(this.#options.env, this.#qemu.start, this.#qemu.directory).catch((error: unknown) => {
+      this.#facts = null
+      throw error
+    })
+    return this.#facts
+  }
+
+  create(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<QemuMachine> {
+    return this.#start(spec, disks, ports, false)
+  }
+
+  async receive(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Incoming> {
+    return new QemuIncoming(await this.#start(spec, disks, ports, true))
+  }
+
+  /** A QEMU ends with the process that started it. */
+  async adopt(_vm: string): Promise<Machine | null> {
+    return null
+  }
+
+  async #start(
+    spec: MachineSpec,
+    disks: readonly BlockDevice[],
+    ports: readonly NetworkPort[],
+    incoming: boolean,
+  ): Promise<QemuMachine> {
+    checkQemuMachine(spec, disks.length, ports.length)
+    const { env } = this.#options
+    const { accelerator } = await this.#probed()
+    const image = await this.#image(spec)
+    const identity = { ...(spec.identity ?? { epoch: 0, instance: env.random.id() }) }
+    const directory = `machines/${identity.instance.slice(0, 12)}-${++this.#count}`
+    let machine: QemuMachine | null = null
+    const guestDisks = disks.map(disk => new GuestDisk(disk, () => machine?.mayPass() ?? false))
+    const words = kernelWords(image.commandLine, spec)
+    const qemu = await QemuProcess.start({
+      env,
+      vm: spec.vm,
+      program: QEMU_PROGRAM,
+      args: commandLine({ spec, accelerator, disks: disks.length, commandLine: words, incoming }),
+      start: this.#qemu.start,
+      directory,
+      fullDirectory: `${this.#qemu.directory}/${directory}`,
+      kernel: image.kernel,
+      initrd: image.initrd,
+      disks: guestDisks,
+    })
+    machine = new QemuMachine(this.#options, spec, identity, qemu, guestDisks)
+    return machine
+  }
+
+  async #image({ guest }: MachineSpec): Promise<BootImage> {
+    const digest = digestOfGuest(guest)
+    const bytes = await this.#options.env.files.read(digest === null ? guest : pathOf(digest))
+    if (bytes === null) {
+      throw new StellwerkError('bad-guest', 'there is no such boot image', {
+        where: guest,
+        hint: 'make one with: stellwerk image build tiny',
+      })
+    }
+    if (digest !== null && digestOf(bytes) !== digest) {
+      throw new StellwerkError('bad-guest', 'the file here is another image', { where: guest })
+    }
+    return decodeBootImage(guest, bytes)
+  }
+}
+
+/** As much of a definition as shows, before there is a machine, that no host can run it. Throws `bad-machine`. */
+export function checkQemuMachine(spec: MachineSpec, disks: number, ports: number): void {
+  const bad = (what: string, hint: string): StellwerkError =>
+    new StellwerkError('bad-machine', what, { where: `vm ${spec.vm}`, hint })
+  if (disks > DISKS_MAX) throw bad(`a machine with ${disks} disks`, `give it at most ${DISKS_MAX}`)
+  if (ports > 0) throw bad('a QEMU machine has no network port yet', 'define it without one')
+  if (spec.memoryBytes < MEMORY_MIN_BYTES || spec.memoryBytes % MIB !== 0) {
+    throw bad(`${spec.memoryBytes} bytes of memory`, 'give it whole MiB, and at least 64')
+  }
+  const { cpus } = spec.parameters
+  if (cpus !== undefined && !(Number.isInteger(cpus) && Number(cpus) >= 1 && Number(cpus) <= CPUS_MAX)) {
+    throw bad(`${JSON.stringify(cpus)} processors`, `give it a whole number from 1 to ${CPUS_MAX}`)
+  }
+  for (const [name, value] of Object.entries(spec.parameters)) {
+    if (/^[A-Za-z][A-Za-z0-9]*$/.test(name) && /^[!-~]*$/.test(String(value))) continue
+    throw bad(`the parameter ${name}=${String(value)}`, 'names are letters and digits, values have no spaces')
+  }
+}

@@ -1,0 +1,104 @@
+// The target's side of a live migration: a QEMU that waits for the stream (`-incoming defer`) and, once it has it, for the
+// commit. Until then it neither runs nor touches its disks (`late-block-activate`). A stream that is damaged ends this QEMU,
+// and nothing else.
+
+import type { ByteStream } from '@stellwerk/runtime/environment.ts'
+import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { Commit, Incoming, Loaded, Machine } from '../hypervisor.ts'
+import { INCOMING_SOCKET } from './command-line.ts'
+import type { QemuMachine } from './machine.ts'
+import { lastWords } from './qemu-process.ts'
+import { StreamDecoder } from './stream-format.ts'
+
+export class QemuIncoming implements Incoming {
+  readonly #machine: QemuMachine
+  #state: 'waiting' | 'loading' | 'loaded' | 'over' = 'waiting'
+  readonly #failure = Promise.withResolvers<never>()
+
+  constructor(machine: QemuMachine) {
+    this.#machine = machine
+    this.#failure.promise.catch(() => undefined)
+    machine.qemu.onExit(exit => this.#failure.reject(new StellwerkError('corrupt-data', lastWords(exit))))
+  }
+
+  async load(stream: ByteStream): Promise<Loaded> {
+    this.#state = 'loading'
+    try {
+      const loaded = await Promise.race([this.#load(stream), this.#failure.promise])
+      this.#state = 'loaded'
+      return loaded
+    } catch (error) {
+      this.#state = 'over'
+      stream.destroy()
+      throw error
+    }
+  }
+
+  async #load(stream: ByteStream): Promise<Loaded> {
+    const { qmp, qemu } = this.#machine
+    const on = (...names: string[]) => names.map(capability => ({ capability, state: true }))
+    await qmp.execute('migrate-set-capabilities', { capabilities: on('events', 'late-block-activate') })
+    const complete = Promise.withResolvers<void>()
+    const unlisten = this.#machine.onQemuEvent(({ event, data }) => {
+      if (event === 'MIGRATION' && data['status'] === 'completed') complete.resolve()
+    })
+    await qmp.execute('migrate-incoming', { uri: `unix:${INCOMING_SOCKET}` })
+    const into = await qemu.sockets.dial(INCOMING_SOCKET)
+    const end = await this.#pass(stream, into)
+    into.end()
+    await complete.promise
+    unlisten()
+    into.destroy()
+    return end
+  }
+
+  /** Everything that arrives goes on to QEMU; what stands behind it is given back. */
+  #pass(stream: ByteStream, into: ByteStream): Promise<Loaded> {
+    return new Promise((resolve, reject) => {
+      const decoder = new StreamDecoder()
+      let ended = false
+      into.onDrain(() => stream.resume())
+      // QEMU's own end says what was wrong.
+      into.onClose(() => undefined)
+      const lost = (why: string): void => {
+        if (!ended) reject(new StellwerkError('stream-lost', why))
+      }
+      stream.onEnd(() => lost('the stream ended before its end'))
+      stream.onClose(error => lost(error === null ? 'the stream was closed' : errorMessage(error)))
+      stream.onData(chunk => {
+        try {
+          for (const decoded of decoder.take(chunk)) {
+            if (decoded.kind === 'data') {
+              if (!into.write([decoded.data])) stream.pause()
+              continue
+            }
+            ended = true
+            resolve({ stateChecksum: decoded.checksum, trailer: decoded.trailer })
+          }
+        } catch (error) {
+          reject(error)
+        }
+      })
+    })
+  }
+
+  async run(commit: Commit): Promise<Machine> {
+    if (this.#state !== 'loaded') {
+      throw new StellwerkError('bad-migration-state', `there is nothing to run: the stream is ${this.#state}`, {
+        where: commit.vm,
+      })
+    }
+    if (commit.vm !== this.#machine.life.vm) {
+      throw new StellwerkError('wrong-commit', `a commit for ${commit.vm} cannot run ${this.#machine.life.vm}`)
+    }
+    this.#state = 'over'
+    this.#machine.arrive(commit.placementEpoch)
+    this.#machine.start()
+    return this.#machine
+  }
+
+  async discard(): Promise<void> {
+    this.#state = 'over'
+    await this.#machine.kill()
+  }
+}

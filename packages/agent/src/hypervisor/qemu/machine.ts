@@ -1,0 +1,306 @@
+// One QEMU as a machine. QEMU says by events whether the guest executes; what is wanted follows from the machine's own
+// life and its right to run, and `#settle` brings the one to the other, one command after the other.
+
+import { assert } from '@stellwerk/runtime/assert.ts'
+import type { CommandExit, Timer } from '@stellwerk/runtime/environment.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type {
+  Dead,
+  Machine,
+  MachineEvent,
+  MachineSpec,
+  MachineState,
+  MigrationPolicy,
+  Outgoing,
+} from '../hypervisor.ts'
+import { Lifecycle } from '../lifecycle.ts'
+import { type HypervisorOptions, stepEvidence } from '../options.ts'
+import { SerialConsole } from './console.ts'
+import type { GuestDisk } from './guest-disk.ts'
+import { QemuOutgoing } from './outgoing.ts'
+import { lastWords, type QemuProcess } from './qemu-process.ts'
+import type { Qmp, QmpEvent } from './qmp.ts'
+
+/** The guest is stopped so long before its right to run ends: QEMU takes a moment to obey. */
+const STOP_AHEAD_MS = 100
+/** How often the right to run is looked at while the guest executes. */
+const WATCH_MS = 25
+/** An operating system that was not up yet, or stood still, has not heard the power button: it is pressed again. */
+const POWER_BUTTON_MS = 3_000
+/** After a request failed the machine stands still so long, then tries again. */
+const DISK_RETRY_MS = 500
+
+export interface MachineIdentity {
+  epoch: number
+  readonly instance: string
+}
+
+export class QemuMachine implements Machine {
+  readonly qemu: QemuProcess
+  readonly life: Lifecycle
+  readonly #options: HypervisorOptions
+  readonly #spec: MachineSpec
+  readonly #identity: MachineIdentity
+  readonly #disks: readonly GuestDisk[]
+  readonly #console: SerialConsole
+  /** By QEMU's own word. */
+  #executes = false
+  /** The end of the right to run is near, or here: stopped until there is a new one. */
+  #lapsed = false
+  #settling: Promise<void> = Promise.resolve()
+  #watch: Timer | null = null
+  #retry: Timer | null = null
+  #button: Timer | null = null
+  #shutdownSeen: string | null = null
+  #panicSeen = false
+  #outgoing: QemuOutgoing | null = null
+  readonly #qemuListeners = new Set<(event: QmpEvent) => void>()
+
+  constructor(
+    options: HypervisorOptions,
+    spec: MachineSpec,
+    identity: MachineIdentity,
+    qemu: QemuProcess,
+    disks: readonly GuestDisk[],
+  ) {
+    this.#options = options
+    this.#spec = spec
+    this.#identity = identity
+    this.qemu = qemu
+    this.#disks = disks
+    this.life = new Lifecycle(spec.vm)
+    this.#console = new SerialConsole(qemu.console, line => this.#said(line))
+    qemu.qmp.onEvent(event => this.#heard(event))
+    qemu.onExit(exit => void this.#exited(exit))
+  }
+
+  get qmp(): Qmp {
+    return this.qemu.qmp
+  }
+
+  get state(): MachineState {
+    return this.life.state
+  }
+
+  get executes(): boolean {
+    return this.#executes
+  }
+
+  onEvent(f: (event: MachineEvent) => void): void {
+    this.life.onEvent(f)
+  }
+
+  onQemuEvent(f: (event: QmpEvent) => void): () => void {
+    this.#qemuListeners.add(f)
+    return () => this.#qemuListeners.delete(f)
+  }
+
+  /** A received machine takes its epoch from the commit. */
+  arrive(epoch: number): void {
+    this.#identity.epoch = epoch
+  }
+
+  start(): void {
+    this.life.start()
+    this.#wanted()
+  }
+
+  async freeze(_why: string): Promise<void> {
+    this.life.hold()
+    this.#wanted()
+    await this.#settling
+  }
+
+  thaw(): void {
+    this.life.unhold()
+    this.#lapsed = false
+    this.#wanted()
+  }
+
+  input(line: string): void {
+    this.#console.input(line)
+  }
+
+  /** The power button: an operating system that listens to it shuts down. */
+  shutdown(): boolean {
+    if (this.life.dead) return false
+    if (this.#button === null) this.#pressButton()
+    return true
+  }
+
+  #pressButton(): void {
+    if (this.#executes) this.#command('system_powerdown')
+    this.#button = this.#options.env.timers.after(POWER_BUTTON_MS, () => this.#pressButton())
+  }
+
+  kill(): Promise<Dead> {
+    return this.life.death(async () => {
+      this.life.die()
+      this.#stopTimers()
+      for (const disk of this.#disks) disk.refuse()
+      this.qemu.kill()
+      await this.qemu.gone
+      await Promise.all(this.#disks.map(disk => disk.settled()))
+    })
+  }
+
+  send(policy: MigrationPolicy): Outgoing {
+    assert(this.#outgoing === null, `${this.life.vm} is being sent already`)
+    const outgoing = new QemuOutgoing(this.#options.env, this, policy, () => {
+      if (this.#outgoing === outgoing) this.#outgoing = null
+    })
+    this.#outgoing = outgoing
+    return outgoing
+  }
+
+  /** What a migration asks: the disks have nothing under way any more. */
+  async drained(): Promise<void> {
+    await Promise.all(this.#disks.map(disk => disk.settled()))
+  }
+
+  /** A guest that an ended migration has paused goes on, if it is to. */
+  wanted(): void {
+    this.#wanted()
+  }
+
+  /** Resolves when QEMU does what was wanted of it when this was asked. */
+  settled(): Promise<void> {
+    return this.#settling
+  }
+
+  /** Whether a request or a word may pass. Who may not run is stopped here. */
+  mayPass(): boolean {
+    if (!this.life.runs || this.#lapsed) return false
+    if (!this.#options.mayExecute(this.life.vm)) {
+      this.#lostRight()
+      return false
+    }
+    if (this.#options.env.trace.on('io')) this.#options.evidence(stepEvidence(this.#spec, this.#identity))
+    return true
+  }
+
+  // --- executing or not ----------------------------------------------------------------------------------------------
+
+  /** Something may be wanted otherwise now. */
+  #wanted(): void {
+    this.#settling = this.#settling.then(() => this.#settle())
+  }
+
+  async #settle(): Promise<void> {
+    if (this.life.dead) return
+    this.#judgeRight()
+    const run = this.life.runs && !this.#lapsed
+    this.#watchRight()
+    for (const disk of this.#disks) {
+      if (run) disk.admit()
+      else disk.hold()
+    }
+    if (run === this.#executes || this.#outgoing?.hasPaused === true) return
+    try {
+      // Its event comes before its answer.
+      await this.qmp.execute(run ? 'cont' : 'stop')
+    } catch (error) {
+      // The end of QEMU is told by its exit.
+      if (errorCode(error) === 'qmp-closed') return
+      throw error
+    }
+    if (run) this.#console.resume()
+  }
+
+  #judgeRight(): void {
+    if (!this.life.runs) return
+    const { env } = this.#options
+    if (!this.#options.mayExecute(this.life.vm)) {
+      this.life.hold()
+      this.life.tell({ kind: 'frozen', reason: 'no lease' })
+      return
+    }
+    this.#lapsed = this.#options.until(this.life.vm) - env.clock.now() <= STOP_AHEAD_MS
+  }
+
+  #lostRight(): void {
+    this.life.hold()
+    this.life.tell({ kind: 'frozen', reason: 'no lease' })
+    this.#wanted()
+  }
+
+  #watchRight(): void {
+    this.#watch?.cancel()
+    this.#watch = null
+    if (!this.life.runs) return
+    this.#watch = this.#options.env.timers.after(WATCH_MS, () => {
+      const near = this.#options.until(this.life.vm) - this.#options.env.clock.now() <= STOP_AHEAD_MS
+      if (near !== this.#lapsed || !this.#options.mayExecute(this.life.vm)) this.#wanted()
+      else this.#watchRight()
+    })
+  }
+
+  #stopTimers(): void {
+    this.#watch?.cancel()
+    this.#retry?.cancel()
+    this.#button?.cancel()
+  }
+
+  // --- what QEMU and the guest say -----------------------------------------------------------------------------------
+
+  #said(line: string): void {
+    // What it says without a right is not heard, as if the host had died a moment ago.
+    if (this.mayPass()) this.life.tell({ kind: 'console', line })
+  }
+
+  #heard(event: QmpEvent): void {
+    switch (event.event) {
+      case 'STOP':
+        this.#executes = false
+        break
+      case 'RESUME':
+        this.#executes = true
+        // Not asked for: an aborted migration lets the guest go on by itself.
+        this.#wanted()
+        break
+      case 'BLOCK_IO_ERROR':
+        if (event.data['action'] === 'stop') this.#retryDisk()
+        break
+      case 'GUEST_PANICKED':
+        this.#panicSeen = true
+        this.#end({ kind: 'crashed', reason: 'its operating system has panicked' })
+        this.qemu.kill()
+        break
+      case 'SHUTDOWN':
+        this.#shutdownSeen = String(event.data['reason'] ?? 'shutdown')
+        break
+    }
+    for (const listener of this.#qemuListeners) listener(event)
+  }
+
+  /** A disk that fails holds the guest up, and is tried again: the guest itself never hears of it. */
+  #retryDisk(): void {
+    if (this.#retry !== null) return
+    this.#retry = this.#options.env.timers.after(DISK_RETRY_MS, () => {
+      this.#retry = null
+      this.#wanted()
+    })
+  }
+
+  #command(command: string): void {
+    this.qmp.execute(command).catch((error: unknown) => {
+      const { log } = this.#options.env
+      log.warn({ vm: this.life.vm, code: errorCode(error) }, `QEMU did not take ${command}: ${errorMessage(error)}`)
+    })
+  }
+
+  async #exited(exit: CommandExit): Promise<void> {
+    // Its last words come before its end.
+    await this.#console.ended
+    if (this.#shutdownSeen === 'guest-shutdown') this.#end({ kind: 'halted', reason: 'the guest has powered off' })
+    else if (!this.#panicSeen) this.#end({ kind: 'crashed', reason: lastWords(exit) })
+  }
+
+  #end(event: MachineEvent): void {
+    if (!this.life.die()) return
+    this.#stopTimers()
+    for (const disk of this.#disks) disk.refuse()
+    this.#outgoing?.machineEnded(new StellwerkError('stream-lost', 'the machine has ended', { where: this.life.vm }))
+    this.life.tell(event)
+  }
+}

@@ -1,0 +1,285 @@
+// The source's side of a live migration by QEMU's own pre-copy: QEMU goes round by round as long as it is told that no pause
+// is short enough; when the switch is ordered any pause will do, and it stops before it hands its disks over
+// (`pause-before-switchover`), which is where `released` is made durable.
+
+import type { ByteStream, Environment, Json } from '@stellwerk/runtime/environment.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { MigrationPolicy, Outgoing, Released, RoundProgress } from '../hypervisor.ts'
+import { createPipe } from '../precopy/pipe.ts'
+import { OUTGOING_SOCKET } from './command-line.ts'
+import type { QemuMachine } from './machine.ts'
+import type { QmpEvent } from './qmp.ts'
+import { StreamEncoder } from './stream-format.ts'
+
+const PAGE_BYTES = 4096
+/** QEMU's own measure of what it has sent and dirtied is renewed this often. */
+const LOOK_MS = 100
+/** ms: QEMU decides by itself only for next to nothing. With 0 it would not look for dirtied pages again before it switches. */
+const DOWNTIME_LEAST = 1
+/** ms; the longest that QEMU takes. */
+const DOWNTIME_ANY = 2_000_000
+/** Bytes a second: more than any link carries. */
+const BANDWIDTH_MAX = 2 ** 40
+/** After this many times the policy's rounds a throttled guest is given up. */
+const HOPELESS_FACTOR = 2
+
+interface Statistics {
+  readonly status: string
+  readonly round: number
+  readonly remainingBytes: number
+  readonly sentBytes: number
+  readonly pages: number
+  readonly dirtyBytesPerSecond: number
+  readonly bytesPerSecond: number
+  readonly throttle: number
+}
+
+type Phase = 'copying' | 'releasing' | 'released' | 'ended'
+
+export class QemuOutgoing implements Outgoing {
+  readonly stream: ByteStream
+  readonly converged: Promise<void>
+  readonly #env: Environment
+  readonly #machine: QemuMachine
+  readonly #policy: MigrationPolicy
+  readonly #detached: () => void
+  readonly #writer: ByteStream
+  readonly #encoder = new StreamEncoder()
+  readonly #tellConverged = Promise.withResolvers<void>()
+  /** QEMU's word that the guest is paused and its disks are not handed over yet. */
+  readonly #atSwitch = Promise.withResolvers<void>()
+  /** QEMU's word that everything is sent, and the end of what it sent. */
+  readonly #completed = Promise.withResolvers<void>()
+  readonly #streamEnded = Promise.withResolvers<void>()
+  readonly #unlisten: () => void
+  #begun: Promise<void>
+  #onProgress: (progress: RoundProgress) => void = () => undefined
+  #phase: Phase = 'copying'
+  #paused = false
+  #discard = false
+  #round = 0
+  #looking: Promise<void> = Promise.resolve()
+
+  constructor(env: Environment, machine: QemuMachine, policy: MigrationPolicy, detached: () => void) {
+    this.#env = env
+    this.#machine = machine
+    this.#policy = policy
+    this.#detached = detached
+    const pipe = createPipe(`migration of ${machine.life.vm}`)
+    this.stream = pipe.reader
+    this.#writer = pipe.writer
+    this.converged = this.#tellConverged.promise
+    // Each is waited for by someone, or the migration has ended otherwise.
+    for (const { promise } of [this.#tellConverged, this.#atSwitch, this.#completed, this.#streamEnded]) {
+      promise.catch(() => undefined)
+    }
+    this.#unlisten = machine.onQemuEvent(event => this.#heard(event))
+    pipe.writer.onClose(() => this.#fail(new StellwerkError('stream-lost', 'the stream was dropped')))
+    this.#begun = this.#begin()
+    this.#begun.catch(error => this.#fail(error))
+  }
+
+  /** The guest does not execute, and is not to: QEMU is in the middle of the switch. */
+  get hasPaused(): boolean {
+    return this.#paused
+  }
+
+  onProgress(f: (progress: RoundProgress) => void): void {
+    this.#onProgress = f
+  }
+
+  async #begin(): Promise<void> {
+    const { qmp, qemu } = this.#machine
+    const socket = await qemu.sockets.expect(OUTGOING_SOCKET)
+    const on = (...names: string[]): Json => names.map(capability => ({ capability, state: true }))
+    await qmp.execute('migrate-set-capabilities', {
+      capabilities: on('events', 'pause-before-switchover', 'auto-converge'),
+    })
+    await qmp.execute('migrate-set-parameters', { 'downtime-limit': DOWNTIME_LEAST, 'max-bandwidth': BANDWIDTH_MAX })
+    await qmp.execute('migrate', { uri: `unix:${OUTGOING_SOCKET}` })
+    const stream = await socket.connected
+    // Connected once: the next migration listens anew.
+    this.#relay(stream, () => socket.close())
+    this.#look()
+  }
+
+  #relay(stream: ByteStream, over: () => Promise<void>): void {
+    this.#writer.onDrain(() => stream.resume())
+    stream.onData(chunk => {
+      if (this.#discard) return
+      if (!this.#writer.write(this.#encoder.piece(chunk))) stream.pause()
+    })
+    const ended = (): void => {
+      stream.destroy()
+      this.#streamEnded.resolve()
+      void over()
+    }
+    stream.onEnd(ended)
+    stream.onClose(ended)
+    if (this.#discard) stream.resume()
+    this.#resume = () => stream.resume()
+  }
+
+  #resume: () => void = () => undefined
+
+  #heard({ event, data }: QmpEvent): void {
+    if (event === 'STOP' && this.#phase !== 'copying') this.#paused = true
+    if (event !== 'MIGRATION') return
+    switch (data['status']) {
+      case 'pre-switchover':
+        this.#paused = true
+        this.#atSwitch.resolve()
+        // Nothing was left to copy: it paused without being told to.
+        this.#tellConverged.resolve()
+        break
+      case 'completed':
+        this.#completed.resolve()
+        break
+      case 'failed':
+      case 'cancelled':
+        this.#paused = false
+        this.#fail(new StellwerkError('stream-lost', `QEMU's migration has ${String(data['status'])}`))
+    }
+  }
+
+  // --- rounds --------------------------------------------------------------------------------------------------------
+
+  #look(): void {
+    if (this.#phase !== 'copying') return
+    this.#looking = this.#judge().then(
+      () => {
+        this.#env.timers.after(LOOK_MS, () => this.#look())
+      },
+      error => this.#fail(error),
+    )
+  }
+
+  async #judge(): Promise<void> {
+    const now = await this.#statistics()
+    if (this.#phase !== 'copying' || now.round === this.#round || now.round < 2) return
+    // QEMU counts the rounds it has begun.
+    this.#round = now.round
+    const forecastMs = now.bytesPerSecond > 0 ? (now.remainingBytes * 1000) / now.bytesPerSecond : 0
+    this.#onProgress({
+      round: now.round - 1,
+      pagesSent: now.pages,
+      bytesSent: now.sentBytes,
+      dirtyPages: Math.ceil(now.remainingBytes / PAGE_BYTES),
+      dirtyBytesPerSecond: now.dirtyBytesPerSecond,
+      bytesPerSecond: now.bytesPerSecond,
+      forecastMs,
+      throttle: now.throttle,
+    })
+    const { downtimeMs, maxRounds, whenDiverging } = this.#policy
+    if (forecastMs <= downtimeMs) this.#tellConverged.resolve()
+    else if (now.round > maxRounds && whenDiverging === 'pause') this.#tellConverged.resolve()
+    else if (now.round > maxRounds * HOPELESS_FACTOR && now.throttle > 0) {
+      this.#tellConverged.reject(
+        new StellwerkError(
+          'not-converging',
+          `after ${now.round} rounds a pause would take ${Math.round(forecastMs)} ms`,
+          {
+            where: this.#machine.life.vm,
+            hint: 'give the VM a longer downtime, or move it when it is less busy',
+          },
+        ),
+      )
+    }
+  }
+
+  async #statistics(): Promise<Statistics> {
+    const answer = (await this.#machine.qmp.execute('query-migrate')) as { readonly [key: string]: Json }
+    const ram = (answer['ram'] ?? {}) as { readonly [key: string]: number }
+    return {
+      status: String(answer['status']),
+      round: ram['dirty-sync-count'] ?? 0,
+      remainingBytes: ram['remaining'] ?? 0,
+      sentBytes: ram['transferred'] ?? 0,
+      pages: (ram['normal'] ?? 0) + (ram['duplicate'] ?? 0),
+      dirtyBytesPerSecond: (ram['dirty-pages-rate'] ?? 0) * PAGE_BYTES,
+      bytesPerSecond: ((ram['mbps'] ?? 0) * 1e6) / 8,
+      throttle: Number(answer['cpu-throttle-percentage'] ?? 0) / 100,
+    }
+  }
+
+  // --- the switch ----------------------------------------------------------------------------------------------------
+
+  async release(trailer: () => Promise<Json>): Promise<Released> {
+    const { qmp, life } = this.#machine
+    this.#phase = 'releasing'
+    await this.#looking
+    await this.#begun
+    await qmp.execute('migrate-set-parameters', { 'downtime-limit': DOWNTIME_ANY })
+    await this.#atSwitch.promise
+    life.release()
+    await this.#machine.drained()
+    const handedOver = await trailer()
+    await qmp.execute('migrate-continue', { state: 'pre-switchover' })
+    await Promise.all([this.#completed.promise, this.#streamEnded.promise])
+    const { sentBytes, pages, round } = await this.#statistics()
+    this.#phase = 'released'
+    this.#writer.write(this.#encoder.end(handedOver))
+    this.#writer.end()
+    return {
+      rounds: Math.max(1, round - 1),
+      pagesSent: pages,
+      bytesSent: sentBytes,
+      stateChecksum: this.#encoder.checksum,
+    }
+  }
+
+  async abort(beforeResume?: (stateChecksum: number) => void): Promise<void> {
+    const { qmp, life } = this.#machine
+    const wasPaused = this.#paused
+    const wasReleased = this.#phase === 'released'
+    this.#phase = 'ended'
+    this.#discard = true
+    this.#resume()
+    if (!wasReleased) {
+      this.#writer.destroy()
+      await this.#begun.catch(() => undefined)
+    }
+    if (!life.dead) {
+      if (wasPaused && !wasReleased) await this.#finishIntoNothing()
+      else if (!wasReleased) await this.#cancel()
+      if (wasPaused) beforeResume?.(this.#encoder.checksum)
+    }
+    await qmp.execute('migrate-set-capabilities', { capabilities: [] }).catch(() => undefined)
+    this.#over()
+    life.unrelease()
+    this.#machine.wanted()
+    await this.#machine.settled()
+  }
+
+  /** QEMU lets a guest go on by itself when a switch is cancelled; one that is completed stands still until it is told to. */
+  async #finishIntoNothing(): Promise<void> {
+    const { qmp } = this.#machine
+    await qmp.execute('migrate-continue', { state: 'pre-switchover' }).catch(() => undefined)
+    await Promise.race([this.#completed.promise, this.#streamEnded.promise])
+  }
+
+  async #cancel(): Promise<void> {
+    await this.#machine.qmp.execute('migrate_cancel').catch(() => undefined)
+    await this.#streamEnded.promise
+  }
+
+  /** The machine is gone, and with it everything that would have been sent. */
+  machineEnded(error: StellwerkError): void {
+    this.#fail(error)
+    this.#streamEnded.resolve()
+    this.#over()
+  }
+
+  #fail(error: unknown): void {
+    this.#tellConverged.reject(error)
+    this.#atSwitch.reject(error)
+    this.#completed.reject(error)
+    if (this.#phase !== 'released') this.#writer.destroy()
+  }
+
+  #over(): void {
+    this.#paused = false
+    this.#unlisten()
+    this.#detached()
+  }
+}

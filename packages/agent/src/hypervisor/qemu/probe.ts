@@ -1,0 +1,95 @@
+// What QEMU can do on this host, found by trying. On some machines /dev/kvm opens and guests hang, so a guest of a few
+// instructions is run, on the machine that VMs get: 64 KiB of ROM whose reset vector tells QEMU's debug exit device to end.
+
+import type { CommandExit, Environment } from '@stellwerk/runtime/environment.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { type Accelerator, CPU_MODEL, MACHINE_TYPE } from './command-line.ts'
+import type { StartProgram } from './qemu-process.ts'
+
+export const QEMU_PROGRAM = 'qemu-system-x86_64'
+export const QEMU_HINT = 'install it: apt install qemu-system-x86 (Debian), dnf install qemu-system-x86-core (Fedora)'
+const OLDEST = { major: 7, minor: 2 }
+
+const PROBE_DIRECTORY = 'machines/probe'
+const ROM_FILE = `${PROBE_DIRECTORY}/rom`
+const ROM_BYTES = 64 * 1024
+/** From the end: where a processor begins. */
+const RESET_VECTOR = 16
+/** mov dx, 0xf4 · mov al, 0x10 · out dx, al · hlt */
+const CODE = [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xf4]
+/** isa-debug-exit ends QEMU with twice the value plus one. */
+const STATUS = 0x10 * 2 + 1
+/** A KVM that works needs a fraction of it. */
+const TRY_MS = 5_000
+
+export interface QemuFacts {
+  readonly version: string
+  readonly accelerator: Accelerator
+}
+
+/** Throws `no-program`, `old-program` or `qemu-failed`, each with what to do. */
+export async function probeQemu(env: Environment, start: StartProgram, fullDirectory: string): Promise<QemuFacts> {
+  const version = await qemuVersion(env, start)
+  await env.files.makeDirectory(PROBE_DIRECTORY)
+  const rom = Buffer.alloc(ROM_BYTES)
+  rom.set(CODE, ROM_BYTES - RESET_VECTOR)
+  await env.files.writeAtomic(ROM_FILE, rom)
+  try {
+    if (await executes(env, start, fullDirectory, 'kvm')) return { version, accelerator: 'kvm' }
+    if (await executes(env, start, fullDirectory, 'tcg')) return { version, accelerator: 'tcg' }
+  } finally {
+    await env.files.remove(ROM_FILE)
+  }
+  throw new StellwerkError('qemu-failed', 'QEMU runs no guest here, neither by KVM nor by TCG', {
+    where: QEMU_PROGRAM,
+    hint: `try it: ${QEMU_PROGRAM} -accel tcg -display none`,
+  })
+}
+
+async function qemuVersion(env: Environment, start: StartProgram): Promise<string> {
+  const { output, code } = await run(env, start, ['--version'])
+  const found = /version (\d+)\.(\d+)(\.\d+)?/.exec(output)
+  if (code !== 0 || found === null) {
+    throw new StellwerkError('qemu-failed', 'QEMU does not tell its version', { where: QEMU_PROGRAM, hint: QEMU_HINT })
+  }
+  const [major, minor] = [Number(found[1]), Number(found[2])]
+  if (major > OLDEST.major || (major === OLDEST.major && minor >= OLDEST.minor))
+    return found[0].slice('version '.length)
+  throw new StellwerkError(
+    'old-program',
+    `QEMU ${major}.${minor} is here, and ${OLDEST.major}.${OLDEST.minor} is needed`,
+    {
+      where: QEMU_PROGRAM,
+      hint: QEMU_HINT,
+    },
+  )
+}
+
+async function executes(
+  env: Environment,
+  start: StartProgram,
+  fullDirectory: string,
+  accelerator: Accelerator,
+): Promise<boolean> {
+  const { code } = await run(env, start, [
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', MACHINE_TYPE, '-m', '16M'],
+    ...['-cpu', CPU_MODEL, '-accel', accelerator],
+    ...['-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04', '-bios', `${fullDirectory}/${ROM_FILE}`],
+  ])
+  return code === STATUS
+}
+
+function run(env: Environment, start: StartProgram, args: readonly string[]): Promise<CommandExit> {
+  return new Promise((resolve, reject) => {
+    try {
+      const process = start({ program: QEMU_PROGRAM, name: 'qemu-probe', args })
+      const timer = env.timers.after(TRY_MS, () => process.kill())
+      process.onExit(exit => {
+        timer.cancel()
+        resolve(exit)
+      })
+    } catch (error) {
+      reject(error)
+    }
+  })
+}

@@ -1,0 +1,132 @@
+// A QEMU process with its directory, its sockets and its monitor.
+
+import type { BlockDevice } from '@stellwerk/block/device.ts'
+import type { ByteStream, Command, CommandExit, CommandSpec, Environment } from '@stellwerk/runtime/environment.ts'
+import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { type DiskExport, exportDisk } from '../../volume/disk-export.ts'
+import {
+  CONSOLE_SOCKET,
+  diskName,
+  diskSocket,
+  INCOMING_SOCKET,
+  INITRD_FILE,
+  KERNEL_FILE,
+  MONITOR_SOCKET,
+  OUTGOING_SOCKET,
+} from './command-line.ts'
+import { Qmp } from './qmp.ts'
+import { MachineSockets } from './sockets.ts'
+
+/** Starts QEMU: as this process's own child, or by the guardian, who lives longer. */
+export type StartProgram = (spec: CommandSpec) => Pick<Command, 'onExit' | 'kill'>
+
+export interface QemuProcessOptions {
+  readonly env: Environment
+  readonly vm: string
+  readonly program: string
+  readonly args: readonly string[]
+  readonly start: StartProgram
+  /** Of the machine, relative to the process's files; and the same absolute. */
+  readonly directory: string
+  readonly fullDirectory: string
+  readonly kernel: Uint8Array
+  readonly initrd: Uint8Array
+  readonly disks: readonly BlockDevice[]
+}
+
+export class QemuProcess {
+  readonly qmp: Qmp
+  readonly console: ByteStream
+  readonly sockets: MachineSockets
+  /** Resolves when the process was reaped, and everything that served it is gone. */
+  readonly gone: Promise<void>
+  readonly #process: Pick<Command, 'onExit' | 'kill'>
+  readonly #exit: Promise<CommandExit>
+
+  private constructor(
+    process: Pick<Command, 'onExit' | 'kill'>,
+    exit: Promise<CommandExit>,
+    sockets: MachineSockets,
+    qmp: Qmp,
+    console: ByteStream,
+    clean: () => Promise<void>,
+  ) {
+    this.#process = process
+    this.#exit = exit
+    this.sockets = sockets
+    this.qmp = qmp
+    this.console = console
+    this.gone = exit.then(clean)
+  }
+
+  /** A QEMU that answers, its guest not begun. Rejects with `qemu-failed`, which has QEMU's own last words. */
+  static async start(options: QemuProcessOptions): Promise<QemuProcess> {
+    const { env, vm, directory, fullDirectory } = options
+    const { files } = env
+    await files.makeDirectory(directory)
+    const sockets = new MachineSockets(env, fullDirectory)
+    const exports: DiskExport[] = []
+    const clean = async (): Promise<void> => {
+      await Promise.all(exports.map(each => each.close('the machine has ended')))
+      await sockets.close()
+      await removeDirectory(env, directory)
+    }
+    let process: Pick<Command, 'onExit' | 'kill'> | null = null
+    try {
+      await files.writeAtomic(`${directory}/${KERNEL_FILE}`, options.kernel)
+      await files.writeAtomic(`${directory}/${INITRD_FILE}`, options.initrd)
+      for (const [index, device] of options.disks.entries()) {
+        const address = sockets.address(diskSocket(index))
+        exports.push(await exportDisk(env, { address, name: diskName(index), device }))
+      }
+      const monitor = await sockets.expect(MONITOR_SOCKET)
+      const console = await sockets.expect(CONSOLE_SOCKET)
+      const { program, args } = options
+      process = options.start({ program, args, name: `${vm}/qemu`, directory: fullDirectory })
+      const { promise: exit, resolve } = Promise.withResolvers<CommandExit>()
+      process.onExit(resolve)
+      const failed = exit.then(how => {
+        throw new StellwerkError('qemu-failed', lastWords(how), { where: `vm ${vm}`, hint: 'see its definition' })
+      })
+      failed.catch(() => undefined)
+      const opened = monitor.connected.then(stream => Qmp.open(stream, `vm ${vm}`))
+      opened.catch(() => undefined)
+      // A monitor that closes says less than the exit that follows.
+      const said = await Promise.race([opened, failed]).catch(async (error: unknown) => {
+        throw errorCode(error) === 'qmp-closed' ? await failed : error
+      })
+      return new QemuProcess(process, exit, sockets, said, await Promise.race([console.connected, failed]), clean)
+    } catch (error) {
+      process?.kill()
+      await clean()
+      throw error
+    }
+  }
+
+  onExit(f: (exit: CommandExit) => void): void {
+    void this.#exit.then(f)
+  }
+
+  kill(): void {
+    this.#process.kill()
+  }
+}
+
+const FILES = [KERNEL_FILE, INITRD_FILE, MONITOR_SOCKET, CONSOLE_SOCKET, OUTGOING_SOCKET, INCOMING_SOCKET]
+
+async function removeDirectory({ files, log }: Environment, directory: string): Promise<void> {
+  try {
+    const names = await files.list(directory)
+    for (const name of names)
+      if (FILES.includes(name) || name.startsWith('disk')) await files.remove(`${directory}/${name}`)
+    await files.remove(directory)
+  } catch (error) {
+    log.warn({ directory, code: errorCode(error) }, 'what is left of a machine was not removed')
+  }
+}
+
+export function lastWords({ code, signal, errors }: CommandExit): string {
+  const how = signal === null ? `with status ${code}` : `by ${signal}`
+  const words = errors.trim().split('\n').at(-1) ?? ''
+  return `QEMU ended ${how}${words === '' ? '' : `: ${words}`}`
+}

@@ -1,0 +1,34 @@
+// The tiny Linux guest for tests with a real QEMU: made once from this machine's packages and kept among the temporary files
+// under the digest of what it is made by.
+
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { encodeBootImage } from '@stellwerk/agent/hypervisor/qemu/boot-image.ts'
+import type { Processes } from '@stellwerk/runtime/environment.ts'
+import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
+import { fetchDebianKernel } from 'stellwerk/images/debian-kernel.ts'
+import { MODULES, tinyImage } from 'stellwerk/images/tiny.ts'
+
+/** What the tests in this folder need. */
+export const qemu = peers(peer('qemu-system-x86_64', 'qemu-system-x86'), peer('apt-get', 'apt'))
+
+const MAKERS = [
+  '../../packages/agent/src/guests/linux/ledger.elf',
+  '../../packages/cli/src/images/tiny.ts',
+  '../../packages/cli/src/images/cpio.ts',
+  '../../packages/agent/src/hypervisor/qemu/boot-image.ts',
+]
+
+/** A file that has the image. */
+export async function tinyImageFile(processes: Pick<Processes, 'command'>): Promise<string> {
+  const hash = createHash('sha256')
+  for (const maker of MAKERS) hash.update(readFileSync(new URL(maker, import.meta.url)))
+  const path = join(tmpdir(), `stellwerk-tiny-${hash.digest('hex').slice(0, 16)}.boot`)
+  if (existsSync(path)) return path
+  const image = encodeBootImage(await tinyImage(await fetchDebianKernel(processes, new Set(MODULES))))
+  writeFileSync(`${path}.${process.pid}`, image)
+  renameSync(`${path}.${process.pid}`, path)
+  return path
+}
