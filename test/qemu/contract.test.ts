@@ -32,7 +32,7 @@ describe.skipIf(qemu.missing || !LONG)(`with ${qemu.note}`, () => {
       const env = createEnvironment({ name: 'test', directory, store: memoryStore(), logLevel: 'error' })
       copyFileSync(await tinyImageFile(env.processes), join(directory, IMAGE))
       return {
-        env: { ...env, trace: { on: () => true, emit: () => undefined } },
+        env: { ...env, trace: { ...env.trace, on: () => true } },
         async until(predicate, limitMs) {
           const end = env.clock.now() + limitMs
           while (!predicate()) {
@@ -48,7 +48,7 @@ describe.skipIf(qemu.missing || !LONG)(`with ${qemu.note}`, () => {
       }
     },
     hypervisor: options =>
-      new QemuHypervisor(options, { directory, start: spec => options.env.processes.command(spec) }),
+      new QemuHypervisor(options, { start: async (_vm, spec) => options.env.processes.command(spec) }),
     spec: (vm, load) => ({
       vm,
       hypervisor: 'qemu',

@@ -17,5 +17,5 @@ export interface AgentConfig {
   /** The host's HBAs: the fabrics it has a cable to. */
   readonly hbas: readonly NetworkName[]
   /** What this host can run. */
-  readonly hypervisors: readonly ('wasm' | 'model')[]
+  readonly hypervisors: readonly ('wasm' | 'model' | 'qemu')[]
 }

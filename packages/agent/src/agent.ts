@@ -11,6 +11,7 @@ import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Environment, Listener } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { AgentConfig } from './agent-config.ts'
+import { AskedPrograms } from './guardian/ask-programs.ts'
 import { GuestModules } from './guests/guest-modules.ts'
 import { LunSessions } from './hba/lun-sessions.ts'
 import { OpenLuns } from './hba/open-luns.ts'
@@ -20,6 +21,7 @@ import { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { ModelHypervisor } from './hypervisor/model/hypervisor.ts'
 import type { HypervisorOptions } from './hypervisor/options.ts'
+import { QemuHypervisor } from './hypervisor/qemu/hypervisor.ts'
 import { WasmHypervisor } from './hypervisor/wasm/hypervisor.ts'
 import { RightToRun } from './lease/right-to-run.ts'
 import { BulkStreams } from './migration/streams.ts'
@@ -117,7 +119,9 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   })
   const options = hypervisorOptions(env, config, gate)
   const exports = new ExportHypervisor(options)
-  const hypervisors = makeHypervisors(options, config, exports)
+  const programs = new AskedPrograms(env)
+  gate.onProgram = said => programs.heard(said)
+  const hypervisors = makeHypervisors(options, config, exports, programs)
   const guests = new GuestModules({ env, system, host, requestMs: () => actor.settings.requestMs })
   const vmParts: VmParts = {
     env,
@@ -152,7 +156,16 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     luns: () => luns,
     vmParts: () => vmParts,
     exports,
+    whyNoQemu: () => whyNoQemu,
   })
+  let whyNoQemu: string | null | undefined
+  const qemu = hypervisors.get('qemu')
+  if (qemu !== undefined) {
+    void qemu.probe().then(({ available, why }) => {
+      whyNoQemu = available ? null : (why ?? 'QEMU runs no machine here')
+      actor.beatSoon()
+    })
+  }
   system.spawn(self, actor, { mailbox: 8192 })
   system.spawn(`${host}/guests`, guests)
   system.spawn(`${host}/disks`, new HeldDisks(system, volumes))
@@ -217,12 +230,28 @@ function makeHypervisors(
   options: HypervisorOptions,
   config: AgentConfig,
   exports: ExportHypervisor,
+  programs: AskedPrograms,
 ): Map<string, Hypervisor> {
   const hypervisors = new Map<string, Hypervisor>([['export', exports]])
   for (const kind of config.hypervisors) {
-    hypervisors.set(kind, kind === 'model' ? new ModelHypervisor(options) : new WasmHypervisor(options))
+    hypervisors.set(kind, makeHypervisor(kind, options, programs))
   }
   return hypervisors
+}
+
+function makeHypervisor(
+  kind: AgentConfig['hypervisors'][number],
+  options: HypervisorOptions,
+  programs: AskedPrograms,
+): Hypervisor {
+  switch (kind) {
+    case 'wasm':
+      return new WasmHypervisor(options)
+    case 'model':
+      return new ModelHypervisor(options)
+    case 'qemu':
+      return new QemuHypervisor(options, programs)
+  }
 }
 
 function serve(

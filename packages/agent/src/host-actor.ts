@@ -223,6 +223,7 @@ export class HostActor implements Behavior {
     const { env, config, links, luns, peers, system, volumes } = this.#parts
     const withinMs = this.settings.heartbeatMs * MISSED_PROBES
     const machines = [...this.#machines.values()].sort((a, b) => (a.vm < b.vm ? -1 : 1))
+    const whyNoQemu = this.#parts.whyNoQemu()
     const body: Beat = {
       host: config.host,
       incarnation: config.incarnation,
@@ -235,6 +236,7 @@ export class HostActor implements Behavior {
       paths: luns().paths(links().states(withinMs)),
       access: luns().access(),
       volumes: volumes().owned(),
+      ...(whyNoQemu === undefined ? {} : { qemu: { why: whyNoQemu } }),
       digest: digestOfMachines(machines),
       machines: this.#wantMachines ? machines : null,
     }

@@ -26,4 +26,6 @@ export interface HostParts {
   readonly luns: () => OpenLuns
   readonly vmParts: () => VmParts
   readonly exports: ExportHypervisor
+  /** Why QEMU runs no machine here, or null; undefined: not set up, or not known yet. */
+  readonly whyNoQemu: () => string | null | undefined
 }

@@ -135,6 +135,8 @@ export interface Files {
   read(path: string): Promise<Uint8Array | null>
   /** Replaces the whole file: written aside, synced, renamed, directory synced. Atomic and durable. */
   writeAtomic(path: string, data: Uint8Array): Promise<void>
+  /** The absolute path by which programs of the machine find it. */
+  locate(path: string): string
   /** Names in a directory, sorted; empty if there is no such directory. */
   list(path: string): Promise<string[]>
   makeDirectory(path: string): Promise<void>

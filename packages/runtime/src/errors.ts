@@ -53,3 +53,27 @@ function describe(error: unknown): string {
   const hint = error.hint === undefined ? '' : `; ${error.hint}`
   return `${error.message}${where}${hint}`
 }
+
+/** An error as it is told to another process. */
+export interface ToldError {
+  readonly code: string
+  readonly message: string
+  readonly where: string
+  readonly hint: string
+}
+
+export function tellError(error: unknown): ToldError {
+  if (!(error instanceof StellwerkError)) {
+    return { code: errorCode(error), message: errorMessage(error), where: '', hint: '' }
+  }
+  const { code, message, where = '', hint = '' } = error
+  return { code, message, where, hint }
+}
+
+export function asError(told: ToldError): StellwerkError {
+  const { code, message, where, hint } = told
+  return new StellwerkError(code, message, {
+    ...(where === '' ? {} : { where }),
+    ...(hint === '' ? {} : { hint }),
+  })
+}

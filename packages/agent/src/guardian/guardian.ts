@@ -11,6 +11,7 @@ import type { AgentConfig } from '../agent-config.ts'
 import { JUDGEMENT_DELAY_MS, judgeDeadlines } from './deadlines.ts'
 import { finalRefusal } from './final-refusals.ts'
 import { asToGuardian, type MachineDeadline, type ToAgent } from './pipe.ts'
+import { GuardedPrograms } from './programs.ts'
 
 export interface GuardianConfig {
   readonly cluster: string
@@ -83,6 +84,7 @@ class HostGuardian implements Guardian {
   /** Of this state directory, made once: by it the coordinator tells two machines of one name apart. */
   readonly #id: string
   readonly #session: PersistentSession
+  readonly #programs: GuardedPrograms
   #child: { readonly process: Child; readonly incarnation: number } | null = null
   #machines: readonly MachineDeadline[] = []
   #judgeTimer: Timer | null = null
@@ -99,6 +101,7 @@ class HostGuardian implements Guardian {
     this.#config = config
     this.#incarnation = this.#next('guardian')
     this.#id = takeId(env)
+    this.#programs = new GuardedPrograms(env)
     const identity: Identity = {
       cluster: config.cluster,
       node: config.host,
@@ -159,6 +162,10 @@ class HostGuardian implements Guardian {
   #hear(process: Child, message: Json): void {
     if (this.#child?.process !== process) return
     const said = asToGuardian(message)
+    if (said.kind !== 'deadlines') {
+      this.#programs.obey(said, answer => process.send(answer as unknown as Json))
+      return
+    }
     this.#machines = said.machines
     process.send({ kind: 'acknowledged', seq: said.seq } satisfies ToAgent)
     this.#judge(false)
@@ -179,25 +186,39 @@ class HostGuardian implements Guardian {
       return
     }
     if (overdue.length > 0 && this.#child !== null) {
-      // Embedded guests live in the agent's own process: it goes with them.
-      this.#env.log.error({ machines: overdue.map(m => m.vm) }, 'past their deadline: killing the agent')
+      // Embedded guests live in the agent's own process: it goes with them, and with it all others.
+      const own = overdue.every(({ vm }) => this.#programs.runs(vm))
+      this.#env.log.error(
+        { machines: overdue.map(m => m.vm) },
+        `past their deadline: killing ${own ? 'them' : 'the agent'}`,
+      )
       this.#env.trace.emit({
         level: 'decision',
         kind: 'guardian.kill',
         host: this.#config.host,
         body: { machines: overdue.map(m => m.vm) },
       })
-      this.#child.process.kill()
-      this.#machines = []
-      return
+      if (!own) {
+        this.#child.process.kill()
+        this.#machines = []
+        return
+      }
+      for (const { vm } of overdue) this.#programs.killOf(vm)
+      this.#machines = this.#machines.filter(machine => !overdue.includes(machine))
+      this.#warned = false
     }
     if (nextAt !== null) this.#judgeTimer = this.#env.timers.after(nextAt - now, () => this.#judge(true))
   }
 
   #reaped(process: Child, incarnation: number, exit: { code: number | null; signal: string | null }): void {
     if (this.#child?.process !== process) return
-    this.#child = null
     this.#machines = []
+    // Until nothing of it is left it counts as here: its successor's first word attests its end as well as ours does.
+    this.#programs.killAll(() => this.#gone(incarnation, exit))
+  }
+
+  #gone(incarnation: number, exit: { code: number | null; signal: string | null }): void {
+    this.#child = null
     this.#env.log.warn({ incarnation, ...exit }, 'the agent is gone')
     this.#env.trace.emit({
       level: 'decision',

@@ -1,6 +1,7 @@
 // What guardian and agent tell each other over their pipe. Times are on the machine's clock, which both read.
 
-import type { Json } from '@stellwerk/runtime/environment.ts'
+import type { CommandExit, CommandSpec, Json } from '@stellwerk/runtime/environment.ts'
+import type { ToldError } from '@stellwerk/runtime/errors.ts'
 
 export interface MachineDeadline {
   readonly vm: string
@@ -12,10 +13,16 @@ export interface MachineDeadline {
 
 export type ToGuardian =
   /** All machines of the agent, each time; acknowledged. */
-  { readonly kind: 'deadlines'; readonly seq: number; readonly machines: readonly MachineDeadline[] }
+  | { readonly kind: 'deadlines'; readonly seq: number; readonly machines: readonly MachineDeadline[] }
+  /** To be started by the guardian, who reaps it and kills it past the VM's deadline: `program.started` or `program.refused`. */
+  | { readonly kind: 'program.start'; readonly id: number; readonly vm: string | null; readonly spec: CommandSpec }
+  | { readonly kind: 'program.kill'; readonly id: number }
 
 export type ToAgent =
   | { readonly kind: 'acknowledged'; readonly seq: number }
+  | { readonly kind: 'program.started'; readonly id: number }
+  | { readonly kind: 'program.refused'; readonly id: number; readonly error: ToldError }
+  | { readonly kind: 'program.exited'; readonly id: number; readonly exit: CommandExit }
   /** Stop the guests in order, then end. */
   | { readonly kind: 'stop' }
 

@@ -3,7 +3,7 @@
 
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Environment, Timer } from '@stellwerk/runtime/environment.ts'
-import { asToAgent, type MachineDeadline, type ToGuardian } from '../guardian/pipe.ts'
+import { asToAgent, type MachineDeadline, type ToAgent, type ToGuardian } from '../guardian/pipe.ts'
 import type { RightToRun } from '../lease/right-to-run.ts'
 
 /** Granted leases are passed on to the guardian at most this often. */
@@ -48,12 +48,15 @@ export class RunGate {
     env.processes.parent?.onMessage(message => {
       const said = asToAgent(message)
       if (said.kind === 'acknowledged') this.#acknowledged(said.seq)
-      else this.onStop()
+      else if (said.kind === 'stop') this.onStop()
+      else this.onProgram(said)
     })
   }
 
   /** The guardian asks the agent to end in order. Set by the agent. */
   onStop: () => void = () => undefined
+  /** What the guardian says of programs that run here. Set by the agent. */
+  onProgram: (said: Exclude<ToAgent, { kind: 'acknowledged' | 'stop' }>) => void = () => undefined
 
   /** From now on the guardian knows the machine. `storages` as in RightToRun. */
   register(vm: string, epoch: number, storages: () => readonly string[] | null, when: GatedListener): void {

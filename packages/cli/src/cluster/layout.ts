@@ -116,7 +116,7 @@ export function guardianConfig(file: ClusterFile, tokens: Tokens, name: string, 
       listen: { network: 'cluster', host: file.address, port: host.port },
       memoryBytes: host.memoryBytes,
       hbas: FABRICS,
-      hypervisors: ['wasm', 'model'],
+      hypervisors: ['wasm', 'model', 'qemu'],
     },
   }
 }

@@ -4,13 +4,12 @@
 import { join } from 'node:path'
 import { EXIT_DEPOSED } from '@stellwerk/coordinator/decider.ts'
 import type { FileLock, Json, TraceLevel } from '@stellwerk/runtime/environment.ts'
-import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorCode, errorMessage, StellwerkError, tellError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import type { LogLevel } from '@stellwerk/runtime/node/log.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { ApiClient } from '../api-client/client.ts'
 import { type Launch, PROCESS_ENTRY } from '../programs/process.ts'
-import { tellError } from '../programs/running.ts'
 import {
   API_TOKEN_FILE,
   type ClusterFile,

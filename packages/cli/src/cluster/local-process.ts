@@ -1,9 +1,9 @@
 // One process of a local cluster, seen from `up`: started, ready, told to end, gone.
 
 import type { Child, Environment, Json } from '@stellwerk/runtime/environment.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { asError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Launch } from '../programs/process.ts'
-import { asError, type ToChild, type ToParent } from '../programs/running.ts'
+import type { ToChild, ToParent } from '../programs/running.ts'
 
 const READY_MS = 60_000
 

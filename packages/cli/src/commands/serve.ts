@@ -90,7 +90,7 @@ const agent: CommandSpec = {
         listen,
         memoryBytes,
         hbas: config.value.hbas ?? FABRICS,
-        hypervisors: config.value.hypervisors ?? (['wasm', 'model'] as const),
+        hypervisors: config.value.hypervisors ?? (['wasm', 'model', 'qemu'] as const),
       },
     }
     await startGuardian(opened.env, parts, error => refused.reject(error))

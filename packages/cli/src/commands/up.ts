@@ -2,7 +2,7 @@
 
 import { join } from 'node:path'
 import type { Json } from '@stellwerk/runtime/environment.ts'
-import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { asError, errorCode, StellwerkError, type ToldError } from '@stellwerk/runtime/errors.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
@@ -17,7 +17,6 @@ import { lookAtUp } from '../cluster/up-record.ts'
 import { type CommandContext, type CommandSpec, DIR, type Input, OK, type OptionSpec } from '../command-line/command.ts'
 import { oneOf, parseCount, parseSize } from '../command-line/values.ts'
 import { PROCESS_ENTRY } from '../programs/process.ts'
-import { asError, type ToldError } from '../programs/running.ts'
 import { RESTART_SIGNAL, runUp, type UpSettings } from '../programs/up.ts'
 
 const OPTIONS: { readonly [name: string]: OptionSpec } = {

@@ -1,45 +1,69 @@
-// What `--guest` names: a guest of the catalogue, or the file of a module, which is checked here before anything is made.
+// What `--guest` names: a guest of the catalogue, or the file of a module or boot image, which is checked here before
+// anything is made.
 
 import { isAbsolute, join } from 'node:path'
 import { CATALOG_NAMES, catalogGuest } from '@stellwerk/agent/guests/catalog.ts'
-import { checkOwnGuest } from '@stellwerk/agent/hypervisor/wasm/guest-image.ts'
+import { checkGuestFile } from '@stellwerk/agent/hypervisor/definition.ts'
+import { isBootImage } from '@stellwerk/agent/hypervisor/qemu/boot-image.ts'
 import { digestOf, guestOfDigest, MAX_MODULE_BYTES } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
 import { filesOf } from '../cluster/directory.ts'
 import type { Terminal } from '../command-line/command.ts'
+
+/** Unless told otherwise. */
+const MEMORY_BYTES = { wasm: 64 * MIB, model: 64 * MIB, qemu: 128 * MIB } as const
 
 /** As the API takes it. */
 export interface NamedGuest {
   readonly guest: string
   readonly module?: string
+  readonly hypervisor: Hypervisor
+  readonly memoryBytes: number
 }
 
-export async function guestNamed(
-  terminal: Terminal,
-  name: string,
-  parameters: readonly string[],
-  memoryBytes: number,
-): Promise<NamedGuest> {
+export type Hypervisor = 'wasm' | 'model' | 'qemu'
+
+/** What the words of `vm create` say of the machine. */
+export interface NamedMachine {
+  readonly vm: string
+  /** Null: whichever runs the guest. */
+  readonly hypervisor: Hypervisor | null
+  /** Null: what the hypervisor's guests need. */
+  readonly memoryBytes: number | null
+  readonly parameters: { readonly [name: string]: number | string | boolean }
+}
+
+export async function guestNamed(terminal: Terminal, name: string, machine: NamedMachine): Promise<NamedGuest> {
   const known = catalogGuest(name)
-  if (known === null) return ownGuest(terminal, name, memoryBytes)
-  const unknown = parameters.find(parameter => !known.parameters.includes(parameter))
-  if (unknown === undefined) return { guest: name }
+  if (known === null || machine.hypervisor === 'qemu') return ownGuest(terminal, name, machine)
+  const hypervisor = machine.hypervisor ?? 'wasm'
+  const unknown = Object.keys(machine.parameters).find(parameter => !known.parameters.includes(parameter))
+  if (unknown === undefined)
+    return { guest: name, hypervisor, memoryBytes: machine.memoryBytes ?? MEMORY_BYTES[hypervisor] }
   throw new StellwerkError('bad-parameter', `guest ${name} has no parameter "${unknown}"`, {
     where: '--param',
     hint: known.parameters.length === 0 ? 'it takes none' : `known: ${known.parameters.join(', ')}`,
   })
 }
 
-async function ownGuest(terminal: Terminal, name: string, memoryBytes: number): Promise<NamedGuest> {
+async function ownGuest(terminal: Terminal, name: string, machine: NamedMachine): Promise<NamedGuest> {
   const bytes = await read(isAbsolute(name) ? name : join(terminal.cwd, name))
   if (bytes === null) {
     throw new StellwerkError('unknown-guest', `there is no guest "${name}" and no such file`, {
       where: '--guest',
-      hint: `known: ${CATALOG_NAMES.join(', ')}`,
+      hint:
+        machine.hypervisor === 'qemu'
+          ? 'name a boot image: stellwerk image build tiny makes one'
+          : `known: ${CATALOG_NAMES.join(', ')}`,
     })
   }
-  await checkOwnGuest(name, bytes, 'to be made', memoryBytes)
-  return { guest: guestOfDigest(digestOf(bytes)), module: Buffer.from(bytes).toString('base64') }
+  const { vm, parameters } = machine
+  const hypervisor = machine.hypervisor ?? (isBootImage(bytes) ? 'qemu' : 'wasm')
+  const memoryBytes = machine.memoryBytes ?? MEMORY_BYTES[hypervisor]
+  const guest = guestOfDigest(digestOf(bytes))
+  await checkGuestFile(name, bytes, { vm, hypervisor, guest, memoryBytes, parameters })
+  return { guest, module: Buffer.from(bytes).toString('base64'), hypervisor, memoryBytes }
 }
 
 /** Null: there is none. No more is read than a module may have, and the byte that tells that it is too long. */

@@ -7,7 +7,6 @@ import type { Address } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
-import { MIB } from '@stellwerk/runtime/units.ts'
 import { type ApiClient, pathOf } from '../api-client/client.ts'
 import { JOIN_TOKEN_FILE } from '../cluster/cluster-file.ts'
 import { ConsoleFollower } from '../cluster/console-follower.ts'
@@ -20,7 +19,6 @@ import { untilInterrupted } from '../terminal/until-interrupted.ts'
 import { guestNamed } from './vm-guest.ts'
 import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
 
-const DEFAULT_MEMORY_BYTES = 64 * MIB
 const POLL_MS = 100
 /** So long lines wait for a link to the VM's host. */
 const FOLLOW_MS = 3_000
@@ -36,9 +34,9 @@ const create: CommandSpec = {
     guest: {
       type: 'string',
       value: 'GUEST',
-      help: `what it runs: ${CATALOG_NAMES.join(', ')} (default ledger), or a module’s FILE.wasm`,
+      help: `what it runs: ${CATALOG_NAMES.join(', ')} (default ledger), a module’s FILE.wasm, or a boot image`,
     },
-    memory: { type: 'string', value: 'SIZE', help: 'default 64MiB' },
+    memory: { type: 'string', value: 'SIZE', help: 'default 64MiB, with a boot image 128MiB' },
     param: { type: 'string', multiple: true, value: 'NAME=VALUE', help: 'of the guest' },
     disk: {
       type: 'string',
@@ -48,7 +46,7 @@ const create: CommandSpec = {
     },
     host: { type: 'string', value: 'H', help: 'the host to prefer' },
     priority: { type: 'string', value: 'N', help: 'higher is started first (default 0)' },
-    hypervisor: { type: 'string', value: 'wasm|model', help: 'default wasm' },
+    hypervisor: { type: 'string', value: 'wasm|model|qemu', help: 'default wasm, or qemu for a boot image' },
     ...RESTART_OPTIONS,
     stopped: { type: 'boolean', help: 'only define it' },
     json: JSON_OUT,
@@ -57,13 +55,17 @@ const create: CommandSpec = {
   run: async (context, input) => {
     const named = input.text('guest') ?? 'ledger'
     const parameters = Object.fromEntries(input.texts('param').map(parseParameter))
-    const memoryBytes = parseSize('memory', input.text('memory') ?? String(DEFAULT_MEMORY_BYTES))
-    const guest = await guestNamed(context.terminal, named, Object.keys(parameters), memoryBytes)
+    const memory = input.text('memory')
+    const hypervisor = input.text('hypervisor')
+    const guest = await guestNamed(context.terminal, named, {
+      vm: input.args[0] ?? '',
+      hypervisor: hypervisor === undefined ? null : oneOf('hypervisor', hypervisor, ['wasm', 'model', 'qemu'] as const),
+      memoryBytes: memory === undefined ? null : parseSize('memory', memory),
+      parameters,
+    })
     const body = {
       name: input.args[0] ?? '',
       ...guest,
-      hypervisor: oneOf('hypervisor', input.text('hypervisor') ?? 'wasm', ['wasm', 'model'] as const),
-      memoryBytes,
       parameters,
       disks: input.texts('disk').map(parseDisk),
       start: !input.flag('stopped'),

@@ -51,7 +51,9 @@ export const AgentFile = closed({
   listen: AddressSchema,
   memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   hbas: Type.Optional(Type.Array(Fabric, { maxItems: 2 })),
-  hypervisors: Type.Optional(Type.Array(Type.Union([Type.Literal('wasm'), Type.Literal('model')]))),
+  hypervisors: Type.Optional(
+    Type.Array(Type.Union([Type.Literal('wasm'), Type.Literal('model'), Type.Literal('qemu')])),
+  ),
   supervise: Type.Optional(Type.Boolean()),
 })
 export type AgentFile = Static<typeof AgentFile>

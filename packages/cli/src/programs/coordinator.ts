@@ -1,6 +1,6 @@
 // The program `coordinator`: the coordinator with its HTTP API.
 
-import { checkDefinition, checkOwnGuest } from '@stellwerk/agent/hypervisor/wasm/guest-image.ts'
+import { checkDefinition, checkGuestFile } from '@stellwerk/agent/hypervisor/definition.ts'
 import { EventLog } from '@stellwerk/coordinator/api/event-log.ts'
 import type { Hooks } from '@stellwerk/coordinator/api/route.ts'
 import { startApi } from '@stellwerk/coordinator/api/server.ts'
@@ -41,7 +41,7 @@ export async function runCoordinator(opened: OpenedProcess, config: CoordinatorP
   const hooks: Hooks = {
     ...(config.startsHosts && env.processes.parent !== null ? { addHost } : {}),
     checkDefinition: (vm, spec, disks) => checkDefinition({ vm, ...spec }, disks),
-    checkGuest: (module, vm, memoryBytes) => checkOwnGuest('the module', module, vm, memoryBytes),
+    checkGuest: (module, vm, spec) => checkGuestFile('the guest', module, { vm, ...spec }),
   }
   const api = await startApi(env, coordinator, { listen: config.api, token: config.apiToken, events, hooks })
   return {

@@ -4,12 +4,12 @@
 import type { AgentConfig } from '@stellwerk/agent/agent-config.ts'
 import type { GuardianConfig } from '@stellwerk/agent/guardian/guardian.ts'
 import type { Environment, Json, ProcessSpec } from '@stellwerk/runtime/environment.ts'
-import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, StellwerkError, tellError } from '@stellwerk/runtime/errors.ts'
 import { parentOfThisProcess } from '@stellwerk/runtime/node/parent-pipe.ts'
 import type { StorageConfig } from '@stellwerk/storage/server.ts'
 import type { CoordinatorProgram } from './coordinator.ts'
 import { type Launch, type OpenedProcess, openProcess } from './process.ts'
-import { type Running, type ToChild, type ToParent, tellError } from './running.ts'
+import type { Running, ToChild, ToParent } from './running.ts'
 
 /** What a storage holds beside its state, in its directory: LUNs, which only the state can name. */
 export const STORAGE_FILES = 'luns'

@@ -1,7 +1,7 @@
 // What `up` does, in a terminal or detached: opens the cluster, starts it, gives it something to do, shows it, ends it.
 
 import type { Json, ProcessSpec } from '@stellwerk/runtime/environment.ts'
-import { describeError, errorCode } from '@stellwerk/runtime/errors.ts'
+import { describeError, errorCode, tellError } from '@stellwerk/runtime/errors.ts'
 import { parentOfThisProcess } from '@stellwerk/runtime/node/parent-pipe.ts'
 import type { ClusterFile, ExternalStorage } from '../cluster/cluster-file.ts'
 import { ConsoleFollower } from '../cluster/console-follower.ts'
@@ -10,7 +10,6 @@ import { LocalCluster } from '../cluster/local-cluster.ts'
 import { writeUpRecord } from '../cluster/up-record.ts'
 import { OK, type Terminal } from '../command-line/command.ts'
 import { UpView } from '../render/up-view.ts'
-import { tellError } from './running.ts'
 
 /** Tells a running `up` to start again what has ended. */
 export const RESTART_SIGNAL = 'SIGUSR2'

@@ -13,8 +13,8 @@ export interface Hooks {
   readonly addHost?: (name: string) => Promise<object>
   /** Throws why no host could run it, as far as the definition shows. */
   readonly checkDefinition?: (vm: string, spec: VmSpec, disks: number) => void
-  /** Throws what is wrong with a guest module, or with a machine of so much memory for it. */
-  readonly checkGuest?: (module: Uint8Array, vm: string, memoryBytes: number) => Promise<void>
+  /** Throws what is wrong with a guest's file, or with such a machine for it. */
+  readonly checkGuest?: (module: Uint8Array, vm: string, spec: VmSpec) => Promise<void>
 }
 
 export interface ApiContext {

@@ -195,6 +195,15 @@ function badName(what: string, name: string): CommandResult | null {
   return refuse('bad-name', `"${name}" is no name for a ${what}`, 'use letters, digits, ".", "_" and "-", at most 63')
 }
 
+/** Why no host at all runs QEMU's machines, or null. */
+function whyNoQemu(state: CoordinatorState): string | null {
+  const present = [...state.hosts.values()].filter(host => !host.removed)
+  const hosts = present.map(({ name }) => ({ name, why: hostLive(state, name).whyNoQemu }))
+  if (hosts.some(({ why }) => why === null)) return null
+  const [first] = hosts
+  return first === undefined ? 'there is none' : `${first.name}: ${first.why}`
+}
+
 /** What guests address: neither the wasm machine's ring nor the model's registers say which disk. */
 const VM_DISKS_MAX = 1
 
@@ -215,6 +224,9 @@ function createVm(
       'give it less memory',
     )
   }
+  const noQemu = command.spec.hypervisor === 'qemu' ? whyNoQemu(state) : null
+  if (noQemu !== null)
+    return refuse('no-hypervisor', `no host runs QEMU machines: ${noQemu}`, 'see: stellwerk host show')
   if (command.disks.length > VM_DISKS_MAX) {
     return refuse('bad-machine', `VM "${command.name}" has ${command.disks.length} disks, more than one`, 'give it one')
   }

@@ -21,6 +21,7 @@ export function newHostLive(state: CoordinatorState): HostLive {
     paths: [],
     access: [],
     reachableStorages: [],
+    whyNoQemu: NO_QEMU,
     unreachedSince: new Map(),
     mapVersion: 0,
     beatMapVersion: 0,
@@ -31,6 +32,9 @@ export function newHostLive(state: CoordinatorState): HostLive {
     strandedSince: null,
   }
 }
+
+/** Of a host that has not said that it does. */
+export const NO_QEMU = 'it is not set up to run QEMU machines, or has not looked yet'
 
 /** The live part of a host; made when first asked for. */
 export function hostLive(state: CoordinatorState, host: string): HostLive {

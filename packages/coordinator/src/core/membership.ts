@@ -9,7 +9,7 @@ import { externalsWrittenBy, orderedNames, orderedStorages } from './external.ts
 import { beginFencing } from './fencing.ts'
 import { fenceIfGone } from './fencing-grounds.ts'
 import { isForeignGuardian } from './guardians.ts'
-import { hostLive, whoHears } from './hosts.ts'
+import { hostLive, NO_QEMU, whoHears } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isCounted, noteFailure } from './quarantine.ts'
 import type { CoordinatorState, HostLive, HostRecord } from './state.ts'
@@ -176,6 +176,7 @@ function takeBeat(live: HostLive, message: Beat, now: number): void {
   live.paths = message.paths
   live.access = message.access
   live.reachableStorages = message.storages
+  live.whyNoQemu = message.qemu === undefined ? NO_QEMU : message.qemu.why
   live.volumes = new Map(message.volumes.map(({ volume, ...reported }) => [volume, reported]))
   if (message.machines !== null) {
     live.machines = new Map(message.machines.map(machine => [machine.vm, machine]))

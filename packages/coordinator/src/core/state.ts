@@ -132,7 +132,7 @@ export interface LostInstance {
 
 export interface VmSpec {
   /** `export`: a disk served to tools (exports.ts); all that holds for a VM's instances holds for it. */
-  readonly hypervisor: 'wasm' | 'model' | 'export'
+  readonly hypervisor: 'wasm' | 'model' | 'qemu' | 'export'
   readonly guest: string
   readonly memoryBytes: number
   readonly parameters: { readonly [key: string]: Json }
@@ -323,6 +323,8 @@ export interface HostLive {
   paths: readonly PathReport[]
   access: readonly AccessReport[]
   reachableStorages: readonly string[]
+  /** Why QEMU runs no machine there; null: it does. */
+  whyNoQemu: string | null
   /** Since when its beats have said that no HBA of its reaches a storage. */
   readonly unreachedSince: Map<string, number>
   /** Of the map that its agent has taken; 0: none in this session. */

@@ -6,7 +6,8 @@ import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 
-export const MAX_MODULE_BYTES = 8 * MIB
+/** A kernel with its initial RAM disk, too. */
+export const MAX_MODULE_BYTES = 64 * MIB
 
 const DIRECTORY = 'guests'
 const PREFIX = 'sha256:'

@@ -178,6 +178,8 @@ export const BeatSchema = closed({
   access: Type.Array(AccessReportSchema),
   /** Volumes owned here. */
   volumes: Type.Array(VolumeState),
+  /** Whether QEMU runs machines here, and if not why; absent: the host is not set up for it, or does not know yet. */
+  qemu: Type.Optional(closed({ why: Type.Union([Type.Null(), Type.String({ maxLength: 1024 })]) })),
   /** A checksum of `machines`; these are sent when it has changed or was asked for. */
   digest: Count,
   machines: Type.Union([Type.Null(), Type.Array(ReportedMachineSchema)]),
@@ -198,7 +200,7 @@ export type BeatReply = Static<typeof BeatReplySchema>
 
 /** `export`: not a guest but a disk that is served to tools, placed, fenced and leased as a guest is. */
 export const VmSpecSchema = closed({
-  hypervisor: Type.Union([Type.Literal('wasm'), Type.Literal('model'), Type.Literal('export')]),
+  hypervisor: Type.Union([Type.Literal('wasm'), Type.Literal('model'), Type.Literal('qemu'), Type.Literal('export')]),
   guest: Type.String({ minLength: 1, maxLength: 1024 }),
   memoryBytes: Count,
   parameters: Type.Record(Type.String(), Type.Union([Type.Number(), Type.String(), Type.Boolean()])),

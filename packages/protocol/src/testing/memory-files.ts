@@ -65,6 +65,10 @@ export class MemoryFiles implements Files {
     return Promise.resolve(below.map(name => name.slice(path.length + 1)).sort())
   }
 
+  locate(path: string): string {
+    return `/${path}`
+  }
+
   makeDirectory(): Promise<void> {
     return Promise.resolve()
   }

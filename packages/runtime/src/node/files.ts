@@ -83,6 +83,8 @@ export function createFiles(directory: string, name: string, log: Logger): Files
       for (let made = full; made.length >= first.length; made = dirname(made)) await syncDirectory(dirname(made))
     },
 
+    locate: path => absolute(path),
+
     async remove(path) {
       const full = absolute(path)
       await rm(full, { force: true }).catch(async (error: unknown) => {

@@ -25,6 +25,7 @@ export function createFiles(process: SimProcess): Files {
       })
     },
     writeAtomic: (path, data) => writeAtomic(process, disk, directory, normalPath(path), data),
+    locate: path => `/${process.name}/${normalPath(path)}`,
     list(path) {
       const at = normalPath(path)
       return disk.run(process, { operation: 'list', path: at, apply: () => list(directory, at) })

@@ -19,8 +19,6 @@ const CPUS_MAX = 256
 const MEMORY_MIN_BYTES = 64 * MIB
 
 export interface QemuOptions {
-  /** The absolute path that the environment's files are relative to. */
-  readonly directory: string
   readonly start: StartProgram
 }
 
@@ -47,7 +45,7 @@ export class QemuHypervisor implements Hypervisor {
 
   /** Tried once; again if it failed, since what was missing may have been installed. */
   #probed(): Promise<QemuFacts> {
-    this.#facts ??= probeQemu(this.#options.env, this.#qemu.start, this.#qemu.directory).catch((error: unknown) => {
+    this.#facts ??= probeQemu(this.#options.env, this.#qemu.start).catch((error: unknown) => {
       this.#facts = null
       throw error
     })
@@ -89,7 +87,6 @@ export class QemuHypervisor implements Hypervisor {
       args: commandLine({ spec, accelerator, disks: disks.length, commandLine: words, incoming }),
       start: this.#qemu.start,
       directory,
-      fullDirectory: `${this.#qemu.directory}/${directory}`,
       kernel: image.kernel,
       initrd: image.initrd,
       disks: guestDisks,

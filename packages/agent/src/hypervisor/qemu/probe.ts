@@ -2,7 +2,7 @@
 // instructions is run, on the machine that VMs get: 64 KiB of ROM whose reset vector tells QEMU's debug exit device to end.
 
 import type { CommandExit, Environment } from '@stellwerk/runtime/environment.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type Accelerator, CPU_MODEL, MACHINE_TYPE } from './command-line.ts'
 import type { StartProgram } from './qemu-process.ts'
 
@@ -28,15 +28,15 @@ export interface QemuFacts {
 }
 
 /** Throws `no-program`, `old-program` or `qemu-failed`, each with what to do. */
-export async function probeQemu(env: Environment, start: StartProgram, fullDirectory: string): Promise<QemuFacts> {
+export async function probeQemu(env: Environment, start: StartProgram): Promise<QemuFacts> {
   const version = await qemuVersion(env, start)
   await env.files.makeDirectory(PROBE_DIRECTORY)
   const rom = Buffer.alloc(ROM_BYTES)
   rom.set(CODE, ROM_BYTES - RESET_VECTOR)
   await env.files.writeAtomic(ROM_FILE, rom)
   try {
-    if (await executes(env, start, fullDirectory, 'kvm')) return { version, accelerator: 'kvm' }
-    if (await executes(env, start, fullDirectory, 'tcg')) return { version, accelerator: 'tcg' }
+    if (await executes(env, start, 'kvm')) return { version, accelerator: 'kvm' }
+    if (await executes(env, start, 'tcg')) return { version, accelerator: 'tcg' }
   } finally {
     await env.files.remove(ROM_FILE)
   }
@@ -47,7 +47,10 @@ export async function probeQemu(env: Environment, start: StartProgram, fullDirec
 }
 
 async function qemuVersion(env: Environment, start: StartProgram): Promise<string> {
-  const { output, code } = await run(env, start, ['--version'])
+  const { output, code } = await run(env, start, ['--version']).catch(error => {
+    if (errorCode(error) !== 'no-program') throw error
+    throw new StellwerkError('no-program', 'QEMU is not installed', { where: QEMU_PROGRAM, hint: QEMU_HINT })
+  })
   const found = /version (\d+)\.(\d+)(\.\d+)?/.exec(output)
   if (code !== 0 || found === null) {
     throw new StellwerkError('qemu-failed', 'QEMU does not tell its version', { where: QEMU_PROGRAM, hint: QEMU_HINT })
@@ -65,31 +68,22 @@ async function qemuVersion(env: Environment, start: StartProgram): Promise<strin
   )
 }
 
-async function executes(
-  env: Environment,
-  start: StartProgram,
-  fullDirectory: string,
-  accelerator: Accelerator,
-): Promise<boolean> {
+async function executes(env: Environment, start: StartProgram, accelerator: Accelerator): Promise<boolean> {
   const { code } = await run(env, start, [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', MACHINE_TYPE, '-m', '16M'],
     ...['-cpu', CPU_MODEL, '-accel', accelerator],
-    ...['-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04', '-bios', `${fullDirectory}/${ROM_FILE}`],
+    ...['-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04', '-bios', env.files.locate(ROM_FILE)],
   ])
   return code === STATUS
 }
 
-function run(env: Environment, start: StartProgram, args: readonly string[]): Promise<CommandExit> {
-  return new Promise((resolve, reject) => {
-    try {
-      const process = start({ program: QEMU_PROGRAM, name: 'qemu-probe', args })
-      const timer = env.timers.after(TRY_MS, () => process.kill())
-      process.onExit(exit => {
-        timer.cancel()
-        resolve(exit)
-      })
-    } catch (error) {
-      reject(error)
-    }
-  })
+async function run(env: Environment, start: StartProgram, args: readonly string[]): Promise<CommandExit> {
+  const process = await start(null, { program: QEMU_PROGRAM, name: 'qemu-probe', args })
+  const timer = env.timers.after(TRY_MS, () => process.kill())
+  return new Promise(resolve =>
+    process.onExit(exit => {
+      timer.cancel()
+      resolve(exit)
+    }),
+  )
 }

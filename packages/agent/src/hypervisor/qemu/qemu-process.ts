@@ -17,8 +17,10 @@ import {
 import { Qmp } from './qmp.ts'
 import { MachineSockets } from './sockets.ts'
 
-/** Starts QEMU: as this process's own child, or by the guardian, who lives longer. */
-export type StartProgram = (spec: CommandSpec) => Pick<Command, 'onExit' | 'kill'>
+export type StartedProgram = Pick<Command, 'onExit' | 'kill'>
+
+/** Starts a program for a VM (null: for none). Rejects with `no-program` or `spawn-failed`. */
+export type StartProgram = (vm: string | null, spec: CommandSpec) => Promise<StartedProgram>
 
 export interface QemuProcessOptions {
   readonly env: Environment
@@ -26,9 +28,8 @@ export interface QemuProcessOptions {
   readonly program: string
   readonly args: readonly string[]
   readonly start: StartProgram
-  /** Of the machine, relative to the process's files; and the same absolute. */
+  /** Of the machine, among the process's files. */
   readonly directory: string
-  readonly fullDirectory: string
   readonly kernel: Uint8Array
   readonly initrd: Uint8Array
   readonly disks: readonly BlockDevice[]
@@ -40,11 +41,11 @@ export class QemuProcess {
   readonly sockets: MachineSockets
   /** Resolves when the process was reaped, and everything that served it is gone. */
   readonly gone: Promise<void>
-  readonly #process: Pick<Command, 'onExit' | 'kill'>
+  readonly #process: StartedProgram
   readonly #exit: Promise<CommandExit>
 
   private constructor(
-    process: Pick<Command, 'onExit' | 'kill'>,
+    process: StartedProgram,
     exit: Promise<CommandExit>,
     sockets: MachineSockets,
     qmp: Qmp,
@@ -61,8 +62,9 @@ export class QemuProcess {
 
   /** A QEMU that answers, its guest not begun. Rejects with `qemu-failed`, which has QEMU's own last words. */
   static async start(options: QemuProcessOptions): Promise<QemuProcess> {
-    const { env, vm, directory, fullDirectory } = options
+    const { env, vm, directory } = options
     const { files } = env
+    const fullDirectory = files.locate(directory)
     await files.makeDirectory(directory)
     const sockets = new MachineSockets(env, fullDirectory)
     const exports: DiskExport[] = []
@@ -71,7 +73,7 @@ export class QemuProcess {
       await sockets.close()
       await removeDirectory(env, directory)
     }
-    let process: Pick<Command, 'onExit' | 'kill'> | null = null
+    let process: StartedProgram | null = null
     try {
       await files.writeAtomic(`${directory}/${KERNEL_FILE}`, options.kernel)
       await files.writeAtomic(`${directory}/${INITRD_FILE}`, options.initrd)
@@ -82,7 +84,7 @@ export class QemuProcess {
       const monitor = await sockets.expect(MONITOR_SOCKET)
       const console = await sockets.expect(CONSOLE_SOCKET)
       const { program, args } = options
-      process = options.start({ program, args, name: `${vm}/qemu`, directory: fullDirectory })
+      process = await options.start(vm, { program, args, name: `${vm}/qemu`, directory: fullDirectory })
       const { promise: exit, resolve } = Promise.withResolvers<CommandExit>()
       process.onExit(resolve)
       const failed = exit.then(how => {

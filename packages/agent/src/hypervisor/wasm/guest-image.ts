@@ -9,7 +9,6 @@ import { GIB } from '@stellwerk/runtime/units.ts'
 import { CATALOG_NAMES, catalogGuest, PARAMETER_MAX } from '../../guests/catalog.ts'
 import { ledgerTag } from '../../guests/ledger-format.ts'
 import type { MachineSpec } from '../hypervisor.ts'
-import { modelParameters } from '../model/parameters.ts'
 import { HEADER, MACHINE_MAGIC, MACHINE_VERSION, MAX_PARAMETER_BYTES, WASM_PAGE_BYTES } from './layout.ts'
 import { badGuest, checkModule, type ModuleFacts } from './module-check.ts'
 
@@ -56,9 +55,7 @@ export async function checkOwnGuest(name: string, bytes: Uint8Array, vm: string,
 }
 
 /** As much of a definition as shows, before there is a machine, that no host can run it. Throws what `create` would throw. */
-export function checkDefinition(spec: MachineSpec, disks: number): void {
-  if (spec.hypervisor === 'model') modelParameters(spec)
-  if (spec.hypervisor !== 'wasm') return
+export function checkWasmDefinition(spec: MachineSpec, disks: number): void {
   checkDevices(spec, disks, 0)
   const catalog = catalogGuest(spec.guest)
   if (catalog === null) return

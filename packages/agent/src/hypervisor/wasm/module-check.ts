@@ -2,8 +2,8 @@
 // exported globals, or reach beyond its machine: such a guest could not be migrated whole. What instructions may be used is
 // WebAssembly's own validation.
 
-import { MAX_MODULE_BYTES } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
 import { type GlobalType, MAX_GLOBALS, PROGRAM_START, type StateGlobal } from './layout.ts'
 
 /** What a machine must know of its guest's module. */
@@ -44,6 +44,7 @@ const FORBIDDEN: { readonly [id: number]: string } = {
 const TYPES: { readonly [code: number]: GlobalType } = { 127: 'i32', 126: 'i64', 125: 'f32', 124: 'f64' }
 /** Every count in a module is bounded by its bytes; names by this. */
 const MAX_NAME_BYTES = 1024
+export const MAX_MODULE_BYTES = 8 * MIB
 
 export function badGuest(name: string, what: string, hint = 'build it as guests/assembly/ is built'): StellwerkError {
   return new StellwerkError('bad-guest', `guest module refused: ${what}`, { where: name, hint })

@@ -13,7 +13,7 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Command } from '../../core/commands.ts'
 import { isExport } from '../../core/exports.ts'
 import { RestartPolicySchema } from '../../core/restart-policy.ts'
-import type { VmRecord } from '../../core/state.ts'
+import type { VmRecord, VmSpec } from '../../core/state.ts'
 import { MigrationViewSchema, VmViewSchema } from '../../view/schemas.ts'
 import { vmViews } from '../../view/status.ts'
 import { migrationView, vmView } from '../../view/vms.ts'
@@ -41,7 +41,7 @@ const Create = closed({
   guest: Type.String({ minLength: 1, maxLength: 1024 }),
   /** That module, in base64; without it, one that the cluster has already. */
   module: Type.Optional(Type.String({ maxLength: MODULE_TEXT_MAX })),
-  hypervisor: Type.Optional(Type.Union([Type.Literal('wasm'), Type.Literal('model')])),
+  hypervisor: Type.Optional(Type.Union([Type.Literal('wasm'), Type.Literal('model'), Type.Literal('qemu')])),
   memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   parameters: Type.Optional(VmSpecSchema.properties.parameters),
   disks: Type.Optional(Type.Array(DiskSpec, { maxItems: MAX_DISKS })),
@@ -90,16 +90,20 @@ export const vmRoutes: readonly Route[] = [
       const spec = { hypervisor, guest, memoryBytes, parameters }
       context.hooks.checkDefinition?.(name, spec, disks.length)
       await refuseExistingDisks(context, name, disks)
-      return withGuest(context, body, {
-        kind: 'vm-create',
-        name,
-        spec,
-        disks,
-        start: body.start ?? true,
-        priority: body.priority ?? 0,
-        host: body.host ?? null,
-        ...(body.restart === undefined ? {} : { restart: body.restart }),
-      })
+      return withGuest(
+        context,
+        { ...body, spec },
+        {
+          kind: 'vm-create',
+          name,
+          spec,
+          disks,
+          start: body.start ?? true,
+          priority: body.priority ?? 0,
+          host: body.host ?? null,
+          ...(body.restart === undefined ? {} : { restart: body.restart }),
+        },
+      )
     },
   }),
   route({
@@ -197,7 +201,7 @@ export const vmRoutes: readonly Route[] = [
 /** A module that comes with the definition is checked and durable before the VM is decided on, and gone if that is refused. */
 async function withGuest(
   { coordinator, hooks }: ApiContext,
-  { guest, module, name, memoryBytes }: { guest: string; module?: string; name: string; memoryBytes: number },
+  { guest, module, name, spec }: { guest: string; module?: string; name: string; spec: VmSpec },
   command: Command,
 ): Promise<unknown> {
   const digest = digestOfGuest(guest)
@@ -219,7 +223,7 @@ async function withGuest(
       },
     )
   }
-  await hooks.checkGuest?.(bytes, name, memoryBytes)
+  await hooks.checkGuest?.(bytes, name, spec)
   return coordinator.guests.hold(bytes, () => coordinator.command(command))
 }
 

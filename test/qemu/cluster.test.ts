@@ -1,0 +1,90 @@
+// Real machines as an operator uses them: an image is made, a Linux guest runs from it with its disk on a shared volume, is
+// moved live, survives the loss of its host's agent, and shuts down. What can't run is refused in one line.
+
+import { copyFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
+import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
+import { afterAll, beforeAll, describe, expect, it, onTestFailed } from 'vitest'
+import { Stellwerk } from '../processes/stellwerk.ts'
+import { qemu, tinyImageFile } from './tiny-image.ts'
+
+/** Where nothing but software runs a processor, a boot takes a while. */
+const LONG = 600_000
+const PATIENT = { timeout: 300_000, interval: 300 }
+const stellwerk = new Stellwerk('linux')
+
+interface Vm {
+  readonly state: string
+  readonly host: string | null
+  readonly why: string | null
+}
+const vm = () => stellwerk.json<Vm>('vm', 'show', 'tux')
+const acknowledged = (lines: readonly string[]) =>
+  lines.flatMap(line => (/^ack \d+$/.test(line) ? [Number(line.slice(4))] : []))
+
+describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
+  beforeAll(async () => {
+    const env = createEnvironment({ name: 'test', directory: join(stellwerk.directory, 'env'), store: memoryStore() })
+    copyFileSync(await tinyImageFile(env.processes), join(stellwerk.directory, 'tiny.boot'))
+    await env.close()
+    const up = stellwerk.start('up', '--hosts', '2')
+    await up.said(/^up after/)
+  }, LONG)
+
+  afterAll(() => stellwerk.remove(), LONG)
+
+  it('is refused in one line when it cannot run, and nothing is changed', { timeout: LONG }, async () => {
+    writeFileSync(join(stellwerk.directory, 'junk.boot'), 'SWBOOT1\nxxxxxxxx')
+    const cases: [string[], RegExp][] = [
+      [['--guest', 'tiny.boot', '--hypervisor', 'wasm'], /tiny\.boot is a boot image.*--hypervisor qemu/],
+      [['--guest', 'junk.boot'], /junk\.boot is no boot image: it ends in its header/],
+      [['--guest', 'ledger', '--hypervisor', 'qemu'], /no guest "ledger".*image build tiny/],
+      [['--guest', 'none.boot', '--hypervisor', 'qemu'], /no guest "none\.boot"/],
+      [['--guest', 'tiny.boot', '--memory', '8MiB'], /8388608 bytes of memory.*at least 64/],
+      [['--guest', 'tiny.boot', '--param', 'cpus=0'], /0 processors.*from 1 to/],
+      [['--guest', 'tiny.boot', '--param', 'init=/bin/sh x'], /parameter init=\/bin\/sh x.*no spaces/],
+    ]
+    for (const [words, said] of cases) {
+      const { code, lines } = await stellwerk.run('vm', 'create', 'bad', ...words)
+      expect([words, code, lines]).toEqual([words, 1, [expect.stringMatching(said)]])
+    }
+    expect(await stellwerk.json<object>('vm', 'list')).toEqual({})
+  })
+
+  it('VM2 MIG3: runs, moves live, survives its agent, and shuts down with nothing lost', {
+    timeout: LONG,
+  }, async () => {
+    onTestFailed(async () => console.log((await stellwerk.run('events')).lines.slice(-40).join('\n')))
+    const words = ['--guest', 'tiny.boot', '--disk', 'csv1:64MiB', '--param', 'writesPerSecond=20', '--host', 'host-a']
+    await expect.poll(async () => (await stellwerk.run('vm', 'create', 'tux', ...words)).code, PATIENT).toBe(0)
+    const said = stellwerk.console('tux')
+    const upTo = (count: number) =>
+      expect.poll(() => acknowledged(said.lines).at(-1) ?? 0, PATIENT).toBeGreaterThanOrEqual(count)
+    await upTo(20)
+    expect(await vm()).toMatchObject({ state: 'running', host: 'host-a' })
+
+    const moved = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'tux', '--to', 'host-b', '--wait')
+    expect(moved.phase).toBe('done')
+    await upTo((acknowledged(said.lines).at(-1) ?? 0) + 20)
+    // Not booted anew: its ledger goes on without a gap.
+    const first = acknowledged(said.lines)
+    expect(first.every((entry, n) => n === 0 || entry === first[n - 1]! + 1)).toBe(true)
+    expect(await vm()).toMatchObject({ state: 'running', host: 'host-b' })
+
+    await stellwerk.kill('host-b/agent')
+    const last = acknowledged(said.lines).at(-1)!
+    const recovered = () =>
+      said.lines.flatMap(line => /^recovered ([1-9]\d*) intact$/.exec(line)?.[1] ?? []).map(Number)
+    await expect.poll(() => recovered().length, PATIENT).toBe(1)
+    expect(recovered()[0]).toBeGreaterThanOrEqual(last)
+    await upTo(last + 20)
+
+    expect((await stellwerk.run('vm', 'stop', 'tux', '--timeout', '120000')).code).toBe(0)
+    await expect.poll(async () => (await vm()).state, PATIENT).toBe('stopped')
+    expect((await vm()).why).toBe(null)
+    const entries = acknowledged(said.lines)
+    expect(said.lines).toContain(`down after ${entries.at(-1)}`)
+    said.process.kill()
+  })
+})
