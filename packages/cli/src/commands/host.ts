@@ -40,6 +40,7 @@ const show: CommandSpec = {
       ['VMs', host.vms.join(' ') || '-'],
       ['owns', host.owns.join(' ') || '-'],
       ['storages', host.storages.join(' ') || '-'],
+      ['QEMU', host.whyNoQemu ?? 'runs machines here'],
     ]
     if (host.fence !== null) {
       facts.push(['fence', host.fence.why])

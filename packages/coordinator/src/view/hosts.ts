@@ -66,6 +66,7 @@ export function hostView(state: CoordinatorState, host: HostRecord, now: number)
       .map(volume => volume.name)
       .sort(),
     storages: [...live.reachableStorages],
+    whyNoQemu: live.whyNoQemu,
     fence:
       fence === null
         ? null

@@ -37,6 +37,8 @@ export const HostViewSchema = Type.Object({
   vms: Type.Array(Text),
   owns: Type.Array(Text),
   storages: Type.Array(Text),
+  /** Why QEMU runs no machine there; null: it does. */
+  whyNoQemu: nullable(Text),
   fence: nullable(
     Type.Object({
       why: Text,

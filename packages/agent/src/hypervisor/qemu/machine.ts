@@ -135,9 +135,7 @@ export class QemuMachine implements Machine {
 
   kill(): Promise<Dead> {
     return this.life.death(async () => {
-      this.life.die()
-      this.#stopTimers()
-      for (const disk of this.#disks) disk.refuse()
+      if (this.life.die()) this.#stop()
       this.qemu.kill()
       await this.qemu.gone
       await Promise.all(this.#disks.map(disk => disk.settled()))
@@ -202,7 +200,10 @@ export class QemuMachine implements Machine {
     } catch (error) {
       // The end of QEMU is told by its exit.
       if (errorCode(error) === 'qmp-closed') return
-      throw error
+      // It does neither what it should nor what it did: nobody knows what it is in.
+      this.qemu.kill()
+      this.#end({ kind: 'crashed', reason: `QEMU did not obey: ${errorMessage(error)}` })
+      return
     }
     if (run) this.#console.resume()
   }
@@ -233,12 +234,6 @@ export class QemuMachine implements Machine {
       if (near !== this.#lapsed || !this.#options.mayExecute(this.life.vm)) this.#wanted()
       else this.#watchRight()
     })
-  }
-
-  #stopTimers(): void {
-    this.#watch?.cancel()
-    this.#retry?.cancel()
-    this.#button?.cancel()
   }
 
   // --- what QEMU and the guest say -----------------------------------------------------------------------------------
@@ -298,9 +293,16 @@ export class QemuMachine implements Machine {
 
   #end(event: MachineEvent): void {
     if (!this.life.die()) return
-    this.#stopTimers()
+    this.#stop()
+    this.life.tell(event)
+  }
+
+  /** It is dead: nothing of it passes any more. */
+  #stop(): void {
+    this.#watch?.cancel()
+    this.#retry?.cancel()
+    this.#button?.cancel()
     for (const disk of this.#disks) disk.refuse()
     this.#outgoing?.machineEnded(new StellwerkError('stream-lost', 'the machine has ended', { where: this.life.vm }))
-    this.life.tell(event)
   }
 }
