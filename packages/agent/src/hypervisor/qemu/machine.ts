@@ -156,6 +156,11 @@ export class QemuMachine implements Machine {
     await Promise.all(this.#disks.map(disk => disk.settled()))
   }
 
+  /** Their requests fail until the machine goes on. */
+  holdDisks(): void {
+    for (const disk of this.#disks) disk.hold()
+  }
+
   /** A guest that an ended migration has paused goes on, if it is to. */
   wanted(): void {
     this.#wanted()

@@ -46,18 +46,24 @@ export class QemuOutgoing implements Outgoing {
   readonly #writer: ByteStream
   readonly #encoder = new StreamEncoder()
   readonly #tellConverged = Promise.withResolvers<void>()
-  /** QEMU's word that the guest is paused and its disks are not handed over yet. */
+  /** QEMU's word that the guest is paused and its disks are not handed over yet; or that it will not come to that. */
   readonly #atSwitch = Promise.withResolvers<void>()
-  /** QEMU's word that everything is sent, and the end of what it sent. */
-  readonly #completed = Promise.withResolvers<void>()
+  /** QEMU's word that its migration is over, however; and the end of what it sent. */
+  readonly #over = Promise.withResolvers<void>()
   readonly #streamEnded = Promise.withResolvers<void>()
+  readonly #failure = Promise.withResolvers<never>()
   readonly #unlisten: () => void
   #begun: Promise<void>
   #onProgress: (progress: RoundProgress) => void = () => undefined
   #phase: Phase = 'copying'
   #paused = false
+  #completed = false
+  /** QEMU was told to migrate. */
+  #migrating = false
   #discard = false
   #round = 0
+  /** Those that were told of. */
+  #rounds = 0
   #looking: Promise<void> = Promise.resolve()
 
   constructor(env: Environment, machine: QemuMachine, policy: MigrationPolicy, detached: () => void) {
@@ -69,10 +75,9 @@ export class QemuOutgoing implements Outgoing {
     this.stream = pipe.reader
     this.#writer = pipe.writer
     this.converged = this.#tellConverged.promise
-    // Each is waited for by someone, or the migration has ended otherwise.
-    for (const { promise } of [this.#tellConverged, this.#atSwitch, this.#completed, this.#streamEnded]) {
-      promise.catch(() => undefined)
-    }
+    // Told by what waits for them, if anything does.
+    this.#tellConverged.promise.catch(() => undefined)
+    this.#failure.promise.catch(() => undefined)
     this.#unlisten = machine.onQemuEvent(event => this.#heard(event))
     pipe.writer.onClose(() => this.#fail(new StellwerkError('stream-lost', 'the stream was dropped')))
     this.#begun = this.#begin()
@@ -97,6 +102,7 @@ export class QemuOutgoing implements Outgoing {
     })
     await qmp.execute('migrate-set-parameters', { 'downtime-limit': DOWNTIME_LEAST, 'max-bandwidth': BANDWIDTH_MAX })
     await qmp.execute('migrate', { uri: `unix:${OUTGOING_SOCKET}` })
+    this.#migrating = true
     const stream = await socket.connected
     // Connected once: the next migration listens anew.
     this.#relay(stream, () => socket.close())
@@ -124,6 +130,7 @@ export class QemuOutgoing implements Outgoing {
 
   #heard({ event, data }: QmpEvent): void {
     if (event === 'STOP' && this.#phase !== 'copying') this.#paused = true
+    if (event === 'MIGRATION_PASS' && this.#phase === 'copying') this.#lookNow()
     if (event !== 'MIGRATION') return
     switch (data['status']) {
       case 'pre-switchover':
@@ -133,25 +140,29 @@ export class QemuOutgoing implements Outgoing {
         this.#tellConverged.resolve()
         break
       case 'completed':
-        this.#completed.resolve()
+        this.#completed = true
+        this.#over.resolve()
         break
       case 'failed':
       case 'cancelled':
         this.#paused = false
+        this.#atSwitch.resolve()
+        this.#over.resolve()
         this.#fail(new StellwerkError('stream-lost', `QEMU's migration has ${String(data['status'])}`))
     }
   }
 
   // --- rounds --------------------------------------------------------------------------------------------------------
 
+  /** As often as QEMU renews its statistics, and at the end of each round. */
   #look(): void {
     if (this.#phase !== 'copying') return
-    this.#looking = this.#judge().then(
-      () => {
-        this.#env.timers.after(LOOK_MS, () => this.#look())
-      },
-      error => this.#fail(error),
-    )
+    this.#lookNow()
+    this.#env.timers.after(LOOK_MS, () => this.#look())
+  }
+
+  #lookNow(): void {
+    this.#looking = this.#looking.then(() => this.#judge()).catch((error: unknown) => this.#fail(error))
   }
 
   async #judge(): Promise<void> {
@@ -159,9 +170,10 @@ export class QemuOutgoing implements Outgoing {
     if (this.#phase !== 'copying' || now.round === this.#round || now.round < 2) return
     // QEMU counts the rounds it has begun.
     this.#round = now.round
+    this.#rounds += 1
     const forecastMs = now.bytesPerSecond > 0 ? (now.remainingBytes * 1000) / now.bytesPerSecond : 0
     this.#onProgress({
-      round: now.round - 1,
+      round: this.#rounds,
       pagesSent: now.pages,
       bytesSent: now.sentBytes,
       dirtyPages: Math.ceil(now.remainingBytes / PAGE_BYTES),
@@ -205,47 +217,50 @@ export class QemuOutgoing implements Outgoing {
   // --- the switch ----------------------------------------------------------------------------------------------------
 
   async release(trailer: () => Promise<Json>): Promise<Released> {
+    return Promise.race([this.#release(trailer), this.#failure.promise])
+  }
+
+  async #release(trailer: () => Promise<Json>): Promise<Released> {
     const { qmp, life } = this.#machine
     this.#phase = 'releasing'
     await this.#looking
     await this.#begun
     await qmp.execute('migrate-set-parameters', { 'downtime-limit': DOWNTIME_ANY })
     await this.#atSwitch.promise
+    this.#stillReleasing()
     life.release()
     await this.#machine.drained()
     const handedOver = await trailer()
+    this.#stillReleasing()
     await qmp.execute('migrate-continue', { state: 'pre-switchover' })
-    await Promise.all([this.#completed.promise, this.#streamEnded.promise])
-    const { sentBytes, pages, round } = await this.#statistics()
+    await Promise.all([this.#over.promise, this.#streamEnded.promise])
+    const { sentBytes, pages } = await this.#statistics()
+    this.#stillReleasing()
     this.#phase = 'released'
     this.#writer.write(this.#encoder.end(handedOver))
     this.#writer.end()
-    return {
-      rounds: Math.max(1, round - 1),
-      pagesSent: pages,
-      bytesSent: sentBytes,
-      stateChecksum: this.#encoder.checksum,
-    }
+    return { rounds: this.#rounds + 1, pagesSent: pages, bytesSent: sentBytes, stateChecksum: this.#encoder.checksum }
+  }
+
+  #stillReleasing(): void {
+    if (this.#phase !== 'releasing') throw new StellwerkError('cancelled', 'the migration was aborted')
   }
 
   async abort(beforeResume?: (stateChecksum: number) => void): Promise<void> {
-    const { qmp, life } = this.#machine
-    const wasPaused = this.#paused
-    const wasReleased = this.#phase === 'released'
+    const { life } = this.#machine
+    const phase = this.#phase
     this.#phase = 'ended'
     this.#discard = true
     this.#resume()
-    if (!wasReleased) {
-      this.#writer.destroy()
+    let paused = phase === 'released'
+    if (!paused) {
+      this.#fail(new StellwerkError('cancelled', 'the migration was aborted'))
       await this.#begun.catch(() => undefined)
+      paused = phase === 'releasing' || this.#paused
+      if (this.#migrating && !life.dead) await (paused ? this.#finishIntoNothing() : this.#cancel())
     }
-    if (!life.dead) {
-      if (wasPaused && !wasReleased) await this.#finishIntoNothing()
-      else if (!wasReleased) await this.#cancel()
-      if (wasPaused) beforeResume?.(this.#encoder.checksum)
-    }
-    await qmp.execute('migrate-set-capabilities', { capabilities: [] }).catch(() => undefined)
-    this.#over()
+    if (paused && !life.dead) beforeResume?.(this.#encoder.checksum)
+    this.#end()
     life.unrelease()
     this.#machine.wanted()
     await this.#machine.settled()
@@ -253,31 +268,35 @@ export class QemuOutgoing implements Outgoing {
 
   /** QEMU lets a guest go on by itself when a switch is cancelled; one that is completed stands still until it is told to. */
   async #finishIntoNothing(): Promise<void> {
-    const { qmp } = this.#machine
-    await qmp.execute('migrate-continue', { state: 'pre-switchover' }).catch(() => undefined)
-    await Promise.race([this.#completed.promise, this.#streamEnded.promise])
+    // On its way to the switch QEMU waits for the guest's requests, and answers nobody meanwhile.
+    this.#machine.holdDisks()
+    await this.#atSwitch.promise
+    if (this.#completed) return
+    await this.#machine.qmp.execute('migrate-continue', { state: 'pre-switchover' }).catch(() => undefined)
+    await this.#over.promise
   }
 
   async #cancel(): Promise<void> {
     await this.#machine.qmp.execute('migrate_cancel').catch(() => undefined)
-    await this.#streamEnded.promise
+    await this.#over.promise
   }
 
   /** The machine is gone, and with it everything that would have been sent. */
   machineEnded(error: StellwerkError): void {
     this.#fail(error)
+    this.#atSwitch.resolve()
+    this.#over.resolve()
     this.#streamEnded.resolve()
-    this.#over()
+    this.#end()
   }
 
   #fail(error: unknown): void {
     this.#tellConverged.reject(error)
-    this.#atSwitch.reject(error)
-    this.#completed.reject(error)
+    this.#failure.reject(error)
     if (this.#phase !== 'released') this.#writer.destroy()
   }
 
-  #over(): void {
+  #end(): void {
     this.#paused = false
     this.#unlisten()
     this.#detached()

@@ -57,6 +57,7 @@ export function shutdownContract(on: () => ContractBench): void {
     const second = await on().create()
     second.machine.start()
     await on().until('it goes on', () => second.acks.length >= 3)
-    expect(second.lines[1]).toBe('recovered 0 intact')
+    // A guest that is deaf while it boots may have written before it heard.
+    expect(second.lines[1]).toBe(`recovered ${first.acks.at(-1) ?? 0} intact`)
   })
 }
