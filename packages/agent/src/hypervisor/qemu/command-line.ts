@@ -1,25 +1,34 @@
 // The words QEMU is started with. All paths are relative to the machine's own directory, QEMU's working directory: a unix
 // socket's path is limited to 107 bytes, and a state directory's is not.
 
-import { MIB } from '@stellwerk/runtime/units.ts'
+import { KIB } from '@stellwerk/runtime/units.ts'
 import type { MachineSpec } from '../hypervisor.ts'
 
 /** Versioned, so that hosts with different QEMUs agree on the machine: the oldest that is supported has it. */
 export const MACHINE_TYPE = 'pc-q35-7.2'
+/** QEMU rounds memory up to 8 KiB. */
+const TCG_SPARED_KIB = 8
 /** What every x86-64 host and TCG can do; a host that lacks some of it is refused rather than given a lesser processor. */
 export const CPU_MODEL = 'qemu64,enforce'
 
 export const MONITOR_SOCKET = 'qmp.sock'
 export const CONSOLE_SOCKET = 'console.sock'
-export const OUTGOING_SOCKET = 'outgoing.sock'
 export const INCOMING_SOCKET = 'incoming.sock'
+/** How the names of sockets begin of which there may be several. */
+export const OUTGOING_PREFIX = 'out-'
+export const DISK_PREFIX = 'disk'
 export const KERNEL_FILE = 'kernel'
 export const INITRD_FILE = 'initrd'
 
 export type Accelerator = 'kvm' | 'tcg'
 
+/** Of one migration. */
+export function outgoingSocket(id: string): string {
+  return `${OUTGOING_PREFIX}${id}.sock`
+}
+
 export function diskName(index: number): string {
-  return `disk${index}`
+  return `${DISK_PREFIX}${index}`
 }
 
 export function diskSocket(index: number): string {
@@ -41,7 +50,7 @@ export function commandLine({ spec, accelerator, disks, commandLine, incoming }:
     ...['-name', `guest=${spec.vm}`, '-nodefaults', '-no-user-config', '-display', 'none', '-S'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     ...['-machine', `${MACHINE_TYPE},usb=off,vmport=off`, '-accel', accelerator, '-cpu', CPU_MODEL],
-    ...['-m', `size=${spec.memoryBytes / MIB}M`, '-smp', `${cpus}`],
+    ...['-m', `size=${ramKiB(spec.memoryBytes, accelerator)}k`, '-smp', `${cpus}`],
     ...['-chardev', `socket,id=monitor,path=${MONITOR_SOCKET}`, '-mon', 'chardev=monitor,mode=control'],
     ...['-chardev', `socket,id=console,path=${CONSOLE_SOCKET}`, '-serial', 'chardev:console'],
     ...['-device', 'pvpanic-pci', '-action', 'panic=pause'],
@@ -49,6 +58,15 @@ export function commandLine({ spec, accelerator, disks, commandLine, incoming }:
     ...['-kernel', KERNEL_FILE, '-initrd', INITRD_FILE, '-append', commandLine],
     ...(incoming ? ['-incoming', 'defer'] : []),
   ]
+}
+
+/**
+ * Under TCG a little less than asked for, so that it is no multiple of 256 KiB: for those, QEMU before 9.0 clears the bits of
+ * dirtied pages without telling the processors, which then write to them unnoticed, and a migrated guest finds some of its
+ * pages as they were a while ago ("physmem: Fix migration dirty bitmap coherency with TCG memory access", QEMU, March 2024).
+ */
+function ramKiB(memoryBytes: number, accelerator: Accelerator): number {
+  return memoryBytes / KIB - (accelerator === 'tcg' ? TCG_SPARED_KIB : 0)
 }
 
 /** Held back by an error, a request stops the machine and is issued again when it goes on: the guest never hears of it. */

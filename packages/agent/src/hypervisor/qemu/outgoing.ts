@@ -6,7 +6,7 @@ import type { ByteStream, Environment, Json } from '@stellwerk/runtime/environme
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { MigrationPolicy, Outgoing, Released, RoundProgress } from '../hypervisor.ts'
 import { createPipe } from '../precopy/pipe.ts'
-import { OUTGOING_SOCKET } from './command-line.ts'
+import { outgoingSocket } from './command-line.ts'
 import type { QemuMachine } from './machine.ts'
 import type { QmpEvent } from './qmp.ts'
 import { StreamEncoder } from './stream-format.ts'
@@ -95,13 +95,15 @@ export class QemuOutgoing implements Outgoing {
 
   async #begin(): Promise<void> {
     const { qmp, qemu } = this.#machine
-    const socket = await qemu.sockets.expect(OUTGOING_SOCKET)
+    // One of an earlier migration may still be about to go.
+    const name = outgoingSocket(this.#env.random.id())
+    const socket = await qemu.sockets.expect(name)
     const on = (...names: string[]): Json => names.map(capability => ({ capability, state: true }))
     await qmp.execute('migrate-set-capabilities', {
       capabilities: on('events', 'pause-before-switchover', 'auto-converge'),
     })
     await qmp.execute('migrate-set-parameters', { 'downtime-limit': DOWNTIME_LEAST, 'max-bandwidth': BANDWIDTH_MAX })
-    await qmp.execute('migrate', { uri: `unix:${OUTGOING_SOCKET}` })
+    await qmp.execute('migrate', { uri: `unix:${name}` })
     this.#migrating = true
     const stream = await socket.connected
     // Connected once: the next migration listens anew.
@@ -243,7 +245,7 @@ export class QemuOutgoing implements Outgoing {
   }
 
   #stillReleasing(): void {
-    if (this.#phase !== 'releasing') throw new StellwerkError('cancelled', 'the migration was aborted')
+    if (this.#phase !== 'releasing') throw aborted()
   }
 
   async abort(beforeResume?: (stateChecksum: number) => void): Promise<void> {
@@ -254,7 +256,7 @@ export class QemuOutgoing implements Outgoing {
     this.#resume()
     let paused = phase === 'released'
     if (!paused) {
-      this.#fail(new StellwerkError('cancelled', 'the migration was aborted'))
+      this.#fail(aborted())
       await this.#begun.catch(() => undefined)
       paused = phase === 'releasing' || this.#paused
       if (this.#migrating && !life.dead) await (paused ? this.#finishIntoNothing() : this.#cancel())
@@ -301,4 +303,8 @@ export class QemuOutgoing implements Outgoing {
     this.#unlisten()
     this.#detached()
   }
+}
+
+function aborted(): StellwerkError {
+  return new StellwerkError('aborted', 'the migration was aborted')
 }

@@ -6,13 +6,14 @@ import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type DiskExport, exportDisk } from '../../volume/disk-export.ts'
 import {
   CONSOLE_SOCKET,
+  DISK_PREFIX,
   diskName,
   diskSocket,
   INCOMING_SOCKET,
   INITRD_FILE,
   KERNEL_FILE,
   MONITOR_SOCKET,
-  OUTGOING_SOCKET,
+  OUTGOING_PREFIX,
 } from './command-line.ts'
 import { Qmp } from './qmp.ts'
 import { MachineSockets } from './sockets.ts'
@@ -114,13 +115,14 @@ export class QemuProcess {
   }
 }
 
-const FILES = [KERNEL_FILE, INITRD_FILE, MONITOR_SOCKET, CONSOLE_SOCKET, OUTGOING_SOCKET, INCOMING_SOCKET]
+const FILES = [KERNEL_FILE, INITRD_FILE, MONITOR_SOCKET, CONSOLE_SOCKET, INCOMING_SOCKET]
+const PREFIXES = [DISK_PREFIX, OUTGOING_PREFIX]
 
 async function removeDirectory({ files, log }: Environment, directory: string): Promise<void> {
   try {
     const names = await files.list(directory)
-    for (const name of names)
-      if (FILES.includes(name) || name.startsWith('disk')) await files.remove(`${directory}/${name}`)
+    const ours = names.filter(name => FILES.includes(name) || PREFIXES.some(prefix => name.startsWith(prefix)))
+    for (const name of ours) await files.remove(`${directory}/${name}`)
     await files.remove(directory)
   } catch (error) {
     log.warn({ directory, code: errorCode(error) }, 'what is left of a machine was not removed')
