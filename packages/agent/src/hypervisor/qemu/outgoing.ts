@@ -58,6 +58,7 @@ export class QemuOutgoing implements Outgoing {
   #phase: Phase = 'copying'
   #paused = false
   #completed = false
+  #failedByItself = false
   /** QEMU was told to migrate. */
   #migrating = false
   #discard = false
@@ -148,10 +149,18 @@ export class QemuOutgoing implements Outgoing {
       case 'failed':
       case 'cancelled':
         this.#paused = false
+        this.#failedByItself = true
         this.#atSwitch.resolve()
         this.#over.resolve()
-        this.#fail(new StellwerkError('stream-lost', `QEMU's migration has ${String(data['status'])}`))
+        void this.#failed(String(data['status']))
     }
+  }
+
+  /** QEMU knows more of a failure than its event says. */
+  async #failed(status: string): Promise<void> {
+    const answer = await this.#machine.qmp.execute('query-migrate').catch(() => null)
+    const reason = (answer as { 'error-desc'?: string } | null)?.['error-desc']
+    this.#fail(new StellwerkError('stream-lost', `QEMU's migration has ${status}: ${reason ?? 'it gives no reason'}`))
   }
 
   // --- rounds --------------------------------------------------------------------------------------------------------
@@ -219,6 +228,7 @@ export class QemuOutgoing implements Outgoing {
   // --- the switch ----------------------------------------------------------------------------------------------------
 
   async release(trailer: () => Promise<Json>): Promise<Released> {
+    if (this.#phase !== 'copying') throw aborted()
     return Promise.race([this.#release(trailer), this.#failure.promise])
   }
 
@@ -259,7 +269,9 @@ export class QemuOutgoing implements Outgoing {
       this.#fail(aborted())
       await this.#begun.catch(() => undefined)
       paused = phase === 'releasing' || this.#paused
-      if (this.#migrating && !life.dead) await (paused ? this.#finishIntoNothing() : this.#cancel())
+      if (this.#migrating && !this.#failedByItself && !life.dead) {
+        await (paused ? this.#finishIntoNothing() : this.#cancel())
+      }
     }
     if (paused && !life.dead) beforeResume?.(this.#encoder.checksum)
     this.#end()

@@ -125,7 +125,8 @@ export function migrationContract(on: () => ContractBench, hopelessBytesPerEntry
     await on().settle(outgoing.abort())
     expect(source.machine.state).toBe('frozen')
     on().disk.go()
-    expect(await on().settle(release)).toBe('aborted')
+    // Held up by its disk and then frozen, it may have failed before it was aborted.
+    expect(await on().settle(release)).toBeOneOf(['aborted', 'stream-lost'])
     source.machine.thaw()
     const acknowledged = source.acks.length
     await on().until('it goes on', () => source.acks.length >= acknowledged + 5)
