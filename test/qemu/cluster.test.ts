@@ -56,7 +56,9 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     timeout: LONG,
   }, async () => {
     onTestFailed(async () => console.log((await stellwerk.run('events')).lines.slice(-40).join('\n')))
-    const words = ['--guest', 'tiny.boot', '--disk', 'csv1:64MiB', '--param', 'writesPerSecond=20', '--host', 'host-a']
+    // So busy that a page that was dirtied unnoticed would show.
+    const load = ['writesPerSecond=20', 'dirtyMiBPerSecond=20', 'workingSetMiB=8'].flatMap(each => ['--param', each])
+    const words = ['--guest', 'tiny.boot', '--disk', 'csv1:64MiB', '--host', 'host-a', ...load]
     await expect.poll(async () => (await stellwerk.run('vm', 'create', 'tux', ...words)).code, PATIENT).toBe(0)
     const said = stellwerk.console('tux')
     const upTo = (count: number) =>
@@ -85,6 +87,7 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     expect((await vm()).why).toBe(null)
     const entries = acknowledged(said.lines)
     expect(said.lines).toContain(`down after ${entries.at(-1)}`)
+    expect(said.lines.filter(line => /damaged|disk error/.test(line))).toEqual([])
     said.process.kill()
   })
 })

@@ -2,25 +2,15 @@
 // wait for storage: QEMU then keeps them (werror=stop) and issues them again when the machine goes on. Nothing else lets a
 // machine stop whose storage does not answer, since QEMU's own `stop` waits for its requests.
 
-import {
-  type BlockDevice,
-  BlockError,
-  type BlockExtent,
-  type Caps,
-  type DeviceState,
-  type Io,
-  type Limits,
-} from '@stellwerk/block/device.ts'
+import { type BlockDevice, BlockError } from '@stellwerk/block/device.ts'
+import { PassingDevice } from '../passing-device.ts'
 
 interface Pending {
   readonly beneath: Promise<unknown>
   readonly fail: (error: BlockError) => void
 }
 
-export class GuestDisk implements BlockDevice {
-  readonly limits: Limits
-  readonly caps: Caps
-  readonly #disk: BlockDevice
+export class GuestDisk extends PassingDevice {
   readonly #mayPass: () => boolean
   #state: 'held' | 'admitting' | 'refusing' = 'held'
   /** Requests that wait for the disk, and their askers with them. */
@@ -30,14 +20,8 @@ export class GuestDisk implements BlockDevice {
 
   /** `mayPass` is asked before a request goes down and before its answer goes up. */
   constructor(disk: BlockDevice, mayPass: () => boolean) {
-    this.#disk = disk
+    super(disk)
     this.#mayPass = mayPass
-    this.limits = disk.limits
-    this.caps = disk.caps
-  }
-
-  get size(): number {
-    return this.#disk.size
   }
 
   /** From now on requests go down. */
@@ -64,47 +48,12 @@ export class GuestDisk implements BlockDevice {
     }
   }
 
-  read(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
-    return this.#pass(() => this.#disk.read(offset, length, io))
-  }
-
-  write(offset: number, data: readonly Uint8Array[], flags: { readonly fua?: true }, io: Io): Promise<void> {
-    return this.#pass(() => this.#disk.write(offset, data, flags, io))
-  }
-
-  flush(io: Io): Promise<void> {
-    return this.#pass(() => this.#disk.flush(io))
-  }
-
-  zero(
-    offset: number,
-    length: number,
-    flags: { readonly fua?: true; readonly noHole?: true; readonly fast?: true },
-    io: Io,
-  ): Promise<void> {
-    return this.#pass(() => this.#disk.zero(offset, length, flags, io))
-  }
-
-  trim(offset: number, length: number, flags: { readonly fua?: true }, io: Io): Promise<void> {
-    return this.#pass(() => this.#disk.trim(offset, length, flags, io))
-  }
-
-  async blockStatus(offset: number, length: number, io: Io): Promise<BlockExtent[]> {
-    const disk = this.#disk
-    if (disk.blockStatus === undefined) return [{ length, hole: false, zero: false }]
-    return this.#pass(() => disk.blockStatus!(offset, length, io))
-  }
-
-  onState(listener: (state: DeviceState, reason: string) => void): void {
-    this.#disk.onState(listener)
-  }
-
   /** The disk is its opener's. */
   async close(): Promise<void> {
     this.refuse()
   }
 
-  async #pass<T>(request: () => Promise<T>): Promise<T> {
+  protected async pass<T>(request: () => Promise<T>): Promise<T> {
     // What a held request asked for may still be under way: asked again, it must not overtake itself.
     while (this.#orphans.size > 0 && this.#state === 'admitting') await this.#anyOrphan()
     if (this.#state !== 'admitting' || !this.#mayPass()) throw this.#held('none')
