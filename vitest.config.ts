@@ -1,10 +1,14 @@
 // How tests are found and run: unit tests stand beside the code, cluster-wide ones in test/.
-import { defineConfig } from 'vitest/config'
+import { configDefaults, defineConfig } from 'vitest/config'
 import { LongestFirst } from './scripts/longest-first.ts'
+
+/** `npm run test:long`: those that take long, too. */
+const LONG = process.env['STELLWERK_LONG'] === '1'
 
 export default defineConfig({
   test: {
     include: ['scripts/**/*.test.ts', 'packages/*/src/**/*.test.ts', 'bench/**/*.test.ts', 'test/**/*.test.ts'],
+    exclude: [...configDefaults.exclude, ...(LONG ? [] : ['**/*.long.test.ts'])],
     pool: 'forks',
     maxWorkers: 2,
     sequence: { sequencer: LongestFirst },

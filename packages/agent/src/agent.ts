@@ -54,6 +54,8 @@ export interface AgentState {
   readonly access: readonly { readonly volume: string; readonly storage: string; readonly state: string }[]
 }
 
+/** For a hypervisor that was not there. */
+const LOOK_AGAIN_MS = 60_000
 const BACKOFF = { minMs: 20, maxMs: 500 }
 
 export async function startAgent(env: Environment, config: AgentConfig): Promise<Agent> {
@@ -161,10 +163,14 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   let whyNoQemu: string | null | undefined
   const qemu = hypervisors.get('qemu')
   if (qemu !== undefined) {
-    void qemu.probe().then(({ available, why }) => {
+    // What is missing may be installed meanwhile.
+    const look = async (): Promise<void> => {
+      const { available, why } = await qemu.probe()
       whyNoQemu = available ? null : (why ?? 'QEMU runs no machine here')
       actor.beatSoon()
-    })
+      if (!available) env.timers.after(LOOK_AGAIN_MS, () => void look())
+    }
+    void look()
   }
   system.spawn(self, actor, { mailbox: 8192 })
   system.spawn(`${host}/guests`, guests)

@@ -167,6 +167,7 @@ class HostGuardian implements Guardian {
       return
     }
     this.#machines = said.machines
+    this.#programs.keepOnly(new Set(said.machines.map(({ vm }) => vm)))
     process.send({ kind: 'acknowledged', seq: said.seq } satisfies ToAgent)
     this.#judge(false)
   }
@@ -177,7 +178,10 @@ class HostGuardian implements Guardian {
     this.#judgeTimer?.cancel()
     this.#judgeTimer = null
     const now = this.#env.clock.now()
-    const { overdue, nextAt } = judgeDeadlines(this.#machines, now)
+    const { overdue, nextAt } = judgeDeadlines(
+      this.#machines.filter(({ vm }) => !this.#programs.hasEnded(vm)),
+      now,
+    )
     if (overdue.length === 0) this.#warned = false
     else if (!this.#warned || !due) {
       // After a pause what the agent has said meanwhile still waits in the pipe: it is read before a second look kills.

@@ -10,6 +10,8 @@ type Order = Extract<ToGuardian, { kind: 'program.start' | 'program.kill' }>
 export class GuardedPrograms {
   readonly #env: Environment
   readonly #running = new Map<number, { readonly vm: string | null; readonly command: Command }>()
+  /** VMs that had one here since the agent was started. */
+  readonly #vms = new Set<string>()
   #onNone: (() => void) | null = null
 
   constructor(env: Environment) {
@@ -26,6 +28,7 @@ export class GuardedPrograms {
     try {
       const command = this.#env.processes.command(spec)
       this.#running.set(id, { vm, command })
+      if (vm !== null) this.#vms.add(vm)
       command.onExit(exit => {
         this.#running.delete(id)
         answer({ kind: 'program.exited', id, exit })
@@ -42,12 +45,23 @@ export class GuardedPrograms {
     return [...this.#running.values()].some(each => each.vm === vm)
   }
 
+  /** It had a program here, which has ended: nothing of the VM lives, whatever its agent has not noticed yet. */
+  hasEnded(vm: string): boolean {
+    return this.#vms.has(vm) && !this.runs(vm)
+  }
+
+  /** The agent knows of these alone. */
+  keepOnly(vms: ReadonlySet<string>): void {
+    for (const vm of this.#vms) if (!vms.has(vm) && !this.runs(vm)) this.#vms.delete(vm)
+  }
+
   killOf(vm: string): void {
     for (const each of this.#running.values()) if (each.vm === vm) each.command.kill()
   }
 
   /** Calls back once nothing runs any more: at once, or when the last was reaped. */
   killAll(then: () => void): void {
+    this.#vms.clear()
     if (this.#running.size === 0) {
       then()
       return

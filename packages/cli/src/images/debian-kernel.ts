@@ -30,7 +30,8 @@ export async function fetchDebianKernel(
   const scratch = await makeScratchDirectory('stellwerk-kernel-')
   try {
     const run = (program: string, ...args: string[]) => runTool(processes, scratch, program, args)
-    const depends = await run('apt-cache', 'depends', META_PACKAGE)
+    // Its labels are translated.
+    const depends = await run('env', 'LC_ALL=C', 'apt-cache', 'depends', META_PACKAGE)
     const name = /Depends: (linux-image-\S+)/.exec(depends.output)?.[1]
     if (name === undefined) throw missing(META_PACKAGE, depends)
     const fetched = await run('apt-get', 'download', name)
@@ -76,6 +77,6 @@ function missing(name: string, { errors, output }: CommandExit): StellwerkError 
   const said = (errors.trim() || output.trim()).split('\n').at(-1) ?? ''
   return new StellwerkError('package-missing', `apt does not give ${name}${said === '' ? '' : `: ${said}`}`, {
     where: name,
-    hint: 'a Debian with its package lists is needed (apt update), or give --kernel and --modules',
+    hint: 'it takes a Debian for x86-64 with its package lists: apt update',
   })
 }

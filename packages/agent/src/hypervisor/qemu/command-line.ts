@@ -14,9 +14,8 @@ export const CPU_MODEL = 'qemu64,enforce'
 export const MONITOR_SOCKET = 'qmp.sock'
 export const CONSOLE_SOCKET = 'console.sock'
 export const INCOMING_SOCKET = 'incoming.sock'
-/** How the names of sockets begin of which there may be several. */
-export const OUTGOING_PREFIX = 'out-'
-export const DISK_PREFIX = 'disk'
+/** The longest name in a machine's directory. */
+export const LONGEST_NAME = 'out-xxxxxxxxxxxx.sock'
 export const KERNEL_FILE = 'kernel'
 export const INITRD_FILE = 'initrd'
 
@@ -24,11 +23,11 @@ export type Accelerator = 'kvm' | 'tcg'
 
 /** Of one migration. */
 export function outgoingSocket(id: string): string {
-  return `${OUTGOING_PREFIX}${id}.sock`
+  return `out-${id}.sock`
 }
 
 export function diskName(index: number): string {
-  return `${DISK_PREFIX}${index}`
+  return `disk${index}`
 }
 
 export function diskSocket(index: number): string {
@@ -54,6 +53,8 @@ export function commandLine({ spec, accelerator, disks, commandLine, incoming }:
     ...['-chardev', `socket,id=monitor,path=${MONITOR_SOCKET}`, '-mon', 'chardev=monitor,mode=control'],
     ...['-chardev', `socket,id=console,path=${CONSOLE_SOCKET}`, '-serial', 'chardev:console'],
     ...['-device', 'pvpanic-pci', '-action', 'panic=pause'],
+    // A guest that sleeps by itself can't be stopped, and wakes by itself.
+    ...['-global', 'ICH9-LPC.disable_s3=1', '-global', 'ICH9-LPC.disable_s4=1'],
     ...Array.from({ length: disks }, (_, index) => disk(index)).flat(),
     ...['-kernel', KERNEL_FILE, '-initrd', INITRD_FILE, '-append', commandLine],
     ...(incoming ? ['-incoming', 'defer'] : []),

@@ -12,11 +12,13 @@ import { GuestDisk } from './guest-disk.ts'
 import { QemuIncoming } from './incoming.ts'
 import { QemuMachine } from './machine.ts'
 import { probeQemu, QEMU_PROGRAM, type QemuFacts } from './probe.ts'
-import { QemuProcess, type StartProgram } from './qemu-process.ts'
+import { MACHINES, QemuProcess, removeMachines, type StartProgram } from './qemu-process.ts'
 
 const DISKS_MAX = 8
 const CPUS_MAX = 256
 const MEMORY_MIN_BYTES = 64 * MIB
+/** With a boot image's own words it is at most what a kernel takes on x86 (COMMAND_LINE_SIZE, 2048). */
+const WORDS_MAX = 1_000
 
 export interface QemuOptions {
   readonly start: StartProgram
@@ -38,18 +40,23 @@ export class QemuHypervisor implements Hypervisor {
       await this.#probed()
       return { kind: 'qemu', available: true }
     } catch (error) {
-      if (!(error instanceof StellwerkError)) throw error
       return { kind: 'qemu', available: false, why: describeError(error) }
     }
   }
 
   /** Tried once; again if it failed, since what was missing may have been installed. */
   #probed(): Promise<QemuFacts> {
-    this.#facts ??= probeQemu(this.#options.env, this.#qemu.start).catch((error: unknown) => {
+    this.#facts ??= this.#begin().catch((error: unknown) => {
       this.#facts = null
       throw error
     })
     return this.#facts
+  }
+
+  async #begin(): Promise<QemuFacts> {
+    // Of a predecessor: its machines have ended with it.
+    if (this.#count === 0) await removeMachines(this.#options.env)
+    return probeQemu(this.#options.env, this.#qemu.start)
   }
 
   create(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<QemuMachine> {
@@ -76,7 +83,7 @@ export class QemuHypervisor implements Hypervisor {
     const { accelerator } = await this.#probed()
     const image = await this.#image(spec)
     const identity = { ...(spec.identity ?? { epoch: 0, instance: env.random.id() }) }
-    const directory = `machines/${identity.instance.slice(0, 12)}-${++this.#count}`
+    const directory = `${MACHINES}/${identity.instance.slice(0, 12)}-${++this.#count}`
     let machine: QemuMachine | null = null
     const guestDisks = disks.map(disk => new GuestDisk(disk, () => machine?.mayPass() ?? false))
     const words = kernelWords(image.commandLine, spec)
@@ -123,6 +130,12 @@ export function checkQemuMachine(spec: MachineSpec, disks: number, ports: number
   const { cpus } = spec.parameters
   if (cpus !== undefined && !(Number.isInteger(cpus) && Number(cpus) >= 1 && Number(cpus) <= CPUS_MAX)) {
     throw bad(`${JSON.stringify(cpus)} processors`, `give it a whole number from 1 to ${CPUS_MAX}`)
+  }
+  if (kernelWords('', spec).length > WORDS_MAX) {
+    throw bad(
+      'its parameters are too long',
+      `name and values are at most ${WORDS_MAX} bytes on the kernel's command line`,
+    )
   }
   for (const [name, value] of Object.entries(spec.parameters)) {
     if (/^[A-Za-z][A-Za-z0-9]*$/.test(name) && /^[!-~]*$/.test(String(value))) continue

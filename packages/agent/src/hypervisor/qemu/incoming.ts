@@ -2,7 +2,7 @@
 // commit. Until then it neither runs nor touches its disks (`late-block-activate`). A stream that is damaged ends this QEMU,
 // and nothing else.
 
-import type { ByteStream } from '@stellwerk/runtime/environment.ts'
+import type { ByteStream, CommandExit } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Commit, Incoming, Loaded, Machine } from '../hypervisor.ts'
 import { INCOMING_SOCKET } from './command-line.ts'
@@ -18,7 +18,7 @@ export class QemuIncoming implements Incoming {
   constructor(machine: QemuMachine) {
     this.#machine = machine
     this.#failure.promise.catch(() => undefined)
-    machine.qemu.onExit(exit => this.#failure.reject(new StellwerkError('corrupt-data', lastWords(exit))))
+    machine.qemu.onExit(exit => this.#failure.reject(endOf(exit)))
   }
 
   async load(stream: ByteStream): Promise<Loaded> {
@@ -39,17 +39,22 @@ export class QemuIncoming implements Incoming {
     const on = (...names: string[]) => names.map(capability => ({ capability, state: true }))
     await qmp.execute('migrate-set-capabilities', { capabilities: on('events', 'late-block-activate') })
     const complete = Promise.withResolvers<void>()
+    this.#failure.promise.catch(complete.reject)
+    complete.promise.catch(() => undefined)
     const unlisten = this.#machine.onQemuEvent(({ event, data }) => {
       if (event === 'MIGRATION' && data['status'] === 'completed') complete.resolve()
     })
     await qmp.execute('migrate-incoming', { uri: `unix:${INCOMING_SOCKET}` })
     const into = await qemu.sockets.dial(INCOMING_SOCKET)
-    const end = await this.#pass(stream, into)
-    into.end()
-    await complete.promise
-    unlisten()
-    into.destroy()
-    return end
+    try {
+      const end = await this.#pass(stream, into)
+      into.end()
+      await complete.promise
+      return end
+    } finally {
+      unlisten()
+      into.destroy()
+    }
   }
 
   /** Everything that arrives goes on to QEMU; what stands behind it is given back. */
@@ -101,4 +106,9 @@ export class QemuIncoming implements Incoming {
     this.#state = 'over'
     await this.#machine.kill()
   }
+}
+
+/** A QEMU that ends by itself did not like what it read; one that was killed says nothing of it. */
+function endOf(exit: CommandExit): StellwerkError {
+  return new StellwerkError(exit.signal === null ? 'corrupt-data' : 'qemu-failed', lastWords(exit))
 }

@@ -27,6 +27,8 @@ const STOP_AHEAD_MS = 100
 const WATCH_MS = 25
 /** An operating system that was not up yet, or stood still, has not heard the power button: it is pressed again. */
 const POWER_BUTTON_MS = 3_000
+/** Run states that nothing leads out of. */
+const FINAL_STATES = ['internal-error', 'guest-panicked', 'shutdown']
 /** After a request failed the machine stands still so long, then tries again. */
 const DISK_RETRY_MS = 500
 
@@ -101,12 +103,16 @@ export class QemuMachine implements Machine {
   }
 
   start(): void {
+    // It may have ended while it waited for its commit or its lease: then its end is told, and there is nothing to start.
+    if (this.life.dead) return
     this.life.start()
     this.#wanted()
   }
 
   async freeze(_why: string): Promise<void> {
     this.life.hold()
+    // At once: what QEMU is busy with may be just these requests.
+    this.holdDisks()
     this.#wanted()
     await this.#settling
   }
@@ -202,15 +208,21 @@ export class QemuMachine implements Machine {
     try {
       // Its event comes before its answer.
       await this.qmp.execute(run ? 'cont' : 'stop')
+      if (run) this.#console.resume()
+      else if (this.#executes) await this.#disobeyed('it said that it had stopped, and goes on')
     } catch (error) {
-      // The end of QEMU is told by its exit.
-      if (errorCode(error) === 'qmp-closed') return
-      // It does neither what it should nor what it did: nobody knows what it is in.
-      this.qemu.kill()
-      this.#end({ kind: 'crashed', reason: `QEMU did not obey: ${errorMessage(error)}` })
-      return
+      // On its way to a switch QEMU does not let a guest go on; what comes of the migration is told, and looked at then.
+      if (run && this.#outgoing !== null && errorCode(error) === 'qmp-refused') this.#retryDisk()
+      else await this.#disobeyed(errorCode(error) === 'qmp-closed' ? null : errorMessage(error))
     }
-    if (run) this.#console.resume()
+  }
+
+  /** Nobody knows what it is in, or whether it goes on: it is ended, and only then has anybody an answer. */
+  async #disobeyed(why: string | null): Promise<void> {
+    this.qemu.kill()
+    await this.qemu.gone
+    // Null: it is gone, or will not talk; how it ended is told by its exit.
+    if (why !== null) this.#end({ kind: 'crashed', reason: `QEMU did not obey: ${why}` })
   }
 
   #judgeRight(): void {
@@ -226,6 +238,7 @@ export class QemuMachine implements Machine {
 
   #lostRight(): void {
     this.life.hold()
+    this.holdDisks()
     this.life.tell({ kind: 'frozen', reason: 'no lease' })
     this.#wanted()
   }
@@ -252,6 +265,7 @@ export class QemuMachine implements Machine {
     switch (event.event) {
       case 'STOP':
         this.#executes = false
+        if (this.life.runs && !this.#lapsed && this.#outgoing === null) void this.#stoppedByItself()
         break
       case 'RESUME':
         this.#executes = true
@@ -273,6 +287,17 @@ export class QemuMachine implements Machine {
     for (const listener of this.#qemuListeners) listener(event)
   }
 
+  /** Nobody asked for it: a disk that failed, or a processor that can't go on. */
+  async #stoppedByItself(): Promise<void> {
+    const answer = await this.qmp.execute('query-status').catch(() => null)
+    const status = String((answer as { status?: string } | null)?.status)
+    if (this.life.dead || this.#executes) return
+    if (FINAL_STATES.includes(status)) {
+      this.qemu.kill()
+      this.#end({ kind: 'crashed', reason: `QEMU has stopped it for good: ${status}` })
+    } else this.#retryDisk()
+  }
+
   /** A disk that fails holds the guest up, and is tried again: the guest itself never hears of it. */
   #retryDisk(): void {
     if (this.#retry !== null) return
@@ -291,7 +316,7 @@ export class QemuMachine implements Machine {
 
   async #exited(exit: CommandExit): Promise<void> {
     // Its last words come before its end.
-    await this.#console.ended
+    await Promise.all([this.#console.ended, this.qmp.ended])
     if (this.#shutdownSeen === 'guest-shutdown') this.#end({ kind: 'halted', reason: 'the guest has powered off' })
     else if (!this.#panicSeen) this.#end({ kind: 'crashed', reason: lastWords(exit) })
   }

@@ -106,7 +106,7 @@ export class QemuOutgoing implements Outgoing {
     await qmp.execute('migrate-set-parameters', { 'downtime-limit': DOWNTIME_LEAST, 'max-bandwidth': BANDWIDTH_MAX })
     await qmp.execute('migrate', { uri: `unix:${name}` })
     this.#migrating = true
-    const stream = await socket.connected
+    const stream = await Promise.race([socket.connected, this.#failure.promise])
     // Connected once: the next migration listens anew.
     this.#relay(stream, () => socket.close())
     this.#look()
@@ -241,6 +241,7 @@ export class QemuOutgoing implements Outgoing {
     await this.#atSwitch.promise
     this.#stillReleasing()
     life.release()
+    this.#machine.wanted()
     await this.#machine.drained()
     const handedOver = await trailer()
     this.#stillReleasing()
@@ -256,6 +257,8 @@ export class QemuOutgoing implements Outgoing {
 
   #stillReleasing(): void {
     if (this.#phase !== 'releasing') throw aborted()
+    if (this.#failedByItself || this.#machine.life.dead)
+      throw new StellwerkError('stream-lost', 'the migration has failed')
   }
 
   async abort(beforeResume?: (stateChecksum: number) => void): Promise<void> {

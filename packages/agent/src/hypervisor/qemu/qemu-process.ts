@@ -4,19 +4,14 @@ import type { BlockDevice } from '@stellwerk/block/device.ts'
 import type { ByteStream, Command, CommandExit, CommandSpec, Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type DiskExport, exportDisk } from '../../volume/disk-export.ts'
-import {
-  CONSOLE_SOCKET,
-  DISK_PREFIX,
-  diskName,
-  diskSocket,
-  INCOMING_SOCKET,
-  INITRD_FILE,
-  KERNEL_FILE,
-  MONITOR_SOCKET,
-  OUTGOING_PREFIX,
-} from './command-line.ts'
+import { CONSOLE_SOCKET, diskName, diskSocket, INITRD_FILE, KERNEL_FILE, MONITOR_SOCKET } from './command-line.ts'
 import { Qmp } from './qmp.ts'
 import { MachineSockets } from './sockets.ts'
+
+/** Where machines have their directories, among the agent's files. */
+export const MACHINES = 'machines'
+/** From the start of the process to the answers of its monitor: on a busy machine, too. */
+const START_MS = 60_000
 
 export type StartedProgram = Pick<Command, 'onExit' | 'kill'>
 
@@ -75,6 +70,11 @@ export class QemuProcess {
       await removeDirectory(env, directory)
     }
     let process: StartedProgram | null = null
+    let late = false
+    const timer = env.timers.after(START_MS, () => {
+      late = true
+      process?.kill()
+    })
     try {
       await files.writeAtomic(`${directory}/${KERNEL_FILE}`, options.kernel)
       await files.writeAtomic(`${directory}/${INITRD_FILE}`, options.initrd)
@@ -89,7 +89,8 @@ export class QemuProcess {
       const { promise: exit, resolve } = Promise.withResolvers<CommandExit>()
       process.onExit(resolve)
       const failed = exit.then(how => {
-        throw new StellwerkError('qemu-failed', lastWords(how), { where: `vm ${vm}`, hint: 'see its definition' })
+        const what = late ? `QEMU has not answered within ${START_MS} ms` : lastWords(how)
+        throw new StellwerkError('qemu-failed', what, { where: `vm ${vm}`, hint: 'see its definition' })
       })
       failed.catch(() => undefined)
       const opened = monitor.connected.then(stream => Qmp.open(stream, `vm ${vm}`))
@@ -103,6 +104,8 @@ export class QemuProcess {
       process?.kill()
       await clean()
       throw error
+    } finally {
+      timer.cancel()
     }
   }
 
@@ -115,14 +118,15 @@ export class QemuProcess {
   }
 }
 
-const FILES = [KERNEL_FILE, INITRD_FILE, MONITOR_SOCKET, CONSOLE_SOCKET, INCOMING_SOCKET]
-const PREFIXES = [DISK_PREFIX, OUTGOING_PREFIX]
+/** What machines of a dead predecessor have left. */
+export async function removeMachines(env: Environment): Promise<void> {
+  for (const name of await env.files.list(MACHINES)) await removeDirectory(env, `${MACHINES}/${name}`)
+}
 
 async function removeDirectory({ files, log }: Environment, directory: string): Promise<void> {
   try {
     const names = await files.list(directory)
-    const ours = names.filter(name => FILES.includes(name) || PREFIXES.some(prefix => name.startsWith(prefix)))
-    for (const name of ours) await files.remove(`${directory}/${name}`)
+    for (const name of names) await files.remove(`${directory}/${name}`)
     await files.remove(directory)
   } catch (error) {
     log.warn({ directory, code: errorCode(error) }, 'what is left of a machine was not removed')

@@ -25,6 +25,7 @@ export class Qmp {
   readonly #where: string
   readonly #waiting = new Map<number, Waiting>()
   readonly #greeting = Promise.withResolvers<void>()
+  readonly #ended = Promise.withResolvers<void>()
   #nextId = 1
   #parts: Uint8Array[] = []
   #partBytes = 0
@@ -47,6 +48,11 @@ export class Qmp {
     await qmp.#greeting.promise
     await qmp.execute('qmp_capabilities')
     return qmp
+  }
+
+  /** Resolves when it will say nothing more. */
+  get ended(): Promise<void> {
+    return this.#ended.promise
   }
 
   onEvent(f: (event: QmpEvent) => void): void {
@@ -120,6 +126,7 @@ export class Qmp {
     if (this.#closed !== null) return
     const error = new StellwerkError('qmp-closed', why, { where: this.#where })
     this.#closed = error
+    this.#ended.resolve()
     this.#greeting.reject(error)
     for (const { reject } of this.#waiting.values()) reject(error)
     this.#waiting.clear()

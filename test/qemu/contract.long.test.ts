@@ -1,4 +1,5 @@
-// The qemu hypervisor with a real QEMU and a real Linux: the contract that every hypervisor keeps.
+// The qemu hypervisor with a real QEMU and a real Linux: the contract that every hypervisor keeps. Some forty
+// boots: for `npm run test:long`.
 
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,7 +11,6 @@ import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { describe, vi } from 'vitest'
 import { qemu, tinyImageFile } from './tiny-image.ts'
 
-const LONG = process.env['STELLWERK_LONG'] === '1'
 const TEST_MS = 600_000
 /** A boot takes seconds where nothing but software runs it, and more on a busy machine. */
 const LIMIT_MS = 180_000
@@ -21,8 +21,7 @@ vi.setConfig({ testTimeout: TEST_MS, hookTimeout: TEST_MS })
 /** The directory of the world that is open. */
 let directory = ''
 
-// Thirty boots: for the long run. live.test.ts shows the same in one.
-describe.skipIf(qemu.missing || !LONG)(`with ${qemu.note}`, () => {
+describe.skipIf(qemu.missing)(`with ${qemu.note}`, () => {
   hypervisorContract({
     name: 'qemu',
     hidesDiskErrors: true,

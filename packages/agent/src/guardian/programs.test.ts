@@ -1,0 +1,84 @@
+// The guardian's keeping of programs: what it answers, whom it kills, and when nothing is left.
+
+import type { Command, CommandExit, Environment } from '@stellwerk/runtime/environment.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { expect, test } from 'vitest'
+import { createVirtualEnvironment } from '../hypervisor/testing/virtual-environment.ts'
+import type { ToAgent } from './pipe.ts'
+import { GuardedPrograms } from './programs.ts'
+
+const EXIT: CommandExit = { code: null, signal: 'SIGKILL', output: '', errors: '' }
+
+/** Programs whose end comes when the test says so. */
+function bench() {
+  const started: { name: string; killed: boolean; end: () => void }[] = []
+  const { env } = createVirtualEnvironment(1)
+  const command = ({ name, program }: { name: string; program: string }): Command => {
+    if (program === 'none') throw new StellwerkError('no-program', 'there is none', { hint: 'install it' })
+    let tell: (exit: CommandExit) => void = () => undefined
+    const entry = { name, killed: false, end: () => tell(EXIT) }
+    started.push(entry)
+    return {
+      pid: started.length,
+      onExit: f => {
+        tell = f
+      },
+      kill: () => {
+        entry.killed = true
+      },
+    }
+  }
+  const world = { ...env, processes: { ...env.processes, command } } as Environment
+  const programs = new GuardedPrograms(world)
+  const said: ToAgent[] = []
+  const start = (id: number, vm: string | null, program = 'qemu') =>
+    programs.obey({ kind: 'program.start', id, vm, spec: { program, name: `${vm}`, args: [] } }, answer =>
+      said.push(answer),
+    )
+  return { programs, said, start, started }
+}
+
+test('a start is answered, and its end told; a refusal says why', () => {
+  const { said, start, started } = bench()
+  start(1, 'a')
+  start(2, 'b', 'none')
+  started[0]?.end()
+  expect(said).toEqual([
+    { kind: 'program.started', id: 1 },
+    {
+      kind: 'program.refused',
+      id: 2,
+      error: { code: 'no-program', message: 'there is none', where: '', hint: 'install it' },
+    },
+    { kind: 'program.exited', id: 1, exit: EXIT },
+  ])
+})
+
+test('FEN1: the agent is not called gone before everything it had started was reaped', () => {
+  const { programs, start, started } = bench()
+  start(1, 'a')
+  start(2, 'b')
+  let gone = 0
+  programs.killAll(() => gone++)
+  expect(started.map(({ killed }) => killed)).toEqual([true, true])
+  started[0]?.end()
+  expect(gone).toBe(0)
+  started[1]?.end()
+  expect(gone).toBe(1)
+  programs.killAll(() => gone++)
+  expect(gone).toBe(2)
+})
+
+test('one VM is killed alone, and is known to have ended until its agent has noticed', () => {
+  const { programs, start, started } = bench()
+  start(1, 'a')
+  start(2, 'b')
+  expect([programs.runs('a'), programs.hasEnded('a'), programs.hasEnded('embedded')]).toEqual([true, false, false])
+  programs.killOf('a')
+  expect(started.map(({ killed }) => killed)).toEqual([true, false])
+  started[0]?.end()
+  programs.keepOnly(new Set(['a', 'b']))
+  expect([programs.runs('a'), programs.hasEnded('a')]).toEqual([false, true])
+  programs.keepOnly(new Set(['b']))
+  expect(programs.hasEnded('a')).toBe(false)
+})
