@@ -1,10 +1,11 @@
 // A kernel and its modules out of Debian's package of it, fetched by apt and unpacked into a scratch directory.
 
-import { readdir, readFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename } from 'node:path'
+import { present } from '@stellwerk/runtime/assert.ts'
 import type { CommandExit, Processes } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime/node/scratch-directory.ts'
+import { filesOf } from '../cluster/directory.ts'
 
 export interface KernelModule {
   readonly file: string
@@ -29,40 +30,48 @@ export async function fetchDebianKernel(
 ): Promise<KernelPackage> {
   const scratch = await makeScratchDirectory('stellwerk-kernel-')
   try {
-    const run = (program: string, ...args: string[]) => runTool(processes, scratch, program, args)
+    const run: Run = (program, ...args) => runTool(processes, scratch, program, args)
     // Its labels are translated.
     const depends = await run('env', 'LC_ALL=C', 'apt-cache', 'depends', META_PACKAGE)
     const name = /Depends: (linux-image-\S+)/.exec(depends.output)?.[1]
     if (name === undefined) throw missing(META_PACKAGE, depends)
     const fetched = await run('apt-get', 'download', name)
-    const file = (await readdir(scratch)).find(each => each.endsWith('.deb'))
+    const file = (await filesOf(scratch).list('.')).find(each => each.endsWith('.deb'))
     if (fetched.code !== 0 || file === undefined) throw missing(name, fetched)
     const unpacked = await run('dpkg-deb', '-x', file, 'unpacked')
     if (unpacked.code !== 0) throw missing(name, unpacked)
-    return await readKernel(join(scratch, 'unpacked'), wanted)
+    return await readKernel(run, scratch, wanted)
   } finally {
     await removeScratchDirectory(scratch)
   }
 }
 
-async function readKernel(root: string, wanted: ReadonlySet<string>): Promise<KernelPackage> {
-  const image = (await readdir(join(root, 'boot'))).find(name => name.startsWith('vmlinuz-'))
-  // Newer ones have /usr/lib/modules.
-  const lib = (await readdir(root)).includes('lib') ? join(root, 'lib', 'modules') : join(root, 'usr', 'lib', 'modules')
-  const [version] = await readdir(lib)
-  if (image === undefined || version === undefined) {
+async function readKernel(run: Run, scratch: string, wanted: ReadonlySet<string>): Promise<KernelPackage> {
+  const files = filesOf(scratch)
+  const named = [...wanted].flatMap(name => ['-o', '-name', `${name}.ko`, '-o', '-name', `${name}.ko.xz`])
+  const { output } = await run('find', 'unpacked', '-name', 'vmlinuz-*', '-o', '-name', 'modules.builtin', ...named)
+  const paths = output.split('\n').filter(path => path !== '')
+  const image = paths.find(path => path.includes('/vmlinuz-'))
+  const builtin = paths.find(path => path.endsWith('/modules.builtin'))
+  if (image === undefined || builtin === undefined) {
     throw new StellwerkError('package-missing', 'the package has no kernel', { where: META_PACKAGE })
   }
+  const read = async (path: string): Promise<Uint8Array> => present(await files.read(path), path)
   const modules = new Map<string, KernelModule>()
-  for (const path of await readdir(join(lib, version), { recursive: true })) {
+  for (const path of paths) {
     const name = /([^/]+)\.ko(?:\.xz)?$/.exec(path)?.[1]
-    if (name === undefined || !wanted.has(name)) continue
-    modules.set(name, { file: basename(path), data: await readFile(join(lib, version, path)) })
+    if (name !== undefined) modules.set(name, { file: basename(path), data: await read(path) })
   }
-  const builtin = await readFile(join(lib, version, 'modules.builtin'), 'utf8')
-  const names = [...builtin.matchAll(/([^/\n]+)\.ko/g)].map(match => match[1] ?? '')
-  return { version, image: await readFile(join(root, 'boot', image)), modules, builtin: new Set(names) }
+  const names = [
+    ...Buffer.from(await read(builtin))
+      .toString()
+      .matchAll(/([^/\n]+)\.ko/g),
+  ].map(match => match[1] ?? '')
+  const version = basename(image).slice('vmlinuz-'.length)
+  return { version, image: await read(image), modules, builtin: new Set(names) }
 }
+
+type Run = (program: string, ...args: string[]) => Promise<CommandExit>
 
 function runTool(
   processes: Pick<Processes, 'command'>,

@@ -1,10 +1,12 @@
 // The tiny test guest: Debian's cloud kernel with our own first process, which is the self-checking ledger. Made without
 // root from the packages of this machine's distribution; nothing of it is installed.
 
-import { readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import type { BootImage } from '@stellwerk/agent/hypervisor/qemu/boot-image.ts'
+import { present } from '@stellwerk/runtime/assert.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { filesOf } from '../cluster/directory.ts'
 import { type ArchiveEntry, cpioArchive } from './cpio.ts'
 import type { KernelPackage } from './debian-kernel.ts'
 
@@ -18,7 +20,8 @@ export const MODULES = [
 const COMMAND_LINE =
   'quiet loglevel=0 console=tty0 panic=0 random.trust_cpu=on tsc=unstable no_timer_check mitigations=off'
 
-const LEDGER = new URL('../../../agent/src/guests/linux/ledger.elf', import.meta.url)
+const GUESTS = fileURLToPath(new URL('../../../agent/src/guests/linux', import.meta.url))
+const LEDGER = 'ledger.elf'
 
 export async function tinyImage(kernel: KernelPackage): Promise<BootImage> {
   const entries: ArchiveEntry[] = [
@@ -26,7 +29,7 @@ export async function tinyImage(kernel: KernelPackage): Promise<BootImage> {
     { path: 'proc', data: null },
     { path: 'sys', data: null },
     { path: 'modules', data: null },
-    { path: 'init', data: await readFile(LEDGER), executable: true },
+    { path: 'init', data: present(await filesOf(GUESTS).read(LEDGER), LEDGER), executable: true },
   ]
   const order: string[] = []
   for (const name of MODULES) {

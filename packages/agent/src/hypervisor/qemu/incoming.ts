@@ -17,6 +17,7 @@ export class QemuIncoming implements Incoming {
 
   constructor(machine: QemuMachine) {
     this.#machine = machine
+    // Whoever loads hears of it; without a load nobody has to.
     this.#failure.promise.catch(() => undefined)
     machine.qemu.onExit(exit => this.#failure.reject(endOf(exit)))
   }
@@ -40,6 +41,7 @@ export class QemuIncoming implements Incoming {
     await qmp.execute('migrate-set-capabilities', { capabilities: on('events', 'late-block-activate') })
     const complete = Promise.withResolvers<void>()
     this.#failure.promise.catch(complete.reject)
+    // The load has failed by then, with the same error.
     complete.promise.catch(() => undefined)
     const unlisten = this.#machine.onQemuEvent(({ event, data }) => {
       if (event === 'MIGRATION' && data['status'] === 'completed') complete.resolve()

@@ -270,6 +270,7 @@ export class QemuOutgoing implements Outgoing {
     let paused = phase === 'released'
     if (!paused) {
       this.#fail(aborted())
+      // A beginning that failed was told as the migration's failure.
       await this.#begun.catch(() => undefined)
       paused = phase === 'releasing' || this.#paused
       if (this.#migrating && !this.#failedByItself && !life.dead) {
@@ -289,11 +290,13 @@ export class QemuOutgoing implements Outgoing {
     this.#machine.holdDisks()
     await this.#atSwitch.promise
     if (this.#completed) return
+    // Refused, it is over already; whatever comes of it, its events say so.
     await this.#machine.qmp.execute('migrate-continue', { state: 'pre-switchover' }).catch(() => undefined)
     await this.#over.promise
   }
 
   async #cancel(): Promise<void> {
+    // As above: what comes of it is told by events.
     await this.#machine.qmp.execute('migrate_cancel').catch(() => undefined)
     await this.#over.promise
   }

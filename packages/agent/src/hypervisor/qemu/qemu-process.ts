@@ -92,9 +92,10 @@ export class QemuProcess {
         const what = late ? `QEMU has not answered within ${START_MS} ms` : lastWords(how)
         throw new StellwerkError('qemu-failed', what, { where: `vm ${vm}`, hint: 'see its definition' })
       })
+      // Both are heard of by the race below, if it is still on.
       failed.catch(() => undefined)
       const opened = monitor.connected.then(stream => Qmp.open(stream, `vm ${vm}`))
-      opened.catch(() => undefined)
+      opened.catch(() => undefined) // as above
       // A monitor that closes says less than the exit that follows.
       const said = await Promise.race([opened, failed]).catch(async (error: unknown) => {
         throw errorCode(error) === 'qmp-closed' ? await failed : error
