@@ -1,6 +1,7 @@
 // The tiny Linux guest for tests with a real QEMU: made once from this machine's packages and kept among the temporary files
 // under the digest of what it is made by.
 
+import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,11 +9,22 @@ import { join } from 'node:path'
 import { encodeBootImage } from '@stellwerk/agent/hypervisor/qemu/boot-image.ts'
 import type { Processes } from '@stellwerk/runtime/environment.ts'
 import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
-import { fetchDebianKernel } from 'stellwerk/images/debian-kernel.ts'
+import { fetchDebianKernel, KERNEL_PACKAGE } from 'stellwerk/images/debian-kernel.ts'
 import { MODULES, tinyImage } from 'stellwerk/images/tiny.ts'
 
 /** What the tests in this folder need. */
-export const qemu = peers(peer('qemu-system-x86_64', 'qemu-system-x86'), peer('apt-get', 'apt'))
+const installed = peers(peer('qemu-system-x86_64', 'qemu-system-x86'), peer('apt-get', 'apt'))
+export const qemu = installed.missing || aptKnows(KERNEL_PACKAGE) ? installed : withoutKernel()
+
+function aptKnows(name: string): boolean {
+  return spawnSync('apt-cache', ['show', name], { stdio: 'ignore' }).status === 0
+}
+
+function withoutKernel(): typeof installed {
+  const note = `a kernel is missing: apt does not know ${KERNEL_PACKAGE} (run: apt update)`
+  if (process.env['STELLWERK_REQUIRE_PEERS'] === '1') throw new Error(note)
+  return { missing: true, note }
+}
 
 const MAKERS = [
   '../../packages/agent/src/guests/linux/ledger.elf',

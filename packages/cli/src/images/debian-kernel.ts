@@ -21,7 +21,7 @@ export interface KernelPackage {
 }
 
 /** Always the newest: it depends on the package that has the kernel. */
-const META_PACKAGE = 'linux-image-cloud-amd64'
+export const KERNEL_PACKAGE = 'linux-image-cloud-amd64'
 
 /** Throws `no-program` without apt or dpkg, `package-missing` when the registry does not give it. */
 export async function fetchDebianKernel(
@@ -32,9 +32,9 @@ export async function fetchDebianKernel(
   try {
     const run: Run = (program, ...args) => runTool(processes, scratch, program, args)
     // Its labels are translated.
-    const depends = await run('env', 'LC_ALL=C', 'apt-cache', 'depends', META_PACKAGE)
+    const depends = await run('env', 'LC_ALL=C', 'apt-cache', 'depends', KERNEL_PACKAGE)
     const name = /Depends: (linux-image-\S+)/.exec(depends.output)?.[1]
-    if (name === undefined) throw missing(META_PACKAGE, depends)
+    if (name === undefined) throw missing(KERNEL_PACKAGE, depends)
     const fetched = await run('apt-get', 'download', name)
     const file = (await filesOf(scratch).list('.')).find(each => each.endsWith('.deb'))
     if (fetched.code !== 0 || file === undefined) throw missing(name, fetched)
@@ -54,7 +54,7 @@ async function readKernel(run: Run, scratch: string, wanted: ReadonlySet<string>
   const image = paths.find(path => path.includes('/vmlinuz-'))
   const builtin = paths.find(path => path.endsWith('/modules.builtin'))
   if (image === undefined || builtin === undefined) {
-    throw new StellwerkError('package-missing', 'the package has no kernel', { where: META_PACKAGE })
+    throw new StellwerkError('package-missing', 'the package has no kernel', { where: KERNEL_PACKAGE })
   }
   const read = async (path: string): Promise<Uint8Array> => present(await files.read(path), path)
   const modules = new Map<string, KernelModule>()
