@@ -65,8 +65,6 @@ export class QemuIncoming implements Incoming {
       const decoder = new StreamDecoder()
       let ended = false
       into.onDrain(() => stream.resume())
-      // QEMU's own end says what was wrong.
-      into.onClose(() => undefined)
       const lost = (why: string): void => {
         if (!ended) reject(new StellwerkError('stream-lost', why))
       }

@@ -84,10 +84,6 @@ export class QemuMachine implements Machine {
     return this.life.state
   }
 
-  get executes(): boolean {
-    return this.#executes
-  }
-
   onEvent(f: (event: MachineEvent) => void): void {
     this.life.onEvent(f)
   }
@@ -106,21 +102,21 @@ export class QemuMachine implements Machine {
     // It may have ended while it waited for its commit or its lease: then its end is told, and there is nothing to start.
     if (this.life.dead) return
     this.life.start()
-    this.#wanted()
+    this.wanted()
   }
 
   async freeze(_why: string): Promise<void> {
     this.life.hold()
     // At once: what QEMU is busy with may be just these requests.
     this.holdDisks()
-    this.#wanted()
+    this.wanted()
     await this.#settling
   }
 
   thaw(): void {
     this.life.unhold()
     this.#lapsed = false
-    this.#wanted()
+    this.wanted()
   }
 
   input(line: string): void {
@@ -167,11 +163,6 @@ export class QemuMachine implements Machine {
     for (const disk of this.#disks) disk.hold()
   }
 
-  /** A guest that an ended migration has paused goes on, if it is to. */
-  wanted(): void {
-    this.#wanted()
-  }
-
   /** Resolves when QEMU does what was wanted of it when this was asked. */
   settled(): Promise<void> {
     return this.#settling
@@ -191,7 +182,7 @@ export class QemuMachine implements Machine {
   // --- executing or not ----------------------------------------------------------------------------------------------
 
   /** Something may be wanted otherwise now. */
-  #wanted(): void {
+  wanted(): void {
     this.#settling = this.#settling.then(() => this.#settle())
   }
 
@@ -240,7 +231,7 @@ export class QemuMachine implements Machine {
     this.life.hold()
     this.holdDisks()
     this.life.tell({ kind: 'frozen', reason: 'no lease' })
-    this.#wanted()
+    this.wanted()
   }
 
   #watchRight(): void {
@@ -249,7 +240,7 @@ export class QemuMachine implements Machine {
     if (!this.life.runs) return
     this.#watch = this.#options.env.timers.after(WATCH_MS, () => {
       const near = this.#options.until(this.life.vm) - this.#options.env.clock.now() <= STOP_AHEAD_MS
-      if (near !== this.#lapsed || !this.#options.mayExecute(this.life.vm)) this.#wanted()
+      if (near !== this.#lapsed || !this.#options.mayExecute(this.life.vm)) this.wanted()
       else this.#watchRight()
     })
   }
@@ -270,7 +261,7 @@ export class QemuMachine implements Machine {
       case 'RESUME':
         this.#executes = true
         // Not asked for: an aborted migration lets the guest go on by itself.
-        this.#wanted()
+        this.wanted()
         break
       case 'BLOCK_IO_ERROR':
         if (event.data['action'] === 'stop') this.#retryDisk()
@@ -303,7 +294,7 @@ export class QemuMachine implements Machine {
     if (this.#retry !== null) return
     this.#retry = this.#options.env.timers.after(DISK_RETRY_MS, () => {
       this.#retry = null
-      this.#wanted()
+      this.wanted()
     })
   }
 

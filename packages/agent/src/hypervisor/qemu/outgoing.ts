@@ -24,7 +24,6 @@ const BANDWIDTH_MAX = 2 ** 40
 const HOPELESS_FACTOR = 2
 
 interface Statistics {
-  readonly status: string
   readonly round: number
   readonly remainingBytes: number
   readonly sentBytes: number
@@ -125,7 +124,6 @@ export class QemuOutgoing implements Outgoing {
     }
     stream.onEnd(ended)
     stream.onClose(ended)
-    if (this.#discard) stream.resume()
     this.#resume = () => stream.resume()
   }
 
@@ -179,10 +177,12 @@ export class QemuOutgoing implements Outgoing {
   async #judge(): Promise<void> {
     const now = await this.#statistics()
     if (this.#phase !== 'copying' || now.round === this.#round || now.round < 2) return
+    // Not measured yet: nobody knows how long a pause would be. The next look will tell.
+    if (now.remainingBytes > 0 && now.bytesPerSecond === 0) return
     // QEMU counts the rounds it has begun.
     this.#round = now.round
     this.#rounds += 1
-    const forecastMs = now.bytesPerSecond > 0 ? (now.remainingBytes * 1000) / now.bytesPerSecond : 0
+    const forecastMs = now.remainingBytes === 0 ? 0 : (now.remainingBytes * 1000) / now.bytesPerSecond
     this.#onProgress({
       round: this.#rounds,
       pagesSent: now.pages,
@@ -214,7 +214,6 @@ export class QemuOutgoing implements Outgoing {
     const answer = (await this.#machine.qmp.execute('query-migrate')) as { readonly [key: string]: Json }
     const ram = (answer['ram'] ?? {}) as { readonly [key: string]: number }
     return {
-      status: String(answer['status']),
       round: ram['dirty-sync-count'] ?? 0,
       remainingBytes: ram['remaining'] ?? 0,
       sentBytes: ram['transferred'] ?? 0,

@@ -69,11 +69,6 @@ export class Qmp {
     })
   }
 
-  close(): void {
-    this.#close('the monitor was closed')
-    this.#stream.destroy()
-  }
-
   #take(chunk: Uint8Array): void {
     let rest = chunk
     for (let end = rest.indexOf(NEWLINE); end >= 0; end = rest.indexOf(NEWLINE)) {
