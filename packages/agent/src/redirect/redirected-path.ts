@@ -22,7 +22,7 @@ export interface RedirectedPathOptions {
   readonly storage: string
   /** Whom to ask, in order. */
   readonly peers: () => readonly StandbyPeer[]
-  /** A peer could not be reached, or has no path, or what it carried is lost. */
+  /** A peer could not be reached, or has no path, or what it carries is not answered. */
   readonly onFailed: (peer: string) => void
   /** One question to the storage, carried by this peer. */
   readonly probe: (peer: string) => Promise<void>
@@ -41,6 +41,9 @@ export function redirectedPath(options: RedirectedPathOptions): PathTransport {
     priority: REDIRECTED_PRIORITY,
     standby: true,
     via: () => via,
+    distrust: () => {
+      if (via !== null) onFailed(via)
+    },
     async connect(exportName: string, signal: AbortSignal): Promise<PathDevice> {
       let last: Error = new StellwerkError('no-route', `no peer is known that has a path to ${storage}`, {
         retryable: true,
@@ -52,9 +55,8 @@ export function redirectedPath(options: RedirectedPathOptions): PathTransport {
           const device = await connectVia(options, peer, exportName, signal)
           current = device
           device.onState((state, why) => {
-            if (current !== device || (state !== 'failed' && state !== 'closed')) return
+            if (current !== device || state !== 'closed') return
             current = null
-            if (state === 'failed') onFailed(peer.name)
             env.log.debug({ peer: peer.name, storage }, `the redirected path is gone: ${why}`)
           })
           return device

@@ -116,6 +116,40 @@ describe('a standby path (RIO1, RIO2)', () => {
     harness.now = 1500
     expect(harness.step({ kind: 'tick', probe: false, oldest: [0] })).toContain('cut 0')
   })
+
+  it('is cut when nothing on it is answered, though its probes are, with twice the patience each time (RIO1)', () => {
+    const harness = new Harness([10], {}, 10)
+    harness.step({ kind: 'start' })
+    harness.connected(0)
+    const cutAfter = (from: number): number => {
+      for (harness.now = from; harness.now < 100_000; harness.now += CONFIG.probeIntervalMs) {
+        harness.good(0)
+        if (harness.step({ kind: 'tick', probe: false, oldest: [from] }).includes('cut 0')) break
+      }
+      harness.lost(0, false)
+      harness.connected(0)
+      return harness.now - from
+    }
+    const interval = CONFIG.probeIntervalMs
+    expect(cutAfter(0)).toBe(CONFIG.requestDeadlineMs + interval)
+    expect(cutAfter(2_000)).toBe(2 * CONFIG.requestDeadlineMs + interval)
+    expect(cutAfter(5_000)).toBe(4 * CONFIG.requestDeadlineMs + interval)
+    // An answer to any of them, and it is trusted as before.
+    harness.now = 20_000
+    harness.step({ kind: 'tick', probe: false, oldest: [20_000] })
+    harness.step({ kind: 'tick', probe: false, oldest: [20_001] })
+    expect(cutAfter(20_001)).toBe(CONFIG.requestDeadlineMs + interval)
+  })
+
+  it('is not cut for answers that are late, but come', () => {
+    const harness = new Harness([10], {}, 10)
+    harness.step({ kind: 'start' })
+    harness.connected(0)
+    for (let at = 0; at < 20_000; at += 500) {
+      harness.now = at
+      expect(harness.step({ kind: 'tick', probe: false, oldest: [Math.max(0, at - 900)] })).not.toContain('cut 0')
+    }
+  })
 })
 
 describe('a disabled path', () => {

@@ -6,7 +6,9 @@
 // the session, which retires every connection there is; nothing is dispatched until one of the new session stands.
 //
 // Rules RIO1 and RIO2, here: a standby path is connected as soon as no other one gives hope, and left once others are
-// trusted again. It is never the only usable path: what it leads to is chosen anew with each connection.
+// trusted again. It is never the only usable path: what it leads to is chosen anew with each connection. So it has failed
+// too when nothing that was sent on it is answered, though its probes are, which go another way: with twice the patience
+// each time, since it may be the storage that is slow, and nothing would ever end that is always cut short.
 
 import { assert, present } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
@@ -24,6 +26,9 @@ import {
   shownState,
 } from './path-state.ts'
 import { lookForSlow } from './slow-paths.ts'
+
+/** A standby path's patience is doubled at most so often. */
+const MAX_SILENCES = 5
 
 export class PathCore {
   readonly #config: PathConfig
@@ -158,6 +163,7 @@ export class PathCore {
     path.badProbes = 0
     path.badAt = null
     path.overdue = false
+    path.oldestAt = null
     path.why = 'connected'
     // The server has drained all lower sessions before it answered; what is left of them here is of no more use.
     this.#effects.push({ kind: 'cut-retired', reason: `session ${session} took over` })
@@ -263,12 +269,30 @@ export class PathCore {
     this.#paths.forEach((path, index) => {
       const at = oldest[index] ?? null
       path.overdue = path.line.kind === 'connected' && at !== null && now - at > this.#config.requestDeadlineMs
+      if (path.line.kind !== 'connected') return
+      // Something was answered.
+      if (at === null || (path.oldestAt !== null && at > path.oldestAt)) path.silences = 0
+      path.oldestAt = at
     })
     this.#overdueAt = this.#nextOverdueAt(oldest, now)
     this.#leaveStandby(oldest)
     // One at a time: a cut path is no alternative for the next, but does not look it until the shell says `lost`.
     const failed = this.#paths.findIndex((_path, index) => this.#hasFailed(index, oldest[index] ?? null))
-    if (failed !== -1) this.#effects.push({ kind: 'cut', path: failed, reason: this.#whyFailed(failed) })
+    if (failed !== -1) {
+      this.#effects.push({ kind: 'cut', path: failed, reason: this.#whyFailed(failed), distrust: true })
+      return
+    }
+    const silent = this.#paths.findIndex(
+      (path, index) => path.standby && this.#isSilent(path, oldest[index] ?? null, now),
+    )
+    if (silent === -1) return
+    this.#path(silent).silences += 1
+    this.#effects.push({ kind: 'cut', path: silent, reason: 'requests on it are not answered', distrust: true })
+  }
+
+  #isSilent({ line, silences }: Path, oldestAt: number | null, now: number): boolean {
+    if (line.kind !== 'connected' || oldestAt === null) return false
+    return now - oldestAt > this.#config.requestDeadlineMs * 2 ** Math.min(silences, MAX_SILENCES)
   }
 
   #hasFailed(index: number, oldestAt: number | null): boolean {

@@ -264,6 +264,7 @@ export class PathSet {
         return
       case 'cut': {
         this.#cuts += 1
+        if (effect.distrust === true) this.#options.paths[effect.path]?.distrust?.()
         const connection = this.#connections[effect.path]
         if (connection !== null && connection !== undefined) this.lose(connection, effect.reason, false)
         return

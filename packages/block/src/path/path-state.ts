@@ -79,6 +79,10 @@ export interface Path {
   probeOutAt: number | null
   /** A request on its connection is past the deadline. */
   overdue: boolean
+  /** When the oldest request on its connection was sent, when last looked at; null: none was in flight. */
+  oldestAt: number | null
+  /** Connections in a row that were cut because nothing on them was answered. */
+  silences: number
   disabled: boolean
   slow: Slowness
   state: PathState
@@ -116,6 +120,8 @@ export function newPath({ name, priority, standby = false }: PathKind, now: numb
     goodAt: null,
     probeOutAt: null,
     overdue: false,
+    oldestAt: null,
+    silences: 0,
     disabled: false,
     slow: { restUntil: null, looks: 0, holdMs: 0, changedAt: null, medianMs: null },
     state: standby ? 'standby' : 'probing',
@@ -204,8 +210,8 @@ export type PathInput =
 export type PathEffect =
   | { readonly kind: 'connect'; readonly path: number; readonly session: number }
   | { readonly kind: 'cancel-connect'; readonly path: number; readonly reason: string }
-  /** Abort the path's connection; the shell answers with `lost`. */
-  | { readonly kind: 'cut'; readonly path: number; readonly reason: string }
+  /** Abort the path's connection; the shell answers with `lost`. `distrust`: what it leads over has not answered. */
+  | { readonly kind: 'cut'; readonly path: number; readonly reason: string; readonly distrust?: boolean }
   /** Send nothing more on the path's connection, let it finish what it can. */
   | { readonly kind: 'retire'; readonly path: number }
   /** Abort all retired connections. */

@@ -18,6 +18,8 @@ export interface PathTransport {
   readonly standby?: boolean
   /** The host that carries what is sent on it; null or absent: nobody does. */
   readonly via?: () => string | null
+  /** What its connection leads over did not answer: the next one is to lead another way, if there is one. */
+  readonly distrust?: () => void
   /**
    * Opens the export. When `signal` aborts, the attempt is given up: it rejects, and leaves no connection behind. A
    * server's refusal rejects with an NbdRefusal, whose message carries the refusal's code.
