@@ -13,6 +13,8 @@ export interface AgentConfig {
   readonly coordinator: Address
   /** Where peers and the coordinator's sessions reach it, on the cluster network. */
   readonly listen: Address
+  /** Where peers' virtual switches reach its own, on the guest network; absent: it is not on it, and runs no VM with a card. */
+  readonly guest?: Address
   readonly memoryBytes: number
   /** The host's HBAs: the fabrics it has a cable to. */
   readonly hbas: readonly NetworkName[]

@@ -25,6 +25,7 @@ import { QemuHypervisor } from './hypervisor/qemu/hypervisor.ts'
 import { WasmHypervisor } from './hypervisor/wasm/hypervisor.ts'
 import { RightToRun } from './lease/right-to-run.ts'
 import { BulkStreams } from './migration/streams.ts'
+import { type NetworkState, VirtualSwitch } from './network/virtual-switch.ts'
 import { Peers } from './peers.ts'
 import { Redirects } from './redirect/redirects.ts'
 import { RunGate } from './vm/run-gate.ts'
@@ -50,6 +51,7 @@ export interface AgentState {
   readonly disabled: readonly string[]
   /** Connections of other hosts to storage that go through here. */
   readonly carried: readonly { readonly host: string; readonly storage: string }[]
+  readonly networks: readonly NetworkState[]
   /** Legs of volumes that are open here, and the way their requests go. */
   readonly access: readonly { readonly volume: string; readonly storage: string; readonly state: string }[]
 }
@@ -119,6 +121,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     onLegs: () => gate.legsChanged(),
     onChange: () => actor.beatSoon(),
   })
+  const network = new VirtualSwitch({ env, identity, listen: config.guest ?? null, epoch: () => actor.epoch })
   const options = hypervisorOptions(env, config, gate)
   const exports = new ExportHypervisor(options)
   const programs = new AskedPrograms(env)
@@ -133,6 +136,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     gate,
     disks: volumes,
     guests,
+    port: spec => network.port(spec),
     hypervisor: kind => {
       const hypervisor = hypervisors.get(kind)
       if (hypervisor !== undefined) return hypervisor
@@ -156,6 +160,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     volumes: () => volumes,
     redirects: () => redirects,
     luns: () => luns,
+    network: () => network,
     vmParts: () => vmParts,
     exports,
     whyNoQemu: () => whyNoQemu,
@@ -185,6 +190,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
         : { ok: false, code: 'wrong-role', message: `a ${who.role} has no business with an agent` },
     session => serve(session, system, actor, peers, streams, redirects),
   )
+  await network.listen()
   const coordinator = new PersistentSession({
     env,
     address: () => config.coordinator,
@@ -207,9 +213,10 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
       paths: links.states(actor.settings.heartbeatMs * MISSED_PROBES),
       disabled: luns.disabled,
       carried: redirects.carried,
+      networks: network.states,
       access: luns.access(),
     }),
-    stop: () => stop(actor, listener, coordinator, peers, links, volumes, redirects, system),
+    stop: () => stop(actor, listener, coordinator, peers, links, volumes, redirects, network, system),
   }
   endWithParent(env, gate, agent)
   return agent
@@ -308,11 +315,13 @@ async function stop(
   links: StorageLinks,
   volumes: HostVolumes,
   redirects: Redirects,
+  network: VirtualSwitch,
   system: ActorSystem,
 ): Promise<void> {
   await actor.stop()
   await volumes.close()
   redirects.stop()
+  await network.stop()
   coordinator.stop()
   peers.stop()
   links.stop()

@@ -197,6 +197,7 @@ export class HostActor implements Behavior {
       incarnation: config.incarnation,
       guardian: config.guardian,
       control: { ...config.listen },
+      ...(config.guest === undefined ? {} : { guest: { ...config.guest } }),
       memoryBytes: config.memoryBytes,
     }
     this.#joined = false
@@ -337,8 +338,9 @@ export class HostActor implements Behavior {
     this.map = map
     this.settings = map.settings
     if (this.epoch > 0) this.#parts.right.lengthen(map.settings.leaseMs)
-    const { peers, links, volumes, redirects, luns } = this.#parts
+    const { peers, links, volumes, redirects, luns, network } = this.#parts
     peers.follow(map.hosts)
+    network().follow(map)
     links().follow(map.storages)
     redirects().follow(map)
     luns().follow(map)

@@ -7,6 +7,7 @@ import type { OpenLuns } from './hba/open-luns.ts'
 import type { StorageLinks } from './hba/storage-links.ts'
 import type { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
 import type { RightToRun } from './lease/right-to-run.ts'
+import type { VirtualSwitch } from './network/virtual-switch.ts'
 import type { Peers } from './peers.ts'
 import type { Redirects } from './redirect/redirects.ts'
 import type { RunGate } from './vm/run-gate.ts'
@@ -24,6 +25,7 @@ export interface HostParts {
   readonly volumes: () => HostVolumes
   readonly redirects: () => Redirects
   readonly luns: () => OpenLuns
+  readonly network: () => VirtualSwitch
   readonly vmParts: () => VmParts
   readonly exports: ExportHypervisor
   /** Why QEMU runs no machine here, or null; undefined: not set up, or not known yet. */

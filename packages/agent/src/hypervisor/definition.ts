@@ -9,16 +9,16 @@ import { checkQemuMachine } from './qemu/hypervisor.ts'
 import { checkOwnGuest, checkWasmDefinition } from './wasm/guest-image.ts'
 
 /** Throws why no host could run it, as `create` would: `bad-machine`, `bad-parameter`, `bad-memory-size`, `bad-guest`. */
-export function checkDefinition(spec: MachineSpec, disks: number): void {
+export function checkDefinition(spec: MachineSpec, disks: number, nics: number): void {
   switch (spec.hypervisor) {
     case 'model':
       modelParameters(spec)
       return
     case 'wasm':
-      checkWasmDefinition(spec, disks)
+      checkWasmDefinition(spec, disks, nics)
       return
     case 'qemu':
-      checkQemuMachine(spec, disks, 0)
+      checkQemuMachine(spec, disks, nics)
       if (digestOfGuest(spec.guest) === null) throw needsImage(spec)
   }
 }

@@ -27,11 +27,15 @@ export interface MachineSpec {
   readonly identity?: { readonly epoch: number; readonly instance: string }
 }
 
-/** Frames of a virtual switch. The switch comes later; the port's shape is fixed. */
+/** A port of the host's virtual switch (../network/). Whose it is attaches it while the machine runs here. */
 export interface NetworkPort {
-  readonly mac: string
+  /** Null: whatever stands behind it may have any. */
+  readonly mac: string | null
+  /** Dropped while it is not attached. The frame must not change after. */
   send(ethernetFrame: Uint8Array): void
   onFrame(f: (ethernetFrame: Uint8Array) => void): void
+  /** From now on it hears and is heard, and the network is told where its address is. Idempotent. */
+  attach(): void
   detach(): void
 }
 

@@ -47,7 +47,11 @@ export class IncomingMigration {
       this.#disks = set
       if (this.#phase !== 'reserving') return this.#discard()
       const spec = this.#vm.machineSpec()
-      const incoming = await hypervisor(this.#order.order.spec.hypervisor).receive(spec, set.devices, [])
+      const incoming = await hypervisor(this.#order.order.spec.hypervisor).receive(
+        spec,
+        set.devices,
+        this.#vm.network.ports,
+      )
       this.#incoming = incoming
       // Ended meanwhile: what is made late is let go of here, as nobody waits for it any more.
       if (this.#phase !== 'reserving') return this.#discard()

@@ -3,6 +3,7 @@
 
 import type { VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { Machine, MachineSpec, NetworkPort } from '../hypervisor/hypervisor.ts'
 import type { DiskSet } from '../volume/disk-set.ts'
 import type { VmParts } from './vm-parts.ts'
 
@@ -34,6 +35,18 @@ export class Opening {
     const wait = { signal: this.#unwanted.signal, onTrouble: this.#onTrouble }
     const needed = this.#parts.guests.need(this.#order.spec.guest, wait)
     return needed === null ? null : this.#arrived(needed)
+  }
+
+  /** Who is over by the time there is a machine has none. */
+  async create(
+    spec: MachineSpec,
+    disks: DiskSet,
+    ports: readonly NetworkPort[],
+    isOver: () => boolean,
+  ): Promise<Machine> {
+    const machine = await this.#parts.hypervisor(spec.hypervisor).create(spec, disks.devices, ports)
+    if (isOver()) await machine.kill()
+    return machine
   }
 
   /** Nobody wants the VM here any more: a wait for its module fails. */

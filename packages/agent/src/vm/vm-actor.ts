@@ -16,6 +16,7 @@ import { Opening } from './opening.ts'
 import { StandingStill } from './standing-still.ts'
 import type { VmParts } from './vm-parts.ts'
 import type { Ending, Phase } from './vm-phase.ts'
+import { VmPorts } from './vm-ports.ts'
 
 export class VmActor implements Behavior {
   readonly parts: VmParts
@@ -23,6 +24,7 @@ export class VmActor implements Behavior {
   readonly evidence: Evidence
   readonly instance: string
   readonly opening: Opening
+  readonly network: VmPorts
   readonly #receive: ReceiveOrder | null
   readonly #still: StandingStill
   #phase: Phase
@@ -46,6 +48,7 @@ export class VmActor implements Behavior {
     this.#receive = receive
     this.instance = parts.env.random.id()
     this.evidence = new Evidence(parts, order, this.instance)
+    this.network = new VmPorts(parts.port, order)
     this.#still = new StandingStill(this.evidence, why => this.#report('frozen', why))
     this.#phase = receive === null ? 'opening' : 'incoming'
     this.opening = new Opening(parts, order, why => this.#report(receive === null ? 'starting' : 'incoming', why))
@@ -153,16 +156,8 @@ export class VmActor implements Behavior {
       this.#finish()
       return
     }
-    const { parts, order } = this
-    const spec = this.machineSpec()
     this.task(
-      parts
-        .hypervisor(order.spec.hypervisor)
-        .create(spec, disks.devices, [])
-        .then(async machine => {
-          if (this.phase === 'over') await machine.kill()
-          return machine
-        }),
+      this.opening.create(this.machineSpec(), disks, this.network.ports, () => this.phase === 'over'),
       machine => {
         this.#machine = machine
         machine.onEvent(event => this.#heard(event))
@@ -279,6 +274,7 @@ export class VmActor implements Behavior {
   }
 
   #reportRunning(): void {
+    this.network.up()
     this.#still.runs()
     this.#report(this.#outgoing === null ? 'running' : 'outgoing', null)
   }
@@ -298,6 +294,7 @@ export class VmActor implements Behavior {
 
   /** The switch-over has paused it: from here on leases neither freeze nor thaw it, and it has no deadline. */
   paused(): void {
+    this.network.down()
     this.evidence.halted('released')
     if (this.#phase !== 'running' && this.#phase !== 'frozen') return
     this.#phase = 'released'
@@ -430,6 +427,7 @@ export class VmActor implements Behavior {
   #finish(): void {
     if (this.#phase === 'over') return
     this.#phase = 'stopping'
+    this.network.down()
     const machine = this.#machine
     const killed = machine === null ? Promise.resolve() : machine.kill().then(() => undefined)
     // Fenced disks refuse what is in flight; otherwise it is let finish.
@@ -475,6 +473,7 @@ export class VmActor implements Behavior {
   #letGo(): void {
     if (this.#phase === 'over') return
     this.#phase = 'stopping'
+    this.network.down()
     this.opening.cancel()
     const killed = this.#machine === null ? Promise.resolve() : this.#machine.kill().then(() => undefined)
     this.#disks?.drop()

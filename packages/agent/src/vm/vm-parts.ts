@@ -4,7 +4,8 @@ import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/clus
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, ByteStream, Environment } from '@stellwerk/runtime/environment.ts'
 import type { GuestModules } from '../guests/guest-modules.ts'
-import type { Hypervisor } from '../hypervisor/hypervisor.ts'
+import type { Hypervisor, NetworkPort } from '../hypervisor/hypervisor.ts'
+import type { PortSpec } from '../network/virtual-switch.ts'
 import type { DiskOpener } from '../volume/disk-set.ts'
 import type { RunGate } from './run-gate.ts'
 
@@ -16,6 +17,8 @@ export interface VmParts {
   readonly gate: RunGate
   readonly disks: DiskOpener
   readonly guests: Pick<GuestModules, 'need'>
+  /** A port of the host's virtual switch. */
+  readonly port: (spec: PortSpec) => NetworkPort
   readonly hypervisor: (kind: VmOrder['spec']['hypervisor']) => Hypervisor
   /** The host's board of machines, which its beats report. */
   readonly report: (machine: ReportedMachine) => void

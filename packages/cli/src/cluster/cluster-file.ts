@@ -23,7 +23,13 @@ export const ClusterFileSchema = closed({
   address: Type.String(),
   coordinator: closed({ port: Port, apiPort: Port }),
   hosts: Type.Array(
-    closed({ name: Name, port: Port, memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }) }),
+    closed({
+      name: Name,
+      port: Port,
+      /** Of its virtual switch; a file of before there were any has none, and gets one. */
+      guestPort: Type.Optional(Port),
+      memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
+    }),
   ),
   storages: Type.Array(
     closed({

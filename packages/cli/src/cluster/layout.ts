@@ -13,6 +13,8 @@ export const HOST_MEMORY_BYTES = GIB
 export const HOSTS_MAX = 26
 const STORAGES = ['san-a', 'san-b'] as const
 const PORTS_PER_STORAGE = 5
+/** Of the cluster network and of the guests'. */
+export const PORTS_PER_HOST = 2
 
 /** `host-a` … `host-z`. */
 export function hostName(index: number): string {
@@ -20,7 +22,7 @@ export function hostName(index: number): string {
 }
 
 export function portsNeeded(hosts: number): number {
-  return 2 + hosts + STORAGES.length * PORTS_PER_STORAGE
+  return 2 + hosts * PORTS_PER_HOST + STORAGES.length * PORTS_PER_STORAGE
 }
 
 export function newCluster(options: {
@@ -42,6 +44,7 @@ export function newCluster(options: {
     hosts: Array.from({ length: options.hosts }, (_, i) => ({
       name: hostName(i),
       port: port(),
+      guestPort: port(),
       memoryBytes: options.memoryBytes,
     })),
     storages: STORAGES.map(name => ({
@@ -114,6 +117,9 @@ export function guardianConfig(file: ClusterFile, tokens: Tokens, name: string, 
     supervise,
     agent: {
       listen: { network: 'cluster', host: file.address, port: host.port },
+      ...(host.guestPort === undefined
+        ? {}
+        : { guest: { network: 'guest' as const, host: file.address, port: host.guestPort } }),
       memoryBytes: host.memoryBytes,
       hbas: FABRICS,
       hypervisors: ['wasm', 'model', 'qemu'],

@@ -21,7 +21,15 @@ import {
 import { olderState, refuseLostCoordinator } from './coordinator-state.ts'
 import { checkHostDirectory, lookInto } from './directory.ts'
 import { withExternal } from './external-storages.ts'
-import { coordinatorConfig, guardianConfig, newCluster, portsNeeded, storageConfig, type Tokens } from './layout.ts'
+import {
+  coordinatorConfig,
+  guardianConfig,
+  newCluster,
+  PORTS_PER_HOST,
+  portsNeeded,
+  storageConfig,
+  type Tokens,
+} from './layout.ts'
 import { type Ended, LocalProcess } from './local-process.ts'
 import { findPorts } from './ports.ts'
 import { lookAtUp } from './up-record.ts'
@@ -81,7 +89,7 @@ export class LocalCluster {
     })
     try {
       const lock = await takeLock(env, options.directory)
-      const file = withExternal(known ?? (await make(env, options)), options.external ?? [])
+      const file = await withGuestPorts(env, withExternal(known ?? (await make(env, options)), options.external ?? []))
       const tokens = {
         join: await takeToken(env.files, JOIN_TOKEN_FILE, env.random),
         api: await takeToken(env.files, API_TOKEN_FILE, env.random),
@@ -194,8 +202,8 @@ export class LocalCluster {
   async addHost(name: string): Promise<void> {
     if (!this.file.hosts.some(host => host.name === name)) {
       checkHostDirectory(name, this.#options.directory)
-      const [port = 0] = await findPorts(this.env, this.file.address, 1)
-      const host = { name, port, memoryBytes: this.#options.memoryBytes }
+      const [port = 0, guestPort = 0] = await findPorts(this.env, this.file.address, PORTS_PER_HOST)
+      const host = { name, port, guestPort, memoryBytes: this.#options.memoryBytes }
       const file = { ...this.file, hosts: [...this.file.hosts, host] }
       await writeClusterFile(this.env.files, file)
       this.file = file
@@ -298,6 +306,17 @@ async function takeLock(env: NodeEnvironment, directory: string): Promise<FileLo
       hint: 'see it: npx stellwerk status; end it: npx stellwerk down; or name another directory with --dir',
       cause: error,
     })
+  }
+}
+
+/** Hosts of a cluster that was made before they had virtual switches get theirs. */
+async function withGuestPorts(env: NodeEnvironment, file: ClusterFile): Promise<ClusterFile> {
+  const without = file.hosts.filter(host => host.guestPort === undefined)
+  if (without.length === 0) return file
+  const ports = await findPorts(env, file.address, without.length)
+  return {
+    ...file,
+    hosts: file.hosts.map(host => (host.guestPort === undefined ? { ...host, guestPort: ports.shift() ?? 0 } : host)),
   }
 }
 

@@ -14,6 +14,7 @@ export const FAMILIES: { readonly [word: string]: Family } = {
   status: looking,
   events: looking,
   why: looking,
+  network: () => import('../commands/network.ts'),
   path: () => import('../commands/path.ts'),
   vm: () => import('../commands/vm.ts'),
   host: () => import('../commands/host.ts'),

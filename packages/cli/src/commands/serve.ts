@@ -88,6 +88,7 @@ const agent: CommandSpec = {
       supervise: config.value.supervise ?? true,
       agent: {
         listen,
+        ...(config.value.guest === undefined ? {} : { guest: config.value.guest }),
         memoryBytes,
         hbas: config.value.hbas ?? FABRICS,
         hypervisors: config.value.hypervisors ?? (['wasm', 'model', 'qemu'] as const),

@@ -44,6 +44,12 @@ const create: CommandSpec = {
       value: 'VOLUME:SIZE',
       help: 'a thin disk on that volume, or VOLUME/SNAPSHOT: a clone; one at most',
     },
+    nic: {
+      type: 'string',
+      multiple: true,
+      value: 'NETWORK[,mac=M][,ip=A]',
+      help: 'a card in that network; ip: the only address its guest may use (repeat it for more)',
+    },
     host: { type: 'string', value: 'H', help: 'the host to prefer' },
     priority: { type: 'string', value: 'N', help: 'higher is started first (default 0)' },
     hypervisor: { type: 'string', value: 'wasm|model|qemu', help: 'default wasm, or qemu for a boot image' },
@@ -68,6 +74,7 @@ const create: CommandSpec = {
       ...guest,
       parameters,
       disks: input.texts('disk').map(parseDisk),
+      nics: input.texts('nic').map(parseNic),
       start: !input.flag('stopped'),
       priority: parseCount('priority', input.text('priority') ?? '0', 0, 1000),
       host: input.text('host') ?? null,
@@ -88,6 +95,29 @@ function parseDisk(text: string): { volume: string; sizeBytes: number } | { volu
     where: '--disk',
     hint: 'say VOLUME:SIZE, csv1:1GiB, or VOLUME/SNAPSHOT',
   })
+}
+
+function parseNic(text: string): { network: string; mac?: string; addresses: string[] } {
+  const [network = '', ...facts] = text.split(',')
+  const addresses: string[] = []
+  let mac: string | undefined
+  for (const fact of facts) {
+    const [name, value] = splitOnce(fact, '=')
+    if (name === 'mac' && value !== '' && mac === undefined) mac = value
+    else if (name === 'ip' && value !== '') addresses.push(value)
+    else {
+      throw new StellwerkError('bad-nic', `"${text}" is no network card`, {
+        where: '--nic',
+        hint: 'say NETWORK, or for example lan,mac=52:54:00:12:34:56,ip=10.0.0.7',
+      })
+    }
+  }
+  return { network, ...(mac === undefined ? {} : { mac }), addresses }
+}
+
+function splitOnce(text: string, separator: string): [string, string] {
+  const at = text.indexOf(separator)
+  return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + separator.length)]
 }
 
 function tell(terminal: Terminal, input: Input, answer: unknown, line: string): void {
@@ -184,6 +214,10 @@ const show: CommandSpec = {
       ['guest', `${vm.guest} on ${vm.hypervisor}, ${bytes(vm.memoryBytes)}`],
       ...Object.entries(vm.parameters).map(([name, value]): [string, string] => [`  ${name}`, String(value)]),
       ...vm.disks.map((disk): [string, string] => ['disk', `${disk.disk} on ${disk.volume}, ${bytes(disk.sizeBytes)}`]),
+      ...vm.nics.map((nic): [string, string] => [
+        'card',
+        [`${nic.mac} in ${nic.network}`, ...nic.addresses].join(', '),
+      ]),
       ['priority', String(vm.priority)],
       ...restartFacts(vm),
     ]

@@ -49,6 +49,8 @@ export const AgentFile = closed({
   host: Name,
   coordinator: AddressSchema,
   listen: AddressSchema,
+  /** Of its virtual switch; without it no VM with a network card runs there. */
+  guest: Type.Optional(AddressSchema),
   memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   hbas: Type.Optional(Type.Array(Fabric, { maxItems: 2 })),
   hypervisors: Type.Optional(

@@ -40,7 +40,7 @@ export async function runCoordinator(opened: OpenedProcess, config: CoordinatorP
     })
   const hooks: Hooks = {
     ...(config.startsHosts && env.processes.parent !== null ? { addHost } : {}),
-    checkDefinition: (vm, spec, disks) => checkDefinition({ vm, ...spec }, disks),
+    checkDefinition: (vm, spec, disks, nics) => checkDefinition({ vm, ...spec }, disks, nics),
     checkGuest: (module, vm, spec) => checkGuestFile('the guest', module, { vm, ...spec }),
   }
   const api = await startApi(env, coordinator, { listen: config.api, token: config.apiToken, events, hooks })

@@ -297,6 +297,25 @@ export const CANARIES: readonly Canary[] = [
     seed: 1,
     tuning: { faults: ['paths-lost', 'hba-dead'], meanGapMs: 3_000 },
   },
+  {
+    name: 'fenced-host-heard',
+    part: 'cluster',
+    rule: 'NET1',
+    what: 'a switch listens to a host whose epoch has been taken from it',
+    seed: 1,
+    tuning: {
+      ...{ faults: ['guest-links', 'control-cut', 'host-isolated'], together: true, guestNetwork: true },
+      ...{ meanGapMs: 1_500, settings: { isolatedMs: 5_000 } },
+    },
+  },
+  {
+    name: 'stale-placement-heard',
+    part: 'cluster',
+    rule: 'NET2',
+    what: 'a switch passes on what an older placement of a VM has sent than the one it has heard',
+    seed: 1,
+    tuning: { faults: ['guest-links'], guestNetwork: true, meanGapMs: 1_000, migrations: 40 },
+  },
 ]
 
 export function canaryNamed(name: string): Canary | null {

@@ -318,6 +318,18 @@ export const FAULTS: readonly FaultKind[] = [
       ),
   },
   {
+    // Of the guests' own network: cut, or, worse, held and let go when what it says is long past.
+    name: 'guest-links',
+    lasts: [500, 20_000],
+    begin: ({ world, host, random }) => {
+      const match = { from: host, bothWays: random.chance(0.7), network: 'guest' } as const
+      const how = random.int(4)
+      if (how === 0) world.sim.network.reset(match)
+      if (how === 1) return heal(world.sim.network.rule({ ...match, verdict: 'hold' }))
+      return how === 0 ? () => undefined : heal(world.sim.network.clog(match))
+    },
+  },
+  {
     name: 'disk-slow',
     lasts: [1_000, 10_000],
     begin: ({ world, storage, random }) =>

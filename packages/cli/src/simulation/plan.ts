@@ -41,6 +41,8 @@ export interface PlannedVm {
   readonly name: string
   readonly volume: string
   readonly parameters: { readonly [name: string]: number | string }
+  /** Its card is in; absent: it has none. */
+  readonly network?: string
 }
 
 export interface PlannedVolume {
@@ -63,6 +65,8 @@ export interface SeedPlan {
   readonly aimed: readonly AimedFault[]
   readonly acts: readonly OperatorAct[]
   readonly disks: DiskPlan
+  /** Hosts have a guest network, and VMs cards in it. */
+  readonly guestNetwork: boolean
 }
 
 /** The time of faults, simulated: at least two minutes. */
@@ -83,6 +87,13 @@ const LATER_KINDS: ReadonlySet<string> = new Set(['path-slow'])
 const LATER_CHANCE = 0.3
 const LATER_AIMED_CHANCE = 0.25
 const LATER_MAX = 3
+
+/** Of seeds whose guests have a network: faults of it alone, and how often one is aimed at a migration. */
+const NETWORK_KINDS: ReadonlySet<string> = new Set(['guest-links'])
+const NETWORK_CHANCE = 0.3
+const NETWORK_AIMED_CHANCE = 0.25
+const NETWORK_MAX = 4
+const NETWORKS = ['lan', 'dmz'] as const
 
 /** How a plan departs from the usual: for canaries that a rare fault brings to light, and for runs cut short. */
 export interface PlanTuning extends DiskTuning {
@@ -106,6 +117,8 @@ export interface PlanTuning extends DiskTuning {
   /** False: every volume has one leg. */
   readonly mirrored?: boolean
   readonly settings?: Partial<Settings>
+  /** Whether guests have a network; absent: some seeds' have. */
+  readonly guestNetwork?: boolean
   /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
   readonly safetyMs?: number
 }
@@ -115,7 +128,15 @@ function fewOrMore(random: SimRandom): number {
   return Math.max(3, 2 + random.int(4))
 }
 
+function isDrawnApart(kind: string): boolean {
+  return LATER_KINDS.has(kind) || NETWORK_KINDS.has(kind)
+}
+
 export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {}): SeedPlan {
+  const nets = random.fork('guest-network')
+  const guestNetwork = tuning.guestNetwork ?? nets.chance(NETWORK_CHANCE)
+  const networks = nets.chance(0.5) ? NETWORKS : NETWORKS.slice(0, 1)
+  const inNetwork = (i: number) => (guestNetwork ? { network: networks[i % networks.length]! } : {})
   const suffix = (tuning.longNames ?? random.fork('names').chance(0.2)) ? LONG_SUFFIX : ''
   const hosts = ['host-a', 'host-b', 'host-c', 'host-d', 'host-e']
     .slice(0, fewOrMore(random))
@@ -145,12 +166,13 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
         scratchPerSecond: tuning.scratchPerSecond ?? 2 * random.int(3),
         trimsPerSecond: trimsPerSecond(),
       },
+      ...inNetwork(i),
     })
   }
   const duration = (kind: FaultKind, of = random): number =>
     kind.lasts[0] + of.float() * (kind.lasts[1] - kind.lasts[0])
   // A seed uses some of the kinds only: what each of them does alone shows better.
-  const all = FAULTS.filter(({ name }) => tuning.faults?.includes(name) ?? !LATER_KINDS.has(name))
+  const all = FAULTS.filter(({ name }) => tuning.faults?.includes(name) ?? !isDrawnApart(name))
   const kinds = all.filter(() => tuning.together === true || random.chance(0.5))
   if (kinds.length === 0) kinds.push(pick(all))
   const faults: TimedFault[] = []
@@ -168,6 +190,14 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     const atMs = 3_000 + later.float() * (SAFETY_MS - 8_000)
     faults.push({ kind, atMs, host: pickLater(hosts), storage: pickLater(storages), lastsMs: duration(kind, later) })
   }
+  const networkKinds = FAULTS.filter(({ name }) => NETWORK_KINDS.has(name))
+  const pickNetwork = <T>(items: readonly T[]): T => items[nets.int(items.length)]!
+  const drawsNetwork = guestNetwork && tuning.faults === undefined
+  for (let i = drawsNetwork ? 1 + nets.int(NETWORK_MAX) : 0; i > 0; i--) {
+    const kind = pickNetwork(networkKinds)
+    const atMs = 3_000 + nets.float() * (SAFETY_MS - 8_000)
+    faults.push({ kind, atMs, host: pickNetwork(hosts), storage: pickNetwork(storages), lastsMs: duration(kind, nets) })
+  }
   const aimed: AimedFault[] = []
   const acts: OperatorAct[] = []
   const migrations = tuning.migrations ?? MIGRATIONS_MIN + random.int(6)
@@ -177,7 +207,8 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     if (!random.chance(0.5) && tuning.aimAtAll !== true) continue
     const usual = pick(all)
     const isLater = drawsLater && later.chance(LATER_AIMED_CHANCE)
-    const kind = isLater ? pickLater(laterKinds) : usual
+    const isNetwork = drawsNetwork && nets.chance(NETWORK_AIMED_CHANCE)
+    const kind = isNetwork ? pickNetwork(networkKinds) : isLater ? pickLater(laterKinds) : usual
     aimed.push({
       kind,
       migration: i,
@@ -212,7 +243,7 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
       scratchPerSecond: 5,
       trimsPerSecond: trimsPerSecond(),
     }
-    passing.push({ name: vm, volume: i % 2 === 0 ? 'csv1' : 'csv2', parameters })
+    passing.push({ name: vm, volume: i % 2 === 0 ? 'csv1' : 'csv2', parameters, ...inNetwork(i) })
     const atMs = 3_000 + ((SAFETY_MS - 20_000) * (i + random.float())) / comers
     acts.push({ atMs, act: 'create', vm, host: pick(hosts) })
     acts.push({ atMs: atMs + 3_000 + random.float() * 6_000, act: 'delete', vm, host: pick(hosts) })
@@ -228,5 +259,5 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
   }
   const safetyMs = tuning.safetyMs ?? SAFETY_MS
   const disks = drawDiskPlan(random.fork('disks'), vms, SAFETY_MS, tuning)
-  return { seed, hosts, storages, volumes, vms, passing, settings, safetyMs, faults, aimed, acts, disks }
+  return { seed, hosts, storages, volumes, vms, passing, settings, safetyMs, faults, aimed, acts, disks, guestNetwork }
 }

@@ -2,7 +2,7 @@
 // that should run does within thirty seconds (liveness). The monitors judge all along; nothing else does.
 
 import { createMonitors, type MonitorSet } from '@stellwerk/protocol/monitors/all-monitors.ts'
-import type { Violation } from '@stellwerk/protocol/monitors/monitor.ts'
+import { RULES, type Violation } from '@stellwerk/protocol/monitors/monitor.ts'
 import { canaries } from '@stellwerk/runtime/canary.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
@@ -73,16 +73,20 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<S
 }
 
 async function run(seed: string, options: RunOptions): Promise<SeedResult> {
-  const plan = drawPlan(seed, new SimRandom(`plan/${seed}`), options.tuning)
+  // A planted bug is looked for in the runs that it was pinned in, which had no network of guests unless they say so.
+  const tuning = options.canary === undefined ? options.tuning : { guestNetwork: false, ...options.tuning }
+  const plan = drawPlan(seed, new SimRandom(`plan/${seed}`), tuning)
   const world = new World({
     seed,
     hosts: plan.hosts,
     storages: plan.storages,
     settings: plan.settings,
     hostMemoryBytes: 4 * GIB,
+    guestNetwork: plan.guestNetwork,
     ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
   })
-  const monitors = createMonitors({ fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
+  const rules = RULES.filter(rule => plan.guestNetwork || !rule.startsWith('NET'))
+  const monitors = createMonitors({ rules, fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
   const counts = new Counts()
   const { sim } = world
   sim.onRecord(record => {

@@ -36,7 +36,7 @@ export const COORDINATOR_HOST = 'coord'
 const CLUSTER = 'sim'
 const TOKEN = 'join-token-of-the-simulation'
 export const FABRICS: readonly NetworkName[] = ['fabric-0', 'fabric-1']
-export const PORT = { coordinator: 7000, agent: 7001, control: 7002, nbd: 10809 } as const
+export const PORT = { coordinator: 7000, agent: 7001, control: 7002, nbd: 10809, guest: 7003 } as const
 
 export interface WorldOptions {
   readonly seed: string | number
@@ -46,6 +46,8 @@ export interface WorldOptions {
   readonly external?: readonly string[]
   readonly settings: Partial<Settings>
   readonly hostMemoryBytes: number
+  /** Hosts have a virtual switch, and VMs may have network cards. */
+  readonly guestNetwork?: boolean
   readonly onLog?: SimulationOptions['onLog']
 }
 
@@ -194,6 +196,7 @@ export class World {
       supervise: true,
       agent: {
         listen: { network: 'cluster', host: at, port: PORT.agent },
+        ...(this.options.guestNetwork === true ? { guest: { network: 'guest', host: at, port: PORT.guest } } : {}),
         memoryBytes: this.options.hostMemoryBytes,
         hbas: FABRICS,
         hypervisors: ['model'],
@@ -289,6 +292,7 @@ export function createVm(vm: PlannedVm, diskBytes = DISK_BYTES): Command {
       parameters: { ...vm.parameters, scratchBytes: SCRATCH_BYTES },
     },
     disks: [{ volume: vm.volume, sizeBytes: diskBytes }],
+    ...(vm.network === undefined ? {} : { nics: [{ network: vm.network, mac: null, addresses: [] }] }),
     start: true,
     priority: 0,
     host: null,

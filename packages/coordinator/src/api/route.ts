@@ -12,7 +12,7 @@ export interface Hooks {
   /** Starts the host on this machine, new or stopped. */
   readonly addHost?: (name: string) => Promise<object>
   /** Throws why no host could run it, as far as the definition shows. */
-  readonly checkDefinition?: (vm: string, spec: VmSpec, disks: number) => void
+  readonly checkDefinition?: (vm: string, spec: VmSpec, disks: number, nics: number) => void
   /** Throws what is wrong with a guest's file, or with such a machine for it. */
   readonly checkGuest?: (module: Uint8Array, vm: string, spec: VmSpec) => Promise<void>
 }

@@ -9,6 +9,7 @@ import { hostLive, isUsable, usableHosts } from './hosts.ts'
 import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
 import { attestDead } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
+import { type AskedNic, nicsFor } from './nics.ts'
 import type { StepOutput } from './output.ts'
 import { obeyPathCommand, type PathCommand } from './path-commands.ts'
 import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy } from './restart-policy.ts'
@@ -19,6 +20,7 @@ export type Command =
       readonly kind: 'vm-create'
       readonly name: string
       readonly spec: VmSpec
+      readonly nics?: readonly AskedNic[]
       readonly disks: readonly {
         readonly volume: string
         readonly sizeBytes: number
@@ -224,6 +226,8 @@ function createVm(
       'give it less memory',
     )
   }
+  const nics = nicsFor(state, command.name, command.nics ?? [])
+  if ('code' in nics) return { ok: false, refusal: nics }
   const noQemu = command.spec.hypervisor === 'qemu' ? whyNoQemu(state) : null
   if (noQemu !== null)
     return refuse('no-hypervisor', `no host runs QEMU machines: ${noQemu}`, 'see: stellwerk host show')
@@ -257,7 +261,7 @@ function createVm(
   if (misfit !== null) return refuse('bad-policy', misfit, 'see: stellwerk vm create --help')
   out.put('vms', command.name, {
     name: command.name,
-    spec: command.spec,
+    spec: nics.length === 0 ? command.spec : { ...command.spec, nics },
     disks: command.disks.map((disk, i) => ({ ...disk, disk: vmDiskName(command.name, i), created: false })),
     desired: command.start ? 'running' : 'stopped',
     priority: command.priority,

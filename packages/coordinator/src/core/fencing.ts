@@ -43,6 +43,8 @@ export function beginFencing(
     ...(incarnation === null ? {} : { newestIncarnation: incarnation }),
   }
   out.put('hosts', host.name, { ...host, phase: 'fencing', fence })
+  // No virtual switch is to hear it any more.
+  if (host.guest !== undefined) state.mapVersion += 1
   for (const volume of volumes) {
     const key = `${volume}/${host.name}/${host.epoch}`
     out.put('recoveries', key, { volume, host: host.name, hostEpoch: host.epoch })

@@ -16,7 +16,13 @@ export function mapOf(state: CoordinatorState): ClusterMap {
     settings,
     hosts: sorted(state.hosts)
       .filter(host => !host.removed)
-      .map(({ name, epoch, control, disabledFabrics }) => ({ name, epoch, control, disabled: [...disabledFabrics] })),
+      .map(({ name, epoch, control, disabledFabrics, guest, fence }) => ({
+        name,
+        epoch,
+        control,
+        disabled: [...disabledFabrics],
+        ...(guest === undefined ? {} : { guest, ...(fence === null ? {} : { fenced: true as const }) }),
+      })),
     storages: sorted(state.storages).map(({ name, portals, control, external }) => ({
       name,
       portals: [...portals],

@@ -21,7 +21,14 @@ export interface AgentHello {
   /** Whose agent it is. */
   readonly guardian?: string
   readonly control: Address
+  readonly guest?: Address
   readonly memoryBytes: number
+}
+
+function saysOtherwise(known: HostRecord, { control, guest, memoryBytes }: AgentHello): boolean {
+  const sameGuest =
+    guest === undefined || known.guest === undefined ? guest === known.guest : sameAddress(guest, known.guest)
+  return known.memoryBytes !== memoryBytes || !sameAddress(known.control, control) || !sameGuest
 }
 
 /** An agent's session was opened; an unknown host with the right token joins by it. */
@@ -40,6 +47,7 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
       fence: null,
       ...(hello.guardian === undefined ? {} : { guardian: hello.guardian }),
       control: hello.control,
+      ...(hello.guest === undefined ? {} : { guest: hello.guest }),
       memoryBytes: hello.memoryBytes,
       admitOwed: orderedNames(state),
       removed: false,
@@ -55,9 +63,10 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
       chose: 'admit at epoch 1',
       why: 'a new host with the join token',
     })
-  } else if (known.memoryBytes !== hello.memoryBytes || !sameAddress(known.control, hello.control)) {
-    const record = state.hosts.get(hello.host) ?? known
-    out.put('hosts', hello.host, { ...record, control: hello.control, memoryBytes: hello.memoryBytes })
+  } else if (saysOtherwise(known, hello)) {
+    const { guest: _before, ...record } = state.hosts.get(hello.host) ?? known
+    const { control, guest, memoryBytes } = hello
+    out.put('hosts', hello.host, { ...record, control, memoryBytes, ...(guest === undefined ? {} : { guest }) })
     state.mapVersion += 1
   }
   const live = hostLive(state, hello.host)

@@ -28,6 +28,8 @@ export function whyNot(state: CoordinatorState, vm: VmRecord, host: HostRecord):
   if (!isUsable(state, host)) return live.verdict === 'up' ? 'its agent is not connected' : `it is ${live.verdict}`
   const free = host.memoryBytes - memoryPlaced(state, host.name)
   if (free < vm.spec.memoryBytes) return `it has ${free} bytes of memory free, the VM needs ${vm.spec.memoryBytes}`
+  const { nics = [] } = vm.spec
+  if (nics.length > 0 && host.guest === undefined) return 'it is not on the guest network'
   if (vm.spec.hypervisor === 'qemu' && live.whyNoQemu !== null) return live.whyNoQemu
   const missing = storagesOf(state, vm).filter(storage => !live.reachableStorages.includes(storage))
   if (missing.length > 0) return `it does not reach ${missing.join(', ')}`

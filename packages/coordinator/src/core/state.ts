@@ -5,6 +5,7 @@ import type {
   AccessReport,
   ClusterMap,
   External,
+  Nic,
   PathReport,
   ReportedMachine,
 } from '@stellwerk/protocol/messages/cluster.ts'
@@ -64,6 +65,8 @@ export interface HostRecord {
   /** The identity of its guardian, since an agent of it was admitted; absent: whoever comes first. */
   readonly guardian?: string
   readonly control: Address
+  /** Of its virtual switch; absent: it is not on the guest network. */
+  readonly guest?: Address
   readonly memoryBytes: number
   /** Storages that do not know the current epoch yet. */
   readonly admitOwed: readonly string[]
@@ -136,6 +139,7 @@ export interface VmSpec {
   readonly guest: string
   readonly memoryBytes: number
   readonly parameters: { readonly [key: string]: Json }
+  readonly nics?: readonly Nic[]
 }
 
 export interface VmRecord {

@@ -89,6 +89,7 @@ export const VmViewSchema = Type.Object({
   guest: Text,
   memoryBytes: Bytes,
   parameters: Type.Record(Type.String(), Type.Unknown()),
+  nics: Type.Array(Type.Object({ network: Text, mac: Text, addresses: Type.Array(Text) })),
   priority: Type.Integer(),
   preferredHost: nullable(Text),
   failures: Type.Integer(),

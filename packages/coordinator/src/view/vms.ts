@@ -44,6 +44,7 @@ export function vmView(state: CoordinatorState, vm: VmRecord, now: number): VmVi
     guest: vm.spec.guest,
     memoryBytes: vm.spec.memoryBytes,
     parameters: { ...vm.spec.parameters },
+    nics: (vm.spec.nics ?? []).map(({ network, mac, addresses }) => ({ network, mac, addresses: [...addresses] })),
     priority: vm.priority,
     preferredHost: vm.preferredHost,
     failures: vm.failures,

@@ -1,6 +1,7 @@
 // Between coordinator, agents and guardians: heartbeats, leases, the cluster's map, orders about VMs, attestations.
 // Orders are idempotent: each names the incarnation and placement epoch it is for, and may come twice or late.
 
+import { MAC_PATTERN } from '../ethernet.ts'
 import { type Static, Type } from '../schema/typebox.js'
 import { SettingsSchema } from '../settings.ts'
 import { defineFamily } from './family.ts'
@@ -27,6 +28,10 @@ const MapHost = closed({
   control: AddressSchema,
   /** Fabrics that an operator has taken from it, for their maintenance. */
   disabled: List(OneOf('fabric-0', 'fabric-1'), 2),
+  /** Where its virtual switch is reached; absent: it is not on the guest network. */
+  guest: Type.Optional(AddressSchema),
+  /** Its epoch is being taken from it, or has been: nothing of that is listened to. Told of hosts on the guest network. */
+  fenced: Type.Optional(Type.Literal(true)),
 })
 /** An export's name as its NBD server knows it; empty: the server's default. */
 const ExportName = Type.String({ maxLength: 1024 })
@@ -198,12 +203,24 @@ export type BeatReply = Static<typeof BeatReplySchema>
 
 // --- orders about VMs ------------------------------------------------------------------------------------------------------
 
+/** A network card of a VM: in a network, which is one because its cards name it. */
+export const NicSchema = closed({
+  network: Name,
+  mac: Type.String({ pattern: MAC_PATTERN }),
+  /** The IPv4 addresses that its guest may use; none: any. */
+  addresses: List(Type.String({ maxLength: 15, pattern: '^[0-9.]+$' }), 16),
+})
+export type Nic = Static<typeof NicSchema>
+/** QEMU's machine has slots for a few. */
+export const MAX_NICS = 8
+
 /** `export`: not a guest but a disk that is served to tools, placed, fenced and leased as a guest is. */
 export const VmSpecSchema = closed({
   hypervisor: Type.Union([Type.Literal('wasm'), Type.Literal('model'), Type.Literal('qemu'), Type.Literal('export')]),
   guest: Type.String({ minLength: 1, maxLength: 1024 }),
   memoryBytes: Count,
   parameters: Type.Record(Type.String(), Type.Union([Type.Number(), Type.String(), Type.Boolean()])),
+  nics: Type.Optional(List(NicSchema, MAX_NICS)),
 })
 
 export const VmOrderSchema = closed({
@@ -237,6 +254,7 @@ export const clusterFamily = defineFamily('cluster', {
       incarnation: Count,
       guardian: GuardianId,
       control: AddressSchema,
+      guest: Type.Optional(AddressSchema),
       memoryBytes: Count,
     }),
     reply: closed({ term: Count, settings: SettingsSchema }),

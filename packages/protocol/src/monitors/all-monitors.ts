@@ -17,6 +17,8 @@ import { Mig2Monitor, type Mig2Options } from './mig2.ts'
 import { Mig3Monitor } from './mig3.ts'
 import { Mir1Monitor } from './mir1.ts'
 import { type Monitor, RULES, type RuleId, type Violation } from './monitor.ts'
+import { Net1Monitor } from './net1.ts'
+import { Net2Monitor } from './net2.ts'
 import type { ReachOptions } from './reach.ts'
 import { Rio1Monitor } from './rio1.ts'
 import { Rio2Monitor } from './rio2.ts'
@@ -77,6 +79,8 @@ const MAKERS: { readonly [rule in RuleId]: (options: MonitorOptions) => Monitor 
   RIO2: options => new Rio2Monitor(options.rio),
   FEN1: () => new Fen1Monitor(),
   FEN2: options => new Fen2Monitor(options.fen2),
+  NET1: () => new Net1Monitor(),
+  NET2: () => new Net2Monitor(),
   LIV1: () => new Liv1Monitor(),
 }
 

@@ -20,6 +20,8 @@ export const RULES = [
   'RIO2',
   'FEN1',
   'FEN2',
+  'NET1',
+  'NET2',
   'LIV1',
 ] as const
 

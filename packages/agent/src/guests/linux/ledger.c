@@ -2,10 +2,12 @@
 // words on its console. Its memory carries a sequence of numbered pages, each verified before it is rewritten; its disk
 // carries the append log of ../ledger-format.ts. It is the first and only process of its Linux.
 //
+// It has a network too, if it is given an address: network.h.
+//
 // On the kernel's command line: stellwerk.vm=NAME, and stellwerk.dirtyMiBPerSecond (0), stellwerk.writesPerSecond
 // (10), stellwerk.workingSetMiB (half of what is free), stellwerk.readBacksPerSecond (1).
 
-#include "boot.h"
+#include "network.h"
 
 enum { PAGE = 4096, BATCH_PAGES = 256, RECOVERY_BYTES = 0x40000, TICK_MS = 4, RETRY_MS = 500, DAMAGES_MAX = 16 };
 enum { LOG_MAGIC = 0x474c5753, LOG_START = 4096, HEAD_BYTES = 24, SCRATCH_BYTES = 65536, ENTRY_MAX = 8192 };
@@ -259,6 +261,12 @@ static void obey(const char *order) {
   if (starts_with(order, "halt")) power_off();
   // The kernel panics when its first process is gone.
   if (starts_with(order, "crash")) call1(SYS_EXIT, 1);
+  // push ADDRESS MS
+  if (starts_with(order, "push ")) {
+    const char *ms = order + 5;
+    while (*ms && *ms != ' ') ms++;
+    return push(order + 5, (u64)number_of(*ms ? ms + 1 : 0, 1000));
+  }
   if (starts_with(order, "status")) {
     say("status entries ");
     say_number(entries);
@@ -323,6 +331,7 @@ static int wait_ms(void) {
 static void run(void) {
   boot_linux();
   build_crc_table();
+  open_network();
   const char *vm = argument("stellwerk.vm");
   u64 name_length = 0;
   while (vm && vm[name_length] && vm[name_length] != ' ' && vm[name_length] != '\n') name_length++;
@@ -341,12 +350,14 @@ static void run(void) {
     before = now;
     listen();
     if (power_button_pressed()) shutting_down = 1;
+    network(now, entries);
     append(now, elapsed);
     if (shutting_down && now >= retry_at) end();
     read_back(elapsed);
     if (rewrite(elapsed)) continue;
-    struct pollfd waits = {console, POLLIN, 0};
-    call3(SYS_POLL, &waits, 1, wait_ms());
+    struct pollfd waits[1 + SERVICES + CONNECTIONS_MAX + 1] = {{console, POLLIN, 0}};
+    u64 count = 1 + watched(waits + 1);
+    call3(SYS_POLL, waits, count, network_wait_ms(clock_ms(), wait_ms()));
   }
 }
 

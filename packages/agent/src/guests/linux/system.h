@@ -1,5 +1,6 @@
 // What the guest asks of Linux on x86-64, without a C library: system calls, and the few structures they take. Numbers and
-// layouts are those of the kernel's uapi headers (asm/unistd_64.h, asm-generic/termbits.h, linux/input.h, linux/fs.h).
+// layouts are those of the kernel's uapi headers (asm/unistd_64.h, asm-generic/termbits.h, linux/input.h, linux/fs.h, linux/sockios.h,
+// linux/in.h).
 
 #pragma once
 
@@ -10,14 +11,18 @@ typedef long i64;
 
 enum {
   SYS_READ = 0, SYS_WRITE = 1, SYS_OPEN = 2, SYS_CLOSE = 3, SYS_POLL = 7, SYS_MMAP = 9, SYS_IOCTL = 16,
-  SYS_PREAD = 17, SYS_PWRITE = 18, SYS_NANOSLEEP = 35, SYS_EXIT = 60, SYS_FDATASYNC = 75, SYS_MKDIR = 83,
+  SYS_PREAD = 17, SYS_PWRITE = 18, SYS_NANOSLEEP = 35, SYS_SOCKET = 41, SYS_CONNECT = 42, SYS_BIND = 49,
+  SYS_LISTEN = 50, SYS_GETSOCKOPT = 55, SYS_EXIT = 60, SYS_FDATASYNC = 75, SYS_MKDIR = 83,
   SYS_SYSINFO = 99, SYS_SYNC = 162, SYS_MOUNT = 165, SYS_REBOOT = 169, SYS_CLOCK_GETTIME = 228,
-  SYS_FINIT_MODULE = 313, SYS_GETRANDOM = 318,
+  SYS_ACCEPT4 = 288, SYS_FINIT_MODULE = 313, SYS_GETRANDOM = 318,
 };
 
 enum { O_RDONLY = 0, O_RDWR = 2, O_NONBLOCK = 04000, O_DIRECT = 040000, O_NOCTTY = 0400 };
-enum { PROT_READ_WRITE = 3, MAP_PRIVATE_ANONYMOUS = 0x22, POLLIN = 1, CLOCK_MONOTONIC = 1 };
+enum { PROT_READ_WRITE = 3, MAP_PRIVATE_ANONYMOUS = 0x22, POLLIN = 1, POLLOUT = 4, CLOCK_MONOTONIC = 1 };
 enum { TCGETS = 0x5401, TCSETS = 0x5402, BLKSSZGET = 0x1268, MODULE_INIT_COMPRESSED_FILE = 4 };
+enum { AF_INET = 2, SOCK_STREAM = 1, SOCK_DGRAM = 2, SOCK_NONBLOCK = 04000, SOL_SOCKET = 1, SO_ERROR = 4, IFF_UP = 1 };
+enum { SIOCGIFFLAGS = 0x8913, SIOCSIFFLAGS = 0x8914, SIOCSIFADDR = 0x8916, SIOCSIFNETMASK = 0x891c };
+enum { EAGAIN = 11, EINPROGRESS = 115 };
 #define BLKGETSIZE64 0x80081272ul
 
 enum { EV_KEY = 1, KEY_POWER = 116 };

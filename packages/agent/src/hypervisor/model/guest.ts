@@ -47,7 +47,7 @@ export class GuestTrap extends Error {}
 
 /** A request that failed is tried again after this many steps: the disk may come back. */
 const RETRY_STEPS = 25
-const STEPS_PER_PACKET = 50
+const STEPS_PER_PACKET = 10
 /** What is done in the scratch area, each as likely as the others. */
 const SCRATCH_OPERATIONS: readonly DiskOperation[] = ['write', 'write', 'zero', 'trim', 'read', 'read', 'flush']
 /** Bytes of a work page that carry content: number, page, filler; then their CRC. */

@@ -2,6 +2,7 @@
 // dies as every machine does. Deterministic: nothing here but the environment decides anything.
 
 import type { BlockDevice, Io } from '@stellwerk/block/device.ts'
+import { BROADCAST, FRAME_MIN_BYTES, parseMac, writeMac } from '@stellwerk/protocol/ethernet.ts'
 import { assert, present } from '@stellwerk/runtime/assert.ts'
 import type { Environment, Timer } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -209,7 +210,7 @@ export class ModelMachine implements Machine {
         if (!this.#life.dead) this.#life.tell({ kind: 'console', line })
       },
       sendPacket: payload => {
-        if (!this.#life.dead) this.#port?.send(payload)
+        if (!this.#life.dead && this.#port !== null) this.#port.send(packetFrame(this.#port.mac, payload))
       },
       halt: reason => {
         if (!this.#life.die()) return
@@ -273,4 +274,13 @@ export class ModelMachine implements Machine {
     if (!this.#life.dead) this.#registers.setSlotState(slot, state)
     this.#inFlight.end()
   }
+}
+
+/** Broadcast, of the type that is free for experiments (IEEE 802, local experimental 1). */
+function packetFrame(mac: string | null, payload: Uint8Array): Uint8Array {
+  const header = new Uint8Array(FRAME_MIN_BYTES)
+  writeMac(header, 0, BROADCAST)
+  writeMac(header, 6, mac === null ? 0 : parseMac(mac))
+  header.set([0x88, 0xb5], 12)
+  return Buffer.concat([header, payload])
 }

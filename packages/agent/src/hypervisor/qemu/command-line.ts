@@ -21,6 +21,9 @@ export const INITRD_FILE = 'initrd'
 
 export type Accelerator = 'kvm' | 'tcg'
 
+/** Without a bound TCG keeps up to a GiB of translated code for each machine, however small that is. */
+const ACCELERATORS: { readonly [name in Accelerator]: string } = { kvm: 'kvm', tcg: 'tcg,tb-size=64' }
+
 /** Of one migration. */
 export function outgoingSocket(id: string): string {
   return `out-${id}.sock`
@@ -34,21 +37,27 @@ export function diskSocket(index: number): string {
   return `${diskName(index)}.sock`
 }
 
+export function nicSocket(index: number): string {
+  return `nic${index}.sock`
+}
+
 export interface CommandLineOptions {
   readonly spec: MachineSpec
   readonly accelerator: Accelerator
   readonly disks: number
+  /** The MACs of its cards. */
+  readonly macs: readonly string[]
   readonly commandLine: string
   /** It waits for a migration stream. */
   readonly incoming: boolean
 }
 
-export function commandLine({ spec, accelerator, disks, commandLine, incoming }: CommandLineOptions): string[] {
+export function commandLine({ spec, accelerator, disks, macs, commandLine, incoming }: CommandLineOptions): string[] {
   const cpus = typeof spec.parameters['cpus'] === 'number' ? spec.parameters['cpus'] : 1
   return [
     ...['-name', `guest=${spec.vm}`, '-nodefaults', '-no-user-config', '-display', 'none', '-S'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
-    ...['-machine', `${MACHINE_TYPE},usb=off,vmport=off`, '-accel', accelerator, '-cpu', CPU_MODEL],
+    ...['-machine', `${MACHINE_TYPE},usb=off,vmport=off`, '-accel', ACCELERATORS[accelerator], '-cpu', CPU_MODEL],
     ...['-m', `size=${ramKiB(spec.memoryBytes, accelerator)}k`, '-smp', `${cpus}`],
     ...['-chardev', `socket,id=monitor,path=${MONITOR_SOCKET}`, '-mon', 'chardev=monitor,mode=control'],
     ...['-chardev', `socket,id=console,path=${CONSOLE_SOCKET}`, '-serial', 'chardev:console'],
@@ -56,6 +65,7 @@ export function commandLine({ spec, accelerator, disks, commandLine, incoming }:
     // A guest that sleeps by itself can't be stopped, and wakes by itself.
     ...['-global', 'ICH9-LPC.disable_s3=1', '-global', 'ICH9-LPC.disable_s4=1'],
     ...Array.from({ length: disks }, (_, index) => disk(index)).flat(),
+    ...macs.flatMap(nic),
     ...['-kernel', KERNEL_FILE, '-initrd', INITRD_FILE, '-append', commandLine],
     ...(incoming ? ['-incoming', 'defer'] : []),
   ]
@@ -80,6 +90,15 @@ function disk(index: number): string[] {
       '-device',
       `virtio-blk-pci,id=${name}-device,drive=${name},serial=${name},write-cache=on,werror=stop,rerror=stop`,
     ],
+  ]
+}
+
+/** Without the boot ROM that a card has otherwise: it is not booted from, and Debian has the ROMs in another package. */
+function nic(mac: string, index: number): string[] {
+  const socket = `addr.type=unix,addr.path=${nicSocket(index)}`
+  return [
+    ...['-netdev', `stream,id=nic${index},server=off,${socket}`],
+    ...['-device', `virtio-net-pci,id=nic${index}-device,netdev=nic${index},mac=${mac},romfile=`],
   ]
 }
 

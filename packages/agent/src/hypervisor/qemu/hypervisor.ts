@@ -2,6 +2,8 @@
 
 import type { BlockDevice } from '@stellwerk/block/device.ts'
 import { digestOf, digestOfGuest, pathOf } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
+import { MAX_NICS } from '@stellwerk/protocol/messages/cluster.ts'
+import { present } from '@stellwerk/runtime/assert.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import type { Capabilities, Hypervisor, Incoming, Machine, MachineSpec, NetworkPort } from '../hypervisor.ts'
@@ -87,18 +89,20 @@ export class QemuHypervisor implements Hypervisor {
     let machine: QemuMachine | null = null
     const guestDisks = disks.map(disk => new GuestDisk(disk, () => machine?.mayPass() ?? false))
     const words = kernelWords(image.commandLine, spec)
+    const macs = ports.map(({ mac }) => present(mac, 'the MAC of a machine’s port'))
     const qemu = await QemuProcess.start({
       env,
       vm: spec.vm,
       program: QEMU_PROGRAM,
-      args: commandLine({ spec, accelerator, disks: disks.length, commandLine: words, incoming }),
+      args: commandLine({ spec, accelerator, disks: disks.length, macs, commandLine: words, incoming }),
       start: this.#qemu.start,
       directory,
       kernel: image.kernel,
       initrd: image.initrd,
       disks: guestDisks,
+      nics: ports.length,
     })
-    machine = new QemuMachine(this.#options, spec, identity, qemu, guestDisks)
+    machine = new QemuMachine(this.#options, spec, identity, qemu, guestDisks, ports)
     return machine
   }
 
@@ -123,7 +127,7 @@ export function checkQemuMachine(spec: MachineSpec, disks: number, ports: number
   const bad = (what: string, hint: string): StellwerkError =>
     new StellwerkError('bad-machine', what, { where: `vm ${spec.vm}`, hint })
   if (disks > DISKS_MAX) throw bad(`a machine with ${disks} disks`, `give it at most ${DISKS_MAX}`)
-  if (ports > 0) throw bad('a QEMU machine has no network port yet', 'define it without one')
+  if (ports > MAX_NICS) throw bad(`a machine with ${ports} network cards`, `give it at most ${MAX_NICS}`)
   if (spec.memoryBytes < MEMORY_MIN_BYTES || spec.memoryBytes % MIB !== 0) {
     throw bad(`${spec.memoryBytes} bytes of memory`, 'give it whole MiB, and at least 64')
   }

@@ -11,12 +11,14 @@ import type {
   MachineSpec,
   MachineState,
   MigrationPolicy,
+  NetworkPort,
   Outgoing,
 } from '../hypervisor.ts'
 import { Lifecycle } from '../lifecycle.ts'
 import { type HypervisorOptions, stepEvidence } from '../options.ts'
 import { SerialConsole } from './console.ts'
 import type { GuestDisk } from './guest-disk.ts'
+import { GuestNic } from './guest-nic.ts'
 import { QemuOutgoing } from './outgoing.ts'
 import { lastWords, type QemuProcess } from './qemu-process.ts'
 import type { Qmp, QmpEvent } from './qmp.ts'
@@ -64,6 +66,7 @@ export class QemuMachine implements Machine {
     identity: MachineIdentity,
     qemu: QemuProcess,
     disks: readonly GuestDisk[],
+    ports: readonly NetworkPort[],
   ) {
     this.#options = options
     this.#spec = spec
@@ -72,6 +75,12 @@ export class QemuMachine implements Machine {
     this.#disks = disks
     this.life = new Lifecycle(spec.vm)
     this.#console = new SerialConsole(qemu.console, line => this.#said(line))
+    const runs = (): boolean => this.life.runs && !this.#lapsed
+    const mayPass = (): boolean => this.mayPass()
+    qemu.nics.forEach((stream, index) => {
+      const port = ports[index]
+      if (port !== undefined) new GuestNic(port, stream, runs, mayPass)
+    })
     qemu.qmp.onEvent(event => this.#heard(event))
     qemu.onExit(exit => void this.#exited(exit))
   }

@@ -4,7 +4,15 @@ import type { BlockDevice } from '@stellwerk/block/device.ts'
 import type { ByteStream, Command, CommandExit, CommandSpec, Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type DiskExport, exportDisk } from '../../volume/disk-export.ts'
-import { CONSOLE_SOCKET, diskName, diskSocket, INITRD_FILE, KERNEL_FILE, MONITOR_SOCKET } from './command-line.ts'
+import {
+  CONSOLE_SOCKET,
+  diskName,
+  diskSocket,
+  INITRD_FILE,
+  KERNEL_FILE,
+  MONITOR_SOCKET,
+  nicSocket,
+} from './command-line.ts'
 import { Qmp } from './qmp.ts'
 import { MachineSockets } from './sockets.ts'
 
@@ -29,11 +37,15 @@ export interface QemuProcessOptions {
   readonly kernel: Uint8Array
   readonly initrd: Uint8Array
   readonly disks: readonly BlockDevice[]
+  /** How many. */
+  readonly nics: number
 }
 
 export class QemuProcess {
   readonly qmp: Qmp
   readonly console: ByteStream
+  /** Of its network cards. */
+  readonly nics: readonly ByteStream[]
   readonly sockets: MachineSockets
   /** Resolves when the process was reaped, and everything that served it is gone. */
   readonly gone: Promise<void>
@@ -46,6 +58,7 @@ export class QemuProcess {
     sockets: MachineSockets,
     qmp: Qmp,
     console: ByteStream,
+    nics: readonly ByteStream[],
     clean: () => Promise<void>,
   ) {
     this.#process = process
@@ -53,6 +66,7 @@ export class QemuProcess {
     this.sockets = sockets
     this.qmp = qmp
     this.console = console
+    this.nics = nics
     this.gone = exit.then(clean)
   }
 
@@ -84,6 +98,10 @@ export class QemuProcess {
       }
       const monitor = await sockets.expect(MONITOR_SOCKET)
       const console = await sockets.expect(CONSOLE_SOCKET)
+      const nics: Promise<ByteStream>[] = []
+      for (let index = 0; index < options.nics; index += 1) {
+        nics.push((await sockets.expect(nicSocket(index))).connected)
+      }
       const { program, args } = options
       process = await options.start(vm, { program, args, name: `${vm}/qemu`, directory: fullDirectory })
       const { promise: exit, resolve } = Promise.withResolvers<CommandExit>()
@@ -100,7 +118,9 @@ export class QemuProcess {
       const said = await Promise.race([opened, failed]).catch(async (error: unknown) => {
         throw errorCode(error) === 'qmp-closed' ? await failed : error
       })
-      return new QemuProcess(process, exit, sockets, said, await Promise.race([console.connected, failed]), clean)
+      const others = Promise.all([console.connected, ...nics])
+      const [itsConsole, ...itsNics] = await Promise.race([others, failed])
+      return new QemuProcess(process, exit, sockets, said, itsConsole!, itsNics, clean)
     } catch (error) {
       process?.kill()
       await clean()

@@ -55,8 +55,8 @@ export async function checkOwnGuest(name: string, bytes: Uint8Array, vm: string,
 }
 
 /** As much of a definition as shows, before there is a machine, that no host can run it. Throws what `create` would throw. */
-export function checkWasmDefinition(spec: MachineSpec, disks: number): void {
-  checkDevices(spec, disks, 0)
+export function checkWasmDefinition(spec: MachineSpec, disks: number, nics: number): void {
+  checkDevices(spec, disks, nics)
   const catalog = catalogGuest(spec.guest)
   if (catalog === null) return
   checkParameters(spec, catalog.parameters)

@@ -300,7 +300,7 @@ test('guests, memory sizes and parameters that make no sense are refused with wh
   for (const memoryBytes of [0, 65_536, MEMORY_BYTES + 1, 2 ** 40]) {
     const wrong = spec('echo', { memoryBytes })
     await expect(refused(wrong)).rejects.toMatchObject({ code: 'bad-memory-size' })
-    expect(() => checkWasmDefinition(wrong, 0)).toThrow(expect.objectContaining({ code: 'bad-memory-size' }))
+    expect(() => checkWasmDefinition(wrong, 0, 0)).toThrow(expect.objectContaining({ code: 'bad-memory-size' }))
   }
   for (const parameters of [
     { dirtyRate: 1 },
@@ -311,8 +311,8 @@ test('guests, memory sizes and parameters that make no sense are refused with wh
   ]) {
     const wrong = spec('ledger', { parameters })
     await expect(refused(wrong)).rejects.toMatchObject({ code: 'bad-parameter' })
-    expect(() => checkWasmDefinition(wrong, 0)).toThrow(expect.objectContaining({ code: 'bad-parameter' }))
+    expect(() => checkWasmDefinition(wrong, 0, 0)).toThrow(expect.objectContaining({ code: 'bad-parameter' }))
   }
-  expect(() => checkWasmDefinition(spec('ledger'), 2)).toThrow(expect.objectContaining({ code: 'bad-machine' }))
-  checkWasmDefinition(spec('ledger'), 1)
+  expect(() => checkWasmDefinition(spec('ledger'), 2, 0)).toThrow(expect.objectContaining({ code: 'bad-machine' }))
+  checkWasmDefinition(spec('ledger'), 1, 0)
 })

@@ -35,6 +35,14 @@ const DiskSpec = closed({
   snapshot: Type.Optional(AnyName),
 })
 
+const NicSpec = closed({
+  network: AnyName,
+  /** Absent: one is made. */
+  mac: Type.Optional(Type.String({ maxLength: 64 })),
+  /** IPv4 addresses that its guest may use; absent: any. */
+  addresses: Type.Optional(Type.Array(Type.String({ maxLength: 64 }), { maxItems: 16 })),
+})
+
 const Create = closed({
   name: AnyName,
   /** One that every agent has by name, or `sha256:DIGEST` of a module. */
@@ -45,6 +53,7 @@ const Create = closed({
   memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   parameters: Type.Optional(VmSpecSchema.properties.parameters),
   disks: Type.Optional(Type.Array(DiskSpec, { maxItems: MAX_DISKS })),
+  nics: Type.Optional(Type.Array(NicSpec, { maxItems: 64 })),
   start: Type.Optional(Type.Boolean()),
   priority: Type.Optional(Type.Integer({ minimum: -1000, maximum: 1000 })),
   host: Type.Optional(Type.Union([AnyName, Type.Null()])),
@@ -88,7 +97,12 @@ export const vmRoutes: readonly Route[] = [
       const { name, guest, memoryBytes, hypervisor = 'wasm', parameters = {} } = body
       const disks = await disksOf(context, body.disks ?? [])
       const spec = { hypervisor, guest, memoryBytes, parameters }
-      context.hooks.checkDefinition?.(name, spec, disks.length)
+      const nics = (body.nics ?? []).map(({ network, mac, addresses }) => ({
+        network,
+        mac: mac ?? null,
+        addresses: addresses ?? [],
+      }))
+      context.hooks.checkDefinition?.(name, spec, disks.length, nics.length)
       await refuseExistingDisks(context, name, disks)
       return withGuest(
         context,
@@ -98,6 +112,7 @@ export const vmRoutes: readonly Route[] = [
           name,
           spec,
           disks,
+          nics,
           start: body.start ?? true,
           priority: body.priority ?? 0,
           host: body.host ?? null,

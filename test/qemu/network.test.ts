@@ -1,0 +1,98 @@
+// The network that moves with a VM: two Linux guests on different hosts talk over one TCP connection while one of them is
+// moved back and forth, and find each other again when a host's agent has died. What is wrong with a card is refused in a line.
+
+import { copyFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
+import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
+import { afterAll, beforeAll, describe, expect, it, onTestFailed } from 'vitest'
+import { type Running, Stellwerk } from '../processes/stellwerk.ts'
+import { qemu, tinyImageFile } from './tiny-image.ts'
+
+const LONG = 600_000
+const PATIENT = { timeout: 300_000, interval: 300 }
+/** Migrations under one connection; the long tests make the twenty of the plan. */
+const MOVES = process.env['STELLWERK_LONG'] === '1' ? 20 : 3
+const stellwerk = new Stellwerk('lan')
+
+interface Vm {
+  readonly state: string
+  readonly host: string | null
+  readonly nics: readonly { readonly network: string; readonly mac: string }[]
+}
+const vm = (name: string) => stellwerk.json<Vm>('vm', 'show', name)
+const echoes = (lines: readonly string[]) =>
+  lines.flatMap(line => /^echo (\d+) gap (\d+)$/.exec(line)?.slice(1).map(Number) ?? []).filter((_, i) => i % 2 === 0)
+const lost = (lines: readonly string[]) => lines.filter(line => line.startsWith('talk lost'))
+
+describe.skipIf(qemu.missing)(`two Linux guests in one network on ${qemu.note}`, () => {
+  let heard: Running
+
+  beforeAll(async () => {
+    const env = createEnvironment({ name: 'test', directory: join(stellwerk.directory, 'env'), store: memoryStore() })
+    copyFileSync(await tinyImageFile(env.processes), join(stellwerk.directory, 'tiny.boot'))
+    await env.close()
+    await stellwerk.start('up', '--hosts', '2').said(/^up after/)
+  }, LONG)
+
+  afterAll(() => stellwerk.remove(), LONG)
+
+  const create = (name: string, host: string, ...more: string[]) => {
+    const words = ['--guest', 'tiny.boot', '--memory', '96MiB', '--param', 'writesPerSecond=0', '--host', host]
+    return expect.poll(async () => (await stellwerk.run('vm', 'create', name, ...words, ...more)).code, PATIENT).toBe(0)
+  }
+  const upTo = (count: number) =>
+    expect.poll(() => echoes(heard.lines).at(-1) ?? 0, PATIENT).toBeGreaterThanOrEqual(count)
+
+  it('a card that cannot be is refused in one line', { timeout: LONG }, async () => {
+    await create('web', 'host-a', '--nic', 'lan,mac=52:54:00:00:00:01,ip=10.0.0.1', '--param', 'ip=10.0.0.1/24')
+    const cases: [string, RegExp][] = [
+      ['lan,mac=52:54:00:00:00:01', /the MAC 52:54:00:00:00:01 is that of VM "web"/],
+      ['lan,mac=ff:ff:ff:ff:ff:ff', /no MAC address of a port/],
+      ['lan,mac=52:54', /no MAC address of a port/],
+      ['lan,ip=10.0.0.300', /"10\.0\.0\.300" is no IPv4 address/],
+      ['lan,10.0.0.1', /is no network card.*say NETWORK/],
+      ['/etc', /no name for a network|name/],
+    ]
+    for (const [nic, said] of cases) {
+      const { code, lines } = await stellwerk.run('vm', 'create', 'bad', '--guest', 'tiny.boot', '--nic', nic)
+      expect([nic, code, lines]).toEqual([nic, 1, [expect.stringMatching(said)]])
+    }
+    expect(Object.keys(await stellwerk.json<object>('vm', 'list'))).toEqual(['web'])
+  })
+
+  it('one TCP connection is held over live migrations, and not one byte of it is lost', { timeout: LONG }, async () => {
+    onTestFailed(async () =>
+      console.log([...heard.lines.slice(-20), ...(await stellwerk.run('events')).lines.slice(-30)].join('\n')),
+    )
+    const talk = ['--param', 'ip=10.0.0.2/24', '--param', 'talkTo=10.0.0.1']
+    await create('client', 'host-b', '--nic', 'lan', ...talk)
+    heard = stellwerk.console('client')
+    expect((await vm('client')).nics).toMatchObject([{ network: 'lan', mac: expect.stringMatching(/^52:54:00:/) }])
+    await upTo(100)
+    const before = lost(heard.lines).length
+    for (let move = 0; move < MOVES; move += 1) {
+      const to = move % 2 === 0 ? 'host-b' : 'host-a'
+      const over = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'web', '--to', to, '--wait')
+      expect(over.phase).toBe('done')
+      await upTo((echoes(heard.lines).at(-1) ?? 0) + 100)
+    }
+    expect(lost(heard.lines).slice(before)).toEqual([])
+  })
+
+  it('a guest that restarts elsewhere is found at its new place', { timeout: LONG }, async () => {
+    const { host } = await vm('web')
+    // The other guest is to live on: it is on the host that is left alone.
+    const left = host === 'host-a' ? 'host-b' : 'host-a'
+    if ((await vm('client')).host !== left) {
+      const over = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'client', '--to', left, '--wait')
+      expect(over.phase).toBe('done')
+    }
+    await stellwerk.kill(`${host}/agent`)
+    const before = echoes(heard.lines).at(-1) ?? 0
+    await upTo(before + 100)
+    expect((await vm('web')).state).toBe('running')
+    expect(lost(heard.lines).filter(line => line.includes('damaged'))).toEqual([])
+    heard.process.kill()
+  })
+})
