@@ -1,10 +1,12 @@
 // `stellwerk host …`
 
 import type { HostView, Status } from '@stellwerk/coordinator/view/schemas.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type ApiClient, pathOf } from '../api-client/client.ts'
-import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
+import { type CommandSpec, DIR, FAILED, JSON_OUT, OK } from '../command-line/command.ts'
 import { accessPhrase, hostLines } from '../render/status.ts'
 import { age, bytes } from '../render/units.ts'
+import { untilInterrupted } from '../terminal/until-interrupted.ts'
 
 const list: CommandSpec = {
   words: 'host list',
@@ -56,6 +58,10 @@ const show: CommandSpec = {
     if (host.quarantine !== null) {
       facts.push(['quarantine', `${age(host.quarantine.leftMs)} yet: ${host.quarantine.why}`])
     }
+    if (host.drain !== null) {
+      facts.push(['drained because', host.drain.why])
+      for (const { vm, why } of host.drain.left) facts.push([`  left: ${vm}`, why ?? 'it is being moved'])
+    }
     if (host.whyNotFenced !== null) facts.push(['not fenced', host.whyNotFenced])
     for (const [name, value] of facts) context.terminal.out(`${name.padEnd(20)} ${value}`)
     return OK
@@ -82,9 +88,50 @@ function order(
   }
 }
 
+const DRAIN_POLL_MS = 300
+
+const drain: CommandSpec = {
+  words: 'host drain',
+  args: ['NAME'],
+  options: {
+    dir: DIR,
+    wait: { type: 'boolean', help: 'until nothing is left there, showing what is' },
+    json: JSON_OUT,
+  },
+  summary:
+    'Take it out of service for its maintenance: its VMs are moved live, and it gets no more until it is resumed',
+  run: async (context, input) => {
+    const { terminal } = context
+    const name = input.args[0] ?? ''
+    const client = await context.api(input)
+    const answer = await client.post(pathOf('hosts', name, 'drain'), {})
+    if (!input.flag('wait')) {
+      terminal.out(input.flag('json') ? JSON.stringify(answer) : `host ${name} is being drained`)
+      return OK
+    }
+    let over: HostView | null = null
+    let last = ''
+    await untilInterrupted(async sleep => {
+      do {
+        const host = (await client.get(pathOf('hosts', name))) as HostView
+        const left = host.drain?.left ?? []
+        const line = left.map(({ vm, why }) => (why === null ? vm : `${vm} (${why})`)).join(', ')
+        if (line !== last && line !== '' && !input.flag('json')) terminal.out(`left on ${name}: ${line}`)
+        last = line
+        if (host.drain === null) throw new StellwerkError('not-draining', `host ${name} was resumed`)
+        if (left.length === 0) over = host
+      } while (over === null && (await sleep(DRAIN_POLL_MS)))
+    })
+    if (over === null) return FAILED
+    terminal.out(input.flag('json') ? JSON.stringify(over) : `host ${name} is drained`)
+    return OK
+  },
+}
+
 export const commands: readonly CommandSpec[] = [
   list,
   show,
+  drain,
   order(
     'add',
     'Start a host on this machine: a new one, one that is down, or one that was removed',
@@ -99,7 +146,7 @@ export const commands: readonly CommandSpec[] = [
   ),
   order(
     'resume',
-    'End its quarantine: it may be given VMs again',
+    'End its drain or quarantine: it may be given VMs again',
     (client, name) => client.post(pathOf('hosts', name, 'resume')),
     'may be given VMs again',
   ),

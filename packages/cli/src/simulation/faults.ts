@@ -27,6 +27,15 @@ function restartHost({ world, host }: FaultContext): () => void {
   return () => world.startHost(host)
 }
 
+const RESUME_AGAIN_MS = 500
+
+/** Until it is taken: the coordinator may be away. */
+function resume({ world, host }: Pick<FaultContext, 'world' | 'host'>): void {
+  world.command({ kind: 'host-resume', name: host }, ({ ok, code }) => {
+    if (!ok && code !== 'not-quarantined') world.sim.after(RESUME_AGAIN_MS, () => resume({ world, host }))
+  })
+}
+
 export const FAULTS: readonly FaultKind[] = [
   {
     name: 'agent-kill',
@@ -316,6 +325,15 @@ export const FAULTS: readonly FaultKind[] = [
           network: random.chance(0.5) ? 'cluster' : FABRICS[random.int(2)]!,
         }),
       ),
+  },
+  {
+    // An operator takes it out of service and, sooner or later, back, whatever else happens meanwhile.
+    name: 'host-drained',
+    lasts: [1_000, 30_000],
+    begin: context => {
+      context.world.command({ kind: 'host-drain', name: context.host, why: 'its operator has plans' })
+      return () => resume(context)
+    },
   },
   {
     // Of the guests' own network: cut, or, worse, held and let go when what it says is long past.

@@ -88,11 +88,11 @@ const LATER_CHANCE = 0.3
 const LATER_AIMED_CHANCE = 0.25
 const LATER_MAX = 3
 
-/** Of seeds whose guests have a network: faults of it alone, and how often one is aimed at a migration. */
-const NETWORK_KINDS: ReadonlySet<string> = new Set(['guest-links'])
-const NETWORK_CHANCE = 0.3
-const NETWORK_AIMED_CHANCE = 0.25
-const NETWORK_MAX = 4
+/** Kinds that some seeds have besides, each drawn by a fork of its own, and how often one is aimed at a migration there. */
+const APART_KINDS: ReadonlySet<string> = new Set(['guest-links', 'host-drained'])
+const APART_CHANCE = 0.3
+const APART_AIMED_CHANCE = 0.25
+const APART_MAX = 4
 const NETWORKS = ['lan', 'dmz'] as const
 
 /** How a plan departs from the usual: for canaries that a rare fault brings to light, and for runs cut short. */
@@ -119,6 +119,8 @@ export interface PlanTuning extends DiskTuning {
   readonly settings?: Partial<Settings>
   /** Whether guests have a network; absent: some seeds' have. */
   readonly guestNetwork?: boolean
+  /** Whether operators drain hosts; absent: in some seeds. */
+  readonly drains?: boolean
   /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
   readonly safetyMs?: number
 }
@@ -129,12 +131,12 @@ function fewOrMore(random: SimRandom): number {
 }
 
 function isDrawnApart(kind: string): boolean {
-  return LATER_KINDS.has(kind) || NETWORK_KINDS.has(kind)
+  return LATER_KINDS.has(kind) || APART_KINDS.has(kind)
 }
 
 export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {}): SeedPlan {
   const nets = random.fork('guest-network')
-  const guestNetwork = tuning.guestNetwork ?? nets.chance(NETWORK_CHANCE)
+  const guestNetwork = tuning.guestNetwork ?? nets.chance(APART_CHANCE)
   const networks = nets.chance(0.5) ? NETWORKS : NETWORKS.slice(0, 1)
   const inNetwork = (i: number) => (guestNetwork ? { network: networks[i % networks.length]! } : {})
   const suffix = (tuning.longNames ?? random.fork('names').chance(0.2)) ? LONG_SUFFIX : ''
@@ -190,13 +192,20 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     const atMs = 3_000 + later.float() * (SAFETY_MS - 8_000)
     faults.push({ kind, atMs, host: pickLater(hosts), storage: pickLater(storages), lastsMs: duration(kind, later) })
   }
-  const networkKinds = FAULTS.filter(({ name }) => NETWORK_KINDS.has(name))
-  const pickNetwork = <T>(items: readonly T[]): T => items[nets.int(items.length)]!
-  const drawsNetwork = guestNetwork && tuning.faults === undefined
-  for (let i = drawsNetwork ? 1 + nets.int(NETWORK_MAX) : 0; i > 0; i--) {
-    const kind = pickNetwork(networkKinds)
-    const atMs = 3_000 + nets.float() * (SAFETY_MS - 8_000)
-    faults.push({ kind, atMs, host: pickNetwork(hosts), storage: pickNetwork(storages), lastsMs: duration(kind, nets) })
+  const drains = random.fork('drains')
+  const draining = tuning.drains ?? drains.chance(APART_CHANCE)
+  const apart = [
+    ...(guestNetwork ? [{ name: 'guest-links', of: nets }] : []),
+    ...(draining ? [{ name: 'host-drained', of: drains }] : []),
+  ].flatMap(({ name, of }) =>
+    FAULTS.filter(kind => kind.name === name && tuning.faults === undefined).map(kind => ({ kind, of })),
+  )
+  for (const { kind, of } of apart) {
+    const pickOf = <T>(items: readonly T[]): T => items[of.int(items.length)]!
+    for (let i = 1 + of.int(APART_MAX); i > 0; i--) {
+      const atMs = 3_000 + of.float() * (SAFETY_MS - 8_000)
+      faults.push({ kind, atMs, host: pickOf(hosts), storage: pickOf(storages), lastsMs: duration(kind, of) })
+    }
   }
   const aimed: AimedFault[] = []
   const acts: OperatorAct[] = []
@@ -207,8 +216,8 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     if (!random.chance(0.5) && tuning.aimAtAll !== true) continue
     const usual = pick(all)
     const isLater = drawsLater && later.chance(LATER_AIMED_CHANCE)
-    const isNetwork = drawsNetwork && nets.chance(NETWORK_AIMED_CHANCE)
-    const kind = isNetwork ? pickNetwork(networkKinds) : isLater ? pickLater(laterKinds) : usual
+    const isApart = apart.find(({ of }) => of.chance(APART_AIMED_CHANCE))
+    const kind = isApart?.kind ?? (isLater ? pickLater(laterKinds) : usual)
     aimed.push({
       kind,
       migration: i,

@@ -3,9 +3,12 @@
 
 import type { PlanTuning } from './plan.ts'
 
+/** What came later, and some seeds have. */
+const BEFORE: PlanTuning = { guestNetwork: false, drains: false }
+
 /** The kinds there were at first: with them a seed draws the plan that it drew then. Kinds that come later are left out. */
 const FIRST: PlanTuning = {
-  guestNetwork: false,
+  ...BEFORE,
   faults: [
     ...[
       'agent-kill',
@@ -71,7 +74,7 @@ export const REGRESSIONS: readonly Regression[] = [
   {
     seed: '2',
     tuning: {
-      guestNetwork: false,
+      ...BEFORE,
       ...{ faults: ['storage-power-in-journal', 'disk-slow', 'host-crash'], meanGapMs: 1_500 },
       ...{ trimsPerSecond: 2, passing: 20, longNames: true, safetyMs: 60_000 },
     },
@@ -81,7 +84,7 @@ export const REGRESSIONS: readonly Regression[] = [
   },
   {
     seed: '6',
-    tuning: { guestNetwork: false, faults: ['storage-outage'], meanGapMs: 5_000, passing: 40, trimsPerSecond: 1 },
+    tuning: { ...BEFORE, faults: ['storage-outage'], meanGapMs: 5_000, passing: 40, trimsPerSecond: 1 },
     rule: 'MIR1',
     because:
       'a leg’s refusal of a session that the host itself had superseded made the next VM open the volume a second time: two logs wrote one slot, each over the other’s marks',
@@ -89,7 +92,7 @@ export const REGRESSIONS: readonly Regression[] = [
   {
     seed: '8',
     tuning: {
-      guestNetwork: false,
+      ...BEFORE,
       faults: ['storage-outage', 'disk-slow'],
       together: true,
       meanGapMs: 4_000,
@@ -102,7 +105,7 @@ export const REGRESSIONS: readonly Regression[] = [
   {
     seed: '1',
     tuning: {
-      guestNetwork: false,
+      ...BEFORE,
       ...{ faults: ['storage-outage', 'agent-kill'], together: true },
       ...{ meanGapMs: 4_000, scratchPerSecond: 30 },
     },
@@ -118,14 +121,14 @@ export const REGRESSIONS: readonly Regression[] = [
   },
   {
     seed: '910345',
-    tuning: { guestNetwork: false, safetyMs: 66_000 },
+    tuning: { ...BEFORE, safetyMs: 66_000 },
     rule: 'CSV2',
     because:
       'a redirected write was held up on its way to a leg that had been left behind since, and landed where a snapshot shares the extent by now: nobody reads that leg before it is copied anew, so the rule was wrong to judge it',
   },
   {
     seed: '910858',
-    tuning: { guestNetwork: false, safetyMs: 70_000 },
+    tuning: { ...BEFORE, safetyMs: 70_000 },
     rule: 'RIO1',
     because:
       'a redirected host’s requests were held on their way to its carrier, whose probes go another way and said that all was well: it waited though another peer could carry them',

@@ -73,8 +73,9 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<S
 }
 
 async function run(seed: string, options: RunOptions): Promise<SeedResult> {
-  // A planted bug is looked for in the runs that it was pinned in, which had no network of guests unless they say so.
-  const tuning = options.canary === undefined ? options.tuning : { guestNetwork: false, ...options.tuning }
+  // A planted bug is looked for in the runs that it was pinned in, which had none of what only some seeds have.
+  const tuning =
+    options.canary === undefined ? options.tuning : { guestNetwork: false, drains: false, ...options.tuning }
   const plan = drawPlan(seed, new SimRandom(`plan/${seed}`), tuning)
   const world = new World({
     seed,

@@ -3,14 +3,14 @@
 import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { accept, type CommandResult, refuse } from './command-result.ts'
 import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
-import { ownerLeaves } from './external.ts'
-import { readmitHost, removeHost, resumeHost } from './host-commands.ts'
+import { drainHost, readmitHost, removeHost, resumeHost } from './host-commands.ts'
 import { hostLive, isUsable, usableHosts } from './hosts.ts'
 import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
 import { attestDead } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
 import { type AskedNic, nicsFor } from './nics.ts'
 import type { StepOutput } from './output.ts'
+import { giveVolume } from './ownership.ts'
 import { obeyPathCommand, type PathCommand } from './path-commands.ts'
 import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy } from './restart-policy.ts'
 import { type CoordinatorState, MAX_LEGS, type VmRecord, type VmSpec, type VolumeRecord } from './state.ts'
@@ -68,7 +68,9 @@ export type Command =
   | { readonly kind: 'host-remove'; readonly name: string }
   /** A host that was removed may come back under its name. */
   | { readonly kind: 'host-readmit'; readonly name: string }
-  /** Ends its quarantine. */
+  /** Its VMs are moved to others, and it gets no more until it is resumed. */
+  | { readonly kind: 'host-drain'; readonly name: string; readonly why: string }
+  /** Ends its quarantine, and its drain. */
   | { readonly kind: 'host-resume'; readonly name: string }
   | PathCommand
   /** Stops every machine in order, and keeps what is wanted: the next start of the coordinator brings it back. */
@@ -151,6 +153,8 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       return removeHost(state, command.name, out)
     case 'host-readmit':
       return readmitHost(state, command.name, out)
+    case 'host-drain':
+      return drainHost(state, command.name, command.why, now, out)
     case 'host-resume':
       return resumeHost(state, command.name, out)
     case 'path-disable':
@@ -379,22 +383,7 @@ function ownVolume(state: CoordinatorState, name: string, to: string, out: StepO
   }
   if (volume.owner?.host === to)
     return refuse('same-host', `host "${to}" already owns volume "${name}"`, 'name another host')
-  const epoch = volume.ownerEpoch + 1
-  if (ownerLeaves(state, volume, to, 'an operator asked for it', out)) return accept({ volume: name, owner: to, epoch })
-  out.put('volumes', name, {
-    ...volume,
-    owner: { host: to, hostEpoch: host.epoch, epoch },
-    ownerEpoch: epoch,
-  })
-  state.mapVersion += 1
-  state.outstanding.delete(`owner/${name}`)
-  out.decide({
-    kind: 'owner',
-    subject: name,
-    saw: { owner: volume.owner?.host ?? null },
-    chose: `${to} at ownership epoch ${epoch}`,
-    why: 'an operator asked for it',
-  })
+  const epoch = giveVolume(state, volume, host, 'an operator asked for it', out)
   return accept({ volume: name, owner: to, epoch })
 }
 

@@ -6,6 +6,7 @@ import { announceRun } from './announce.ts'
 import { answered, forgetOldQuestions } from './asking.ts'
 import { copyTaken, spreadCopy } from './cluster-copy.ts'
 import { type Command, obey } from './commands.ts'
+import { workOnDrains } from './drains.ts'
 import { admitAnswered, fenceAcknowledged, workOnFences } from './fencing.ts'
 import { attests } from './guardians.ts'
 import { hostLive } from './hosts.ts'
@@ -159,6 +160,7 @@ function follow(state: CoordinatorState, now: number, out: StepOutput): void {
   workOnLegs(state, now, out)
   noteSince(state, now)
   workOnVolumes(state, now, out)
+  workOnDrains(state, now, out)
   workOnMigrations(state, now, out)
   workOnVms(state, now, out)
   mapOf(state)

@@ -1,12 +1,14 @@
-// What operators ask for about hosts as members: removing one, letting a removed one come back, ending a quarantine.
+// What operators ask for about hosts as members: removing one, letting a removed one come back, draining one for its
+// maintenance, and taking it back into service.
 
 import { accept, type CommandResult, refuse } from './command-result.ts'
+import { beginDrain, endDrain, isDraining, leftToDrain } from './drains.ts'
 import { beginFencing } from './fencing.ts'
 import { unbindGuardian } from './guardians.ts'
 import { hostLive, vmsAt } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { endQuarantine } from './quarantine.ts'
-import type { CoordinatorState } from './state.ts'
+import type { CoordinatorState, HostRecord } from './state.ts'
 
 const unknown = (name: string) => refuse('unknown-host', `there is no host "${name}"`, 'see: stellwerk host list')
 
@@ -22,7 +24,8 @@ export function removeHost(state: CoordinatorState, name: string, out: StepOutpu
       'migrate or stop them first',
     )
   }
-  const removed = { ...host, removed: true, failures: [], quarantine: null, disabledFabrics: [] }
+  const { drain: _over, ...rest } = host
+  const removed: HostRecord = { ...rest, removed: true, failures: [], quarantine: null, disabledFabrics: [] }
   out.put('hosts', name, removed)
   if (host.phase === 'admitted' || host.phase === 'admitting') {
     beginFencing(state, removed, 'an operator removed it', null, out)
@@ -52,13 +55,29 @@ export function readmitHost(state: CoordinatorState, name: string, out: StepOutp
   return accept({ host: name })
 }
 
-/** The operator takes the host for sound again. */
+export function drainHost(
+  state: CoordinatorState,
+  name: string,
+  why: string,
+  now: number,
+  out: StepOutput,
+): CommandResult {
+  const host = state.hosts.get(name)
+  if (host === undefined || host.removed) return unknown(name)
+  beginDrain(state, host, why, now, out)
+  return accept({ host: name, vms: leftToDrain(state, name).map(({ vm }) => vm) })
+}
+
+/** The operator takes the host for sound again, or has done what it was drained for. */
 export function resumeHost(state: CoordinatorState, name: string, out: StepOutput): CommandResult {
   const host = state.hosts.get(name)
   if (host === undefined || host.removed) return unknown(name)
-  if (host.quarantine === null) {
-    return refuse('not-quarantined', `host "${name}" is not in quarantine`, `see: stellwerk host show ${name}`)
+  if (host.quarantine === null && !isDraining(host)) {
+    const message = `host "${name}" is neither being drained nor in quarantine`
+    return refuse('not-quarantined', message, `see: stellwerk host show ${name}`)
   }
-  endQuarantine(host, 'an operator resumed it', out)
+  if (isDraining(host)) endDrain(host, 'an operator resumed it', out)
+  const now = state.hosts.get(name) ?? host
+  if (now.quarantine !== null) endQuarantine(now, 'an operator resumed it', out)
   return accept({ host: name })
 }

@@ -24,6 +24,7 @@ export function newHostLive(state: CoordinatorState): HostLive {
     whyNoQemu: NO_QEMU,
     unreachedSince: new Map(),
     mapVersion: 0,
+    whyNotMoved: new Map(),
     beatMapVersion: 0,
     silentSince: null,
     fencingSince: null,

@@ -103,8 +103,8 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
     volume.legs.every(leg => !isCounting(leg) || hostLive(state, host.name).reachableStorages.includes(leg.storage))
   const others = usableHosts(state).filter(host => reaches(host) && host.name !== volume.owner?.host)
   const owned = (host: HostRecord) => [...state.volumes.values()].filter(v => v.owner?.host === host.name).length
-  // One in quarantine may fail again soon, but an unreliable owner is better than none.
-  const rank = (host: HostRecord) => (isQuarantined(host) ? 1 : 0)
+  // One in quarantine may fail again soon, one that is drained goes soon: but either is better than none.
+  const rank = (host: HostRecord) => (host.drain !== undefined ? 2 : isQuarantined(host) ? 1 : 0)
   const current = volume.owner === null ? undefined : state.hosts.get(volume.owner.host)
   const again = current !== undefined && isUsable(state, current) && reaches(current) ? [current] : []
   const candidates = [
@@ -129,6 +129,34 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
     chose: `${chosen.name} at ownership epoch ${epoch}`,
     why: whyChosen(volume),
   })
+}
+
+/** Gives the volume to this host, when its present owner can go on no longer. Gives the ownership epoch that it will have. */
+export function giveVolume(
+  state: CoordinatorState,
+  volume: VolumeRecord,
+  to: HostRecord,
+  why: string,
+  out: StepOutput,
+): number {
+  const { name } = volume
+  const epoch = volume.ownerEpoch + 1
+  if (ownerLeaves(state, volume, to.name, why, out)) return epoch
+  out.put('volumes', name, {
+    ...volume,
+    owner: { host: to.name, hostEpoch: to.epoch, epoch },
+    ownerEpoch: epoch,
+  })
+  state.mapVersion += 1
+  state.outstanding.delete(`owner/${name}`)
+  out.decide({
+    kind: 'owner',
+    subject: name,
+    saw: { owner: volume.owner?.host ?? null },
+    chose: `${to.name} at ownership epoch ${epoch}`,
+    why,
+  })
+  return epoch
 }
 
 function whyChosen({ owner, leaving }: VolumeRecord): string {

@@ -24,6 +24,7 @@ export function memoryPlaced(state: CoordinatorState, host: string): number {
 export function whyNot(state: CoordinatorState, vm: VmRecord, host: HostRecord): string | null {
   const live = hostLive(state, host.name)
   if (host.removed) return 'it was removed'
+  if (host.drain !== undefined) return 'it is being drained'
   if (host.phase !== 'admitted') return `it is ${host.phase}`
   if (!isUsable(state, host)) return live.verdict === 'up' ? 'its agent is not connected' : `it is ${live.verdict}`
   const free = host.memoryBytes - memoryPlaced(state, host.name)

@@ -74,6 +74,8 @@ export interface HostRecord {
   /** The latest failures, oldest first; those that are too old to count go when the next one comes. */
   readonly failures: readonly HostFailure[]
   readonly quarantine: Quarantine | null
+  /** It is being taken out of service, or has been; absent: it is in service. See drains.ts. */
+  readonly drain?: { readonly sinceMs: number; readonly why: string }
   /** Fabrics that an operator has taken from it: nothing is sent there while there is another way. Sorted. */
   readonly disabledFabrics: readonly Fabric[]
 }
@@ -329,6 +331,8 @@ export interface HostLive {
   reachableStorages: readonly string[]
   /** Why QEMU runs no machine there; null: it does. */
   whyNoQemu: string | null
+  /** VM → why it could not be moved away when that was tried last, while the host is drained. */
+  readonly whyNotMoved: Map<string, string>
   /** Since when its beats have said that no HBA of its reaches a storage. */
   readonly unreachedSince: Map<string, number>
   /** Of the map that its agent has taken; 0: none in this session. */

@@ -1,5 +1,6 @@
 // Hosts and their paths as operators see them. Pure. Unknown is not down: what was never heard, or long ago, says so.
 
+import { leftToDrain } from '../core/drains.ts'
 import { isExternal } from '../core/external.ts'
 import { newHostLive, vmsAt } from '../core/hosts.ts'
 import { memoryPlaced } from '../core/placement.ts'
@@ -36,6 +37,8 @@ export function hostState(state: CoordinatorState, host: HostRecord): string {
   const live = liveOf(state, host.name)
   switch (live.verdict) {
     case 'up':
+      if (live.session !== null && host.drain !== undefined)
+        return vmsAt(state, host.name).length > 0 ? 'draining' : 'drained'
       // Its link has just ended; whether the host has, the next beats will tell.
       return live.session === null ? 'suspect' : 'up'
     case 'gone':
@@ -79,6 +82,7 @@ export function hostView(state: CoordinatorState, host: HostRecord, now: number)
     failures: failuresOf(state, host, now),
     quarantine:
       host.quarantine === null ? null : { why: host.quarantine.why, leftMs: quarantineLeftMs(state, host, now) ?? 0 },
+    drain: host.drain === undefined ? null : { why: host.drain.why, left: leftToDrain(state, host.name) },
     whyNotFenced: live.whyNotFenced,
     disabledFabrics: [...host.disabledFabrics],
     access: accessOfHost(state, host.name, now),

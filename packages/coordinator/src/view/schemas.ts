@@ -23,7 +23,7 @@ const AccessSchema = {
 
 export const HostViewSchema = Type.Object({
   name: Text,
-  /** up, suspect, isolated, link-cut, admitting, fencing, fenced, down, unknown. */
+  /** up, draining, drained, suspect, isolated, link-cut, admitting, fencing, fenced, down, unknown. */
   state: Text,
   ageMs: Age,
   epoch: Type.Integer(),
@@ -50,6 +50,8 @@ export const HostViewSchema = Type.Object({
   /** Failures that count towards a quarantine; how often it may fail is a setting. */
   failures: Type.Array(Type.Object({ why: Text, agoMs: Type.Number() })),
   quarantine: nullable(Type.Object({ why: Text, leftMs: Type.Number({ minimum: 0 }) })),
+  /** It is being taken out of service: VMs that are left there, and why each could not be moved yet. */
+  drain: nullable(Type.Object({ why: Text, left: Type.Array(Type.Object({ vm: Text, why: nullable(Text) })) })),
   /** It is isolated, and why it is not fenced all the same. */
   whyNotFenced: nullable(Text),
   /** Fabrics that an operator has taken from it. */

@@ -1,5 +1,6 @@
 // Why something is as it is, or is not: sentences about now, and the decisions on record. Pure.
 
+import { leftToDrain } from '../core/drains.ts'
 import { externalsOfVm, whyNotSilent } from '../core/external.ts'
 import { isWanted, vmsAt } from '../core/hosts.ts'
 import { isServing } from '../core/ownership.ts'
@@ -29,6 +30,8 @@ const KINDS: { readonly [what in WhyWhat]: readonly string[] } = {
     'not-fenced',
     'quarantine',
     'quarantine-over',
+    'drain',
+    'drain-over',
     'readmit',
   ],
   volume: ['owner', 'owner-leaves'],
@@ -117,6 +120,13 @@ function ofHost(state: CoordinatorState, host: HostRecord, now: number): string[
     said.push(
       `It is in quarantine because ${host.quarantine?.why}: no VM is placed on it for another ${Math.ceil(leftMs / 1000)} s` +
         `, unless no other host can take it; end it: stellwerk host resume ${host.name}.`,
+    )
+  }
+  if (host.drain !== undefined) {
+    const left = leftToDrain(state, host.name).map(({ vm, why }) => (why === null ? vm : `${vm} (${why})`))
+    said.push(
+      `It is taken out of service because ${host.drain.why}; left there: ${left.join(', ') || 'nothing'}` +
+        `; end it: stellwerk host resume ${host.name}.`,
     )
   }
   if (live.whyNotFenced !== null) said.push(`It is not fenced because ${live.whyNotFenced}.`)

@@ -72,8 +72,22 @@ export const hostRoutes: readonly Route[] = [
   }),
   route({
     method: 'POST',
+    path: '/v1/hosts/{name}/drain',
+    summary: 'Move its VMs and volumes to other hosts and give it no more, until it is resumed',
+    status: 202,
+    body: closed({ why: Type.Optional(Type.String({ minLength: 1, maxLength: 200 })) }),
+    reply: Type.Object({ host: Type.String(), vms: Type.Array(Type.String()) }),
+    handle: ({ coordinator }, { params, body }) =>
+      coordinator.command({
+        kind: 'host-drain',
+        name: params['name'] ?? '',
+        why: body.why ?? 'an operator asked for it',
+      }),
+  }),
+  route({
+    method: 'POST',
     path: '/v1/hosts/{name}/resume',
-    summary: 'End its quarantine: it may be given VMs again',
+    summary: 'End its drain or quarantine: it may be given VMs again',
     reply: Done,
     handle: ({ coordinator }, { params }) => coordinator.command({ kind: 'host-resume', name: params['name'] ?? '' }),
   }),

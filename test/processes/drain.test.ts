@@ -1,0 +1,75 @@
+// `stellwerk host drain` as an operator uses it before the maintenance of a host: its guests move live and lose nothing, its
+// volume gets another owner, nothing more comes, its processes may end, and `host resume` takes it back.
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type Running, Stellwerk } from './stellwerk.ts'
+
+const LONG = 240_000
+const PATIENT = { timeout: 90_000, interval: 300 }
+const stellwerk = new Stellwerk('drain')
+
+interface Host {
+  readonly state: string
+  readonly vms: readonly string[]
+  readonly owns: readonly string[]
+}
+interface Vm {
+  readonly host: string | null
+  readonly state: string
+  readonly epoch: number
+}
+const host = (name: string) => stellwerk.json<Host>('host', 'show', name)
+const vm = (name: string) => stellwerk.json<Vm>('vm', 'show', name)
+const acknowledged = (lines: readonly string[]) =>
+  lines.flatMap(line => (/^ack \d+$/.test(line) ? [Number(line.slice(4))] : []))
+
+describe('a host that is drained for its maintenance', () => {
+  let said: Running
+
+  beforeAll(async () => {
+    await stellwerk.start('up', '--hosts', '3', '--profile', 'production').said(/^up after/)
+  }, LONG)
+
+  afterAll(() => stellwerk.remove(), LONG)
+
+  it('is empty afterwards, and no guest has missed a thing', { timeout: LONG }, async () => {
+    for (const name of ['book', 'diary']) {
+      const words = ['--guest', 'ledger', '--memory', '8MiB', '--disk', 'csv1:16MiB', '--host', 'host-a']
+      expect((await stellwerk.run('vm', 'create', name, ...words)).code).toBe(0)
+    }
+    await expect.poll(async () => (await host('host-a')).vms, PATIENT).toEqual(['book', 'diary'])
+    await expect.poll(async () => (await vm('book')).state, PATIENT).toBe('running')
+    await stellwerk.run('volume', 'own', 'csv1', 'host-a')
+    await expect.poll(async () => (await host('host-a')).owns, PATIENT).toEqual(['csv1'])
+    said = stellwerk.console('book')
+    await said.said(/^ack \d+/)
+    const { code, lines } = await stellwerk.run('host', 'drain', 'host-a', '--wait')
+    expect([code, lines.at(-1)]).toEqual([0, 'host host-a is drained'])
+    await expect.poll(() => host('host-a'), PATIENT).toMatchObject({ state: 'drained', vms: [], owns: [] })
+    for (const name of ['book', 'diary']) expect((await vm(name)).host).toMatch(/^host-[bc]$/)
+    await expect.poll(() => acknowledged(said.lines).length, PATIENT).toBeGreaterThan(20)
+    const entries = acknowledged(said.lines)
+    expect(entries.every((entry, i) => i === 0 || entry === entries[i - 1]! + 1)).toBe(true)
+    const refused = await stellwerk.run('vm', 'migrate', 'book', '--to', 'host-a')
+    expect(refused).toEqual({ code: 1, lines: [expect.stringMatching(/it is being drained/)] })
+    expect((await stellwerk.run('why', 'host', 'host-a')).lines.join('\n')).toMatch(
+      /taken out of service.*left there: nothing/,
+    )
+  })
+
+  it('is not missed while it is away, is drained when it is back, and serves again once it is resumed', {
+    timeout: LONG,
+  }, async () => {
+    const before = await vm('book')
+    await stellwerk.kill('host-a/agent')
+    await expect.poll(async () => (await host('host-a')).state, PATIENT).toBe('down')
+    expect((await stellwerk.run('host', 'add', 'host-a')).code).toBe(0)
+    await expect.poll(async () => (await host('host-a')).state, PATIENT).toBe('drained')
+    expect(await vm('book')).toMatchObject({ host: before.host, epoch: before.epoch })
+    expect((await stellwerk.run('host', 'resume', 'host-a')).code).toBe(0)
+    await expect.poll(async () => (await host('host-a')).state, PATIENT).toBe('up')
+    const moved = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'book', '--to', 'host-a', '--wait')
+    expect(moved.phase).toBe('done')
+    said.process.kill()
+  })
+})
