@@ -123,6 +123,7 @@ class Server implements StorageServer {
 
   async start(listeners: Listener[]): Promise<void> {
     await this.#shelf.start(this.#gate.state.luns)
+    this.#tellGenerations()
     for (const address of this.#config.control) {
       listeners.push(
         await listenSessions(
@@ -142,6 +143,14 @@ class Server implements StorageServer {
     this.control = listeners.slice(0, controls).map(({ address }) => address)
     this.portals = listeners.slice(controls).map(({ address }) => address)
     this.#env.log.info({ storage: this.name, luns: this.#gate.state.luns.size }, 'the storage is up')
+  }
+
+  /** What is in force from the start: one that was raised just before a crash was durable, but nobody was told. */
+  #tellGenerations(): void {
+    for (const [lun, { generation }] of this.#gate.state.luns) {
+      if (generation === 0) continue
+      this.#env.trace.emit({ level: 'decision', kind: 'storage.generation', volume: lun, body: { generation } })
+    }
   }
 
   order<K extends StorageKind>(kind: K, body: StorageBody<K>): Promise<StorageReply<K>> {

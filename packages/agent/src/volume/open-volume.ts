@@ -130,7 +130,7 @@ export class OpenVolume {
           hostEpoch,
           device: mirror,
           mirror: {
-            copy: (offset, length) => this.#copy(mirror, offset, length),
+            copy: (offset, length, mayWrite) => this.#copy(mirror, offset, length, mayWrite),
             scrub: (offset, length, options) => mirror.scrub(offset, length, options, SCRUB_IO),
           },
           generation: () => this.#book.saw(mirror.generation),
@@ -153,9 +153,9 @@ export class OpenVolume {
     }
   }
 
-  #copy(mirror: MirrorDevice, offset: number, length: number): Promise<void> {
+  #copy(mirror: MirrorDevice, offset: number, length: number, mayWrite: () => boolean): Promise<void> {
     this.#record(offset, length)
-    return mirror.copy(offset, length, COPY_IO)
+    return mirror.copy(offset, length, COPY_IO, mayWrite)
   }
 
   #record(offset: number, length: number): void {

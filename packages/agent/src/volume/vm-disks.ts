@@ -139,7 +139,9 @@ export class VmDisks implements DiskSet {
       })
     }
     const { vm, epoch } = this.#order
-    for (const [i, info] of this.#reserved.entries()) checkHandover(handover[i] as Json, info)
+    for (const [i, info] of this.#reserved.entries()) {
+      checkHandover(handover[i] as Json, info, this.#places[i]!.volume.view.volumeId)
+    }
     this.#disks = await Promise.all(
       this.#places.map(({ volume, disk }, i) =>
         CsvDisk.adopt({ volume, disk, vm, epoch, committed: true }, handover[i] as Json),
@@ -158,6 +160,7 @@ export class VmDisks implements DiskSet {
 
   committed(): void {
     const { vm, host, hostEpoch, epoch } = this.#order
+    for (const disk of this.#disks) disk.taken()
     for (const { volume, disk, owner } of this.#places) {
       const body = { volume: volume.options.volume, disk, vm, host, hostEpoch, epoch, committed: true }
       this.#tell('volume.attach', owner, body)
@@ -227,8 +230,8 @@ export class VmDisks implements DiskSet {
 }
 
 /** The disk that was reserved, no older than its owner knew it then: an older map would lack extents that are in use. */
-function checkHandover(handover: Json, reserved: DiskInfo): void {
-  const given = parseHandover(handover)
+function checkHandover(handover: Json, reserved: DiskInfo, volumeId: string): void {
+  const given = parseHandover(handover, volumeId)
   const refuse = (why: string): never => {
     throw new StellwerkError('bad-handover', `disk ${reserved.name} was not handed over: ${why}`, {
       where: reserved.disk,

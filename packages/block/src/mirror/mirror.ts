@@ -104,10 +104,11 @@ export class MirrorDevice implements BlockDevice {
 
   /**
    * Copies a range from an in-sync leg to every other that is written to, with the range to itself. Rejects when it could
-   * not be read or written, or the generation is another meanwhile (`generation-changed`).
+   * not be read or written, or the generation is another meanwhile (`generation-changed`). `mayWrite` is asked in the turn in
+   * which what was read is written; false: it is not, and the copy rejects with `ESHUTDOWN`.
    */
-  copy(offset: number, length: number, io: Io): Promise<void> {
-    return this.#queue.copy(offset, length, io)
+  copy(offset: number, length: number, io: Io, mayWrite: () => boolean = () => true): Promise<void> {
+    return this.#queue.copy(offset, length, io, mayWrite)
   }
 
   /**

@@ -369,7 +369,7 @@ export class MirrorQueue implements LegsHost {
     }
   }
 
-  copy(offset: number, length: number, io: Io): Promise<void> {
+  copy(offset: number, length: number, io: Io, mayWrite: () => boolean): Promise<void> {
     return this.#exclusive(offset, length, async () => {
       const generation = this.generation.number
       const step = Math.min(length, this.shape.limits.maximum)
@@ -382,6 +382,7 @@ export class MirrorQueue implements LegsHost {
         if (targets.length === 0) return
         const data = await source.device.read(offset + at, bytes, io)
         if (this.generation.number !== generation || this.#legs.switching) throw changed(this.#legs.target)
+        if (!mayWrite()) throw new BlockError('ESHUTDOWN', 'none', 'what was read is not to be copied any more')
         for (const leg of targets) {
           const { device } = leg
           if (device === null) throw changed(this.#legs.target)

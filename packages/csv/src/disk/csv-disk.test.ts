@@ -358,6 +358,30 @@ describe('a CSV disk', () => {
     await expect(disk.write(9 * EXTENT, [bytes(1)], {}, IO)).rejects.toMatchObject({ errno: 'EIO' })
   })
 
+  it('MIR1: is copied for a leg only by who holds it: not after its drain, and not before the handover is taken', async () => {
+    const { host, call, owner, platter } = await rig()
+    const target = await openHost(platter, call, { host: 'host-b' })
+    const said: string[] = []
+    for (const [name, { volume }] of Object.entries({ source: host, target })) {
+      volume.resync.add = () => said.push(`${name} copies`)
+      volume.resync.remove = async () => void said.push(`${name} ceases`)
+    }
+    const disk = await openDisk(host, call)
+    const reserved = { volume: 'csv1', disk: 'disk-1', vm: 'web-1', host: 'host-b', hostEpoch: 1, epoch: 2 }
+    await owner.handle('volume.reserve', reserved)
+    await disk.drain()
+    const handover = JSON.parse(JSON.stringify(disk.handover()))
+    const adopted = await CsvDisk.adopt({ volume: target.volume, disk: 'disk-1', vm: 'web-1', epoch: 2 }, handover)
+    expect(said).toEqual(['source copies', 'source ceases'])
+    adopted.taken()
+    expect(said.at(-1)).toBe('target copies')
+    // By an abort it would be the source's again.
+    disk.resume()
+    expect(said.at(-1)).toBe('source copies')
+    await adopted.close()
+    expect(said.at(-1)).toBe('target ceases')
+  })
+
   it('records every request with checksums while someone listens, and none otherwise', async () => {
     const { host, call } = await rig()
     const disk = await openDisk(host, call)

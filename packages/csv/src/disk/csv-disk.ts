@@ -14,7 +14,7 @@ import type { ScrubFinding } from '@stellwerk/block/mirror/scrub.ts'
 import type { DiskGrant } from '@stellwerk/protocol/messages/volume.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
-import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
 import type { ResyncDisk } from '../mirror/host-resync.ts'
 import { askForDisk, type DiskClaim } from './ask-for-disk.ts'
 import { diskError, interrupted, isStorageFull, mayStillLand, worse } from './disk-errors.ts'
@@ -141,7 +141,6 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
       env,
     })
     device.onState((state, reason) => this.#state.below(state, reason))
-    volume.added(this)
   }
 
   /** Asks the owner for the disk and its whole map. */
@@ -151,22 +150,23 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     const disk = new CsvDisk(options, grant)
     disk.#map.add(runs, shared)
     volume.disks.set(grant.disk, disk)
+    volume.added(disk)
     return disk
   }
 
-  /** Goes on with what the source of a migration handed over: needs no owner, but the mirror in its generation. */
+  /** Goes on with what a migration's source handed over, without the owner. Until it was `taken` it may be the source's again. */
   static async adopt(options: CsvDiskOptions, handover: Json): Promise<CsvDisk> {
-    const given = parseHandover(handover)
-    const { volumeId } = options.volume.view
-    if (given.volumeId !== volumeId) {
-      const message = `disk ${given.disk} is on volume ${given.volumeId}, not on ${volumeId}`
-      throw new StellwerkError('bad-handover', message, { where: given.disk })
-    }
+    const given = parseHandover(handover, options.volume.view.volumeId)
     await options.volume.reached(given.generation)
     const grant = { ...given, runs: [...given.runs], shared: [...given.shared], next: null }
     const disk = new CsvDisk({ committed: true, ...options }, grant)
     options.volume.disks.set(given.disk, disk)
     return disk
+  }
+
+  /** The handover is committed: it is held here. */
+  taken(): void {
+    if (this.#closing === null) this.#options.volume.added(this)
   }
 
   get size(): number {
@@ -186,7 +186,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     this.#state.onCritical(listener)
   }
 
-  /** Marked, in flight, mapped: for displays and tests. */
+  /** For displays and tests. */
   get figures(): { readonly mappedExtents: number; readonly mapVersion: number; readonly requests: number } {
     return { mappedExtents: this.#map.mapped, mapVersion: this.#map.version, requests: this.#gate.requests }
   }
@@ -274,6 +274,8 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     this.#gate.shut()
     await this.#gate.idle()
     if (this.#gate.isShut) await this.#frees.idle()
+    // Whoever has it next must find nothing overwritten from here.
+    if (this.#gate.isShut) await this.#options.volume.removed(this)
     if (!this.#gate.isShut) throw interrupted(this.#options.disk)
     await this.#options.volume.intent.clear(this.covers())
     if (!this.#gate.isShut) throw interrupted(this.#options.disk)
@@ -283,20 +285,17 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   resume(): void {
     this.#drained = false
     this.#gate.open()
+    this.taken()
   }
 
   /** After `drain`: what the target of a migration needs. */
   handover(): Json {
     assert(this.#drained, 'a disk is handed over before it was drained')
+    const { view, generation } = this.#options.volume
     const handover: Handover = {
-      disk: this.#options.disk,
-      volumeId: this.#options.volume.view.volumeId,
-      sizeBytes: this.#size,
-      mapVersion: this.#map.version,
-      readOnly: this.caps.readOnly,
-      runs: this.#map.runs(),
-      shared: this.#map.shared(),
-      generation: this.#options.volume.generation.number,
+      ...{ disk: this.#options.disk, volumeId: view.volumeId, generation: generation.number },
+      ...{ sizeBytes: this.#size, readOnly: this.caps.readOnly },
+      ...{ mapVersion: this.#map.version, runs: this.#map.runs(), shared: this.#map.shared() },
     }
     return handover as unknown as Json
   }
@@ -330,7 +329,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     this.#gate.refuse(this.#state.failure)
     await this.#gate.idle()
     await this.#frees.idle()
-    this.#options.volume.removed(this)
+    await this.#options.volume.removed(this)
     const reason = await this.#options.volume.intent.clear(this.covers()).then(
       () => 'closed',
       error => `closed, its marks are left for recovery: ${errorMessage(error)}`,

@@ -138,7 +138,8 @@ export interface Handover {
   readonly generation: number
 }
 
-export function parseHandover(value: Json): Handover {
+/** Throws `bad-handover`. `onVolume`: the id of the volume that it must be on. */
+export function parseHandover(value: Json, onVolume: string): Handover {
   const { disk, volumeId, sizeBytes, mapVersion, readOnly, runs, shared, generation } = (value ??
     {}) as Partial<Handover>
   const numbers = (list: unknown, group: number): boolean =>
@@ -158,6 +159,10 @@ export function parseHandover(value: Json): Handover {
     throw new StellwerkError('bad-handover', 'what the source handed over of a disk makes no sense', {
       ...(typeof disk === 'string' ? { where: disk } : {}),
     })
+  }
+  if (volumeId !== onVolume) {
+    const message = `disk ${disk} is on volume ${volumeId}, not on ${onVolume}`
+    throw new StellwerkError('bad-handover', message, { where: disk })
   }
   return {
     disk,

@@ -17,7 +17,7 @@ import { IntentLog } from './intent-log.ts'
 /** What a mirror of legs can do beyond being a device. */
 export interface VolumeMirror {
   /** Makes a range equal on every leg that is written to, with the range to itself. */
-  copy(offset: number, length: number): Promise<void>
+  copy(offset: number, length: number, mayWrite: () => boolean): Promise<void>
   /** Compares a range on the legs in sync, with the range to itself. */
   scrub(offset: number, length: number, options: ScrubOptions): Promise<ScrubFinding[]>
 }
@@ -60,7 +60,7 @@ export class HostVolume {
       host: options.host,
       regionBytes: view.regionBytes,
       owner: options.owner,
-      copy: (offset, length) => options.mirror?.copy(offset, length) ?? Promise.resolve(),
+      copy: (offset, length, mayWrite) => options.mirror?.copy(offset, length, mayWrite) ?? Promise.resolve(),
       env: options.env,
       ...(options.pace === undefined ? {} : { pace: options.pace }),
     })
@@ -81,7 +81,8 @@ export class HostVolume {
     const { volumeId, slotOffset, regionBytes, regionCount } = view
     const stale = staleLogThrough(device, { volumeId, slotOffset, regionCount })
     const generation = options.generation?.() ?? oneLeg()
-    const copy = (region: number): Promise<void> => mirror?.copy(region * regionBytes, regionBytes) ?? Promise.resolve()
+    const copy = (region: number): Promise<void> =>
+      mirror?.copy(region * regionBytes, regionBytes, () => true) ?? Promise.resolve()
     let opened: HostVolume | null = null
     const intent = await IntentLog.open(
       {
@@ -130,8 +131,9 @@ export class HostVolume {
     this.resync.add(disk)
   }
 
-  removed(disk: ResyncDisk): void {
-    this.resync.remove(disk)
+  /** Resolves when nothing of it is being copied any more. */
+  removed(disk: ResyncDisk): Promise<void> {
+    return this.resync.remove(disk)
   }
 
   /** After its disks are closed. The device stays open: it is its opener's. */

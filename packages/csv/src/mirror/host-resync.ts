@@ -1,6 +1,7 @@
 // Copies to a leg that is catching up what it misses of the disks attached here: the owner says which regions, the mirror
 // copies each with the range to itself, and the owner is told when a disk is done. Nothing of it is durable: what was not
-// told is copied again. What the disk gives back meanwhile may still be copied: it is nobody else's before the next
+// told is copied again. A disk that is removed is copied no more from then on, not even what was read before: it may be
+// another host's next, and what that one writes must not be overwritten from here (rule MIR1). What the disk gives back meanwhile may still be copied: it is nobody else's before the next
 // generation.
 
 import { BlockError } from '@stellwerk/block/device.ts'
@@ -38,7 +39,8 @@ export interface HostResyncOptions {
   readonly host: string
   readonly regionBytes: number
   readonly owner: OwnerCall
-  readonly copy: (offset: number, length: number) => Promise<void>
+  /** `mayWrite` is asked in the turn in which what was read is written. */
+  readonly copy: (offset: number, length: number, mayWrite: () => boolean) => Promise<void>
   readonly pace?: ResyncPace
   readonly env: Pick<Environment, 'clock' | 'timers' | 'trace'>
 }
@@ -52,9 +54,16 @@ const BUSY_PIECE_BYTES = 128 * KIB
 /** Once synced, the owner is told again so often: it may be another by then. */
 const REMIND_MS = 2_000
 
+/** A disk that is to be copied, from its coming until it is removed. */
+interface Seat {
+  readonly disk: ResyncDisk
+}
+
 export class HostResync {
   readonly #options: HostResyncOptions
-  readonly #disks = new Map<string, ResyncDisk>()
+  readonly #disks = new Map<string, Seat>()
+  /** Disk → what is being written of it. */
+  readonly #writing = new Map<string, Set<Promise<void>>>()
   readonly #synced = new Set<string>()
   /** Regions that were marked when the generation began, which no plan of the owner need have. */
   #marked: ReadonlySet<number> = new Set()
@@ -83,15 +92,19 @@ export class HostResync {
   }
 
   add(disk: ResyncDisk): void {
-    this.#disks.set(disk.id, disk)
+    if (this.#disks.get(disk.id)?.disk === disk) return
+    this.#disks.set(disk.id, { disk })
     this.#synced.delete(disk.id)
     this.#start()
   }
 
-  remove(disk: ResyncDisk): void {
-    if (this.#disks.get(disk.id) !== disk) return
+  /** From the call on nothing more of it is copied; resolves when nothing of it is being written. */
+  async remove(disk: ResyncDisk): Promise<void> {
+    const seat = this.#disks.get(disk.id)
+    if (seat?.disk !== disk) return
     this.#disks.delete(disk.id)
     this.#synced.delete(disk.id)
+    await Promise.allSettled(this.#writing.get(disk.id) ?? [])
   }
 
   stop(): void {
@@ -112,15 +125,15 @@ export class HostResync {
     })
   }
 
-  #next(): ResyncDisk | null {
-    for (const disk of this.#disks.values()) if (!this.#synced.has(disk.id)) return disk
+  #next(): Seat | null {
+    for (const seat of this.#disks.values()) if (!this.#synced.has(seat.disk.id)) return seat
     return null
   }
 
   async #work(): Promise<void> {
     while (this.#generation !== null && this.#disks.size > 0) {
-      const disk = this.#next()
-      if (disk === null) {
+      const seat = this.#next()
+      if (seat === null) {
         await this.#sleep(REMIND_MS)
         if (this.#next() === null) await this.#remind()
         continue
@@ -128,23 +141,28 @@ export class HostResync {
       const run = this.#run
       const generation = this.#generation.number
       try {
-        await this.#sync(disk, generation, run)
-        if (run === this.#run && this.#disks.get(disk.id) === disk) this.#synced.add(disk.id)
+        await this.#sync(seat, generation, run)
+        if (!this.#isOver(seat, run)) this.#synced.add(seat.disk.id)
         this.#why = null
       } catch (error) {
-        if (run !== this.#run) continue
-        this.#why = `${disk.id}: ${errorMessage(error)}`
+        if (this.#isOver(seat, run)) continue
+        this.#why = `${seat.disk.id}: ${errorMessage(error)}`
         await this.#sleep(RETRY_MS)
       }
     }
   }
 
-  async #sync(disk: ResyncDisk, generation: number, run: number): Promise<void> {
+  #isOver(seat: Seat, run: number): boolean {
+    return run !== this.#run || this.#disks.get(seat.disk.id) !== seat
+  }
+
+  async #sync(seat: Seat, generation: number, run: number): Promise<void> {
     const { owner, regionBytes } = this.#options
-    const over = (): boolean => run !== this.#run || this.#disks.get(disk.id) !== disk
+    const { disk } = seat
+    const over = (): boolean => this.#isOver(seat, run)
     const { volume, host, env } = this.#options
     env.trace.emit({ level: 'decision', kind: 'mirror.copying', volume, host, disk: disk.id, body: { generation } })
-    const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(regions, over)
+    const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(regions, seat, over)
     // Once copied a region stays equal: from then on whoever writes there writes to every leg.
     const copied = new Set([...this.#marked].filter(disk.covers()))
     await copyAll(copied)
@@ -164,7 +182,7 @@ export class HostResync {
   async #remind(): Promise<void> {
     const generation = this.#generation
     if (generation === null) return
-    for (const disk of [...this.#disks.values()]) {
+    for (const { disk } of [...this.#disks.values()]) {
       if (!this.#synced.has(disk.id)) continue
       try {
         await this.#options.owner('volume.synced', { ...disk.holding(), generation: generation.number })
@@ -174,7 +192,7 @@ export class HostResync {
     }
   }
 
-  async #copyAll(regions: Iterable<number>, over: () => boolean): Promise<void> {
+  async #copyAll(regions: Iterable<number>, seat: Seat, over: () => boolean): Promise<void> {
     const { regionBytes, pace, env } = this.#options
     const pending = new Set<Promise<void>>()
     let failure: unknown = null
@@ -183,7 +201,7 @@ export class HostResync {
       const busy = pace?.busy() ?? false
       while (pending.size >= (busy ? 1 : COPIES_AT_ONCE)) await Promise.race(pending)
       const startedAt = env.clock.now()
-      const copied: Promise<void> = this.#copyRegion(region, busy ? BUSY_PIECE_BYTES : regionBytes).then(
+      const copied: Promise<void> = this.#copyRegion(region, busy ? BUSY_PIECE_BYTES : regionBytes, seat, over).then(
         () => {
           pending.delete(copied)
         },
@@ -203,10 +221,25 @@ export class HostResync {
     if (failure !== null) throw failure instanceof Error ? failure : new BlockError('EIO', 'none', String(failure))
   }
 
-  async #copyRegion(region: number, pieceBytes: number): Promise<void> {
+  async #copyRegion(region: number, pieceBytes: number, seat: Seat, over: () => boolean): Promise<void> {
     const { regionBytes, copy } = this.#options
+    const { id } = seat.disk
     const end = (region + 1) * regionBytes
-    for (let at = region * regionBytes; at < end; at += pieceBytes) await copy(at, Math.min(pieceBytes, end - at))
+    for (let at = region * regionBytes; at < end && !over(); at += pieceBytes) {
+      const { promise: written, resolve } = Promise.withResolvers<void>()
+      try {
+        await copy(at, Math.min(pieceBytes, end - at), () => {
+          if (over()) return false
+          this.#writing.set(id, (this.#writing.get(id) ?? new Set()).add(written))
+          return true
+        })
+      } finally {
+        const writing = this.#writing.get(id)
+        writing?.delete(written)
+        if (writing?.size === 0) this.#writing.delete(id)
+        resolve()
+      }
+    }
   }
 
   #sleep(ms: number): Promise<void> {
