@@ -14,8 +14,14 @@ interface Shelved {
   readonly why: string | null
 }
 
+/** A LUN that could not be opened is tried again: what was missing, room perhaps, may be there by then. */
+const OPEN_AGAIN_MS = 1_000
+
 export class LunShelf {
   readonly #env: Environment
+  #closed = false
+  /** Attempts to open one again that are under way. */
+  readonly #attempts = new Set<Promise<void>>()
   readonly #luns = new Map<string, Shelved>()
 
   constructor(env: Environment) {
@@ -63,6 +69,7 @@ export class LunShelf {
     const shelved = this.#luns.get(name)
     if (shelved === undefined) return
     this.#luns.delete(name)
+    await Promise.all(this.#attempts)
     await shelved.lun?.close()
     await removeLunFiles(this.#env.files, shelved.header.id)
     this.#env.store.commit([settleFiles(shelved.header.id)])
@@ -70,6 +77,8 @@ export class LunShelf {
 
   /** All connections have drained. */
   async close(): Promise<void> {
+    this.#closed = true
+    await Promise.all(this.#attempts)
     for (const [name, { lun }] of this.#luns) {
       try {
         await lun?.close()
@@ -81,17 +90,32 @@ export class LunShelf {
     this.#luns.clear()
   }
 
-  async #open(name: string, header: LunHeader): Promise<void> {
+  /** `former`: what stands for it; if that is there no more it is not wanted any more. */
+  async #open(name: string, header: LunHeader, former?: Shelved): Promise<void> {
     const { log } = this.#env
     try {
       const lun = await Lun.open(this.#env.files, header)
+      if (former !== undefined && (this.#closed || this.#luns.get(name) !== former)) {
+        await lun.close()
+        return
+      }
       if (lun.rebuiltRegions > 0)
         log.info({ lun: name, regions: lun.rebuiltRegions }, 'looked through after an unclean end')
       lun.onFailed(reason => log.error({ lun: name }, `the LUN serves nothing any more: ${reason}`))
       this.#luns.set(name, { header, lun, why: null })
     } catch (error) {
-      log.error({ lun: name, id: header.id }, `the LUN can't be opened: ${describeError(error)}`)
-      this.#luns.set(name, { header, lun: null, why: errorMessage(error) })
+      const why = errorMessage(error)
+      if (this.#luns.get(name)?.why !== why) {
+        log.error({ lun: name, id: header.id }, `the LUN can't be opened: ${describeError(error)}`)
+      }
+      const failed = { header, lun: null, why }
+      if (former !== undefined && this.#luns.get(name) !== former) return
+      this.#luns.set(name, failed)
+      this.#env.timers.after(OPEN_AGAIN_MS, () => {
+        if (this.#closed || this.#luns.get(name) !== failed) return
+        const attempt = this.#open(name, header, failed).finally(() => this.#attempts.delete(attempt))
+        this.#attempts.add(attempt)
+      })
     }
   }
 }

@@ -75,7 +75,7 @@ describe('a frame of a guest here', () => {
 
   it('to itself goes nowhere, and of a port that is not attached neither', () => {
     expect(fromPort(a, A)).toEqual(['', null])
-    core.detach(a)
+    core.detach(a, 0)
     expect(fromPort(a, B)).toEqual(['', null])
     expect(fromPort(b, A)).toEqual(['', 'all'])
   })
@@ -104,7 +104,9 @@ describe('a frame of a peer', () => {
 
   it('of a VM that runs here is of an older placement, unless it is of a newer one', () => {
     expect(fromPeer('host-b', B, A, 1)).toEqual(['', null])
-    expect(fromPeer('host-b', B, A, 2)).toEqual(['b', null])
+    expect(fromPeer('host-b', B, A, 3)).toEqual(['b', null])
+    // What is here has not heard yet that it is no more.
+    expect(fromPeer('host-c', B, A, 2)).toEqual(['', null])
   })
 
   it('does not take a VM away that has come here', () => {
@@ -115,10 +117,21 @@ describe('a frame of a peer', () => {
     expect(fromPeer('host-b', BROADCAST, FAR, 4)).toEqual(['', null])
   })
 
-  it('is forgotten with its peer', () => {
-    fromPeer('host-b', A, FAR)
+  it('is looked for anew when its peer is forgotten, but what is older stays stale (NET2)', () => {
+    fromPeer('host-b', A, FAR, 5)
     core.forget('host-b')
     expect(fromPort(a, FAR)).toEqual(['b', 'all'])
+    expect(core.learnt).toEqual([])
+    expect(fromPeer('host-c', A, FAR, 4)).toEqual(['', null])
+    expect(fromPeer('host-c', A, FAR, 6)).toEqual(['a', null])
+  })
+
+  it('of an older placement than the one that was here is stale (NET2)', () => {
+    const far = port('far', FAR, 5)
+    core.attach(far)
+    core.detach(far, 0)
+    expect(fromPeer('host-b', A, FAR, 4)).toEqual(['', null])
+    expect(fromPeer('host-b', A, FAR, 6)).toEqual(['a', null])
   })
 })
 
@@ -131,7 +144,7 @@ describe('a port behind which there is any address (a gateway)', () => {
     expect(fromPort(a, UNKNOWN)).toEqual(['gate', null])
     expect(fromPort(gate, A, B)).toEqual(['', null])
     expect(fromPort(a, UNKNOWN, A, AGE_MS)).toEqual(['b,gate', 'all'])
-    core.detach(gate)
+    core.detach(gate, 0)
     expect(fromPort(a, UNKNOWN)).toEqual(['b', 'all'])
   })
 })

@@ -36,7 +36,8 @@ export interface Forwarding<P> {
 }
 
 interface Learnt {
-  readonly peer: string
+  /** Null: its host is not listened to any more, but older placements of it are stale all the same. */
+  peer: string | null
   readonly placementEpoch: number
   at: number
 }
@@ -60,7 +61,7 @@ export class SwitchCore<P extends SwitchPort> {
 
   /** Addresses and the peers they are at. */
   get learnt(): readonly { readonly mac: number; readonly peer: string }[] {
-    return [...this.#learnt].map(([mac, { peer }]) => ({ mac, peer }))
+    return [...this.#learnt].flatMap(([mac, { peer }]) => (peer === null ? [] : [{ mac, peer }]))
   }
 
   attach(port: P): void {
@@ -70,15 +71,19 @@ export class SwitchCore<P extends SwitchPort> {
     this.#learnt.delete(port.address)
   }
 
-  detach(port: P): void {
+  /** `now`: where its VM goes from here is to be heard of; older placements than this one are stale. */
+  detach(port: P, now: number): void {
     this.#ports.delete(port)
-    if (port.address !== null && this.#byMac.get(port.address) === port) this.#byMac.delete(port.address)
+    if (port.address !== null && this.#byMac.get(port.address) === port) {
+      this.#byMac.delete(port.address)
+      this.#remember(port.address, { peer: null, placementEpoch: port.placementEpoch, at: now })
+    }
     for (const [mac, behind] of this.#behind) if (behind.port === port) this.#behind.delete(mac)
   }
 
-  /** A peer is no member any more: what was learnt of it is void. */
+  /** A peer is another now, or none: nothing is sent there by what was learnt of it. */
   forget(peer: string): void {
-    for (const [mac, learnt] of this.#learnt) if (learnt.peer === peer) this.#learnt.delete(mac)
+    for (const learnt of this.#learnt.values()) if (learnt.peer === peer) learnt.peer = null
   }
 
   fromPort(port: P, frame: Uint8Array, now: number): Forwarding<P> {
@@ -127,18 +132,23 @@ export class SwitchCore<P extends SwitchPort> {
   /** False: an older placement says so, or another than the one that is here. */
   #learn(mac: number, peer: string, placementEpoch: number, now: number): boolean {
     const here = this.#byMac.get(mac)
-    if (here !== undefined) return canary('stale-placement-heard') || placementEpoch > here.placementEpoch
     const before = this.#learnt.get(mac)
-    if (before !== undefined) {
-      if (placementEpoch < before.placementEpoch && !canary('stale-placement-heard')) return false
-      this.#learnt.delete(mac)
-    } else if (this.#learnt.size >= MAX_LEARNT) {
+    const isStale =
+      (here !== undefined && placementEpoch <= here.placementEpoch) ||
+      (before !== undefined && placementEpoch < before.placementEpoch)
+    if (isStale && !canary('stale-placement-heard')) return false
+    this.#behind.delete(mac)
+    this.#remember(mac, { peer, placementEpoch, at: now })
+    return true
+  }
+
+  #remember(mac: number, learnt: Learnt): void {
+    this.#learnt.delete(mac)
+    if (this.#learnt.size >= MAX_LEARNT) {
       const oldest = this.#learnt.keys().next()
       if (oldest.done !== true) this.#learnt.delete(oldest.value)
     }
-    this.#behind.delete(mac)
-    this.#learnt.set(mac, { peer, placementEpoch, at: now })
-    return true
+    this.#learnt.set(mac, learnt)
   }
 
   /** False: the address belongs to a port here. */

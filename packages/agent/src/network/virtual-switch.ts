@@ -147,8 +147,8 @@ export class VirtualSwitch {
 
   detached(port: Port): void {
     const core = this.#networks.get(port.network)
-    core?.detach(port)
-    if (core?.ports.size === 0) this.#networks.delete(port.network)
+    // What it has learnt stays: of a network without ports it goes on listening, for those that come.
+    core?.detach(port, this.#options.env.clock.now())
     this.#trace('network.detached', port)
   }
 

@@ -17,6 +17,7 @@
 // judged there), sectors under a judge (more: they are given up). What was given up is counted, never hidden.
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
 import { malformed } from './monitor.ts'
 import { RegisterJudge } from './register-judge.ts'
 import { WriteLog } from './write-log.ts'
@@ -74,6 +75,13 @@ interface JudgedSector {
   broken: boolean
 }
 
+/** Extents are 4 MiB, or more by a power of two. */
+const SECTORS_OF_EXTENT = (4 * MIB) / SECTOR_BYTES
+
+function crossesExtents({ first, count }: BlockRequest): boolean {
+  return Math.floor(first / SECTORS_OF_EXTENT) !== Math.floor((first + count - 1) / SECTORS_OF_EXTENT)
+}
+
 export class BlockHistory {
   readonly #pages = new Map<number, Float64Array>()
   readonly #judged = new Map<number, JudgedSector>()
@@ -108,7 +116,8 @@ export class BlockHistory {
 
   /**
    * Another disk that holds what this one surely holds now, or may. What is under way from `holder` does not count: it is
-   * held back until the other disk is made. What is under way from elsewhere, from a host that has lost the disk and does
+   * held back until the other disk is made. But one over several extents may have done its part in one of them, and wait
+   * for room for the other: of such a write each sector may be in it or not. What is under way from elsewhere, from a host that has lost the disk and does
    * not know it yet, may have landed.
    */
   fork(holder: string | null): BlockHistory {
@@ -128,7 +137,7 @@ export class BlockHistory {
       }
     }
     for (const request of this.#pending.values()) {
-      if (request.op === 'read' || request.host === holder) continue
+      if (request.op === 'read' || (request.host === holder && !crossesExtents(request))) continue
       for (let sector = request.first; sector < request.first + request.count; sector++) {
         if (fork.#judged.has(sector)) continue
         let values = may.get(sector)

@@ -95,6 +95,22 @@ describe('IO1: clones', () => {
     expect(rejects(read(begun(base(), 'host-a')))).toBe(true)
     expect(rejects(read(begun(base(), 'host-c')))).toBe(false)
   })
+  test('of a write over two extents, which may wait for room for one of them, either may be in it', () => {
+    const last = 8191
+    const torn = (seen: readonly number[]) => {
+      const t = base()
+      t.invoke('host-a', 'write', last, [7, 8], 'd')
+      return cloned(t, 's', 'd').io('host-b', 'read', last, seen, 's')
+    }
+    expect(
+      [
+        [7, 8],
+        [7, 0],
+        [0, 0],
+      ].map(seen => rejects(torn(seen))),
+    ).toEqual([false, false, false])
+    expect(rejects(torn([9, 0]))).toBe(true)
+  })
 })
 
 describe('IO1: overlapping, failed and unknown requests', () => {
