@@ -15,6 +15,8 @@ export interface AgentConfig {
   readonly listen: Address
   /** Where peers' virtual switches reach its own, on the guest network; absent: it is not on it, and runs no VM with a card. */
   readonly guest?: Address
+  /** Where these are reached, if that is elsewhere than where it listens. */
+  readonly advertised?: { readonly control: Address; readonly guest?: Address }
   readonly memoryBytes: number
   /** The host's HBAs: the fabrics it has a cable to. */
   readonly hbas: readonly NetworkName[]

@@ -196,8 +196,10 @@ export class HostActor implements Behavior {
       host: config.host,
       incarnation: config.incarnation,
       guardian: config.guardian,
-      control: { ...config.listen },
-      ...(config.guest === undefined ? {} : { guest: { ...config.guest } }),
+      ...(config.advertised ?? {
+        control: config.listen,
+        ...(config.guest === undefined ? {} : { guest: config.guest }),
+      }),
       memoryBytes: config.memoryBytes,
     }
     this.#joined = false

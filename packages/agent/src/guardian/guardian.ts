@@ -39,11 +39,13 @@ export interface Guardian {
 /**
  * `onRefused`: the coordinator's first word was a refusal that will not pass by itself; called at most once. Without it, and
  * once a session has stood, refusals are only retried: what runs here is not to end because of a coordinator's mistake.
+ * `beforeStop`: what is waited for when the process is told to end, while its guests still run.
  */
 export async function startGuardian(
   env: Environment,
   config: GuardianConfig,
   onRefused?: (error: StellwerkError) => void,
+  beforeStop: () => Promise<void> = () => Promise.resolve(),
 ): Promise<Guardian> {
   const killed = await env.processes.killLeftovers()
   if (killed.length > 0) env.log.warn({ pids: killed }, 'killed what the last guardian had left running')
@@ -55,7 +57,12 @@ export async function startGuardian(
     else if (kind === 'stop') stopAndExit(env, guardian)
   })
   env.processes.parent?.onGone(() => guardian.killAndExit())
-  env.processes.onStop(() => stopAndExit(env, guardian))
+  let stopping = false
+  env.processes.onStop(() => {
+    if (stopping) return
+    stopping = true
+    void beforeStop().finally(() => stopAndExit(env, guardian))
+  })
   return guardian
 }
 

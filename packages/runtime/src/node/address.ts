@@ -1,8 +1,9 @@
 // What the real network makes of addresses and of the system's errors about them. No sockets here.
 
-import { isIP } from 'node:net'
+import { isIP, type LookupFunction } from 'node:net'
 import type { Address } from '../environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '../errors.ts'
+import { lookUp } from './look-up.ts'
 
 /** The longest path a unix socket can have on Linux; a longer one would be cut off silently. */
 const SOCKET_PATH_MAX_BYTES = 107
@@ -13,7 +14,19 @@ export function formatAddress(address: Address): string {
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`
 }
 
-/** Where to connect or listen, in the words of node:net. Throws `bad-address`. */
+/** A host's name as the name service has it (RFC 1123); underscores, since container engines name so. */
+const NAME = /^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?$/
+
+/** Where to connect, in the words of node:net. Throws `bad-address`. */
+export function dialTarget(
+  address: Address,
+): { readonly path: string } | { readonly host: string; readonly port: number; readonly lookup?: LookupFunction } {
+  if (address.network === 'local' || isIP(address.host) !== 0 || !NAME.test(address.host)) return endpoint(address)
+  const { port } = endpoint({ ...address, host: '0.0.0.0' }) as { readonly port: number }
+  return { host: address.host, port, lookup: lookUp }
+}
+
+/** Where to listen, in the words of node:net. Throws `bad-address`. */
 export function endpoint(
   address: Address,
 ): { readonly path: string } | { readonly host: string; readonly port: number } {
@@ -25,7 +38,6 @@ export function endpoint(
     }
     return { path: address.host }
   }
-  // Names would be resolved on the thread pool, where hung file operations can block them for ever.
   if (isIP(address.host) === 0) throw bad(`${address.host} is not an IP address`, 'give the address, not the name')
   if (!Number.isInteger(address.port) || address.port < 0 || address.port > 65_535) {
     throw bad(`${address.port} is not a port`, 'a port is a number from 0 to 65535')

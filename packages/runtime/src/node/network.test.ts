@@ -55,9 +55,9 @@ async function settled(predicate: () => boolean): Promise<void> {
   }
 }
 
-test('names, nonsense ports and socket paths that are too long are bad addresses, dialed or listened on', async () => {
+test('nonsense names and ports and socket paths that are too long are bad addresses, dialed or listened on', async () => {
   const bad: Address[] = [
-    { ...loopback, host: 'localhost' },
+    { ...loopback, host: 'no name' },
     { ...loopback, port: 70_000 },
     { ...loopback, port: Number.NaN },
     local('x'.repeat(120)),
@@ -69,6 +69,14 @@ test('names, nonsense ports and socket paths that are too long are bad addresses
     expect(await codeOf(network.listen(address, () => undefined))).toBe('bad-address')
     expect(await codeOf(network.listenStream(address, () => undefined))).toBe('bad-address')
   }
+})
+
+test('a name can be dialed, but not listened on: it may be that of many addresses', async () => {
+  const named = { ...loopback, host: 'localhost', port: 1 }
+  expect(await codeOf(network.dialStream(named))).toBe('refused')
+  expect(await codeOf(network.dial(named, 'io'))).toBe('refused')
+  expect(await codeOf(network.listen(named, () => undefined))).toBe('bad-address')
+  expect(await codeOf(network.listenStream(named, () => undefined))).toBe('bad-address')
 })
 
 test('an address of another machine cannot be listened on', async () => {

@@ -8,7 +8,7 @@ import { assert } from '../assert.ts'
 import { CreditedLink, LINK_FRAME_MAX_BYTES } from '../credited-link.ts'
 import type { Address, ByteStream, DialOptions, Link, LinkClass, Listener, Network } from '../environment.ts'
 import { StellwerkError } from '../errors.ts'
-import { dialError, dialTimeout, endpoint, formatAddress } from './address.ts'
+import { dialError, dialTarget, dialTimeout, formatAddress } from './address.ts'
 import { Receiver, SocketStream, STREAM_HIGH_WATER_BYTES } from './byte-stream.ts'
 import { type Accepted, bind } from './servers.ts'
 import { WEB_SOCKET_OPTIONS, WebFrameSocket } from './web-frame-socket.ts'
@@ -77,7 +77,7 @@ async function dialLink(
   { timeoutMs = DIAL_TIMEOUT_MS }: DialOptions = {},
   track: Track,
 ): Promise<Link> {
-  const socket = connect({ ...endpoint(address), noDelay: true })
+  const socket = connect({ ...dialTarget(address), noDelay: true })
   const { promise, resolve, reject } = Promise.withResolvers<Link>()
   // The host in the URL only becomes a header: the connection is made above.
   const web = new WebSocket(`ws://stellwerk${LINK_PATH}${linkClass}`, {
@@ -162,7 +162,7 @@ async function listenLinks(address: Address, accept: (link: Link) => void, track
 
 async function dialStream(address: Address, { timeoutMs = DIAL_TIMEOUT_MS }: DialOptions = {}): Promise<ByteStream> {
   const receiver = new Receiver()
-  const socket = connect({ ...SOCKET_OPTIONS, ...endpoint(address), onread: receiver.onread })
+  const socket = connect({ ...SOCKET_OPTIONS, ...dialTarget(address), onread: receiver.onread })
   // Nothing is read before somebody listens.
   socket.pause()
   const { promise, resolve, reject } = Promise.withResolvers<void>()
