@@ -2,17 +2,7 @@
 // image registry is at hand the base image is made from Debian's packages, this project's node and this machine's npm.
 
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import {
-  copyFileSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  symlinkSync,
-} from 'node:fs'
+import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -89,8 +79,4 @@ export class Engine {
     this.run('sh', '-c', `tar -C '${root}' -c . | docker import -c '${certificates}' -c 'CMD ["node"]' - ${BASE}`)
     rmSync(root, { recursive: true, force: true })
   }
-}
-
-export function isRoot(): boolean {
-  return process.getuid?.() === 0 && readFileSync('/proc/self/status', 'utf8').includes('CapEff')
 }

@@ -25,9 +25,11 @@ const acknowledged = (lines: readonly string[]) =>
 
 describe('a host that is drained for its maintenance', () => {
   let said: Running
+  let up: Running
 
   beforeAll(async () => {
-    await stellwerk.start('up', '--hosts', '3', '--profile', 'production').said(/^up after/)
+    up = stellwerk.start('up', '--hosts', '3', '--profile', 'production')
+    await up.said(/^up after/)
   }, LONG)
 
   afterAll(() => stellwerk.remove(), LONG)
@@ -71,5 +73,17 @@ describe('a host that is drained for its maintenance', () => {
     const moved = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'book', '--to', 'host-a', '--wait')
     expect(moved.phase).toBe('done')
     said.process.kill()
+  })
+
+  it('is nothing that a start of the cluster waits for, and stays out of service over it', {
+    timeout: LONG,
+  }, async () => {
+    expect((await stellwerk.run('host', 'drain', 'host-b', '--wait')).code).toBe(0)
+    await stellwerk.run('down')
+    await up.ended
+    up = stellwerk.start('up')
+    await up.said(/^up after/)
+    expect(up.lines.filter(line => line.includes('host-b is'))).toEqual([])
+    expect(await host('host-b')).toMatchObject({ state: 'drained' })
   })
 })

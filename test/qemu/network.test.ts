@@ -78,6 +78,9 @@ describe.skipIf(qemu.missing)(`two Linux guests in one network on ${qemu.note}`,
       await upTo((echoes(heard.lines).at(-1) ?? 0) + 100)
     }
     expect(lost(heard.lines).slice(before)).toEqual([])
+    // As fast as it goes, to the other's sink.
+    heard.process.stdin?.write('push 10.0.0.1 1000\n')
+    expect(await heard.said(/^pushed [1-9]\d* in \d+$/)).toBeDefined()
   })
 
   it('a guest that restarts elsewhere is found at its new place', { timeout: LONG }, async () => {

@@ -21,7 +21,7 @@ export class LunShelf {
   readonly #env: Environment
   #closed = false
   /** Attempts to open one again that are under way. */
-  readonly #attempts = new Set<Promise<void>>()
+  readonly #attempts = new Map<string, Promise<void>>()
   readonly #luns = new Map<string, Shelved>()
 
   constructor(env: Environment) {
@@ -69,7 +69,7 @@ export class LunShelf {
     const shelved = this.#luns.get(name)
     if (shelved === undefined) return
     this.#luns.delete(name)
-    await Promise.all(this.#attempts)
+    await this.#attempts.get(name)
     await shelved.lun?.close()
     await removeLunFiles(this.#env.files, shelved.header.id)
     this.#env.store.commit([settleFiles(shelved.header.id)])
@@ -78,7 +78,7 @@ export class LunShelf {
   /** All connections have drained. */
   async close(): Promise<void> {
     this.#closed = true
-    await Promise.all(this.#attempts)
+    await Promise.all(this.#attempts.values())
     for (const [name, { lun }] of this.#luns) {
       try {
         await lun?.close()
@@ -113,8 +113,8 @@ export class LunShelf {
       this.#luns.set(name, failed)
       this.#env.timers.after(OPEN_AGAIN_MS, () => {
         if (this.#closed || this.#luns.get(name) !== failed) return
-        const attempt = this.#open(name, header, failed).finally(() => this.#attempts.delete(attempt))
-        this.#attempts.add(attempt)
+        const attempt = this.#open(name, header, failed).finally(() => this.#attempts.delete(name))
+        this.#attempts.set(name, attempt)
       })
     }
   }

@@ -35,10 +35,3 @@ function isOf(frame: Uint8Array, at: number, addresses: readonly number[] | null
 function ipv4At(frame: Uint8Array, at: number): number {
   return ((frame[at]! << 24) | (frame[at + 1]! << 16) | (frame[at + 2]! << 8) | frame[at + 3]!) >>> 0
 }
-
-/** Of `10.0.0.1`; null: it is none. */
-export function parseIpv4(text: string): number | null {
-  const bytes = /^\d{1,3}(\.\d{1,3}){3}$/.test(text) ? text.split('.').map(Number) : []
-  if (bytes.length !== 4 || bytes.some(byte => byte > 255)) return null
-  return bytes.reduce((address, byte) => address * 256 + byte, 0)
-}

@@ -1,18 +1,17 @@
-// Links between virtual switches, on the guest network: each pair of hosts has one, dialled by the one whose name comes first.
-// Frames that are sent within one turn go together. What a link can't take is dropped and counted: a guest's transport
+// Links between virtual switches, on the guest network, one for each pair of hosts. Frames that are sent within one turn go together. What a link can't take is dropped and counted: a guest's transport
 // notices by itself, and a queue would only make it notice late.
 
 import type { ClusterMap } from '@stellwerk/protocol/messages/cluster.ts'
 import { BATCH_BYTES, BATCH_FRAMES, type NetworkFrames, networkFamily } from '@stellwerk/protocol/messages/network.ts'
-import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
 import type { Identity, Session } from '@stellwerk/protocol/session.ts'
 import { listenSessions } from '@stellwerk/protocol/session-handshake.ts'
 import type { Address, Environment, Listener } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { PeerDials } from '../peer-dials.ts'
+import { isTold } from './told.ts'
 
 /** Bytes that wait for a link's credit: more is dropped. */
 export const QUEUE_BYTES = 1024 * 1024
-const BACKOFF = { minMs: 50, maxMs: 1_000 }
 
 export interface UplinksOptions {
   readonly env: Environment
@@ -27,8 +26,7 @@ interface Batch extends Omit<NetworkFrames, 'frames'> {
 }
 
 interface Uplink {
-  address: Address
-  readonly dialled: PersistentSession | null
+  readonly peer: string
   session: Session | null
   batch: Batch | null
   dropped: number
@@ -37,11 +35,14 @@ interface Uplink {
 export class Uplinks {
   readonly #options: UplinksOptions
   readonly #links = new Map<string, Uplink>()
+  readonly #dials: PeerDials
   #listener: Listener | null = null
   #flushing = false
 
   constructor(options: UplinksOptions) {
     this.#options = options
+    const { env, identity } = options
+    this.#dials = new PeerDials({ env, identity, class: 'io', onUp: session => this.#accept(session) })
   }
 
   async listen(): Promise<void> {
@@ -60,26 +61,20 @@ export class Uplinks {
   }
 
   follow(hosts: ClusterMap['hosts']): void {
-    const { env, identity, listen } = this.#options
+    const { identity, listen } = this.#options
     if (listen === null) return
-    const present = hosts.filter(({ name, guest }) => name !== identity.node && guest !== undefined)
+    const present = new Map(
+      hosts.flatMap(({ name, guest }) => (name === identity.node || guest === undefined ? [] : [[name, guest]])),
+    )
     for (const [name, link] of [...this.#links]) {
-      if (present.some(host => host.name === name)) continue
+      if (present.has(name)) continue
       this.#links.delete(name)
-      link.dialled?.stop()
       link.session?.close('closed', `${name} is no member any more`)
     }
-    for (const { name, guest: address } of present) {
-      if (address === undefined) continue
-      const known = this.#links.get(name)
-      if (known !== undefined) {
-        known.address = address
-        continue
-      }
-      const dialled = name < identity.node ? null : this.#dialled(env, name)
-      this.#links.set(name, { address, dialled, session: null, batch: null, dropped: 0 })
-      dialled?.start()
+    for (const name of present.keys()) {
+      if (!this.#links.has(name)) this.#links.set(name, { peer: name, session: null, batch: null, dropped: 0 })
     }
+    this.#dials.follow(present)
   }
 
   /** `to`: a host, or all that are linked. */
@@ -93,23 +88,10 @@ export class Uplinks {
   }
 
   async stop(): Promise<void> {
-    for (const { dialled, session } of this.#links.values()) {
-      dialled?.stop()
-      session?.close('closed', 'this side is ending')
-    }
+    this.#dials.stop()
+    for (const { session } of this.#links.values()) session?.close('closed', 'this side is ending')
     this.#links.clear()
     await this.#listener?.close()
-  }
-
-  #dialled(env: Environment, name: string): PersistentSession {
-    return new PersistentSession({
-      env,
-      address: () => this.#links.get(name)!.address,
-      class: 'io',
-      identity: this.#options.identity,
-      backoff: BACKOFF,
-      onUp: session => this.#accept(session),
-    })
   }
 
   #accept(session: Session): void {
@@ -138,7 +120,7 @@ export class Uplinks {
   #queue(link: Uplink, network: string, hostEpoch: number, placementEpoch: number, frame: Uint8Array): void {
     const { session } = link
     if (session === null || session.queuedBytes + (link.batch?.bytes ?? 0) > QUEUE_BYTES) {
-      link.dropped += 1
+      this.#dropped(link, 1)
       return
     }
     const { batch } = link
@@ -169,6 +151,16 @@ export class Uplinks {
     link.batch = null
     if (batch === null || session === null || session.closed) return
     const { bytes: _, ...body } = batch
-    if (!networkFamily.send(session, 'network.frames', body)) link.dropped += batch.frames.length
+    if (!networkFamily.send(session, 'network.frames', body)) this.#dropped(link, batch.frames.length)
+  }
+
+  #dropped(link: Uplink, count: number): void {
+    for (let i = 0; i < count; i += 1) {
+      link.dropped += 1
+      if (!isTold(link.dropped)) continue
+      const { peer, session, dropped } = link
+      const why = session === null ? 'there is no link' : 'it takes in too little'
+      this.#options.env.log.warn({ peer, dropped }, `guests’ frames to a peer were dropped: ${why}`)
+    }
   }
 }

@@ -2,14 +2,15 @@
 // the guest network. It decides nothing about VMs: a port is attached while its machine runs here, and not a moment longer.
 
 import { announcement, formatMac, parseMac, sourceOf } from '@stellwerk/protocol/ethernet.ts'
+import { parseIpv4 } from '@stellwerk/protocol/ipv4.ts'
 import type { ClusterMap } from '@stellwerk/protocol/messages/cluster.ts'
 import type { NetworkFrames } from '@stellwerk/protocol/messages/network.ts'
 import type { Identity } from '@stellwerk/protocol/session.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Address, Environment } from '@stellwerk/runtime/environment.ts'
 import type { NetworkPort } from '../hypervisor/hypervisor.ts'
-import { parseIpv4 } from './spoof-guard.ts'
 import { type Forwarding, SwitchCore, type SwitchPort } from './switch-core.ts'
+import { isTold } from './told.ts'
 import { Uplinks } from './uplinks.ts'
 
 /** A network's name and what a port in it is bound to. */
@@ -57,7 +58,7 @@ class Port implements NetworkPort, SwitchPort {
     this.network = network
     this.address = mac === null ? null : parseMac(mac)
     this.mac = this.address === null ? null : formatMac(this.address)
-    this.ipAddresses = addresses.length === 0 ? null : addresses.map(address => parseIpv4(address) ?? -1)
+    this.ipAddresses = addresses.length === 0 ? null : addresses.map(parseIpv4)
     this.placementEpoch = placementEpoch
     this.owner = owner
   }
@@ -157,8 +158,7 @@ export class VirtualSwitch {
     if (core === undefined) return
     const spoofed = core.dropped.spoofed
     const where = core.fromPort(port, frame, this.#options.env.clock.now())
-    if (core.dropped.spoofed !== spoofed && (spoofed & (spoofed + 1)) === 0) {
-      // At the first, second, fourth …: a guest that tries again and again does not fill the log.
+    if (core.dropped.spoofed !== spoofed && isTold(spoofed + 1)) {
       const { log } = this.#options.env
       log.warn({ port: port.owner, dropped: spoofed + 1 }, `a frame was not let through: ${core.lastRefusal}`)
     }

@@ -1,16 +1,20 @@
 // What a cluster that was just started is given to do: a volume, and guests that check themselves, spread over the hosts.
 
+import { answers } from '@stellwerk/coordinator/view/hosts.ts'
 import type { Status } from '@stellwerk/coordinator/view/schemas.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
+import type { ApiClient } from '../api-client/client.ts'
 import type { LocalCluster } from './local-cluster.ts'
 
 export const VOLUME = 'csv1'
 const VOLUME_BYTES = 4 * GIB
-const GUESTS = 3
-const GUEST_MEMORY_BYTES = 32 * MIB
-const GUEST_DISK_BYTES = 512 * MIB
-const GUEST_PARAMETERS = { dirtyMiBPerSecond: 2, writesPerSecond: 20, workingSetMiB: 16 }
+export const GUESTS = 3
+const GUEST: FirstGuest = {
+  memoryBytes: 32 * MIB,
+  diskBytes: 512 * MIB,
+  parameters: { dirtyMiBPerSecond: 2, writesPerSecond: 20, workingSetMiB: 16 },
+}
 const HEALTHY_MS = 60_000
 /** So long the rest of a cluster waits for a host of it. VMs may have old leases to wait out, and get all of the time. */
 const HOST_MS = 30_000
@@ -26,7 +30,7 @@ export function untilHostsUp(cluster: LocalCluster, failed: ReadonlySet<string> 
   const wanted = cluster.file.hosts.map(host => host.name).filter(name => !failed.has(name))
   const storages = cluster.file.storages.map(({ name }) => name).filter(name => !failed.has(name))
   return until(cluster, status => {
-    const away = wanted.filter(name => status.hosts[name]?.state !== 'up')
+    const away = wanted.filter(name => !answers(status.hosts[name]?.state))
     const missing = away.map(name => `${name} is ${status.hosts[name]?.state ?? 'unheard'} (see ${name}/agent/log)`)
     const paths = Object.values(status.paths).filter(path => path.state === 'up')
     for (const host of wanted) {
@@ -62,18 +66,35 @@ export async function ensureVolume(cluster: LocalCluster): Promise<string[]> {
 /** Only where there are no VMs at all: what an operator made of them stays. */
 export async function ensureGuests(cluster: LocalCluster): Promise<void> {
   const { vms } = await cluster.api.status()
-  if (Object.keys(vms).length === 0) {
-    const hosts = cluster.file.hosts.map(host => host.name)
-    for (let i = 0; i < GUESTS; i++) {
-      await cluster.api.post('/v1/vms', {
-        name: `ledger-${i + 1}`,
-        guest: 'ledger',
-        memoryBytes: GUEST_MEMORY_BYTES,
-        parameters: GUEST_PARAMETERS,
-        disks: [{ volume: VOLUME, sizeBytes: GUEST_DISK_BYTES }],
-        host: hosts[i % hosts.length] ?? null,
-      })
-    }
+  if (Object.keys(vms).length > 0) return
+  await createGuests(
+    cluster.api,
+    cluster.file.hosts.map(host => host.name),
+    GUEST,
+  )
+}
+
+export interface FirstGuest {
+  readonly memoryBytes: number
+  readonly diskBytes: number
+  readonly parameters: { readonly [name: string]: number }
+}
+
+/** Guests that check themselves, on the first volume, one host after the other. */
+export async function createGuests(
+  api: Pick<ApiClient, 'post'>,
+  hosts: readonly string[],
+  { memoryBytes, diskBytes, parameters }: FirstGuest,
+): Promise<void> {
+  for (let i = 0; i < GUESTS; i++) {
+    await api.post('/v1/vms', {
+      name: `ledger-${i + 1}`,
+      guest: 'ledger',
+      memoryBytes,
+      parameters,
+      disks: [{ volume: VOLUME, sizeBytes: diskBytes }],
+      host: hosts[i % hosts.length] ?? null,
+    })
   }
 }
 

@@ -162,7 +162,7 @@ async function agent(terminal: Terminal, facts: Facts): Promise<number> {
     error => refused.reject(error),
     () => leaveFirst({ api, host, now: () => facts.env.clock.now(), sleep, log }),
   )
-  void comeBack({ api, host, sleep }, COME_BACK_TRIES)
+  void comeBack({ api, host, sleep, log }, COME_BACK_TRIES)
   return Promise.race([serving(terminal, host), refused.promise])
 }
 

@@ -1,6 +1,7 @@
 // `stellwerk up`: a cluster on this machine, until it is told to end. And `down`, which tells it.
 
 import { join } from 'node:path'
+import { answers } from '@stellwerk/coordinator/view/hosts.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { asError, errorCode, StellwerkError, type ToldError } from '@stellwerk/runtime/errors.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
@@ -99,7 +100,7 @@ async function isWhole(client: ApiClient): Promise<boolean> {
     // storage is not this cluster's to start.
     const own = Object.values(paths).filter(({ fabric, epochs }) => fabric !== 'redirected' && epochs)
     const served = own.every(({ state }) => state === 'up' || state === 'slow' || state === 'disabled')
-    return served && Object.values(hosts).every(({ state }) => state === 'up')
+    return served && Object.values(hosts).every(({ state }) => answers(state))
   } catch (error) {
     if (errorCode(error) !== 'coordinator-away') throw error
     return false

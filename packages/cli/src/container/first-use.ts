@@ -5,15 +5,14 @@ import type { Status } from '@stellwerk/coordinator/view/schemas.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import type { ApiClient } from '../api-client/client.ts'
+import { createGuests, type FirstGuest, GUESTS, VOLUME } from '../cluster/first-use.ts'
 
-const VOLUME = { name: 'csv1', sizeBytes: 2 * GIB }
-const GUESTS = 3
-const GUEST = {
-  guest: 'ledger',
+const VOLUME_BYTES = 2 * GIB
+const GUEST: FirstGuest = {
   memoryBytes: 16 * MIB,
+  diskBytes: 256 * MIB,
   parameters: { dirtyMiBPerSecond: 1, writesPerSecond: 10, workingSetMiB: 4 },
-  disks: [{ volume: VOLUME.name, sizeBytes: 256 * MIB }],
-} as const
+}
 const POLL_MS = 500
 
 export interface FirstUse {
@@ -50,16 +49,18 @@ async function advance(api: FirstUse['api'], status: Status): Promise<string | n
   if (volumes.length === 0) {
     const reaching = hosts.filter(host => storages.every(storage => host.storages.includes(storage)))
     if (reaching.length < GUESTS) return `${reaching.length} of ${GUESTS} hosts are up and reach the storages`
-    await api.post('/v1/volumes', { ...VOLUME, storages })
-    return `volume ${VOLUME.name} is being made on ${storages.join(' and ')}`
+    await api.post('/v1/volumes', { name: VOLUME, sizeBytes: VOLUME_BYTES, storages })
+    return `volume ${VOLUME} is being made on ${storages.join(' and ')}`
   }
   const closed = volumes.find(volume => volume.state !== 'serving')
   if (closed !== undefined) return `volume ${closed.name} is ${closed.state}`
   const vms = Object.values(status.vms)
   if (vms.length === 0) {
-    for (let i = 0; i < GUESTS; i += 1) {
-      await api.post('/v1/vms', { ...GUEST, name: `ledger-${i + 1}`, host: hosts[i % hosts.length]?.name ?? null })
-    }
+    await createGuests(
+      api,
+      hosts.map(host => host.name),
+      GUEST,
+    )
     return `${GUESTS} guests are being started`
   }
   const late = vms.find(vm => vm.desired === 'running' && vm.state !== 'running')

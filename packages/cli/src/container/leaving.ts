@@ -47,16 +47,19 @@ export async function leaveFirst({ api, host, now, sleep, log }: Leaving): Promi
 }
 
 /** It is back: it takes VMs again, if it was only for its container's sake that it did not. */
-export async function comeBack({ api, host, sleep }: Omit<Leaving, 'now' | 'log'>, tries: number): Promise<void> {
+export async function comeBack({ api, host, sleep, log }: Omit<Leaving, 'now'>, tries: number): Promise<void> {
+  let why = ''
   for (let i = 0; i < tries; i += 1) {
     try {
       const view = (await api.get(pathOf('hosts', host))) as HostView
       if (view.drain?.why !== LEAVING) return
       await api.post(pathOf('hosts', host, 'resume'))
       return
-    } catch {
-      // The coordinator may be starting, or not know it yet: a host that has never been there is not drained.
+    } catch (error) {
+      // The coordinator may be starting, or not know it yet.
+      why = errorMessage(error)
       await sleep(POLL_MS)
     }
   }
+  log(`it may still be out of service, see: stellwerk host resume ${host}; ${why}`)
 }

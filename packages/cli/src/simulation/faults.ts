@@ -4,6 +4,7 @@ import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'
 import { lunFile, lunPath } from './durability.ts'
 import { MEDIA_FAULTS } from './media-fault-kinds.ts'
+import { insist } from './operator-word.ts'
 import { PATH_FAULTS } from './path-faults.ts'
 import { COORDINATOR_HOST, FABRICS, isInJournal, type World } from './world.ts'
 
@@ -25,15 +26,6 @@ export interface FaultKind {
 
 function restartHost({ world, host }: FaultContext): () => void {
   return () => world.startHost(host)
-}
-
-const RESUME_AGAIN_MS = 500
-
-/** Until it is taken: the coordinator may be away. */
-function resume({ world, host }: Pick<FaultContext, 'world' | 'host'>): void {
-  world.command({ kind: 'host-resume', name: host }, ({ ok, code }) => {
-    if (!ok && code !== 'not-quarantined') world.sim.after(RESUME_AGAIN_MS, () => resume({ world, host }))
-  })
 }
 
 export const FAULTS: readonly FaultKind[] = [
@@ -330,9 +322,9 @@ export const FAULTS: readonly FaultKind[] = [
     // An operator takes it out of service and, sooner or later, back, whatever else happens meanwhile.
     name: 'host-drained',
     lasts: [1_000, 30_000],
-    begin: context => {
-      context.world.command({ kind: 'host-drain', name: context.host, why: 'its operator has plans' })
-      return () => resume(context)
+    begin: ({ world, host }) => {
+      world.command({ kind: 'host-drain', name: host, why: 'its operator has plans' })
+      return () => insist(world, { kind: 'host-resume', name: host }, 'not-quarantined')
     },
   },
   {

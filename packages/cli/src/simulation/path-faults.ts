@@ -2,10 +2,8 @@
 // host that carries them. They last long enough that redirection is not just begun but lived with.
 
 import type { FaultContext, FaultKind } from './faults.ts'
+import { insist } from './operator-word.ts'
 import { FABRICS, PORT } from './world.ts'
-
-/** An operator whose command is refused, or not heard, tries again after this. */
-const ASK_AGAIN_MS = 500
 
 /** A cable is pulled: nothing passes any more, and what was connected is reset at once or notices in time. */
 function pulled(
@@ -19,13 +17,8 @@ function pulled(
   return () => cut.heal()
 }
 
-/** The operator's word is durable: it must be taken back, the coordinator away or not. */
-function giveBack({ world, host }: FaultContext, fabric: string): void {
-  world.command({ kind: 'path-enable', host, fabric }, ({ ok, code }) => {
-    if (!ok && code !== 'not-disabled')
-      world.sim.after(ASK_AGAIN_MS, () => giveBack({ world, host } as FaultContext, fabric))
-  })
-}
+const giveBack = ({ world, host }: FaultContext, fabric: string): void =>
+  insist(world, { kind: 'path-enable', host, fabric }, 'not-disabled')
 
 export const PATH_FAULTS: readonly FaultKind[] = [
   {

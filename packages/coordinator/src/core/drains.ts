@@ -4,13 +4,12 @@
 
 import { shouldAsk } from './asking.ts'
 import { isExport } from './exports.ts'
-import { hostLive, isUsable, isWanted, usableHosts, vmsAt } from './hosts.ts'
-import { isCounting } from './legs.ts'
+import { hostLive, isUsable, isWanted, vmsAt } from './hosts.ts'
 import { requestMigration } from './migration.ts'
 import type { StepOutput } from './output.ts'
-import { giveVolume, isServing } from './ownership.ts'
-import { calendar, isQuarantined } from './quarantine.ts'
-import type { CoordinatorState, HostRecord, VolumeRecord } from './state.ts'
+import { giveVolume, isServing, otherOwners, volumesOwnedBy } from './ownership.ts'
+import { calendar } from './quarantine.ts'
+import type { CoordinatorState, HostRecord } from './state.ts'
 
 /** A VM that could not be moved is tried again after so many heartbeats. */
 const RETRY_BEATS = 2
@@ -25,7 +24,10 @@ export function beginDrain(state: CoordinatorState, host: HostRecord, why: strin
   out.decide({
     kind: 'drain',
     subject: host.name,
-    saw: { vms: vmsAt(state, host.name).map(vm => vm.name), owns: ownedBy(state, host.name).map(({ name }) => name) },
+    saw: {
+      vms: vmsAt(state, host.name).map(vm => vm.name),
+      owns: volumesOwnedBy(state, host.name).map(({ name }) => name),
+    },
     chose: 'move its VMs and volumes to others and give it no more',
     why: `${why}; an operator ends it: stellwerk host resume ${host.name}`,
   })
@@ -62,7 +64,7 @@ function moveVms(state: CoordinatorState, host: HostRecord, now: number, out: St
   for (const vm of [...whyNotMoved.keys()]) if (!here.some(({ name }) => name === vm)) whyNotMoved.delete(vm)
   for (const vm of here) {
     if (isExport(vm)) {
-      whyNotMoved.set(vm.name, `it serves an export: end it, stellwerk disk unexport`)
+      whyNotMoved.set(vm.name, 'it serves an export: end it, stellwerk disk unexport')
       continue
     }
     const { placement } = vm
@@ -76,22 +78,9 @@ function moveVms(state: CoordinatorState, host: HostRecord, now: number, out: St
 }
 
 function giveVolumesAway(state: CoordinatorState, host: HostRecord, out: StepOutput): void {
-  for (const volume of ownedBy(state, host.name)) {
+  for (const volume of volumesOwnedBy(state, host.name)) {
     if (!isServing(state, volume.name)) continue
-    const [to] = usableHosts(state)
-      .filter(other => !isDraining(other) && reaches(state, other, volume))
-      .sort((a, b) => Number(isQuarantined(a)) - Number(isQuarantined(b)) || owns(state, a) - owns(state, b))
+    const to = otherOwners(state, volume).find(other => !isDraining(other))
     if (to !== undefined) giveVolume(state, volume, to, `its owner ${host.name} is being drained`, out)
   }
-}
-
-function ownedBy(state: CoordinatorState, host: string): VolumeRecord[] {
-  return [...state.volumes.values()].filter(volume => volume.owner?.host === host)
-}
-
-const owns = (state: CoordinatorState, host: HostRecord): number => ownedBy(state, host.name).length
-
-function reaches(state: CoordinatorState, host: HostRecord, volume: VolumeRecord): boolean {
-  const { reachableStorages } = hostLive(state, host.name)
-  return volume.legs.every(leg => !isCounting(leg) || reachableStorages.includes(leg.storage))
 }

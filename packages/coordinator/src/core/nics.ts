@@ -1,9 +1,11 @@
 // Network cards of VMs: each has a MAC that no other has, and stays in the network it was defined in. Pure.
 
 import { madeMac, parseMac } from '@stellwerk/protocol/ethernet.ts'
+import { fnv1a } from '@stellwerk/protocol/fnv1a.ts'
+import { parseIpv4 } from '@stellwerk/protocol/ipv4.ts'
 import { MAX_NICS, type Nic } from '@stellwerk/protocol/messages/cluster.ts'
 import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
-import { errorMessage } from '@stellwerk/runtime/errors.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { CoordinatorState } from './state.ts'
 
 /** As an operator asks for it. */
@@ -33,28 +35,32 @@ export function nicsFor(state: CoordinatorState, vm: string, asked: readonly Ask
         'use letters, digits, ".", "_" and "-", at most 63',
       )
     }
-    const foreign = addresses.find(address => !isIpv4(address))
-    if (foreign !== undefined) {
-      return refusal('bad-address', `"${foreign}" is no IPv4 address`, 'say for example 10.0.0.7')
-    }
-    let own: string
-    if (mac === null) own = freeMac(`${vm}/${nics.length}`, taken)
-    else {
-      try {
-        parseMac(mac)
-      } catch (error) {
-        return refusal('bad-mac', errorMessage(error), 'say six bytes, the first of them even: 52:54:00:12:34:56')
-      }
-      own = mac.toLowerCase()
-      const holder = taken.get(own)
-      if (holder !== undefined) {
-        return refusal('mac-in-use', `the MAC ${own} is that of VM "${holder}"`, 'choose another, or let one be made')
-      }
+    const malformed = firstError([
+      ...addresses.map(address => () => parseIpv4(address)),
+      () => mac !== null && parseMac(mac),
+    ])
+    if (malformed !== null) return refusal(malformed.code, malformed.message, malformed.hint ?? 'say it otherwise')
+    const own = mac?.toLowerCase() ?? freeMac(`${vm}/${nics.length}`, taken)
+    const holder = taken.get(own)
+    if (holder !== undefined) {
+      return refusal('mac-in-use', `the MAC ${own} is that of VM "${holder}"`, 'choose another, or let one be made')
     }
     taken.set(own, vm)
     nics.push({ network, mac: own, addresses: [...addresses] })
   }
   return nics
+}
+
+function firstError(checks: readonly (() => unknown)[]): StellwerkError | null {
+  for (const check of checks) {
+    try {
+      check()
+    } catch (error) {
+      if (!(error instanceof StellwerkError)) throw error
+      return error
+    }
+  }
+  return null
 }
 
 /** The same VM gets the same address again where that is free: what is bound to it elsewhere stays right. */
@@ -63,15 +69,4 @@ function freeMac(subject: string, taken: ReadonlyMap<string, string>): string {
     const mac = madeMac(fnv1a(`${subject}/${attempt}`))
     if (!taken.has(mac)) return mac
   }
-}
-
-/** FNV-1a, 32 bits: http://www.isthe.com/chongo/tech/comp/fnv/ */
-function fnv1a(text: string): number {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0
-  return hash
-}
-
-function isIpv4(text: string): boolean {
-  return /^\d{1,3}(\.\d{1,3}){3}$/.test(text) && text.split('.').every(byte => Number(byte) <= 255)
 }

@@ -99,18 +99,9 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
     volumeLive(state, volume.name).why = why
     if (why !== null) return
   }
-  const reaches = (host: HostRecord) =>
-    volume.legs.every(leg => !isCounting(leg) || hostLive(state, host.name).reachableStorages.includes(leg.storage))
-  const others = usableHosts(state).filter(host => reaches(host) && host.name !== volume.owner?.host)
-  const owned = (host: HostRecord) => [...state.volumes.values()].filter(v => v.owner?.host === host.name).length
-  // One in quarantine may fail again soon, one that is drained goes soon: but either is better than none.
-  const rank = (host: HostRecord) => (host.drain !== undefined ? 2 : isQuarantined(host) ? 1 : 0)
   const current = volume.owner === null ? undefined : state.hosts.get(volume.owner.host)
-  const again = current !== undefined && isUsable(state, current) && reaches(current) ? [current] : []
-  const candidates = [
-    ...others.sort((a, b) => rank(a) - rank(b) || owned(a) - owned(b) || (a.name < b.name ? -1 : 1)),
-    ...again,
-  ]
+  const again = current !== undefined && isUsable(state, current) && reaches(state, current, volume) ? [current] : []
+  const candidates = [...otherOwners(state, volume), ...again]
   const chosen = candidates.find(host => host.name === former?.to) ?? candidates[0]
   if (chosen === undefined) return
   const epoch = volume.ownerEpoch + 1
@@ -129,6 +120,25 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
     chose: `${chosen.name} at ownership epoch ${epoch}`,
     why: whyChosen(volume),
   })
+}
+
+/** Usable hosts but its owner that reach all of it, the best first. */
+export function otherOwners(state: CoordinatorState, volume: VolumeRecord): HostRecord[] {
+  const owned = (host: HostRecord) => volumesOwnedBy(state, host.name).length
+  // One in quarantine may fail again soon, one that is drained goes soon: but either is better than none.
+  const rank = (host: HostRecord) => (host.drain !== undefined ? 2 : isQuarantined(host) ? 1 : 0)
+  return usableHosts(state)
+    .filter(host => host.name !== volume.owner?.host && reaches(state, host, volume))
+    .sort((a, b) => rank(a) - rank(b) || owned(a) - owned(b) || (a.name < b.name ? -1 : 1))
+}
+
+export function volumesOwnedBy(state: CoordinatorState, host: string): VolumeRecord[] {
+  return [...state.volumes.values()].filter(volume => volume.owner?.host === host)
+}
+
+function reaches(state: CoordinatorState, host: HostRecord, volume: VolumeRecord): boolean {
+  const { reachableStorages } = hostLive(state, host.name)
+  return volume.legs.every(leg => !isCounting(leg) || reachableStorages.includes(leg.storage))
 }
 
 /** Gives the volume to this host, when its present owner can go on no longer. Gives the ownership epoch that it will have. */

@@ -48,6 +48,11 @@ export function hostState(state: CoordinatorState, host: HostRecord): string {
   }
 }
 
+/** As `hostState` tells: it is there and does what it is asked, in service or not. */
+export function answers(state: string | undefined): boolean {
+  return state === 'up' || state === 'draining' || state === 'drained'
+}
+
 export function hostView(state: CoordinatorState, host: HostRecord, now: number): HostView {
   const live = liveOf(state, host.name)
   const { fence } = host

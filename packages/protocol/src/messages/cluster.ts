@@ -2,6 +2,7 @@
 // Orders are idempotent: each names the incarnation and placement epoch it is for, and may come twice or late.
 
 import { MAC_PATTERN } from '../ethernet.ts'
+import { IPV4_PATTERN } from '../ipv4.ts'
 import { type Static, Type } from '../schema/typebox.js'
 import { SettingsSchema } from '../settings.ts'
 import { defineFamily } from './family.ts'
@@ -208,7 +209,7 @@ export const NicSchema = closed({
   network: Name,
   mac: Type.String({ pattern: MAC_PATTERN }),
   /** The IPv4 addresses that its guest may use; none: any. */
-  addresses: List(Type.String({ maxLength: 15, pattern: '^[0-9.]+$' }), 16),
+  addresses: List(Type.String({ pattern: IPV4_PATTERN }), 16),
 })
 export type Nic = Static<typeof NicSchema>
 /** QEMU's machine has slots for a few. */

@@ -10,7 +10,6 @@ const LENGTH_BYTES = 4
 const QUEUE_BYTES = 1024 * 1024
 
 export class GuestNic {
-  readonly dropped = { toGuest: 0, fromGuest: 0 }
   readonly #port: NetworkPort
   readonly #stream: ByteStream
   readonly #runs: () => boolean
@@ -29,10 +28,7 @@ export class GuestNic {
   }
 
   #toGuest(frame: Uint8Array): void {
-    if (!this.#runs() || this.#broken || this.#stream.bufferedBytes > QUEUE_BYTES) {
-      this.dropped.toGuest += 1
-      return
-    }
+    if (!this.#runs() || this.#broken || this.#stream.bufferedBytes > QUEUE_BYTES) return
     const head = Buffer.allocUnsafe(LENGTH_BYTES)
     head.writeUInt32BE(frame.byteLength, 0)
     this.#stream.write([head, frame])
@@ -57,7 +53,6 @@ export class GuestNic {
       const frame = bytes.subarray(LENGTH_BYTES, LENGTH_BYTES + length)
       bytes = bytes.subarray(LENGTH_BYTES + length)
       if (this.#mayPass()) this.#port.send(frame)
-      else this.dropped.fromGuest += 1
     }
     if (bytes.byteLength > 0) this.#rest = bytes
   }
