@@ -5,13 +5,7 @@ import { BaseSequencer } from 'vitest/node'
 
 /** Parts of paths, longest first. */
 const LONG = [
-  ...[
-    'test/simulation/seeds',
-    'test/qemu/',
-    'test/simulation/canaries-',
-    'test/processes/',
-    'test/simulation/determinism',
-  ],
+  ...['test/simulation/seeds', 'test/simulation/canaries-', 'test/processes/', 'test/simulation/determinism'],
   ...['hypervisor/wasm/wasm.test', 'test/simulation/', 'protocol/src/codec.test'],
 ]
 
