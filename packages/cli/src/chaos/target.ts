@@ -1,0 +1,56 @@
+// What a chaos plan runs against. A target makes the cluster and its workload, breaks what it is told to and puts it right
+// again; it judges nothing: what happened is in the records it gives, judged alike for all targets.
+
+import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { Fault } from './fault.ts'
+
+export interface ChaosCluster {
+  readonly hosts: readonly string[]
+  readonly storages: readonly string[]
+}
+
+/** Self-checking guests (`ledger`), spread over the hosts, on a mirrored volume where there are two storages. */
+export interface ChaosWorkload {
+  readonly vms: number
+  readonly memoryBytes: number
+  readonly dirtyBytesPerSecond: number
+  readonly writesPerSecond: number
+}
+
+export interface ChaosSetup {
+  /** Of everything that the target draws. */
+  readonly seed: string
+  readonly cluster: ChaosCluster
+  readonly workload: ChaosWorkload
+  /** A planted bug, by name, for proving that a broken build is found; see simulation/canaries.ts. */
+  readonly canary?: string
+}
+
+export interface ChaosTarget {
+  readonly kind: 'sim' | 'local' | 'compose'
+  /** Why this target can't do that fault (code `fault-unsupported`); null if it can. Asked before anything is started. */
+  refuses(fault: Fault): StellwerkError | null
+  /** Cluster up, volume and guests made, all of them running. Gives the names that are really there. */
+  setUp(setup: ChaosSetup): Promise<ChaosCluster & { readonly vms: readonly string[] }>
+  /** Milliseconds since the workload ran, on the target's clock: simulated time in the simulator. */
+  now(): number
+  /** Until `now()` is `atMs`, or until `stop` says so. */
+  until(atMs: number, stop: () => boolean): Promise<void>
+  inject(fault: Fault): Promise<void>
+  heal(fault: Fault): Promise<void>
+  /** Asks for a live migration of a VM to any host that can have it; a refusal is no failure and is told as text. */
+  migrate(vm: string): Promise<string | null>
+  /** Everything broken is whole again; demands that all guests make progress `withinMs` from now (record `faults.ended`). */
+  healAll(withinMs: number): Promise<void>
+  /** Guests, hosts, storage stopped in order; what the target itself found wrong by looking at what is left (a leg that differs). */
+  finish(): Promise<readonly string[]>
+  /**
+   * All records of the run merged in an order that respects cause and effect, with `fault.begun` and `fault.ended` (body:
+   * `{id, fault, host?, …}`), `guest.acknowledged` and `guest.recovered` as an observer outside the hosts heard them, and the
+   * instant of each on the clock of `now()`. After `finish`.
+   */
+  records(): AsyncIterable<{ readonly record: TraceRecord; readonly now: number }>
+  /** Ends what still runs, whatever state it is in; called at most once, also after a failure. */
+  close(): Promise<void>
+}
