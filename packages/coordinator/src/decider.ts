@@ -13,6 +13,8 @@ import { usableHosts, whoHears } from './core/hosts.ts'
 import type { AgentHello } from './core/membership.ts'
 import type { Effect } from './core/output.ts'
 import type { CoordinatorState } from './core/state.ts'
+import { outlineOf } from './replay/outline.ts'
+import { COORDINATOR_CORE, type FedInput } from './replay/replay.ts'
 import { snapshotOf } from './snapshot.ts'
 
 export const DECIDER = 'coordinator/decider'
@@ -50,7 +52,7 @@ export class Decider implements Behavior {
   }
 
   started(context: ActorContext): void {
-    context.env.trace.snapshot('coordinator', snapshotOf(this.#parts.state))
+    context.env.trace.snapshot(COORDINATOR_CORE, snapshotOf(this.#parts.state))
     this.#tick(context)
   }
 
@@ -105,8 +107,10 @@ export class Decider implements Behavior {
   #step(input: Input, context: ActorContext): void {
     const { state, store } = this.#parts
     const { env } = context
-    env.trace.input('coordinator', input as unknown as Json)
-    const output = step(state, input, env.clock.now(), env.clock.wall())
+    const fed: FedInput = { now: env.clock.now(), wallMs: env.clock.wall(), input }
+    env.trace.input(COORDINATOR_CORE, fed as unknown as Json)
+    const output = step(state, input, fed.now, fed.wallMs)
+    env.trace.output(COORDINATOR_CORE, () => outlineOf(output))
     const early = canary('commit-not-durable') && input.kind === 'migration-loaded'
     const late = canary('abort-before-durable') && output.effects.some(isAbort)
     if ((early || late) && output.changes.length > 0) {

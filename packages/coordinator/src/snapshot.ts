@@ -1,25 +1,24 @@
-// The coordinator's state as JSON: what opens a trace segment, so that its core can be replayed from there.
+// The coordinator's whole state as JSON, what is durable and what only this run has seen: what opens a trace segment, so that
+// its core can be replayed from there.
 
 import type { Json } from '@stellwerk/runtime/environment.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { CoordinatorState } from './core/state.ts'
+import { fromPlain, toPlain } from './replay/plain.ts'
+
+/** Of the fields of `CoordinatorState`: raised when one comes, goes or means something else. */
+export const SNAPSHOT_FORMAT = 2
 
 export function snapshotOf(state: CoordinatorState): Json {
-  const { cluster, startedAt, wallAtStart, decisionSeq, mapVersion } = state
-  return {
-    cluster: cluster as unknown as Json,
-    startedAt,
-    wallAtStart,
-    decisionSeq,
-    mapVersion,
-    storages: tableOf(state.storages),
-    hosts: tableOf(state.hosts),
-    vms: tableOf(state.vms),
-    volumes: tableOf(state.volumes),
-    migrations: tableOf(state.migrations),
-    recoveries: tableOf(state.recoveries),
-  }
+  return { format: SNAPSHOT_FORMAT, state: toPlain(state) }
 }
 
-function tableOf(records: ReadonlyMap<string, unknown>): Json {
-  return Object.fromEntries(records) as Json
+/** A state of its own. Throws `other-version` for a snapshot of another format. */
+export function stateOf(snapshot: Json): CoordinatorState {
+  const { format, state } = (snapshot ?? {}) as { readonly format?: Json; readonly state?: Json }
+  if (format === SNAPSHOT_FORMAT && state !== undefined) return fromPlain(state) as CoordinatorState
+  const of = typeof format === 'number' ? `format ${format}` : 'an earlier format'
+  throw new StellwerkError('other-version', `the coordinator's state is on record in ${of}, not ${SNAPSHOT_FORMAT}`, {
+    hint: 'replay it with the version of Stellwerk that recorded it',
+  })
 }

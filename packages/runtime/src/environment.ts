@@ -334,7 +334,13 @@ export interface TraceSink {
   observe(hlc: Hlc): void
   /** The stamp for a message that leaves now. */
   stamp(): Hlc
-  /** What a pure core was fed, and its whole state at the opening of each segment, so that it can be replayed. */
+  /** What `f` records without a cause of its own has this one. */
+  within<T>(cause: Cause | undefined, f: () => T): T
+  /**
+   * What a pure core was fed, what it answered (null: nothing; asked for only where it is recorded), and its whole state
+   * at the opening of each segment, so that it can be replayed.
+   */
   input(core: string, value: Json): void
+  output(core: string, value: () => Json): void
   snapshot(core: string, state: Json): void
 }

@@ -41,14 +41,32 @@ test('what is finer than the level is not written, and its cause stands in for i
   expect(records.length).toBe(1)
 })
 
+test('within a cause, what has none of its own has that one, and afterwards none', () => {
+  const { records, sink } = recorded('message')
+  const cause = { process: 'coordinator', seq: 7 }
+  const own = { process: 'host-b/agent', seq: 1 }
+  sink.within(cause, () => {
+    sink.emit({ level: 'decision', kind: 'vm.run' })
+    sink.within(undefined, () => sink.emit({ level: 'decision', kind: 'vm.halt' }))
+    sink.emit({ level: 'decision', kind: 'vm.run', cause: own })
+    expect(sink.emit({ level: 'io', kind: 'guest.step' })).toEqual(cause)
+  })
+  expect(() => sink.within(cause, () => expect.unreachable())).toThrow()
+  sink.emit({ level: 'decision', kind: 'vm.run' })
+  expect(records.map(record => record.cause)).toEqual([cause, undefined, own, undefined])
+})
+
 test('a record made after a message was observed is stamped later than the message', () => {
   const { records, sink } = recorded('message')
   sink.observe({ wallMs: 2000, counter: 4 })
   expect(compareHlc(sink.stamp(), { wallMs: 2000, counter: 4 })).toBeGreaterThan(0)
   sink.input('sequencer', { a: 1 })
+  sink.output('sequencer', () => null)
+  sink.output('sequencer', () => 'b')
   sink.snapshot('sequencer', [])
   expect(records.map(r => [r.kind, r.body])).toEqual([
     ['core.input', { core: 'sequencer', value: { a: 1 } }],
+    ['core.output', { core: 'sequencer', value: 'b' }],
     ['core.snapshot', { core: 'sequencer', value: [] }],
   ])
   expect(records[0]!.hlc.wallMs).toBe(2000)

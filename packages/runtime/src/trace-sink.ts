@@ -16,13 +16,16 @@ export function createTraceSink(process: string, clock: Clock, writer: TraceWrit
   const hlc = new HybridClock()
   const fineness = writer === null ? -1 : FINENESS[writer.level]
   let seq = 0
+  let current: Cause | undefined
 
   const on = (level: TraceLevel) => FINENESS[level] <= fineness
   const emit = (event: TraceEvent): Cause => {
     // An event that is not recorded can be nobody's cause: what it was caused by stands in, so the graph stays whole.
-    if (writer === null || !on(event.level)) return event.cause ?? { process, seq }
+    const cause = event.cause ?? current
+    if (writer === null || !on(event.level)) return cause ?? { process, seq }
     seq++
-    writer.write({ hlc: hlc.stamp(clock.wall()), at: clock.now(), process, seq, ...event })
+    const stamped = { hlc: hlc.stamp(clock.wall()), at: clock.now(), process, seq, ...event }
+    writer.write(cause === undefined ? stamped : { ...stamped, cause })
     return { process, seq }
   }
   const core = (kind: string, name: string, value: Json) => {
@@ -34,7 +37,20 @@ export function createTraceSink(process: string, clock: Clock, writer: TraceWrit
     emit,
     observe: (stamp: Hlc) => void hlc.observe(stamp, clock.wall()),
     stamp: () => hlc.stamp(clock.wall()),
+    within: (cause, f) => {
+      const outer = current
+      current = cause
+      try {
+        return f()
+      } finally {
+        current = outer
+      }
+    },
     input: (name, value) => core('core.input', name, value),
+    output: (name, value) => {
+      const said = on('message') ? value() : null
+      if (said !== null) core('core.output', name, said)
+    },
     snapshot: (name, state) => core('core.snapshot', name, state),
   }
 }

@@ -5,6 +5,7 @@ import { EventLog } from '@stellwerk/coordinator/api/event-log.ts'
 import type { Hooks } from '@stellwerk/coordinator/api/route.ts'
 import { startApi } from '@stellwerk/coordinator/api/server.ts'
 import { type CoordinatorConfig, startCoordinator } from '@stellwerk/coordinator/coordinator.ts'
+import { COORDINATOR_CORE } from '@stellwerk/coordinator/replay/replay.ts'
 import { snapshotOf } from '@stellwerk/coordinator/snapshot.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { OpenedProcess } from './process.ts'
@@ -24,7 +25,7 @@ export async function runCoordinator(opened: OpenedProcess, config: CoordinatorP
   const events = new EventLog()
   const env = events.watch(opened.env)
   const coordinator = await startCoordinator(env, config.coordinator)
-  opened.onSegment = () => env.trace.snapshot('coordinator', snapshotOf(coordinator.state))
+  opened.onSegment = () => env.trace.snapshot(COORDINATOR_CORE, snapshotOf(coordinator.state))
   const asked = new Map<number, { resolve: (body: object) => void; reject: (error: Error) => void }>()
   let seq = 0
   const addHost = (name: string) =>

@@ -31,7 +31,9 @@ export class EventLog {
       },
       observe: hlc => inner.observe(hlc),
       stamp: () => inner.stamp(),
+      within: (cause, f) => inner.within(cause, f),
       input: (core, value) => inner.input(core, value),
+      output: (core, value) => inner.output(core, value),
       snapshot: (core, state) => inner.snapshot(core, state),
     }
     const { name, clock, timers, network, files, store, processes, compute, random, log } = env

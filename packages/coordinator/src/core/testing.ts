@@ -5,6 +5,10 @@ import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
 import type { AccessReport, Beat, PathReport, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
 import type { Json, Store, StoreChange, TraceEvent } from '@stellwerk/runtime/environment.ts'
+import { outlineOf } from '../replay/outline.ts'
+import { toPlain } from '../replay/plain.ts'
+import type { CoreRecord } from '../replay/replay.ts'
+import { snapshotOf } from '../snapshot.ts'
 import type { Command } from './commands.ts'
 import { type Input, step } from './core.ts'
 import { load } from './load.ts'
@@ -68,6 +72,8 @@ export class Bench {
   endsOwning: (volume: string) => boolean = () => true
   /** Keys of orders that are not answered by the bench: the test does it, or nobody. */
   holdBack: (key: string) => boolean = () => false
+  /** What a decider would put on record of its core, for replays. */
+  readonly recorded: CoreRecord[] = []
   readonly replies = new Map<number, { body?: unknown; refused?: string; message?: string; hint?: string }>()
   #request = 0
   #runs = 0
@@ -87,7 +93,13 @@ export class Bench {
       ...STORAGES.map(name => ({ name, ...at })),
       ...this.#external.map(name => ({ name, ...at, external: { exports: [] } })),
     ]
-    return load(this.store, 'test', PROFILES.lab, storages, this.now, this.now, `run-${++this.#runs}`)
+    const state = load(this.store, 'test', PROFILES.lab, storages, this.now, this.now, `run-${++this.#runs}`)
+    this.#record('snapshot', snapshotOf(state))
+    return state
+  }
+
+  #record(kind: CoreRecord['kind'], value: Json): void {
+    this.recorded.push({ kind, value, at: `#${this.recorded.length + 1}` })
   }
 
   /** The process dies and another takes over from what was durable. */
@@ -117,7 +129,10 @@ export class Bench {
   }
 
   input(input: Input): void {
+    this.#record('input', toPlain({ now: this.now, wallMs: this.now, input }))
     const output = step(this.state, input, this.now, this.now)
+    const outline = outlineOf(output)
+    if (outline !== null) this.#record('output', outline)
     this.store.commit(output.changes)
     for (const effect of output.effects) this.#carryOut(effect)
   }

@@ -47,7 +47,15 @@ export class Records implements TraceSink {
     return { wallMs: 0, counter: 0 }
   }
 
+  within<T>(_: Cause | undefined, f: () => T): T {
+    return f()
+  }
+
   input(): void {
+    // Not replayed.
+  }
+
+  output(): void {
     // Not replayed.
   }
 

@@ -25,6 +25,7 @@ function testEnvironment() {
       },
     },
     log: { debug: log, info: log, warn: log, error: log },
+    trace: { within: <T>(_: unknown, f: () => T): T => f() },
   } as unknown as Environment
   const settle = async (): Promise<void> => {
     for (let i = 0; i < 20; i++) await Promise.resolve()

@@ -353,7 +353,7 @@ export class ActorSystem {
     const outer = cell.cause
     cell.cause = cause
     try {
-      step()
+      this.env.trace.within(cause, step)
       return null
     } catch (thrown) {
       return { thrown }

@@ -334,8 +334,12 @@ export class Simulation {
     })
   }
 
+  get listensToCores(): boolean {
+    return this.#options.onCoreInput !== undefined
+  }
+
   coreInput(input: CoreInput): void {
-    this.#options.onCoreInput?.(input)
+    this.#asScenario(() => this.#options.onCoreInput?.(input))
   }
 
   log(process: string, level: LogLevel, fields: object, message: string): void {

@@ -88,10 +88,13 @@ test('what pure cores are fed is told to who listens', async () => {
   run(sim, 'a/p', env => {
     env.trace.snapshot('core', { n: 1 })
     env.trace.input('core', { add: 2 })
+    env.trace.output('core', () => 3)
+    env.trace.output('core', () => null)
   })
   await sim.runFor(10)
   expect(inputs).toEqual([
     { process: 'a/p', at: 2, kind: 'snapshot', core: 'core', value: { n: 1 } },
     { process: 'a/p', at: 2, kind: 'input', core: 'core', value: { add: 2 } },
+    { process: 'a/p', at: 2, kind: 'output', core: 'core', value: 3 },
   ])
 })

@@ -182,11 +182,11 @@ export class TraceRecorder {
   }
 }
 
-/** What a pure core was fed (`input`) or held (`snapshot`). */
+/** What a pure core was fed (`input`), answered (`output`) or held (`snapshot`). It is on no record, and in no hash. */
 export interface CoreInput {
   readonly process: string
   readonly at: number
-  readonly kind: 'input' | 'snapshot'
+  readonly kind: 'input' | 'output' | 'snapshot'
   readonly core: string
   readonly value: Json
 }
@@ -198,6 +198,7 @@ export class SimTraceSink implements TraceSink {
   readonly #name: string
   readonly #clock = new HybridClock()
   #seq = 0
+  #cause: Cause | undefined
 
   constructor(sim: Simulation, process: SimProcess | null, name: string) {
     this.#sim = sim
@@ -213,8 +214,10 @@ export class SimTraceSink implements TraceSink {
     if (!this.#alive) return { process: this.#name, seq: this.#seq }
     const seq = ++this.#seq
     if (this.#sim.recorder.on(event.level)) {
+      const cause = event.cause ?? this.#cause
       const record: TraceRecord = {
         ...event,
+        ...(cause === undefined ? {} : { cause }),
         hlc: this.#clock.stamp(this.#wall()),
         at: this.#sim.now,
         process: this.#name,
@@ -233,8 +236,24 @@ export class SimTraceSink implements TraceSink {
     return this.#clock.stamp(this.#wall())
   }
 
+  within<T>(cause: Cause | undefined, f: () => T): T {
+    const outer = this.#cause
+    this.#cause = cause
+    try {
+      return f()
+    } finally {
+      this.#cause = outer
+    }
+  }
+
   input(core: string, value: Json): void {
     this.#core('input', core, value)
+  }
+
+  output(core: string, value: () => Json): void {
+    if (!this.#alive || !this.#sim.listensToCores) return
+    const said = value()
+    if (said !== null) this.#core('output', core, said)
   }
 
   snapshot(core: string, state: Json): void {
@@ -242,7 +261,8 @@ export class SimTraceSink implements TraceSink {
   }
 
   #core(kind: CoreInput['kind'], core: string, value: Json): void {
-    if (this.#alive) this.#sim.coreInput({ process: this.#name, at: this.#sim.now, kind, core, value })
+    if (!this.#alive || !this.#sim.listensToCores) return
+    this.#sim.coreInput({ process: this.#name, at: this.#sim.now, kind, core, value })
   }
 
   get #alive(): boolean {

@@ -99,7 +99,9 @@ export const quietTrace: TraceSink = {
   emit: () => ({ process: 'test', seq: 0 }),
   observe: () => undefined,
   stamp: () => ({ wallMs: 0, counter: 0 }),
+  within: (_, f) => f(),
   input: () => undefined,
+  output: () => undefined,
   snapshot: () => undefined,
 }
 
