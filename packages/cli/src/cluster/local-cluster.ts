@@ -215,6 +215,7 @@ export class LocalCluster {
     const { directory, logLevel, traceLevel, supervise, onEnded } = this.#options
     const launch: Launch = {
       root: directory,
+      cluster: this.file.cluster,
       logLevel,
       ...(traceLevel === undefined ? {} : { traceLevel }),
       config: config as unknown as Json,

@@ -83,8 +83,8 @@ async function apiOf(facts: Facts): Promise<ApiClient> {
   return new ApiClient({ ...API, token: await tokenOf(facts, API_TOKEN_FILE) })
 }
 
-const open = (name: string, { state }: Facts, stateNeededBy?: string): OpenedProcess =>
-  openProcess(name, { root: state, logLevel: 'info', config: null }, stateNeededBy)
+const open = (name: string, { state, cluster }: Facts, stateNeededBy?: string): OpenedProcess =>
+  openProcess(name, { root: state, cluster, logLevel: 'info', config: null }, stateNeededBy)
 
 /** Resolves never: the process ends by a signal. */
 function serving(terminal: Terminal, name: string): Promise<number> {

@@ -26,10 +26,11 @@ const OPTIONS: { readonly [name: string]: OptionSpec } = {
 
 function open(
   name: string,
-  { value, directory }: ConfigFile<{ logLevel?: LogLevel }>,
+  { value, directory }: ConfigFile<{ cluster: string; logLevel?: LogLevel }>,
   stateNeededBy?: string,
 ): OpenedProcess {
-  return openProcess(name, { root: directory, logLevel: value.logLevel ?? 'info', config: null }, stateNeededBy)
+  const { cluster, logLevel = 'info' } = value
+  return openProcess(name, { root: directory, cluster, logLevel, config: null }, stateNeededBy)
 }
 
 /** Resolves never: the process ends by a signal. */

@@ -19,6 +19,8 @@ const TRACE_SEGMENTS = 8
 export interface Launch {
   /** All processes' directories lie here, each under its name. */
   readonly root: string
+  /** Which cluster it is, as its traces say. */
+  readonly cluster: string
   readonly logLevel: LogLevel
   /** Default `message`. */
   readonly traceLevel?: TraceLevel
@@ -38,6 +40,7 @@ export function openProcess(name: string, launch: Launch, stateNeededBy?: string
   const directory = join(launch.root, name)
   const writer = new TraceFileWriter({
     process: name,
+    cluster: launch.cluster,
     ...(launch.traceLevel === undefined ? {} : { level: launch.traceLevel }),
     segmentBytes: TRACE_SEGMENT_BYTES,
     maxSegments: TRACE_SEGMENTS,

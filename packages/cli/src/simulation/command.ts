@@ -4,7 +4,7 @@ import type { CommandSpec, Input } from '../command-line/command.ts'
 import { JSON_OUT } from '../command-line/command.ts'
 import { simCommand } from './sim-command.ts'
 
-const VALUES = ['seeds', 'first', 'seed', 'jobs', 'canary'] as const
+const VALUES = ['seeds', 'first', 'seed', 'jobs', 'canary', 'safety', 'trace'] as const
 
 const sim: CommandSpec = {
   words: 'sim',
@@ -15,6 +15,12 @@ const sim: CommandSpec = {
     seed: { type: 'string', value: 'S', help: 'one seed, with what happened in it' },
     jobs: { type: 'string', value: 'J', help: 'seeds at the same time (1)' },
     canary: { type: 'string', value: 'NAME', help: 'plant a bug and search for a seed that finds it' },
+    safety: { type: 'string', value: 'SECONDS', help: 'faults end so early (as the seed draws it)' },
+    trace: {
+      type: 'string',
+      value: 'DIR',
+      help: 'write the one seed’s run down there, for stellwerk trace --from DIR',
+    },
     json: JSON_OUT,
   },
   summary: 'The whole cluster in simulation, under faults drawn from a seed',

@@ -16,6 +16,7 @@ import { inspectAt } from './inspection.ts'
 import { compareLegs, watchLegs } from './mirror-witness.ts'
 import { drawPlan, type PlanTuning, type SeedPlan } from './plan.ts'
 import { watchReach } from './reach.ts'
+import type { SimRecorder } from './recorder.ts'
 import { createVm, extentAt, VOLUME_BYTES, World } from './world.ts'
 
 export interface SeedResult {
@@ -48,6 +49,8 @@ export interface DiskCounts {
 export interface RunOptions {
   readonly onRecord?: (record: TraceRecord) => void
   readonly onLog?: (process: string, level: string, fields: object, message: string) => void
+  /** Writes everything down: see recorder.ts. */
+  readonly recorder?: SimRecorder
   /** Stop at the first violation. Default true. */
   readonly stopEarly?: boolean
   /** A planted bug, see canaries.ts; gone again when the run is over. One run at a time then. */
@@ -77,7 +80,8 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
   const tuning =
     options.canary === undefined ? options.tuning : { guestNetwork: false, drains: false, ...options.tuning }
   const plan = drawPlan(seed, new SimRandom(`plan/${seed}`), tuning)
-  const world = new World({
+  const { recorder } = options
+  const world: World = new World({
     seed,
     hosts: plan.hosts,
     storages: plan.storages,
@@ -85,6 +89,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
     hostMemoryBytes: 4 * GIB,
     guestNetwork: plan.guestNetwork,
     ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
+    ...(recorder === undefined ? {} : { onCoreInput: input => recorder.core(input, wallOf(world, input.process)) }),
   })
   const rules = RULES.filter(rule => plan.guestNetwork || !rule.startsWith('NET'))
   const monitors = createMonitors({ rules, fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
@@ -94,6 +99,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
     monitors.observe(record, sim.now)
     counts.observe(record)
     options.onRecord?.(record)
+    recorder?.record(record)
   })
   new DurabilityWitness(world, VOLUME_BYTES)
   watchReach(world)
@@ -124,6 +130,11 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
     disks: { ...counts.disks },
     traceHash: sim.traceHash(),
   }
+}
+
+/** A process's own clock. */
+function wallOf({ sim }: World, process: string): number {
+  return sim.process(process)?.host.wall() ?? sim.wallStartMs + sim.now
 }
 
 async function phases(world: World, plan: SeedPlan, driver: FaultDriver, over: () => boolean): Promise<void> {

@@ -6,6 +6,7 @@ import { sourceCommit } from '@stellwerk/runtime/node/source-commit.ts'
 import { CANARIES, type Canary, canaryNamed } from './canaries.ts'
 import type { PlanTuning } from './plan.ts'
 import { ReadableTrace } from './readable-trace.ts'
+import { SimRecorder } from './recorder.ts'
 import { runSeed, type SeedResult } from './run-seed.ts'
 import { runSeeds } from './seed-jobs.ts'
 import { parseSimOptions, type SimOptions, usage } from './sim-options.ts'
@@ -25,9 +26,9 @@ export async function simCommand(args: string[]): Promise<number> {
     if (options.replay) return await replay(options, canary)
     return canary === null ? await many(options) : await search(options, canary)
   } catch (error) {
-    if (!(error instanceof StellwerkError) || error.code !== 'usage') throw error
+    if (!(error instanceof StellwerkError)) throw error
     err(describeError(error))
-    return 2
+    return error.code === 'usage' ? 2 : 1
   }
 }
 
@@ -122,16 +123,25 @@ class Progress {
 
 // --- one seed --------------------------------------------------------------------------------------------------------
 
-async function replay({ seeds: [seed = ''], json, safetyMs }: SimOptions, canary: Canary | null): Promise<number> {
+async function replay(options: SimOptions, canary: Canary | null): Promise<number> {
+  const {
+    seeds: [seed = ''],
+    json,
+    safetyMs,
+    trace: directory,
+  } = options
   const clock = createClock()
   const start = clock.now()
   const commit = sourceCommit()
   const trace = json ? null : new ReadableTrace(out)
+  const recorder = directory === null ? null : new SimRecorder(directory, seed)
   const result = await runSeed(seed, {
+    ...(recorder === null ? {} : { recorder }),
     ...(trace === null ? {} : { onRecord: record => trace.observe(record) }),
     ...plantOf(canary, safetyMs),
   })
   trace?.finish(result.simulatedMs)
+  recorder?.close()
   const summary = new Summary()
   summary.add(result)
   const report = summary.report([seed], clock.now() - start, commit)

@@ -26,6 +26,8 @@ for (const [args, says] of [
   [['--seed', '1', '--seeds', '2'], /--seed names one seed/],
   [['--seed', ''], /--seed is empty/],
   [['--sead', '1'], /--sead/],
+  [['--seeds', '2', '--trace', 'd'], /--trace records one seed/],
+  [['--seed', '1', '--trace', ''], /--trace is empty/],
   [['17'], /17/],
 ] as const) {
   test(`refuses ${args.join(' ')}, in one line with the usage`, () => {

@@ -49,6 +49,7 @@ export interface WorldOptions {
   /** Hosts have a virtual switch, and VMs may have network cards. */
   readonly guestNetwork?: boolean
   readonly onLog?: SimulationOptions['onLog']
+  readonly onCoreInput?: SimulationOptions['onCoreInput']
 }
 
 export class World {
@@ -72,6 +73,7 @@ export class World {
       // Who wants records listens; those kept only age in memory.
       traceKeepMax: 1_000,
       ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
+      ...(options.onCoreInput === undefined ? {} : { onCoreInput: options.onCoreInput }),
     })
     this.repeated = new RepeatedOrders(new SimRandom(`repeated/${options.seed}`))
     this.rot = new Rot(this)

@@ -15,6 +15,8 @@ export interface TraceFileGround {
 
 export interface TraceFileOptions {
   readonly process: string
+  /** Said in each segment, so that what is of two clusters is not taken for one trace. */
+  readonly cluster?: string
   /** Default `message`. */
   readonly level?: TraceLevel
   /** Default `trace`. */
@@ -155,7 +157,8 @@ export class TraceFileWriter implements TraceWriter {
   }
 
   #beginSegment(): void {
-    const header = encodeSegmentHeader(this.#options.process)
+    const { process, cluster = null } = this.#options
+    const header = encodeSegmentHeader({ process, cluster })
     const chunk = this.#room(header.length, true)
     header.copy(chunk.buffer)
     chunk.used = header.length

@@ -1,21 +1,27 @@
 // Reads trace segments as a stream, in little memory: filters on the heads, decodes what is wanted, merges processes.
 import type { File, Files, TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { compareHlc } from '@stellwerk/runtime/hlc.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { segmentNumber } from './file-writer.ts'
 import { type CompiledFilter, compileFilter, type TraceFilter } from './filter.ts'
 import {
   decodeRecord,
-  decodeSegmentHeader,
   HEAD_BYTES,
-  isCutHeader,
   isIntact,
   MAX_RECORD_BYTES,
   MAX_SEGMENT_HEADER_BYTES,
   payloadLength,
+  readSegmentStart,
   sequenceOf,
+  TRACE_FORMAT,
 } from './segment-format.ts'
+
+const NO_SEGMENT = {
+  newer: `a later version wrote it; this one reads up to format ${TRACE_FORMAT}`,
+  damaged: 'the header of the segment is damaged',
+  foreign: 'the file is no trace segment',
+}
 
 /** Read at a time; a record that is longer is read by itself. */
 const CHUNK_BYTES = MIB
@@ -62,8 +68,23 @@ export async function* readTraceBatches(
   directory: string,
   options: TraceReadOptions = {},
 ): AsyncGenerator<TraceRecord[]> {
+  yield* readSegments(files, await traceSegments(files, directory), options)
+}
+
+/** These segments, in this order, as one process's records. One that is gone by then is passed over: it was rotated out. */
+export async function* readSegments(
+  files: Files,
+  paths: readonly string[],
+  options: TraceReadOptions = {},
+): AsyncGenerator<TraceRecord[]> {
   const numbers: Numbers = { last: null }
-  for (const path of await traceSegments(files, directory)) yield* readSegment(files, path, options, numbers)
+  for (const path of paths) {
+    try {
+      yield* readSegment(files, path, options, numbers)
+    } catch (error) {
+      if (errorCode(error) !== 'missing-file') throw error
+    }
+  }
 }
 
 export async function* readSegment(
@@ -103,14 +124,14 @@ class SegmentReader {
 
   async *batches(): AsyncGenerator<TraceRecord[]> {
     const bytes = await this.#read(0, Math.min(this.#size, MAX_SEGMENT_HEADER_BYTES))
-    const header = decodeSegmentHeader(bytes)
-    if (header === null) {
-      if (this.#size < MAX_SEGMENT_HEADER_BYTES && isCutHeader(bytes)) this.#truncated()
-      else this.#damaged('the file is no trace segment, or its header is damaged')
+    const start = readSegmentStart(bytes)
+    if (start.kind !== 'segment') {
+      if (start.kind === 'cut' && this.#size < MAX_SEGMENT_HEADER_BYTES) this.#truncated()
+      else this.#damaged(NO_SEGMENT[start.kind === 'cut' ? 'damaged' : start.kind])
       return
     }
-    this.#process = header.process
-    this.#offset = header.length
+    this.#process = start.process
+    this.#offset = start.length
     let chunkBytes = CHUNK_BYTES
     while (!this.#done && this.#offset < this.#size) {
       const start = this.#offset

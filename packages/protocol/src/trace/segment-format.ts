@@ -1,7 +1,8 @@
 // The bytes of a trace segment: a header that names the process, then records, each a fixed head to filter on without
 // decoding and a msgpack payload. Pure: what reads and writes files is reader.ts and file-writer.ts.
 //
-//   segment   "SWTRACE1" · u16 length of the name · the name · u32 crc of all before
+//   segment   "SWTRACE2" · u16 length of the about · the about, JSON { process, cluster? } · u32 crc of all before
+//             (format 1, still read: "SWTRACE1", and the process's name alone instead of the JSON)
 //   record    head (68 bytes, little endian) · payload
 //   head       0 u32 payload length      4 u32 its complement      8 u32 crc of all that follows
 //             12 u8 level  13 u8 zero   14 u16 hash of the kind's first word
@@ -22,8 +23,11 @@ export const LEVELS: readonly TraceLevel[] = ['decision', 'message', 'io']
 export const ID_FIELDS = ['host', 'vm', 'volume', 'disk', 'migration'] as const
 export type IdField = (typeof ID_FIELDS)[number]
 
-const MAGIC = Buffer.from('SWTRACE1', 'latin1')
-const MAX_NAME_BYTES = 1024
+/** Followed by the format's number, one digit. */
+const MAGIC = Buffer.from('SWTRACE', 'latin1')
+export const TRACE_FORMAT = 2
+const START_BYTES = MAGIC.length + 1
+const MAX_ABOUT_BYTES = 1024
 
 // --- hashes --------------------------------------------------------------------------------------------------------------
 
@@ -50,13 +54,20 @@ export function familyHash(kind: string): number {
 
 // --- writing -------------------------------------------------------------------------------------------------------------
 
-export function encodeSegmentHeader(process: string): Buffer {
-  const name = Buffer.from(process)
-  assert(name.byteLength <= MAX_NAME_BYTES, 'a process name fits a segment header')
-  const header = Buffer.alloc(MAGIC.length + 2 + name.length + 4)
+/** Whose records a segment has. `cluster` null: nobody said (format 1 had no place for it). */
+export interface SegmentAbout {
+  readonly process: string
+  readonly cluster: string | null
+}
+
+export function encodeSegmentHeader({ process, cluster }: SegmentAbout): Buffer {
+  const about = Buffer.from(JSON.stringify({ process, ...(cluster === null ? {} : { cluster }) }))
+  assert(about.byteLength <= MAX_ABOUT_BYTES, 'the names of a process and its cluster fit a segment header')
+  const header = Buffer.alloc(START_BYTES + 2 + about.length + 4)
   MAGIC.copy(header)
-  header.writeUInt16LE(name.length, MAGIC.length)
-  name.copy(header, MAGIC.length + 2)
+  header.write(String(TRACE_FORMAT), MAGIC.length, 'latin1')
+  header.writeUInt16LE(about.length, START_BYTES)
+  about.copy(header, START_BYTES + 2)
   header.writeUInt32LE(crc32(header.subarray(0, -4)), header.length - 4)
   return header
 }
@@ -107,23 +118,47 @@ export function writeRecord(target: Buffer, at: number, record: TraceRecord, pay
 
 // --- reading -------------------------------------------------------------------------------------------------------------
 
-/** The header's length and process; null if these bytes are no segment header. */
-export function decodeSegmentHeader(bytes: Buffer): { readonly process: string; readonly length: number } | null {
-  if (bytes.length < MAGIC.length + 6 || !bytes.subarray(0, MAGIC.length).equals(MAGIC)) return null
-  const length = MAGIC.length + 2 + bytes.readUInt16LE(MAGIC.length) + 4
-  if (bytes.length < length || crc32(bytes.subarray(0, length - 4)) !== bytes.readUInt32LE(length - 4)) return null
-  return { process: bytes.toString('utf8', MAGIC.length + 2, length - 4), length }
-}
+/** What the first bytes of a file say of it. */
+export type SegmentStart =
+  | (SegmentAbout & { readonly kind: 'segment'; readonly length: number })
+  /** What a crash leaves of a header, the bytes being the whole file: its beginning, or zeroes. */
+  | { readonly kind: 'cut' }
+  /** A later version's: how it goes on is not known here. */
+  | { readonly kind: 'newer'; readonly format: number }
+  | { readonly kind: 'damaged' }
+  /** No trace at all. */
+  | { readonly kind: 'foreign' }
 
-/** Whether these bytes, a whole file, are what a crash leaves of a header: its beginning, or zeroes. */
-export function isCutHeader(bytes: Buffer): boolean {
-  if (bytes.every(byte => byte === 0)) return true
+/** `bytes`: the first of the file, all of it or at least MAX_SEGMENT_HEADER_BYTES. */
+export function readSegmentStart(bytes: Buffer): SegmentStart {
+  if (bytes.every(byte => byte === 0)) return { kind: 'cut' }
   const known = Math.min(bytes.length, MAGIC.length)
-  if (!bytes.subarray(0, known).equals(MAGIC.subarray(0, known))) return false
-  return bytes.length < MAGIC.length + 2 || bytes.length < MAGIC.length + 2 + bytes.readUInt16LE(MAGIC.length) + 4
+  if (!bytes.subarray(0, known).equals(MAGIC.subarray(0, known))) return { kind: 'foreign' }
+  if (bytes.length < START_BYTES) return { kind: 'cut' }
+  const digit = String.fromCharCode(bytes[MAGIC.length]!)
+  if (!/[1-9]/.test(digit)) return { kind: 'foreign' }
+  const format = Number(digit)
+  if (format > TRACE_FORMAT) return { kind: 'newer', format }
+  if (bytes.length < START_BYTES + 2) return { kind: 'cut' }
+  const aboutBytes = bytes.readUInt16LE(START_BYTES)
+  const length = START_BYTES + 2 + aboutBytes + 4
+  if (aboutBytes > MAX_ABOUT_BYTES) return { kind: 'damaged' }
+  if (bytes.length < length) return { kind: 'cut' }
+  if (crc32(bytes.subarray(0, length - 4)) !== bytes.readUInt32LE(length - 4)) return { kind: 'damaged' }
+  const about = aboutOf(bytes.toString('utf8', START_BYTES + 2, length - 4), format)
+  return about === null ? { kind: 'damaged' } : { kind: 'segment', ...about, length }
 }
 
-export const MAX_SEGMENT_HEADER_BYTES = MAGIC.length + 2 + MAX_NAME_BYTES + 4
+function aboutOf(text: string, format: number): SegmentAbout | null {
+  if (format === 1) return { process: text, cluster: null }
+  const about: unknown = JSON.parse(text)
+  if (typeof about !== 'object' || about === null) return null
+  const { process, cluster } = about as { readonly process?: unknown; readonly cluster?: unknown }
+  if (typeof process !== 'string' || (cluster !== undefined && typeof cluster !== 'string')) return null
+  return { process, cluster: cluster ?? null }
+}
+
+export const MAX_SEGMENT_HEADER_BYTES = START_BYTES + 2 + MAX_ABOUT_BYTES + 4
 
 /** The payload's length, or null if the head's two lengths disagree. */
 export function payloadLength(bytes: Buffer, at: number): number | null {

@@ -1,0 +1,58 @@
+// A run written down: the same bytes for the same seed, all that was on record, and no run disturbed by it.
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { openTrace } from '../trace/source.ts'
+import { SimRecorder } from './recorder.ts'
+import { runSeed } from './run-seed.ts'
+
+const SHORT = { safetyMs: 1_000, guestNetwork: false, drains: false }
+
+let root = ''
+beforeAll(() => {
+  root = mkdtempSync(join(tmpdir(), 'stellwerk-recorder-'))
+})
+afterAll(() => rmSync(root, { recursive: true, force: true }))
+
+function contents(directory: string): Map<string, Buffer> {
+  const names = readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter(name => name.endsWith('.trace'))
+  return new Map(names.sort().map(name => [name, readFileSync(join(directory, name))]))
+}
+
+async function recorded(directory: string, records: TraceRecord[]): Promise<string> {
+  const recorder = new SimRecorder(directory, '42')
+  const { traceHash } = await runSeed('42', { tuning: SHORT, recorder, onRecord: record => records.push(record) })
+  recorder.close()
+  return traceHash
+}
+
+test('one seed gives the same bytes twice, and they hold all that was on record', async () => {
+  const records: TraceRecord[] = []
+  const hash = await recorded(join(root, 'a'), records)
+  const again = await recorded(join(root, 'b'), [])
+  expect(again).toBe(hash)
+  expect(contents(join(root, 'b'))).toEqual(contents(join(root, 'a')))
+  const source = await openTrace('/nowhere', [join(root, 'a')])
+  expect(source.cluster).toBe('sim-42')
+  const read = await Array.fromAsync(source.records())
+  const own = read.filter(record => record.seq !== 0)
+  expect(own.length).toBe(records.length)
+  const byProcess = (all: readonly TraceRecord[]) => Map.groupBy(all, record => record.process)
+  const expected = byProcess(records)
+  for (const [process, those] of byProcess(own)) expect(those).toEqual(expected.get(process))
+  const cores = new Set(read.filter(record => record.seq === 0).map(record => record.kind))
+  expect([...cores].sort()).toEqual(['core.input', 'core.snapshot'])
+})
+
+test('a directory that has something in it is refused, and what cannot be written is said at the end', () => {
+  const full = join(root, 'full')
+  const recorder = new SimRecorder(full, '1')
+  writeFileSync(full, 'a file is in the way')
+  const hlc = { wallMs: 1, counter: 0 }
+  recorder.record({ hlc, at: 1, process: 'san-a', seq: 1, level: 'decision', kind: 'x' })
+  expect(() => recorder.close()).toThrow(expect.objectContaining({ code: 'trace-not-written', where: full }))
+  expect(() => new SimRecorder(root, '1')).toThrow(expect.objectContaining({ code: 'not-empty', where: root }))
+})
