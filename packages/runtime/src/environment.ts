@@ -320,10 +320,12 @@ export interface TraceRecord {
   readonly disk?: string
   readonly migration?: string
   readonly body?: Json
+  /** Of a simulated run: its place among the records of all processes, which no clock tells. */
+  readonly order?: number
 }
 
 /** What a caller says; the sink adds the stamps. */
-export type TraceEvent = Omit<TraceRecord, 'hlc' | 'at' | 'process' | 'seq'>
+export type TraceEvent = Omit<TraceRecord, 'hlc' | 'at' | 'process' | 'seq' | 'order'>
 
 export interface TraceSink {
   /** Ask before building an expensive record. */

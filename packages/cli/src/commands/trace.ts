@@ -17,6 +17,8 @@ import {
 } from '../command-line/command.ts'
 import { oneOf, parseCount } from '../command-line/values.ts'
 import { table } from '../render/table.ts'
+import { check } from './trace-check.ts'
+import { replay } from './trace-replay.ts'
 
 async function processesOf(directory: string): Promise<string[]> {
   const cluster = await clusterIn(directory)
@@ -154,4 +156,4 @@ function filterOf(input: Input): TraceFilter {
   return { levels, ...(kinds.length === 0 ? {} : { kinds }), ...ids }
 }
 
-export const commands: readonly CommandSpec[] = [list, show]
+export const commands: readonly CommandSpec[] = [list, show, check, replay]

@@ -38,13 +38,18 @@ test('one seed gives the same bytes twice, and they hold all that was on record'
   const source = await openTrace('/nowhere', [join(root, 'a')])
   expect(source.cluster).toBe('sim-42')
   const read = await Array.fromAsync(source.records())
-  const own = read.filter(record => record.seq !== 0)
+  const own = read.filter(record => record.seq !== 0).map(({ order, ...rest }) => rest)
   expect(own.length).toBe(records.length)
+  const orders = read.map(record => record.order).sort((a, b) => (a ?? 0) - (b ?? 0))
+  expect(orders).toEqual(orders.map((_, i) => i + 1))
   const byProcess = (all: readonly TraceRecord[]) => Map.groupBy(all, record => record.process)
   const expected = byProcess(records)
   for (const [process, those] of byProcess(own)) expect(those).toEqual(expected.get(process))
   const cores = new Set(read.filter(record => record.seq === 0).map(record => record.kind))
-  expect([...cores].sort()).toEqual(['core.input', 'core.snapshot'])
+  expect([...cores].sort()).toEqual([
+    ...['core.input', 'core.output', 'core.snapshot'],
+    ...['trace.ended', 'trace.facts'],
+  ])
 })
 
 test('a directory that has something in it is refused, and what cannot be written is said at the end', () => {

@@ -1,14 +1,16 @@
 // Writes a simulated run down as the processes of a real cluster do: ordinary segments, one directory a process, at level `io`
-// and with what the cores were fed. The same seed gives the same bytes; recording changes nothing of the run.
+// and with what the cores were fed; and, as the first and the last record, what the rules must know besides (trace/check-facts.ts).
+// The same seed gives the same bytes; recording changes nothing of the run.
 
 import { join } from 'node:path'
 import { segmentName } from '@stellwerk/protocol/trace/file-writer.ts'
 import { SegmentEncoder } from '@stellwerk/protocol/trace/segment-encoder.ts'
-import type { Hlc, TraceRecord } from '@stellwerk/runtime/environment.ts'
+import type { Hlc, Json, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type AppendFile, createAppendFile, demandEmptyDirectory } from '@stellwerk/runtime/node/append-file.ts'
 import type { CoreInput } from '@stellwerk/runtime/sim/trace.ts'
 import { traceDirectory } from '../programs/process.ts'
+import { ENDED_KIND, FACTS_KIND, FACTS_PROCESS, type SimulatedFacts } from '../trace/check-facts.ts'
 
 interface Recording {
   readonly encoder: SegmentEncoder
@@ -22,6 +24,7 @@ export class SimRecorder {
   readonly #seed: string
   readonly #recordings = new Map<string, Recording>()
   #failure: unknown = null
+  #order = 0
 
   /** Throws `not-empty`. */
   constructor(directory: string, seed: string) {
@@ -30,11 +33,28 @@ export class SimRecorder {
     this.#seed = seed
   }
 
+  /** Before anything happens. */
+  begin(facts: Omit<SimulatedFacts, 'seed'>): void {
+    this.#own(FACTS_KIND, 0, { seed: this.#seed, ...facts } as unknown as Json)
+  }
+
+  /** The run is over, `nowMs` after it began. */
+  end(nowMs: number): void {
+    this.#own(ENDED_KIND, nowMs, {})
+  }
+
   record(record: TraceRecord): void {
     this.#guarded(() => {
       const recording = this.#of(record.process)
       recording.hlc = record.hlc
-      recording.encoder.write(record)
+      recording.encoder.write({ ...record, order: ++this.#order })
+    })
+  }
+
+  #own(kind: string, at: number, body: Json): void {
+    this.#guarded(() => {
+      const { encoder, hlc } = this.#of(FACTS_PROCESS)
+      encoder.write({ hlc, at, process: FACTS_PROCESS, seq: 0, level: 'decision', kind, body, order: ++this.#order })
     })
   }
 
@@ -51,6 +71,7 @@ export class SimRecorder {
       recording.encoder.write({
         ...{ hlc, at, process, seq: 0, level: 'message', kind: `core.${kind}` },
         body: { core, value },
+        order: ++this.#order,
       })
     })
   }

@@ -17,7 +17,7 @@ import { compareLegs, watchLegs } from './mirror-witness.ts'
 import { drawPlan, type PlanTuning, type SeedPlan } from './plan.ts'
 import { watchReach } from './reach.ts'
 import type { SimRecorder } from './recorder.ts'
-import { createVm, extentAt, VOLUME_BYTES, World } from './world.ts'
+import { createVm, EXTENTS, extentAt, VOLUME_BYTES, World } from './world.ts'
 
 export interface SeedResult {
   readonly seed: string
@@ -95,6 +95,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
   const monitors = createMonitors({ rules, fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
   const counts = new Counts()
   const { sim } = world
+  recorder?.begin({ rules, driftFraction: world.settings.drift, extents: EXTENTS })
   sim.onRecord(record => {
     monitors.observe(record, sim.now)
     counts.observe(record)
@@ -113,6 +114,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
     if (!(error instanceof SimulationFailure)) throw error
     crash = error.stack ?? errorMessage(error)
   }
+  recorder?.end(sim.now)
   // A run cut short, or with a bug planted, need not have substance.
   const lack = options.tuning === undefined && options.canary === undefined ? lackOf(plan, counts, monitors) : null
   return {

@@ -269,6 +269,9 @@ export const VOLUME_BYTES = 64 * MIB
 /** All volumes of a simulation have the same shape. */
 const LAYOUT = planLayout({ volumeId: 'any', clusterId: 'any', volumeBytes: VOLUME_BYTES })
 
+/** Where a volume's extents begin, and how long each is. */
+export const EXTENTS = { offset: LAYOUT.dataOffset, bytes: LAYOUT.extentBytes }
+
 /** The extent a byte of a volume belongs to; null for the metadata in front. */
 export function extentAt(_volume: string, offset: number): number | null {
   return offset < LAYOUT.dataOffset ? null : Math.floor((offset - LAYOUT.dataOffset) / LAYOUT.extentBytes)

@@ -50,6 +50,8 @@ export interface MonitorSet {
   /** The trace is over: what only shows at the end is judged. Gives all violations. */
   finish(now?: number): readonly Violation[]
   readonly violations: readonly Violation[]
+  /** Of the records that any rule here is judged by; others may be left out. */
+  readonly kinds: readonly string[]
   /** How many were found, also those beyond the bound of what is kept. */
   readonly found: ReadonlyMap<RuleId, number>
   /** How many records each rule was judged by: zero means that nothing was proved. */
@@ -117,6 +119,10 @@ class Monitors implements MonitorSet {
       }
     }
     for (const seats of this.#byKind.values()) seats.sort((a, b) => rankOf(a.monitor.rule) - rankOf(b.monitor.rule))
+  }
+
+  get kinds(): readonly string[] {
+    return [...this.#byKind.keys()]
   }
 
   get judged(): ReadonlyMap<RuleId, number> {

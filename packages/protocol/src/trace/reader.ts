@@ -15,6 +15,7 @@ import {
   readSegmentStart,
   sequenceOf,
   TRACE_FORMAT,
+  timesOf,
 } from './segment-format.ts'
 
 const NO_SEGMENT = {
@@ -39,7 +40,7 @@ export interface TraceReadOptions {
   /** Given, a damaged record is passed over where its length is still known; without, it ends the reading. */
   readonly onDamaged?: (error: StellwerkError) => void
   /** Records of one run are missing, and no `trace.dropped` tells of them: a segment was cut or taken away. */
-  readonly onGap?: (error: StellwerkError) => void
+  readonly onGap?: (error: StellwerkError, before: { readonly wallMs: number; readonly at: number }) => void
 }
 
 /** Of the records of one process, whatever is filtered out: a run numbers them without a gap, from one. */
@@ -167,7 +168,7 @@ class SegmentReader {
         }
         this.#damaged('the checksum is wrong')
       } else {
-        this.#count(sequenceOf(chunk, at))
+        this.#count(chunk, at)
         if (this.#filter.head(chunk, at)) {
           const record = this.#decode(chunk, at, length)
           if (record !== null && this.#filter.record(record)) batch.push(record)
@@ -179,7 +180,8 @@ class SegmentReader {
     return batch
   }
 
-  #count(seq: number): void {
+  #count(chunk: Buffer, at: number): void {
+    const seq = sequenceOf(chunk, at)
     const { last } = this.#numbers
     // Dropped records are told of by one without a number; a lower number begins another run.
     this.#numbers.last = seq === 0 ? null : seq
@@ -187,7 +189,7 @@ class SegmentReader {
     const where = `${this.#path} at byte ${this.#offset}`
     const hint = 'a segment before it was cut off or taken away'
     const message = `${seq - last - 1} trace records are missing before number ${seq}`
-    this.#options.onGap?.(new StellwerkError('trace-gap', message, { where, hint }))
+    this.#options.onGap?.(new StellwerkError('trace-gap', message, { where, hint }), timesOf(chunk, at))
   }
 
   #decode(chunk: Buffer, at: number, length: number): TraceRecord | null {
@@ -241,9 +243,15 @@ export function compareRecords(a: TraceRecord, b: TraceRecord): number {
   return compareHlc(a.hlc, b.hlc) || (a.process < b.process ? -1 : a.process > b.process ? 1 : a.seq - b.seq)
 }
 
-/** Several processes' traces as one, by hybrid logical clock. Each must be in order by itself. */
+/** In which the records of a simulated run were made. */
+export function compareOrder(a: TraceRecord, b: TraceRecord): number {
+  return (a.order ?? -1) - (b.order ?? -1)
+}
+
+/** Several processes' traces as one, by hybrid logical clock unless told. Each must be in order by itself. */
 export async function* mergeTraces(
   traces: readonly AsyncIterable<readonly TraceRecord[]>[],
+  compare = compareRecords,
 ): AsyncGenerator<TraceRecord> {
   const heads: Head[] = []
   try {
@@ -257,7 +265,7 @@ export async function* mergeTraces(
       let first: Head | null = null
       for (const head of heads) {
         if (head.at >= head.batch.length) continue
-        if (first === null || compareRecords(head.batch[head.at]!, first.batch[first.at]!) < 0) first = head
+        if (first === null || compare(head.batch[head.at]!, first.batch[first.at]!) < 0) first = head
       }
       if (first === null) return
       yield first.batch[first.at]!

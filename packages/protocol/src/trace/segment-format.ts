@@ -8,7 +8,7 @@
 //             12 u8 level  13 u8 zero   14 u16 hash of the kind's first word
 //             16 f64 wall ms            24 f64 monotonic ms        32 f64 sequence number     40 u32 HLC counter
 //             44 u32 hash of the kind   48 u32 × 5 hashes of host, vm, volume, disk, migration (0: none)
-//   payload   [kind, process or nil, cause process, cause seq, host, vm, volume, disk, migration, body]
+//   payload   [kind, process or nil, cause process, cause seq, host, vm, volume, disk, migration, body], and the order if any
 import { crc32 } from 'node:zlib'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { TraceLevel, TraceRecord } from '@stellwerk/runtime/environment.ts'
@@ -91,6 +91,7 @@ function packPayload(record: TraceRecord, process: string, body: unknown): Uint8
     disk ?? null,
     migration ?? null,
     record.body === undefined ? null : { b: body },
+    ...(record.order === undefined ? [] : [record.order]),
   ])
 }
 
@@ -175,8 +176,8 @@ export function isIntact(bytes: Buffer, at: number, length: number): boolean {
 export function decodeRecord(bytes: Buffer, at: number, length: number, process: string): TraceRecord {
   const fields: unknown = packr.unpack(bytes.subarray(at + HEAD_BYTES, at + HEAD_BYTES + length))
   const level = LEVELS[bytes[at + 12]!]
-  if (!Array.isArray(fields) || fields.length !== 10 || level === undefined) throw new Error('no trace record')
-  const [kind, recorder, causeProcess, causeSeq, host, vm, volume, disk, migration, body] = fields
+  if (!Array.isArray(fields) || fields.length < 10 || level === undefined) throw new Error('no trace record')
+  const [kind, recorder, causeProcess, causeSeq, host, vm, volume, disk, migration, body, order] = fields
   return {
     hlc: { wallMs: bytes.readDoubleLE(at + 16), counter: bytes.readUInt32LE(at + 40) },
     at: bytes.readDoubleLE(at + 24),
@@ -191,10 +192,16 @@ export function decodeRecord(bytes: Buffer, at: number, length: number, process:
     ...(disk === null ? {} : { disk }),
     ...(migration === null ? {} : { migration }),
     ...(body === null ? {} : { body: body.b }),
+    ...(order === undefined ? {} : { order }),
   }
 }
 
 /** Of a record whose head is there. */
 export function sequenceOf(bytes: Buffer, at: number): number {
   return bytes.readDoubleLE(at + 32)
+}
+
+/** Likewise: its wall and its monotonic clock. */
+export function timesOf(bytes: Buffer, at: number): { readonly wallMs: number; readonly at: number } {
+  return { wallMs: bytes.readDoubleLE(at + 16), at: bytes.readDoubleLE(at + 24) }
 }

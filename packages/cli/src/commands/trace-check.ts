@@ -1,0 +1,103 @@
+// `stellwerk trace check`: what the rules of docs/SPEC.md say of a recorded trace. Changes nothing.
+
+import { formatLine } from '@stellwerk/protocol/trace/format-line.ts'
+import { describeError, type StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { type CommandSpec, DIR, FAILED, JSON_OUT, OK, type Terminal } from '../command-line/command.ts'
+import { table } from '../render/table.ts'
+import { type CheckReport, checkTrace, DOUBT_MS, type ToldViolation } from '../trace/check.ts'
+import { rulesNamed } from '../trace/check-rules.ts'
+import { FROM, openTrace } from '../trace/source.ts'
+
+/** Violations told in full; of the others only what they are. */
+const TOLD_MAX = 5
+/** Places where records are missing that are named one by one. */
+const MISSING_MAX = 5
+const BODY_CHARS = 160
+
+export const check: CommandSpec = {
+  words: 'trace check',
+  args: [],
+  options: {
+    dir: DIR,
+    from: FROM,
+    rule: { type: 'string', multiple: true, value: 'R', help: 'only this rule of docs/SPEC.md: FEN1, IO3, …' },
+    json: JSON_OUT,
+  },
+  summary: 'Whether a recorded trace keeps the rules; with what led to it where one is broken',
+  run: async (context, input) => {
+    const { terminal } = context
+    const named = input.texts('rule')
+    const rules = rulesNamed(named)
+    const source = await openTrace(context.directory(input), input.texts('from'))
+    let damaged = 0
+    const onDamaged = (error: StellwerkError) => {
+      damaged += 1
+      terminal.err(`stellwerk: ${describeError(error)}`)
+    }
+    const report = await checkTrace(source, { rules, onDamaged: once(onDamaged) })
+    if (input.flag('json')) terminal.out(JSON.stringify(report))
+    else tell(terminal, report)
+    // Who asks for one rule wants to know: that it can't be told is no yes.
+    const unanswered = named.length > 0 && report.rules.some(({ verdict }) => verdict === 'not-judged')
+    return report.violations.length > 0 || damaged > 0 || unanswered ? FAILED : OK
+  },
+}
+
+/** The trace is read several times; what is damaged is told the first time. */
+function once(tell: (error: StellwerkError) => void): (error: StellwerkError) => void {
+  const told = new Set<string>()
+  return error => {
+    const line = describeError(error)
+    if (told.has(line)) return
+    told.add(line)
+    tell(error)
+  }
+}
+
+function tell(terminal: Terminal, report: CheckReport): void {
+  const { cluster, seed, processes, records, rules, violations, missing, doubtful } = report
+  const of =
+    seed === null ? (cluster === null ? 'a cluster' : `cluster ${cluster}`) : `the simulated run of seed ${seed}`
+  terminal.out(`${records} records of ${of} (${processes.join(', ')}) against the rules of docs/SPEC.md`)
+  terminal.out('')
+  const judged = rules.filter(({ verdict }) => verdict !== 'not-judged')
+  const rows = judged.map(({ rule, verdict, records: by, why }) => [rule, verdict, String(by), why ?? ''])
+  if (rows.length > 0) for (const line of table(['RULE', 'VERDICT', 'RECORDS', ''], rows)) terminal.out(line)
+  const others = rules.filter(({ verdict }) => verdict === 'not-judged')
+  if (others.length > 0) {
+    terminal.out('')
+    terminal.out('Not judged:')
+    for (const { rule, why } of others) terminal.out(`  ${rule.padEnd(5)} ${why}`)
+  }
+  for (const each of missing.slice(0, MISSING_MAX)) terminal.err(`stellwerk: ${each}`)
+  if (missing.length > MISSING_MAX) terminal.err(`stellwerk: and ${missing.length - MISSING_MAX} more such places`)
+  if (doubtful > 0) {
+    const within = `within ${DOUBT_MS / 1000} s of where records are missing`
+    terminal.err(`stellwerk: ${doubtful} findings ${within} are not counted: the missing ones may explain them`)
+  }
+  for (const [i, violation] of violations.entries()) {
+    terminal.out('')
+    terminal.out(`${violation.rule} is broken: ${violation.message}`)
+    if (i < TOLD_MAX) for (const line of chainLines(violation, seed !== null)) terminal.out(line)
+  }
+  terminal.out('')
+  const kept = judged.filter(({ verdict }) => verdict === 'kept').length
+  const broken = judged.length - kept
+  terminal.out(
+    violations.length === 0
+      ? `no rule is broken: ${kept} kept, ${others.length} not judged`
+      : `${violations.length} violations of ${broken} rules: ${kept} kept, ${others.length} not judged`,
+  )
+}
+
+/** `>` marks what proves it; the others are what led there, each by the one before it in its process or by the message named. */
+function chainLines({ chain }: ToldViolation, isSimulated: boolean): string[] {
+  if (chain.length === 0) return []
+  const lines = chain.map(({ record, proof }) => {
+    // Hosts' clocks differ, which in a simulated run is known.
+    const time = isSimulated ? `${(record.at / 1000).toFixed(4)} s ` : ''
+    const cause = record.cause === undefined ? '' : ` ← ${record.cause.process} #${record.cause.seq}`
+    return `  ${proof ? '>' : ' '} ${time}${formatLine(record, { maxBody: BODY_CHARS })}${cause}`
+  })
+  return ['  what led to it (> is the proof):', ...lines]
+}

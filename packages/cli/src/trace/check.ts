@@ -1,0 +1,210 @@
+// `stellwerk trace check`: the monitors of the simulation over a recorded trace, and nothing else. It says which rules the trace
+// keeps, which it breaks, and which it can't prove, and why; the command that prints it is commands/trace-check.ts.
+
+import { createMonitors, type MonitorOptions } from '@stellwerk/protocol/monitors/all-monitors.ts'
+import { RULES, type RuleId, type Violation } from '@stellwerk/protocol/monitors/monitor.ts'
+import { compareOrder, compareRecords, mergeTraces, type TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
+import type { TraceLevel, TraceRecord } from '@stellwerk/runtime/environment.ts'
+import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { type ChainLink, chainsOf } from './check-chain.ts'
+import { ENDED_KIND, factsOf, type TraceFacts } from './check-facts.ts'
+import { canConvict, judgedInPart, whyNotJudged } from './check-rules.ts'
+import type { TraceSource } from './source.ts'
+
+/** Freezing takes a moment, and real guests' steps are recorded ten times a second. */
+const REAL_SLACK_MS = 250
+/**
+ * What a rule finds within this time after records are missing may be for want of them: longer than anything that a rule
+ * waits for (a fence with its lease, a switch-over).
+ */
+export const DOUBT_MS = 60_000
+/** Those whose chain is told; the first ones tell the story. */
+const CHAINS_MAX = 12
+
+const SAID: ReadonlySet<string> = new Set(['guest.acknowledged', 'guest.recovered'])
+/** Who may say what guests said: those outside all hosts. */
+const HEARERS: ReadonlySet<string> = new Set(['observer', 'simulator'])
+
+export interface RuleVerdict {
+  readonly rule: RuleId
+  readonly verdict: 'kept' | 'broken' | 'not-judged'
+  /** By how many records it was judged. */
+  readonly records: number
+  /** Why it was not judged, or only in part. */
+  readonly why: string | null
+}
+
+/** A violation, its proof, and what led to it. */
+export interface ToldViolation extends Violation {
+  /** In the order in which it happened; the last is what broke the rule. Empty: too many violations. */
+  readonly chain: readonly ChainLink[]
+}
+
+export interface CheckReport {
+  readonly cluster: string | null
+  /** The seed, of a simulated run. */
+  readonly seed: string | null
+  readonly processes: readonly string[]
+  /** Looked at by any rule. */
+  readonly records: number
+  readonly rules: readonly RuleVerdict[]
+  readonly violations: readonly ToldViolation[]
+  /** Where records are missing. */
+  readonly missing: readonly string[]
+  /** Findings too close after such a place to count. */
+  readonly doubtful: number
+}
+
+export interface CheckOptions {
+  readonly rules: readonly RuleId[]
+  readonly onDamaged?: (error: StellwerkError) => void
+}
+
+/** In an order that respects cause and effect. */
+export function inOrder(
+  source: TraceSource,
+  simulated: boolean,
+  options: TraceReadOptions,
+): AsyncGenerator<TraceRecord> {
+  const streams = source.streamsOf().map(stream => source.batchesOf(stream, options))
+  return mergeTraces(streams, simulated ? compareOrder : compareRecords)
+}
+
+export async function checkTrace(source: TraceSource, options: CheckOptions): Promise<CheckReport> {
+  const tolerant: TraceReadOptions = options.onDamaged === undefined ? {} : { onDamaged: options.onDamaged }
+  const facts = await factsOf(source, tolerant)
+  const simulated = facts.kind === 'simulated'
+  const rules = options.rules.filter(rule => !simulated || facts.facts.rules.includes(rule))
+  const losses = await beginnings(source, facts, tolerant)
+  const closing = new Map<Violation, TraceRecord | null>()
+  const counts = new Map<string, number>()
+  const levels = new Set<TraceLevel>()
+  let current: TraceRecord | null = null
+  const monitors = createMonitors({
+    ...optionsOf(facts),
+    rules,
+    onViolation: found => void closing.set(found, current),
+  })
+  const reading: TraceReadOptions = {
+    ...tolerant,
+    filter: { kinds: [...monitors.kinds, 'trace.dropped', ENDED_KIND] },
+    onGap: (error, before) => losses.add(timeOf(facts, before), `${error.message} (${error.where})`),
+  }
+  let records = 0
+  let now = Number.NEGATIVE_INFINITY
+  for await (const record of inOrder(source, simulated, reading)) {
+    now = Math.max(now, timeOf(facts, { wallMs: record.hlc.wallMs, at: record.at }))
+    if (record.kind === 'trace.dropped') {
+      losses.add(now, `${record.process} has dropped records: its disk was too slow`)
+      continue
+    }
+    if (record.kind === ENDED_KIND) continue
+    // What guests acknowledged is what was heard outside, not what their hosts say of them.
+    if (!simulated && SAID.has(record.kind) && !HEARERS.has(record.process)) continue
+    records += 1
+    counts.set(record.kind, (counts.get(record.kind) ?? 0) + 1)
+    levels.add(record.level)
+    current = record
+    monitors.observe(record, timeOf(facts, { wallMs: record.hlc.wallMs, at: record.at }))
+  }
+  current = null
+  monitors.finish(now)
+  const trace = { simulated, levels: await levelsOf(source, levels, tolerant), whole: losses.isNone }
+  const certain = [...closing.keys()].filter(each => !losses.casts(each.at) && canConvict(each.rule, trace))
+  certain.sort((a, b) => a.at - b.at)
+  const told = certain.slice(0, CHAINS_MAX)
+  const chains = await chainsOf(
+    () => inOrder(source, simulated, tolerant),
+    told.map(violation => ({ violation, closing: closing.get(violation) ?? null })),
+  )
+  return {
+    cluster: source.cluster,
+    seed: simulated ? facts.facts.seed : null,
+    processes: source.names,
+    records,
+    rules: options.rules.map(rule => verdictOf(rule)),
+    violations: certain.map((each, i) => ({ ...each, chain: chains[i] ?? [] })),
+    missing: losses.told,
+    doubtful: [...closing.keys()].filter(each => losses.casts(each.at)).length,
+  }
+
+  function verdictOf(rule: RuleId): RuleVerdict {
+    const judged = monitors.judged.get(rule) ?? 0
+    if (!rules.includes(rule)) return { rule, verdict: 'not-judged', records: 0, why: 'the run has nothing of it' }
+    const part = judgedInPart(rule, counts)
+    if (certain.some(each => each.rule === rule)) return { rule, verdict: 'broken', records: judged, why: part }
+    const why = whyNotJudged(rule, counts, trace)
+    if (why !== null) return { rule, verdict: 'not-judged', records: 0, why }
+    return { rule, verdict: 'kept', records: judged, why: part }
+  }
+}
+
+function optionsOf(facts: TraceFacts): MonitorOptions {
+  if (facts.kind === 'real') {
+    const { leaseMs, driftFraction } = facts
+    return { vm2: { mayMissLines: true }, fen2: { slackMs: REAL_SLACK_MS, leaseMs, driftFraction } }
+  }
+  const { driftFraction, extents } = facts.facts
+  const extentAt = (_: string, offset: number): number | null =>
+    offset < extents.offset ? null : Math.floor((offset - extents.offset) / extents.bytes)
+  return { fen2: { driftFraction }, csv2: { extentAt } }
+}
+
+/** On one timeline for all processes: in a simulated run every record has true time. */
+function timeOf(facts: TraceFacts, { wallMs, at }: { readonly wallMs: number; readonly at: number }): number {
+  return facts.kind === 'simulated' || facts.oneClock ? at : wallMs
+}
+
+/** Where records are missing, and for how long that makes what is found doubtful. */
+class Losses {
+  readonly told: string[] = []
+  readonly #times: number[] = []
+
+  get isNone(): boolean {
+    return this.told.length === 0
+  }
+
+  add(now: number, what: string): void {
+    this.told.push(what)
+    this.#times.push(now)
+  }
+
+  casts(at: number): boolean {
+    return this.#times.some(time => at >= time - DOUBT_MS && at <= time + DOUBT_MS)
+  }
+}
+
+/** A process's trace that begins in the middle: older segments were rotated out. */
+async function beginnings(source: TraceSource, facts: TraceFacts, options: TraceReadOptions): Promise<Losses> {
+  const losses = new Losses()
+  for (const stream of source.streamsOf()) {
+    for await (const [first] of source.batchesOf(stream, options)) {
+      if (first === undefined) continue
+      if (first.seq > 1) {
+        const now = timeOf(facts, { wallMs: first.hlc.wallMs, at: first.at })
+        losses.add(now, `the trace of ${stream.process} begins with its record ${first.seq}: earlier ones are gone`)
+      }
+      break
+    }
+  }
+  return losses
+}
+
+/** Which levels the trace has at all, told by few records: those that were judged, and each stream's first ones. */
+async function levelsOf(
+  source: TraceSource,
+  seen: ReadonlySet<TraceLevel>,
+  options: TraceReadOptions,
+): Promise<ReadonlySet<TraceLevel>> {
+  const levels = new Set(seen)
+  for (const level of ['decision', 'message', 'io'] as const) {
+    if (levels.has(level)) continue
+    for await (const _ of source.records({ ...options, filter: { levels: [level] } })) {
+      levels.add(level)
+      break
+    }
+  }
+  return levels
+}
+
+export const ALL_RULES = RULES
