@@ -3,8 +3,11 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { RULES } from '@stellwerk/protocol/monitors/monitor.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { checkTrace } from '../trace/check.ts'
+import { replayTrace } from '../trace/replay.ts'
 import { openTrace } from '../trace/source.ts'
 import { SimRecorder } from './recorder.ts'
 import { runSeed } from './run-seed.ts'
@@ -50,6 +53,18 @@ test('one seed gives the same bytes twice, and they hold all that was on record'
     ...['core.input', 'core.output', 'core.snapshot'],
     ...['trace.ended', 'trace.facts'],
   ])
+})
+
+test('what is written down keeps the rules, and the coordinator’s core decides it all again', async () => {
+  const source = await openTrace('/nowhere', [join(root, 'a')])
+  const { violations, rules, seed } = await checkTrace(source, { rules: RULES })
+  expect([seed, violations]).toEqual(['42', []])
+  const kept = rules.filter(({ verdict }) => verdict === 'kept').map(({ rule }) => rule)
+  expect(kept).toEqual(expect.arrayContaining(['VM1', 'VM2', 'CSV1', 'CSV2', 'IO1', 'IO2', 'IO3', 'FEN2', 'LIV1']))
+  const { counts, difference } = await replayTrace(source)
+  expect(difference).toBe(null)
+  expect(counts).toMatchObject({ skipped: 0 })
+  expect(counts.decided).toBeGreaterThan(100)
 })
 
 test('a directory that has something in it is refused, and what cannot be written is said at the end', () => {
