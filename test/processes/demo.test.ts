@@ -24,10 +24,15 @@ interface Run {
   readonly err: string
 }
 
+const stellwerk = (...args: readonly string[]): Promise<Run> => run(args, () => undefined)
+
+const demo = (args: readonly string[], onOutput: (out: string, pid: number) => void = () => undefined): Promise<Run> =>
+  run(['demo', ...args], onOutput)
+
 /** Its scratch directory lies in ours, where nobody else's does. */
-function demo(args: readonly string[], onOutput: (out: string, pid: number) => void = () => undefined): Promise<Run> {
+function run(args: readonly string[], onOutput: (out: string, pid: number) => void): Promise<Run> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [MAIN, 'demo', ...args], { env: { ...process.env, TMPDIR: temporary } })
+    const child = spawn(process.execPath, [MAIN, ...args], { env: { ...process.env, TMPDIR: temporary } })
     let out = ''
     let err = ''
     child.stdout.on('data', chunk => {
@@ -128,6 +133,16 @@ test(
     expect(err).toMatch(/interrupted/)
     const [kept = ''] = readdirSync(temporary)
     expect(err).toContain(join(temporary, kept))
+    // What it left can be judged, and its coordinator's core decides the same again.
+    const from = ['--from', join(temporary, kept), '--json']
+    const checked = await stellwerk('trace', 'check', ...from)
+    const { violations, rules } = JSON.parse(checked.out)
+    expect({ code: checked.code, err: checked.err, violations }).toEqual({ code: 0, err: '', violations: [] })
+    const judged = rules.filter((each: { verdict: string }) => each.verdict === 'kept')
+    expect(judged.map((each: { rule: string }) => each.rule)).toEqual(expect.arrayContaining(['CSV1', 'CSV3', 'IO3']))
+    const replayed = await stellwerk('trace', 'replay', ...from)
+    expect(replayed).toMatchObject({ code: 0, err: '' })
+    expect(JSON.parse(replayed.out)).toMatchObject({ difference: null, counts: { inputs: positive, skipped: 0 } })
     expect(processesThere()).toEqual([])
   },
   DEMO_MS,
