@@ -361,8 +361,21 @@ export interface MigrationLive {
   prepared: boolean
   sourceDone: boolean
   targetDone: boolean
-  /** The last round as the source told it; for people. */
-  progress?: { readonly [key: string]: number }
+  /** How far it is, as the source told last; for people. */
+  progress?: CopyProgress
+}
+
+/** As `migration.progress` tells it. */
+export interface CopyProgress {
+  readonly round: number
+  readonly pagesSent: number
+  readonly bytesSent: number
+  readonly dirtyPages: number
+  readonly forecastMs: number
+  readonly totalBytes: number
+  readonly leftBytes: number
+  readonly bytesPerSecond: number
+  readonly dirtyBytesPerSecond: number
 }
 
 export interface VmLive {

@@ -116,10 +116,12 @@ describe('status', () => {
   it('a migration under way shows its phase and the last round', () => {
     const bench = Bench.cluster()
     bench.command({ kind: 'vm-migrate', name: 'web', to: null, id: 'm1' })
-    const progress = { round: 2, pagesSent: 30, bytesSent: 4096, dirtyPages: 5, forecastMs: 12 }
+    const bytes = { totalBytes: 8000, leftBytes: 2000, bytesPerSecond: 5000, dirtyBytesPerSecond: 1000 }
+    const progress = { round: 2, pagesSent: 30, bytesSent: 4096, dirtyPages: 5, forecastMs: 12, ...bytes }
     bench.input({ kind: 'migration-progress', migration: 'm1', converged: false, ...progress })
     const vm = statusOf(bench.state, bench.now).vms['web']
     expect(vm).toMatchObject({ state: 'migrating', migration: { id: 'm1', phase: 'precopy', statistics: progress } })
+    expect(vm?.migration).toMatchObject({ progress: { round: 2, percent: 75, sentBytes: 4096, leftMs: 500 } })
   })
 })
 
