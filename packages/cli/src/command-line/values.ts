@@ -1,6 +1,7 @@
 // Values that people type: sizes, numbers, key=value. Each error names the word and says what would do.
 
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { age } from '../render/units.ts'
 
 const UNITS: { readonly [unit: string]: number } = {
   '': 1,
@@ -24,6 +25,19 @@ export function parseSize(option: string, text: string): number {
   throw new StellwerkError('bad-size', `"${text}" is no size`, {
     where: `--${option}`,
     hint: 'say 64MiB, 2GiB or bytes',
+  })
+}
+
+const DURATIONS: { readonly [unit: string]: number } = { ms: 1, s: 1_000, min: 60_000, m: 60_000, h: 3_600_000 }
+
+/** `500ms`, `1s`, `1.5s`, `2min`, `1h`; gives milliseconds. */
+export function parseDuration(option: string, text: string, minimumMs: number, maximumMs: number): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|min|m|h)$/.exec(text.trim())
+  const ms = match === null ? Number.NaN : Number(match[1]) * (DURATIONS[match[2] ?? ''] ?? Number.NaN)
+  if (ms >= minimumMs && ms <= maximumMs) return ms
+  throw new StellwerkError('bad-duration', `"${text}" is no time from ${age(minimumMs)} to ${age(maximumMs)}`, {
+    where: `--${option}`,
+    hint: 'say 500ms, 1s or 2min',
   })
 }
 

@@ -196,6 +196,17 @@ export const VolumeViewSchema = Type.Object({
       why: nullable(Text),
       /** Of a leg that is being resynced. */
       percent: nullable(Type.Number()),
+      /** How far that is in bytes; null: it is not being resynced, or how much there is to copy is not known yet. */
+      resync: nullable(
+        Type.Object({
+          copiedBytes: Bytes,
+          totalBytes: Bytes,
+          /** Since it began. */
+          bytesPerSecond: Bytes,
+          /** Null: nothing is measured yet. */
+          leftMs: nullable(Type.Number({ minimum: 0 })),
+        }),
+      ),
       /** False: its storage is an NBD server that knows none, see `storages`. */
       epochs: Type.Boolean(),
     }),

@@ -24,15 +24,33 @@ export interface OwnerSyncOptions {
   readonly news: () => void
 }
 
+/** How far a leg is that catches up. */
+export interface SyncProgress {
+  readonly done: boolean
+  readonly disks: number
+  readonly synced: number
+  /** By the owner: hosts tell of what they copy themselves. */
+  readonly copiedBytes: number
+  readonly sinceMs: number
+  /** By all; absent: not known yet. */
+  readonly totalBytes?: number
+}
+
 export class OwnerSync {
   readonly #options: OwnerSyncOptions
   #ended = false
   #wake: (() => void) | null = null
   #work: Promise<void> = Promise.resolve()
   copiedBytes = 0
+  readonly #startedAt: number
 
   constructor(options: OwnerSyncOptions) {
     this.#options = options
+    this.#startedAt = options.env.clock.now()
+  }
+
+  get sinceMs(): number {
+    return Math.max(0, this.#options.env.clock.now() - this.#startedAt)
   }
 
   start(): void {
