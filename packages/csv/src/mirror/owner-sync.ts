@@ -5,7 +5,7 @@ import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
 import { type Leg, OWNER_IO, readBytes, writeLegs } from '../format/device-io.ts'
 import { type Layout, regionCount, slotAddresses } from '../format/layout.ts'
-import { isSynced, nextDetached, planPage } from '../owner/decide-sync.ts'
+import { bytesToSync, isSynced, nextDetached, planPage } from '../owner/decide-sync.ts'
 import type { OwnerState } from '../owner/state.ts'
 import { readStale } from './stale-log.ts'
 
@@ -34,6 +34,22 @@ export interface SyncProgress {
   readonly sinceMs: number
   /** By all; absent: not known yet. */
   readonly totalBytes?: number
+}
+
+/** Null: no leg is catching up. */
+export function syncProgress(state: OwnerState, work: OwnerSync | null): SyncProgress | null {
+  const { sync, metadata } = state
+  if (sync === null) return null
+  const ids = [...metadata.disks.keys()]
+  const total = bytesToSync(state)
+  return {
+    done: isSynced(state),
+    disks: ids.length,
+    synced: ids.filter(id => sync.synced.has(id)).length,
+    copiedBytes: work?.copiedBytes ?? 0,
+    sinceMs: work?.sinceMs ?? 0,
+    ...(total === null ? {} : { totalBytes: total }),
+  }
 }
 
 export class OwnerSync {
