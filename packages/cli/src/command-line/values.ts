@@ -51,7 +51,7 @@ export function parseCount(option: string, text: string, minimum: number, maximu
 }
 
 /** `writesPerSecond=20`: a number, true, false, or text. */
-export function parseParameter(text: string): readonly [string, number | string | boolean] {
+function parseParameter(text: string): readonly [string, number | string | boolean] {
   const at = text.indexOf('=')
   if (at <= 0) {
     throw new StellwerkError('bad-parameter', `"${text}" is no parameter`, { where: '--param', hint: 'say NAME=VALUE' })
@@ -60,6 +60,21 @@ export function parseParameter(text: string): readonly [string, number | string 
   const known: { readonly [word: string]: boolean } = { true: true, false: false }
   const number = value.trim() === '' ? Number.NaN : Number(value)
   return [text.slice(0, at), known[value] ?? (Number.isFinite(number) ? number : value)]
+}
+
+/** Each name once: which of two values would count, nobody could see. */
+export function parseParameters(texts: readonly string[]): Record<string, number | string | boolean> {
+  const parameters = new Map<string, number | string | boolean>()
+  for (const [name, value] of texts.map(parseParameter)) {
+    if (parameters.has(name)) {
+      throw new StellwerkError('bad-parameter', `parameter "${name}" is given twice`, {
+        where: '--param',
+        hint: 'give each parameter one value',
+      })
+    }
+    parameters.set(name, value)
+  }
+  return Object.fromEntries(parameters)
 }
 
 export function oneOf<const W extends readonly string[]>(option: string, text: string, words: W): W[number] {

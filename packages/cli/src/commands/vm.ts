@@ -12,7 +12,7 @@ import { JOIN_TOKEN_FILE } from '../cluster/cluster-file.ts'
 import { ConsoleFollower } from '../cluster/console-follower.ts'
 import { clusterIn, tokenIn } from '../cluster/directory.ts'
 import { type CommandSpec, DIR, FAILED, type Input, JSON_OUT, OK, type Terminal } from '../command-line/command.ts'
-import { oneOf, parseCount, parseParameter, parseSize } from '../command-line/values.ts'
+import { oneOf, parseCount, parseParameters, parseSize } from '../command-line/values.ts'
 import { copyPhrase } from '../render/progress.ts'
 import { vmLines } from '../render/status.ts'
 import { rungPhrase } from '../render/storage-phrases.ts'
@@ -62,7 +62,7 @@ const create: CommandSpec = {
   summary: 'Define a VM and start it',
   run: async (context, input) => {
     const named = input.text('guest') ?? 'ledger'
-    const parameters = Object.fromEntries(input.texts('param').map(parseParameter))
+    const parameters = parseParameters(input.texts('param'))
     const memory = input.text('memory')
     const hypervisor = input.text('hypervisor')
     const guest = await guestNamed(context.terminal, named, {
