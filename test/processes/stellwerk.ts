@@ -55,6 +55,11 @@ export class Stellwerk {
     return this.#spawn(program, words)
   }
 
+  /** One that can be typed to. */
+  startTyped(program: string, ...words: string[]): Running {
+    return this.#spawn(program, words, 'pipe')
+  }
+
   async tool(program: string, ...words: string[]): Promise<{ code: number | null; lines: string[] }> {
     const { ended, lines } = this.startTool(program, ...words)
     return { code: (await ended).code, lines }
@@ -77,6 +82,13 @@ export class Stellwerk {
     if (child === undefined) throw new Error(`nothing named ${name} runs`)
     process.kill(child.pid, 'SIGKILL')
     while (alive([child.pid]).length > 0) await new Promise(resolve => setTimeout(resolve, 10))
+  }
+
+  /** Stopped for a while, or told to go on. */
+  signal(name: string, signal: NodeJS.Signals): void {
+    const child = this.#children().find(each => each.name === name)
+    if (child === undefined) throw new Error(`nothing named ${name} runs`)
+    process.kill(child.pid, signal)
   }
 
   #children(): readonly RecordedChild[] {

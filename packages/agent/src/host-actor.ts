@@ -227,6 +227,7 @@ export class HostActor implements Behavior {
     const withinMs = this.settings.heartbeatMs * MISSED_PROBES
     const machines = [...this.#machines.values()].sort((a, b) => (a.vm < b.vm ? -1 : 1))
     const whyNoQemu = this.#parts.whyNoQemu()
+    const resyncs = volumes().resyncs()
     const body: Beat = {
       host: config.host,
       incarnation: config.incarnation,
@@ -239,6 +240,7 @@ export class HostActor implements Behavior {
       paths: luns().paths(links().states(withinMs)),
       access: luns().access(),
       volumes: volumes().owned(),
+      ...(resyncs.length === 0 ? {} : { resyncs }),
       ...(whyNoQemu === undefined ? {} : { qemu: { why: whyNoQemu } }),
       digest: digestOfMachines(machines),
       machines: this.#wantMachines ? machines : null,

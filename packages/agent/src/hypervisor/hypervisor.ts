@@ -111,6 +111,20 @@ export interface RoundProgress {
   readonly throttle: number
 }
 
+/** How far the copying is at this moment. Bytes are the guest's memory; `sentBytes` what went out for it, all rounds together. */
+export interface CopyProgress {
+  readonly round: number
+  readonly totalBytes: number
+  /** What the target is known to lack: of the round under way, or found dirty when the last one ended. */
+  readonly leftBytes: number
+  readonly pagesSent: number
+  readonly sentBytes: number
+  /** Memory moved, before compression; 0: not measured yet. */
+  readonly bytesPerSecond: number
+  /** As the last round found it; 0 before the first one has ended. */
+  readonly dirtyBytesPerSecond: number
+}
+
 /** What the source hands over with the last page. It never runs again unless `abort` is told. */
 export interface Released {
   readonly rounds: number
@@ -124,6 +138,8 @@ export interface Outgoing {
   /** Opaque, credited bytes for `Incoming.load`. */
   readonly stream: ByteStream
   onProgress(f: (progress: RoundProgress) => void): void
+  /** At any time, also within a round; null: nothing is known yet. */
+  progress(): CopyProgress | null
   /** Resolves when another round would not make the pause shorter than the policy's; rejects with `not-converging`. */
   readonly converged: Promise<void>
   /**

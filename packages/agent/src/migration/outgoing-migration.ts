@@ -31,6 +31,8 @@ export interface ReleasedTrailer {
 const MAX_ROUNDS = 30
 /** Convergence is told again until the switch comes. */
 const TELL_AGAIN_MS = 200
+/** A round that takes long is told of while it lasts. */
+const TELL_WITHIN_ROUND_MS = 1_000
 
 export class OutgoingMigration {
   readonly id: string
@@ -43,6 +45,9 @@ export class OutgoingMigration {
   #released: Released | null = null
   #asker: OutcomeAsker | null = null
   #rounds = 0
+  #dirtyPages = 0
+  #forecastMs = 0
+  #toldAt: number
   #startedAt: number
 
   constructor(vm: VmActor, machine: Machine, disks: DiskSet, order: SendOrder) {
@@ -52,6 +57,7 @@ export class OutgoingMigration {
     this.#disks = disks
     this.#order = order
     this.#startedAt = vm.parts.env.clock.now()
+    this.#toldAt = this.#startedAt
     vm.parts.streams.expect(this.id, stream => {
       vm.task(
         Promise.resolve(stream),
@@ -73,15 +79,11 @@ export class OutgoingMigration {
     relay(outgoing.stream, stream)
     outgoing.onProgress(progress => {
       this.#rounds = progress.round
-      this.#tell({
-        round: progress.round,
-        pagesSent: progress.pagesSent,
-        bytesSent: progress.bytesSent,
-        dirtyPages: progress.dirtyPages,
-        forecastMs: progress.forecastMs,
-        converged: false,
-      })
+      this.#dirtyPages = progress.dirtyPages
+      this.#forecastMs = progress.forecastMs
+      this.#tell(false)
     })
+    this.#tellWithinRounds()
     this.#vm.task(
       outgoing.converged,
       () => this.#converged(),
@@ -89,13 +91,38 @@ export class OutgoingMigration {
     )
   }
 
-  #tell(progress: { readonly [key: string]: number | boolean }): void {
-    this.#vm.tellCoordinator('migration.progress', { migration: this.id, vm: this.#order.vm, ...progress })
+  #tell(converged: boolean): void {
+    const copy = this.#outgoing?.progress() ?? null
+    this.#toldAt = this.#vm.parts.env.clock.now()
+    this.#vm.tellCoordinator('migration.progress', {
+      migration: this.id,
+      vm: this.#order.vm,
+      round: this.#rounds,
+      pagesSent: copy?.pagesSent ?? 0,
+      bytesSent: copy?.sentBytes ?? 0,
+      dirtyPages: this.#dirtyPages,
+      forecastMs: this.#forecastMs,
+      totalBytes: copy?.totalBytes ?? 0,
+      leftBytes: copy?.leftBytes ?? 0,
+      bytesPerSecond: Math.round(copy?.bytesPerSecond ?? 0),
+      dirtyBytesPerSecond: Math.round(copy?.dirtyBytesPerSecond ?? 0),
+      converged,
+    })
+  }
+
+  #tellWithinRounds(): void {
+    const { clock, timers } = this.#vm.parts.env
+    const sinceMs = clock.now() - this.#toldAt
+    timers.after(Math.max(1, TELL_WITHIN_ROUND_MS - sinceMs), () => {
+      if (this.#phase !== 'copying') return
+      if (clock.now() - this.#toldAt >= TELL_WITHIN_ROUND_MS) this.#tell(false)
+      this.#tellWithinRounds()
+    })
   }
 
   #converged(): void {
     if (this.#phase !== 'copying') return
-    this.#tell({ round: this.#rounds, pagesSent: 0, bytesSent: 0, dirtyPages: 0, forecastMs: 0, converged: true })
+    this.#tell(true)
     this.#vm.parts.env.timers.after(TELL_AGAIN_MS, () => this.#converged())
   }
 

@@ -167,6 +167,11 @@ export class HostVolumes implements DiskOpener {
     return [...leaving, ...services].map(([volume, service]) => ({ volume, ...service.report() }))
   }
 
+  /** What was copied from here to legs that are catching up. */
+  resyncs(): { volume: string; generation: number; copiedBytes: number }[] {
+    return [...this.#open].flatMap(([volume, { resync }]) => (resync === null ? [] : [{ volume, ...resync }]))
+  }
+
   /** The LUNs of a storage that are open here, and in which generation. */
   lunsOn(storage: string): { lun: string; generation: number }[] {
     return [...this.#open.values()].flatMap(volume => volume.lunsOn(storage))

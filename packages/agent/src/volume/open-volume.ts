@@ -79,6 +79,11 @@ export class OpenVolume {
       .map(({ lun }) => ({ lun, generation: number }))
   }
 
+  /** What was copied from here to a leg that is catching up; null: none is. */
+  get resync(): { readonly generation: number; readonly copiedBytes: number } | null {
+    return this.#volume?.resync.progress ?? null
+  }
+
   /** Guests have been at work in the last moments. */
   get busy(): boolean {
     const last = this.#mirror?.lastRequestAt ?? Number.NEGATIVE_INFINITY

@@ -25,8 +25,8 @@ export class ApiClient {
     this.address = address
   }
 
-  get(path: string): Promise<unknown> {
-    return this.#call('GET', path)
+  get(path: string, timeoutMs = TIMEOUT_MS): Promise<unknown> {
+    return this.#call('GET', path, undefined, timeoutMs)
   }
 
   post(path: string, body: object = {}, timeoutMs = TIMEOUT_MS): Promise<unknown> {
@@ -37,12 +37,14 @@ export class ApiClient {
     return this.#call('DELETE', path)
   }
 
-  async status(): Promise<Status> {
-    return (await this.get('/v1/status')) as Status
+  async status(timeoutMs = TIMEOUT_MS): Promise<Status> {
+    return (await this.get('/v1/status', timeoutMs)) as Status
   }
 
-  async events(after: number): Promise<ClusterEvent[]> {
-    return (await this.get(`/v1/events?after=${after}`)) as ClusterEvent[]
+  /** `limit`: the newest of them only. */
+  async events(after: number, limit?: number): Promise<ClusterEvent[]> {
+    const only = limit === undefined ? '' : `&limit=${limit}`
+    return (await this.get(`/v1/events?after=${after}${only}`)) as ClusterEvent[]
   }
 
   async migration(id: string): Promise<MigrationView> {

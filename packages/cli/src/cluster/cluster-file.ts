@@ -68,7 +68,24 @@ export async function readClusterFile(files: Files, directory: string): Promise<
   const misfit = check(value)
   if (misfit !== null)
     throw new StellwerkError('corrupt-state', `the cluster file is damaged: ${misfit}`, { where, hint })
-  return value as ClusterFile
+  const cluster = value as ClusterFile
+  const twice = namedTwice(cluster)
+  if (twice === null) return cluster
+  throw new StellwerkError('corrupt-state', `the cluster file is damaged: ${twice}`, { where, hint })
+}
+
+/** Hosts and storages have a directory each, and are known to all by their names alone. */
+function namedTwice({ hosts, storages, external = [] }: ClusterFile): string | null {
+  const known = new Map<string, string>()
+  const named = (what: string) => (each: { readonly name: string }) => [each.name, what] as const
+  const all = [...hosts.map(named('host')), ...[...storages, ...external].map(named('storage'))]
+  for (const [name, what] of all) {
+    const before = known.get(name)
+    if (before === what) return `it names ${what} ${name} twice`
+    if (before !== undefined) return `a host and a storage are called ${name}`
+    known.set(name, what)
+  }
+  return null
 }
 
 export async function writeClusterFile(files: Files, cluster: ClusterFile): Promise<void> {

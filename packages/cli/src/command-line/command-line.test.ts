@@ -83,6 +83,7 @@ describe('the command line', () => {
     ['vm fly', /there is no command "vm fly"/],
     ['vm start', /NAME is missing .*usage: stellwerk vm start NAME/],
     ['vm start a b', /"b" is one word too many/],
+    ['status --interval 1s', /--interval goes with --watch .*usage: stellwerk status/],
     ['status --loud', /unknown option '--loud'/],
     ['vm migrate web --to', /argument missing/],
     ['vm migrate web --to a --to b', /--to came twice/],
@@ -104,6 +105,7 @@ describe('the command line', () => {
     ['vm create web --guest windows', /there is no guest "windows" .*known: echo, ledger/],
     ['vm create web --param speed=9', /guest ledger has no parameter "speed" .*writesPerSecond/],
     ['vm create web --guest constructor', /there is no guest "constructor" .*known: echo, ledger/],
+    ['vm create web --param writesPerSecond=9 --param writesPerSecond=5', /parameter "writesPerSecond" is given twice/],
     ['vm create web --param speed', /"speed" is no parameter .*NAME=VALUE/],
     ['vm create web --hypervisor xen', /"xen" is not one of wasm, model/],
     ['vm create web --priority high', /"high" is no number from 0 to 1000/],
@@ -114,6 +116,9 @@ describe('the command line', () => {
     ['volume check --file /nope', /there is no such file \(\/nope\); name a LUN/],
     ['coordinator serve --config /nope', /no such configuration file \(\/nope\); name one with --config/],
     ['agent serve --config /', /no such configuration file \(\/\); name one/],
+    ['up --memory 8000TiB', /a host can't have 7.8 PiB: this machine has .* \(--memory\); say at most/],
+    ['status --watch --interval soon', /"soon" is no time from 200 ms to 1 h \(--interval\); say 500ms/],
+    ['status --watch --interval 1ms', /"1ms" is no time/],
     ['up --memory none', /"none" is no size \(--memory\)/],
     ['trace show --level all', /"all" is not one of decision, message, io/],
     ['trace show --last 0', /"0" is no number from 1 to 1000000 \(--last\)/],
@@ -194,11 +199,25 @@ describe('up refuses, and changes nothing', () => {
     expectRefused(await run('up'), FAILED, /that is a file, not a directory/)
   })
 
+  /** A cluster file with a host-a and a san-a, and one more of that kind and name. */
+  const twice = (kind: 'hosts' | 'storages', name: string): string => {
+    const host = { name: 'host-a', port: 21_003, memoryBytes: 2 ** 30 }
+    const portals = { 'fabric-0': 21_004, 'fabric-1': 21_005 }
+    const control = { cluster: 21_006, 'fabric-0': 21_007, 'fabric-1': 21_008 }
+    const storage = { name: 'san-a', portals, control }
+    const cluster = { ...CLUSTER, hosts: [host] as object[], storages: [storage] as object[] }
+    cluster[kind].push({ ...(kind === 'hosts' ? host : storage), name })
+    return JSON.stringify(cluster)
+  }
+
   const damaged: [string, string, RegExp][] = [
     ['cut off', JSON.stringify(CLUSTER).slice(0, 40), /the cluster file is damaged: it is no JSON/],
     ['empty', '', /the cluster file is damaged/],
     ['with an unknown key', JSON.stringify({ ...CLUSTER, color: 'red' }), /unknown key "color"/],
     ['of another format', JSON.stringify({ ...CLUSTER, format: 2 }), /"format"/],
+    ['with a host twice', twice('hosts', 'host-a'), /it names host host-a twice/],
+    ['with a storage twice', twice('storages', 'san-a'), /it names storage san-a twice/],
+    ['with a host and a storage of one name', twice('hosts', 'san-a'), /a host and a storage are called san-a/],
     ['without a part', JSON.stringify({ ...CLUSTER, hosts: undefined }), /missing "hosts"/],
   ]
   it.each(damaged)('a cluster file that is %s', async (_what, text, part) => {

@@ -1,6 +1,7 @@
 // What a command of `stellwerk` is: its words, options and what it does. Parsing, help and errors follow from this shape.
 
 import type { ApiClient } from '../api-client/client.ts'
+import type { Screen } from '../terminal/live-screen.ts'
 
 export interface OptionSpec {
   readonly type: 'string' | 'boolean'
@@ -44,6 +45,8 @@ export interface Terminal {
   readonly variables: { readonly [name: string]: string | undefined }
   readonly isTty: boolean
   readonly columns: number
+  /** Absent where no picture can be drawn: a pipe, a file, a terminal that can't move its cursor. */
+  readonly screen?: Screen
   out(line: string): void
   /** Without a line's end. */
   write(text: string): void

@@ -5,7 +5,7 @@ import { NO_EPOCHS } from '@stellwerk/coordinator/view/storages.ts'
 import { pathOf } from '../api-client/client.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
 import { table } from '../render/table.ts'
-import { age } from '../render/units.ts'
+import { age, latency } from '../render/units.ts'
 
 const list: CommandSpec = {
   words: 'path list',
@@ -25,9 +25,7 @@ export function pathLines(paths: Status['paths']): string[] {
     name,
     path.via === null ? path.state : `${path.state} via ${path.via}`,
     path.state === 'unknown' ? '-' : age(path.sinceMs + (path.ageMs ?? 0)),
-    path.latencyMs === null
-      ? '-'
-      : `${path.latencyMs < 10 ? path.latencyMs.toFixed(2) : Math.round(path.latencyMs)} ms`,
+    path.latencyMs === null ? '-' : latency(path.latencyMs),
     String(path.queue),
     String(path.requests),
     String(path.errors),

@@ -15,32 +15,36 @@ import {
   JSON_OUT,
   OK,
 } from '../command-line/command.ts'
-import { parseCount } from '../command-line/values.ts'
+import { usageError } from '../command-line/parse.ts'
+import { parseCount, parseDuration } from '../command-line/values.ts'
 import { eventLine, statusLines } from '../render/status.ts'
 import { table } from '../render/table.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
+import { watch } from '../watch/watch.ts'
 
-const WATCH_MS = 1_000
+const WATCH_LEAST_MS = 200
+const WATCH_MOST_MS = 3_600_000
 const FOLLOW_POLL_MS = 100
-const CLEAR = '\u001b[H\u001b[J'
 /** Codes that mean that nobody was there to answer. */
 const AWAY = new Set(['coordinator-away', 'deadline', 'unreachable'])
 
 const status: CommandSpec = {
   words: 'status',
   args: [],
-  options: { dir: DIR, json: JSON_OUT, watch: { type: 'boolean', help: 'show it again every second' } },
+  options: {
+    dir: DIR,
+    json: JSON_OUT,
+    watch: { type: 'boolean', help: 'go on: a live picture on a terminal, elsewhere a block of lines for each change' },
+    interval: { type: 'string', value: 'TIME', help: 'with --watch: how often to look without an event (default 1s)' },
+  },
   summary: 'What can be lost; hosts, VMs, volumes and paths',
   run: async (context, input) => {
-    if (!input.flag('watch')) return showStatus(context, input)
-    await untilInterrupted(async sleep => {
-      while (await sleep(0)) {
-        if (context.terminal.isTty) context.terminal.write(CLEAR)
-        await showStatus(context, input)
-        if (!(await sleep(WATCH_MS))) return
-      }
-    })
-    return OK
+    const interval = input.text('interval')
+    if (input.flag('watch')) {
+      return watch(context, input, parseDuration('interval', interval ?? '1s', WATCH_LEAST_MS, WATCH_MOST_MS))
+    }
+    if (interval !== undefined) throw usageError(status, '--interval goes with --watch')
+    return showStatus(context, input)
   },
 }
 

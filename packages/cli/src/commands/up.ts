@@ -6,6 +6,7 @@ import type { Json } from '@stellwerk/runtime/environment.ts'
 import { asError, errorCode, StellwerkError, type ToldError } from '@stellwerk/runtime/errors.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
+import { machineMemoryBytes } from '@stellwerk/runtime/node/machine-load.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
@@ -19,6 +20,7 @@ import { type CommandContext, type CommandSpec, DIR, type Input, OK, type Option
 import { oneOf, parseCount, parseSize } from '../command-line/values.ts'
 import { PROCESS_ENTRY } from '../programs/process.ts'
 import { RESTART_SIGNAL, runUp, type UpSettings } from '../programs/up.ts'
+import { bytes } from '../render/units.ts'
 
 const OPTIONS: { readonly [name: string]: OptionSpec } = {
   dir: DIR,
@@ -41,6 +43,14 @@ const MIN_HOST_MEMORY_BYTES = 16 * MIB
 
 function hostMemory(input: Input): number {
   const memoryBytes = parseSize('memory', input.text('memory') ?? String(HOST_MEMORY_BYTES))
+  const machineBytes = machineMemoryBytes()
+  if (memoryBytes > machineBytes) {
+    const here = bytes(machineBytes)
+    throw new StellwerkError('bad-value', `a host can't have ${bytes(memoryBytes)}: this machine has ${here}`, {
+      where: '--memory',
+      hint: `say at most ${here}; 1GiB is the default`,
+    })
+  }
   if (memoryBytes >= MIN_HOST_MEMORY_BYTES) return memoryBytes
   throw new StellwerkError('bad-value', `${memoryBytes} bytes are too few for a host: no VM would fit`, {
     where: '--memory',

@@ -12,8 +12,10 @@ import { JOIN_TOKEN_FILE } from '../cluster/cluster-file.ts'
 import { ConsoleFollower } from '../cluster/console-follower.ts'
 import { clusterIn, tokenIn } from '../cluster/directory.ts'
 import { type CommandSpec, DIR, FAILED, type Input, JSON_OUT, OK, type Terminal } from '../command-line/command.ts'
-import { oneOf, parseCount, parseParameter, parseSize } from '../command-line/values.ts'
-import { rungPhrase, vmLines } from '../render/status.ts'
+import { oneOf, parseCount, parseParameters, parseSize } from '../command-line/values.ts'
+import { copyPhrase } from '../render/progress.ts'
+import { vmLines } from '../render/status.ts'
+import { rungPhrase } from '../render/storage-phrases.ts'
 import { age, bytes } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
 import { guestNamed } from './vm-guest.ts'
@@ -60,7 +62,7 @@ const create: CommandSpec = {
   summary: 'Define a VM and start it',
   run: async (context, input) => {
     const named = input.text('guest') ?? 'ledger'
-    const parameters = Object.fromEntries(input.texts('param').map(parseParameter))
+    const parameters = parseParameters(input.texts('param'))
     const memory = input.text('memory')
     const hypervisor = input.text('hypervisor')
     const guest = await guestNamed(context.terminal, named, {
@@ -285,11 +287,11 @@ async function follow(
 }
 
 function migrationLine(migration: MigrationView): string {
-  const { round, rounds, bytesSent } = migration.statistics as Record<string, number | undefined>
+  const { progress, statistics } = migration
+  const { rounds, bytesSent } = statistics as Record<string, number | undefined>
   const parts = [`${migration.vm}: ${migration.from} → ${migration.to}: ${migration.phase}`]
-  const sentRounds = rounds ?? round
-  if (sentRounds !== undefined) parts.push(`${sentRounds} rounds`)
-  if (bytesSent !== undefined) parts.push(`${bytes(bytesSent)} sent`)
+  if (progress !== null) parts.push(`${progress.percent} %`, copyPhrase(progress))
+  else if (rounds !== undefined) parts.push(`${rounds} rounds`, `${bytes(bytesSent ?? 0)} sent`)
   if (migration.reason !== null) parts.push(migration.reason)
   return parts.join(', ')
 }

@@ -20,3 +20,8 @@ export function age(ms: number | null): string {
   if (ms < 3_600_000) return `${Math.floor(ms / 60_000)} min`
   return `${Math.floor(ms / 3_600_000)} h`
 }
+
+/** Of requests, where fractions of a millisecond count. */
+export function latency(ms: number): string {
+  return `${ms < 10 ? ms.toFixed(2) : Math.round(ms)} ms`
+}

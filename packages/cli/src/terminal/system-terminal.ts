@@ -1,6 +1,7 @@
 // The terminal (or pipe, or file) that this process was started with.
 
 import type { Terminal } from '../command-line/command.ts'
+import type { Screen } from './live-screen.ts'
 
 const COLUMNS = 120
 
@@ -10,15 +11,61 @@ export function systemTerminal(): Terminal {
     if ((error as { code?: string }).code === 'EPIPE') process.exit(0)
     throw error
   })
+  const isTty = process.stdout.isTTY === true
   return {
+    ...(isTty && process.env['TERM'] !== 'dumb' ? { screen: systemScreen() } : {}),
     cwd: process.cwd(),
     variables: process.env,
-    isTty: process.stdout.isTTY === true,
+    isTty,
     get columns() {
       return process.stdout.columns ?? COLUMNS
     },
     out: line => process.stdout.write(`${line}\n`),
     write: text => process.stdout.write(text),
     err: line => process.stderr.write(`${line}\n`),
+  }
+}
+
+const ROWS = 24
+
+function systemScreen(): Screen {
+  const { stdin, stdout } = process
+  const on = (event: 'resize', f: () => void) => {
+    stdout.on(event, f)
+    return () => stdout.off(event, f)
+  }
+  return {
+    get columns() {
+      return stdout.columns || COLUMNS
+    },
+    get rows() {
+      return stdout.rows || ROWS
+    },
+    // https://no-color.org: set to anything but nothing.
+    colours: (process.env['NO_COLOR'] ?? '') === '',
+    write: text => stdout.write(text),
+    onResize: f => on('resize', f),
+    onKeys: f => {
+      // Without a keyboard of its own it is ended by a signal.
+      if (stdin.isTTY !== true) return () => undefined
+      const heard = (chunk: Buffer) => f(chunk.toString('utf8'))
+      stdin.setRawMode(true)
+      stdin.on('data', heard)
+      stdin.resume()
+      return () => {
+        stdin.off('data', heard)
+        stdin.setRawMode(false)
+        stdin.pause()
+      }
+    },
+    onExit: f => {
+      process.on('exit', f)
+      return () => process.off('exit', f)
+    },
+    suspend: () =>
+      new Promise(resolve => {
+        process.once('SIGCONT', resolve)
+        process.kill(0, 'SIGTSTP')
+      }),
   }
 }

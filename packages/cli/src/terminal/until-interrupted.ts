@@ -6,6 +6,8 @@ import { createTimers } from '@stellwerk/runtime/node/timers.ts'
 /** True: go on; false: the user has had enough. */
 export type Sleep = (ms: number) => Promise<boolean>
 
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
 export async function untilInterrupted(work: (sleep: Sleep) => Promise<void>): Promise<void> {
   const timers = createTimers(createClock())
   let isOver = false
@@ -14,8 +16,7 @@ export async function untilInterrupted(work: (sleep: Sleep) => Promise<void>): P
     isOver = true
     wake?.()
   }
-  process.on('SIGINT', interrupt)
-  process.on('SIGTERM', interrupt)
+  for (const signal of SIGNALS) process.on(signal, interrupt)
   const sleep: Sleep = ms =>
     new Promise(resolve => {
       if (isOver) {
@@ -31,7 +32,6 @@ export async function untilInterrupted(work: (sleep: Sleep) => Promise<void>): P
   try {
     await work(sleep)
   } finally {
-    process.off('SIGINT', interrupt)
-    process.off('SIGTERM', interrupt)
+    for (const signal of SIGNALS) process.off(signal, interrupt)
   }
 }

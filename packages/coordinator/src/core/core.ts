@@ -53,6 +53,10 @@ export type Input =
       readonly bytesSent?: number
       readonly dirtyPages?: number
       readonly forecastMs?: number
+      readonly totalBytes?: number
+      readonly leftBytes?: number
+      readonly bytesPerSecond?: number
+      readonly dirtyBytesPerSecond?: number
     }
   | {
       readonly kind: 'migration-loaded'

@@ -18,6 +18,7 @@ export function newHostLive(state: CoordinatorState): HostLive {
     machines: new Map(),
     machinesKnown: false,
     volumes: new Map(),
+    resyncs: new Map(),
     paths: [],
     access: [],
     reachableStorages: [],

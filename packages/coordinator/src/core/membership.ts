@@ -79,6 +79,7 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
     live.machinesKnown = false
     live.clean = false
     live.volumes = new Map()
+    live.resyncs = new Map()
   }
   live.session = { incarnation: hello.incarnation }
   live.mapVersion = 0
@@ -187,6 +188,7 @@ function takeBeat(live: HostLive, message: Beat, now: number): void {
   live.reachableStorages = message.storages
   live.whyNoQemu = message.qemu === undefined ? NO_QEMU : message.qemu.why
   live.volumes = new Map(message.volumes.map(({ volume, ...reported }) => [volume, reported]))
+  live.resyncs = new Map((message.resyncs ?? []).map(({ volume, ...copied }) => [volume, copied]))
   if (message.machines !== null) {
     live.machines = new Map(message.machines.map(machine => [machine.vm, machine]))
     live.machinesKnown = true

@@ -19,7 +19,15 @@ import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
 import { choose, whyNot } from './placement.ts'
 import { isQuarantined } from './quarantine.ts'
-import type { CoordinatorState, HostRecord, MigrationEnd, MigrationLive, MigrationRecord, VmRecord } from './state.ts'
+import type {
+  CoordinatorState,
+  CopyProgress,
+  HostRecord,
+  MigrationEnd,
+  MigrationLive,
+  MigrationRecord,
+  VmRecord,
+} from './state.ts'
 
 export type Refusal = { readonly code: string; readonly message: string; readonly hint: string }
 
@@ -252,6 +260,14 @@ export function failed(
   abortMigration(state, message.migration, `${message.host}: ${message.reason}`, now, out)
 }
 
+/** What a source of another version leaves out is not known: 0. */
+function progressOf(message: Extract<Input, { kind: 'migration-progress' }>): CopyProgress {
+  const { round = 0, pagesSent = 0, bytesSent = 0, dirtyPages = 0, forecastMs = 0 } = message
+  const { totalBytes = 0, leftBytes = 0, bytesPerSecond = 0, dirtyBytesPerSecond = 0 } = message
+  const counts = { round, pagesSent, bytesSent, dirtyPages, forecastMs }
+  return { ...counts, totalBytes, leftBytes, bytesPerSecond, dirtyBytesPerSecond }
+}
+
 /** The source's pre-copy has converged: switch. */
 export function progressed(
   state: CoordinatorState,
@@ -262,9 +278,7 @@ export function progressed(
   const migration = state.migrations.get(message.migration)
   if (migration === undefined) return
   if (isOver(migration)) tellOutcome(state, migration, now, out)
-  const { round = 0, pagesSent = 0, bytesSent = 0, dirtyPages = 0, forecastMs = 0 } = message
-  if (!isOver(migration))
-    migrationLive(state, migration.id, now).progress = { round, pagesSent, bytesSent, dirtyPages, forecastMs }
+  if (!isOver(migration)) migrationLive(state, migration.id, now).progress = progressOf(message)
   if (!message.converged) return
   if (migration.phase !== 'precopy' && migration.phase !== 'preparing') return
   const switching: MigrationRecord = { ...migration, phase: 'switching' }

@@ -3,6 +3,7 @@
 
 import type {
   AccessReport,
+  Beat,
   ClusterMap,
   External,
   Nic,
@@ -279,7 +280,7 @@ export interface ReportedVolume {
   readonly state: string
   readonly why?: string | undefined
   readonly generation: number
-  readonly sync: { readonly done: boolean; readonly disks: number; readonly synced: number } | null
+  readonly sync: Beat['volumes'][number]['sync']
   readonly scrub: ScrubProgress | null
 }
 
@@ -328,6 +329,8 @@ export interface HostLive {
   volumes: ReadonlyMap<string, ReportedVolume>
   paths: readonly PathReport[]
   access: readonly AccessReport[]
+  /** Volume → what it has copied to the leg that is catching up, in which generation. */
+  resyncs: ReadonlyMap<string, { readonly generation: number; readonly copiedBytes: number }>
   reachableStorages: readonly string[]
   /** Why QEMU runs no machine there; null: it does. */
   whyNoQemu: string | null
@@ -361,8 +364,21 @@ export interface MigrationLive {
   prepared: boolean
   sourceDone: boolean
   targetDone: boolean
-  /** The last round as the source told it; for people. */
-  progress?: { readonly [key: string]: number }
+  /** How far it is, as the source told last; for people. */
+  progress?: CopyProgress
+}
+
+/** As `migration.progress` tells it. */
+export interface CopyProgress {
+  readonly round: number
+  readonly pagesSent: number
+  readonly bytesSent: number
+  readonly dirtyPages: number
+  readonly forecastMs: number
+  readonly totalBytes: number
+  readonly leftBytes: number
+  readonly bytesPerSecond: number
+  readonly dirtyBytesPerSecond: number
 }
 
 export interface VmLive {

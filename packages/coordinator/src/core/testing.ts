@@ -61,7 +61,7 @@ export class Bench {
   /** `storage/lun` → the generation that it was raised to last. */
   readonly marks = new Map<string, { generation: number; generationId: string | null; legs: object }>()
   /** What the owner of a volume says of a leg that catches up. */
-  sync: { done: boolean; disks: number; synced: number } | null = null
+  sync: { done: boolean; disks: number; synced: number; copiedBytes?: number; totalBytes?: number } | null = null
   /** What owners say of a scrub. */
   scrub: Beat['volumes'][number]['scrub'] = null
   /** Age of the host's last sign as each storage tells it; null: unknown. */
@@ -218,6 +218,10 @@ export class Bench {
     }
   }
 
+  #syncSaid(): Beat['volumes'][number]['sync'] {
+    return this.sync === null ? null : { copiedBytes: 0, sinceMs: 2_000, ...this.sync }
+  }
+
   beat(name: string): { status: string; epoch: number; leaseMs: number } {
     const host = this.hosts.get(name)
     if (host === undefined) throw new Error(`no host ${name} on the bench`)
@@ -228,7 +232,7 @@ export class Bench {
         ownerEpoch: owner.epoch,
         ...this.ownersSay,
         generation: this.state.volumes.get(volume)?.generation ?? 0,
-        sync: this.state.volumes.get(volume)?.legs.some(leg => leg.role === 'syncing') ? this.sync : null,
+        sync: this.state.volumes.get(volume)?.legs.some(leg => leg.role === 'syncing') ? this.#syncSaid() : null,
         scrub: this.scrub,
       }))
     const beat: Beat = {

@@ -8,8 +8,8 @@ import { inSyncLegs, isCounting } from '../core/legs.ts'
 import { choose } from '../core/placement.ts'
 import type { CoordinatorState, HostRecord, VmRecord, VolumeRecord } from '../core/state.ts'
 import { liveOf, sortedHosts } from './hosts.ts'
+import { resyncPercent } from './resync.ts'
 import type { CanLose } from './schemas.ts'
-import { resyncPercent } from './volumes.ts'
 
 /** Reasons told; more are counted. */
 const REASONS_MAX = 3

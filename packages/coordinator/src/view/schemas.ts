@@ -70,6 +70,28 @@ export const MigrationViewSchema = Type.Object({
   epoch: Type.Integer(),
   reason: nullable(Text),
   requestedWallMs: Type.Number(),
+  /** How long it has been in its phase; null: not known in this run of the coordinator. */
+  phaseMs: nullable(Type.Number({ minimum: 0 })),
+  /** How far the copying is; null: not told yet, or it is over. */
+  progress: nullable(
+    Type.Object({
+      /** From 1. */
+      round: Type.Integer({ minimum: 0 }),
+      /** Of the guest's memory, what the target has. */
+      percent: Type.Integer({ minimum: 0, maximum: 100 }),
+      totalBytes: Bytes,
+      leftBytes: Bytes,
+      /** On the wire, all rounds together. */
+      sentBytes: Bytes,
+      bytesPerSecond: Bytes,
+      /** What the guest changes meanwhile; 0 before the first round has ended. */
+      dirtyBytesPerSecond: Bytes,
+      /** Until it can be switched, at least in the first round; null: nothing is measured yet, or it gets no nearer. */
+      leftMs: nullable(Type.Number({ minimum: 0 })),
+      /** The pause to expect if it were switched now. */
+      pauseMs: Type.Number({ minimum: 0 }),
+    }),
+  ),
   /** What source and target measured, and while it runs the last round's counts. */
   statistics: Type.Record(Type.String(), Type.Unknown()),
 })
@@ -174,6 +196,17 @@ export const VolumeViewSchema = Type.Object({
       why: nullable(Text),
       /** Of a leg that is being resynced. */
       percent: nullable(Type.Number()),
+      /** How far that is in bytes; null: it is not being resynced, or how much there is to copy is not known yet. */
+      resync: nullable(
+        Type.Object({
+          copiedBytes: Bytes,
+          totalBytes: Bytes,
+          /** Since it began. */
+          bytesPerSecond: Bytes,
+          /** Null: nothing is measured yet. */
+          leftMs: nullable(Type.Number({ minimum: 0 })),
+        }),
+      ),
       /** False: its storage is an NBD server that knows none, see `storages`. */
       epochs: Type.Boolean(),
     }),

@@ -116,10 +116,47 @@ describe('status', () => {
   it('a migration under way shows its phase and the last round', () => {
     const bench = Bench.cluster()
     bench.command({ kind: 'vm-migrate', name: 'web', to: null, id: 'm1' })
-    const progress = { round: 2, pagesSent: 30, bytesSent: 4096, dirtyPages: 5, forecastMs: 12 }
+    const bytes = { totalBytes: 8000, leftBytes: 2000, bytesPerSecond: 5000, dirtyBytesPerSecond: 1000 }
+    const progress = { round: 2, pagesSent: 30, bytesSent: 4096, dirtyPages: 5, forecastMs: 12, ...bytes }
     bench.input({ kind: 'migration-progress', migration: 'm1', converged: false, ...progress })
     const vm = statusOf(bench.state, bench.now).vms['web']
     expect(vm).toMatchObject({ state: 'migrating', migration: { id: 'm1', phase: 'precopy', statistics: progress } })
+    expect(vm?.migration).toMatchObject({ progress: { round: 2, percent: 75, sentBytes: 4096, leftMs: 500 } })
+  })
+})
+
+describe('a resync', () => {
+  /** A mirror whose second leg is being made, with what its owner says of it. */
+  const view = (sync: NonNullable<Bench['sync']>, byHosts: readonly number[] = []) => {
+    const bench = Bench.cluster()
+    const volume = bench.state.volumes.get('csv1')!
+    const leg = { ...volume.legs[0]!, leg: 'b', storage: 'san-b', role: 'syncing' as const }
+    bench.state.volumes.set('csv1', { ...volume, legs: [...volume.legs, leg] })
+    bench.sync = sync
+    bench.beat(volume.owner!.host)
+    const hosts = ['host-a', 'host-b', 'host-c']
+    byHosts.forEach((copiedBytes, n) => {
+      const generation = n === 0 ? volume.generation : volume.generation - 1
+      bench.state.liveHosts.get(hosts[n]!)!.resyncs = new Map([['csv1', { generation, copiedBytes }]])
+    })
+    return statusOf(bench.state, bench.now).volumes['csv1']?.legs[1]
+  }
+
+  it('counts what the owner and the hosts have copied in its generation, and tells how long it takes yet', () => {
+    const half = { done: false, disks: 2, synced: 0, copiedBytes: 1_000, totalBytes: 8_000 }
+    expect(view(half, [3_000, 4_000])).toMatchObject({
+      percent: 50,
+      resync: { copiedBytes: 4_000, totalBytes: 8_000, bytesPerSecond: 2_000, leftMs: 2_000 },
+    })
+  })
+
+  it('goes by the disks while nobody knows how much there is', () => {
+    expect(view({ done: false, disks: 4, synced: 1 })).toMatchObject({ percent: 25, resync: null })
+  })
+
+  it('is not 100 % before it is done, though some was copied twice', () => {
+    const twice = { done: false, disks: 2, synced: 1, copiedBytes: 9_000, totalBytes: 8_000 }
+    expect(view(twice)).toMatchObject({ percent: 99, resync: { copiedBytes: 8_000, leftMs: 0 } })
   })
 })
 

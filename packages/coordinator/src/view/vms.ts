@@ -2,12 +2,15 @@
 
 import { externalsOfVm, whyNotSilent } from '../core/external.ts'
 import { isWanted } from '../core/hosts.ts'
+import { isBeforeCommit } from '../core/migration-outcome.ts'
 import type { CoordinatorState, MigrationRecord, VmRecord } from '../core/state.ts'
 import { ageOfHost, isFresh, liveOf } from './hosts.ts'
+import { progressView } from './migration-progress.ts'
 import type { MigrationView, VmView } from './schemas.ts'
 import { storageRung } from './storage-ladder.ts'
 
-export function migrationView(state: CoordinatorState, migration: MigrationRecord): MigrationView {
+export function migrationView(state: CoordinatorState, migration: MigrationRecord, now: number): MigrationView {
+  const live = state.liveMigrations.get(migration.id)
   return {
     id: migration.id,
     vm: migration.vm,
@@ -17,7 +20,9 @@ export function migrationView(state: CoordinatorState, migration: MigrationRecor
     epoch: migration.epoch,
     reason: migration.reason,
     requestedWallMs: migration.requestedWallMs,
-    statistics: { ...state.liveMigrations.get(migration.id)?.progress, ...migration.statistics },
+    phaseMs: live === undefined ? null : Math.max(0, now - live.phaseSince),
+    progress: isBeforeCommit(migration) && live?.progress !== undefined ? progressView(live.progress) : null,
+    statistics: { ...live?.progress, ...migration.statistics },
   }
 }
 
@@ -52,7 +57,7 @@ export function vmView(state: CoordinatorState, vm: VmRecord, now: number): VmVi
     crashes: vm.crashes.length,
     relocations: vm.relocations.length,
     disks: vm.disks.map(disk => ({ ...disk })),
-    migration: migration === undefined ? null : migrationView(state, migration),
+    migration: migration === undefined ? null : migrationView(state, migration, now),
     storage: storageRung(state, vm, now),
   }
 }

@@ -7,6 +7,7 @@ import type { CoordinatorState, VolumeRecord } from '../core/state.ts'
 import { accessToVolume } from './access.ts'
 import { warningOf } from './fullness.ts'
 import { ageOfHost, isFresh, liveOf, sortedHosts } from './hosts.ts'
+import { resyncPercent, resyncView } from './resync.ts'
 import type { Usage, VolumeView } from './schemas.ts'
 
 export function volumeView(
@@ -35,6 +36,7 @@ export function volumeView(
       state: legState(state, leg.storage, now),
       why: leg.role === 'stale' ? (state.liveVolumes.get(volume.name)?.why ?? null) : null,
       percent: leg.role === 'syncing' ? resyncPercent(state, volume) : null,
+      resync: leg.role === 'syncing' ? resyncView(state, volume) : null,
       epochs: !isExternal(state, leg.storage),
     })),
     generationOwed: [...volume.generationOwed],
@@ -100,12 +102,4 @@ function legState(state: CoordinatorState, storage: string, now: number): string
   const heard = sortedHosts(state).filter(host => isFresh(state, host.name, now))
   if (heard.length === 0) return 'unknown'
   return heard.some(host => liveOf(state, host.name).reachableStorages.includes(storage)) ? 'up' : 'unreachable'
-}
-
-/** Of the disks that are to be made equal, how many are. */
-export function resyncPercent(state: CoordinatorState, volume: VolumeRecord): number {
-  const reported = volume.owner === null ? undefined : liveOf(state, volume.owner.host).volumes.get(volume.name)
-  const sync = reported?.generation === volume.generation ? reported.sync : null
-  if (!sync) return 0
-  return sync.disks === 0 ? 100 : Math.floor((sync.synced / sync.disks) * 100)
 }

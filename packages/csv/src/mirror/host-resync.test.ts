@@ -51,9 +51,10 @@ describe('a resync', () => {
   })
 
   it('beside guests goes no faster than its rate, and in pieces that nobody waits long for', async () => {
-    const { timers, copies, copied } = resyncing(() => true)
+    const { resync, timers, copies, copied } = resyncing(() => true)
     await timers.advance(2_500)
     expect(copied()).toBe(3 * MIB)
+    expect(resync.progress?.copiedBytes).toBe(3 * MIB)
     await timers.advance(60_000)
     expect(copied()).toBe(REGIONS * MIB)
     expect(copies.map(({ offset }) => offset)).toEqual(copies.map((_, i) => i * 128 * KIB))

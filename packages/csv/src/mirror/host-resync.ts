@@ -72,6 +72,7 @@ export class HostResync {
   #working = false
   #wake: (() => void) | null = null
   #why: string | null = null
+  #copiedBytes = 0
 
   constructor(options: HostResyncOptions) {
     this.#options = options
@@ -82,12 +83,18 @@ export class HostResync {
     return this.#why
   }
 
+  /** What was copied from here to a leg that is catching up; null: none is. */
+  get progress(): { readonly generation: number; readonly copiedBytes: number } | null {
+    return this.#generation === null ? null : { generation: this.#generation.number, copiedBytes: this.#copiedBytes }
+  }
+
   follow(generation: VolumeGeneration, marked: ReadonlySet<number>): void {
     this.#generation = catchingLegs(generation).length > 0 ? generation : null
     this.#marked = canary('marks-not-copied') ? new Set() : marked
     this.#synced.clear()
     this.#run += 1
     this.#why = null
+    this.#copiedBytes = 0
     this.#start()
   }
 
@@ -204,6 +211,7 @@ export class HostResync {
       const copied: Promise<void> = this.#copyRegion(region, busy ? BUSY_PIECE_BYTES : regionBytes, seat, over).then(
         () => {
           pending.delete(copied)
+          this.#copiedBytes += regionBytes
         },
         (error: unknown) => {
           failure ??= error

@@ -5,7 +5,7 @@ import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
 import { type Leg, OWNER_IO, readBytes, writeLegs } from '../format/device-io.ts'
 import { type Layout, regionCount, slotAddresses } from '../format/layout.ts'
-import { isSynced, nextDetached, planPage } from '../owner/decide-sync.ts'
+import { bytesToSync, isSynced, nextDetached, planPage } from '../owner/decide-sync.ts'
 import type { OwnerState } from '../owner/state.ts'
 import { readStale } from './stale-log.ts'
 
@@ -24,15 +24,49 @@ export interface OwnerSyncOptions {
   readonly news: () => void
 }
 
+/** How far a leg is that catches up. */
+export interface SyncProgress {
+  readonly done: boolean
+  readonly disks: number
+  readonly synced: number
+  /** By the owner: hosts tell of what they copy themselves. */
+  readonly copiedBytes: number
+  readonly sinceMs: number
+  /** By all; absent: not known yet. */
+  readonly totalBytes?: number
+}
+
+/** Null: no leg is catching up. */
+export function syncProgress(state: OwnerState, work: OwnerSync | null): SyncProgress | null {
+  const { sync, metadata } = state
+  if (sync === null) return null
+  const ids = [...metadata.disks.keys()]
+  const total = bytesToSync(state)
+  return {
+    done: isSynced(state),
+    disks: ids.length,
+    synced: ids.filter(id => sync.synced.has(id)).length,
+    copiedBytes: work?.copiedBytes ?? 0,
+    sinceMs: work?.sinceMs ?? 0,
+    ...(total === null ? {} : { totalBytes: total }),
+  }
+}
+
 export class OwnerSync {
   readonly #options: OwnerSyncOptions
   #ended = false
   #wake: (() => void) | null = null
   #work: Promise<void> = Promise.resolve()
   copiedBytes = 0
+  readonly #startedAt: number
 
   constructor(options: OwnerSyncOptions) {
     this.#options = options
+    this.#startedAt = options.env.clock.now()
+  }
+
+  get sinceMs(): number {
+    return Math.max(0, this.#options.env.clock.now() - this.#startedAt)
   }
 
   start(): void {

@@ -68,6 +68,10 @@ describe('a leg that was away', () => {
     // Extents granted meanwhile are missed whole, not only where they were written.
     expect(volume.copies.length).toBeGreaterThan(4)
     expect(volume.copies).toHaveLength(new Set(volume.copies).size)
+    // And tells how much that was, of how much.
+    const copiedBytes = volume.copies.length * volume.layout.regionBytes
+    expect(host.volume.resync.progress).toEqual({ generation: 3, copiedBytes })
+    expect(volume.owner.sync).toMatchObject({ copiedBytes: 0, totalBytes: copiedBytes, sinceMs: 5_000 })
   })
 
   it('gets what the owner granted meanwhile, also where the host never heard of it', async () => {
@@ -103,7 +107,8 @@ describe('a leg that was away', () => {
     await volume.enter(B_SYNCING)
     await host.follow()
     await volume.timers.advance(5_000)
-    expect(volume.owner.sync).toMatchObject({ done: true })
+    const { copiedBytes, totalBytes } = volume.owner.sync ?? {}
+    expect([volume.owner.sync?.done, copiedBytes, copiedBytes]).toEqual([true, totalBytes, volume.layout.regionBytes])
     expect(await volume.differing()).toEqual([])
   })
 
@@ -132,7 +137,8 @@ describe('a leg that was away', () => {
     await volume.enter(generation(2, ['in-sync', 'syncing'], [null, null]))
     await host.follow()
     await volume.timers.advance(5_000)
-    expect(volume.owner.sync).toMatchObject({ done: true })
+    const copiedBytes = host.volume.resync.progress?.copiedBytes
+    expect([volume.owner.sync?.done, volume.owner.sync?.totalBytes, copiedBytes]).toEqual([true, EXTENT, EXTENT])
     expect(await volume.differing()).toEqual([])
     await volume.enter(generation(3, ['stale', 'in-sync'], [2, null]), 2)
     const { disks } = await volume.call('volume.list-disks', { volume: 'csv1' })

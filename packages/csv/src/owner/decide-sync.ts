@@ -76,6 +76,16 @@ export function isSynced(state: OwnerState): boolean {
   return sync.copying.size === 0
 }
 
+/** All that is to be copied, by hosts and the owner, as far as is known; null: no slot was read yet for what it misses. */
+export function bytesToSync({ sync, metadata }: OwnerState): number | null {
+  if (sync === null) return null
+  const { regionBytes, extentBytes } = metadata.layout
+  if (sync.behind !== null) return sync.readFor.size + sync.missed.size === 0 ? null : sync.missed.size * regionBytes
+  let extents = 0
+  for (const disk of metadata.disks.values()) extents += disk.map.size
+  return extents * extentBytes
+}
+
 /** What the leg lacks of a disk, by ascending index. */
 export function planPage(
   layout: Layout,

@@ -23,11 +23,10 @@ import {
 import type { Entry, Metadata } from '../format/metadata.ts'
 import { KNOWN_RO_COMPAT } from '../format/superblock.ts'
 import { missingLegs, type VolumeGeneration } from '../mirror/leg-state.ts'
-import { OwnerSync } from '../mirror/owner-sync.ts'
+import { OwnerSync, type SyncProgress, syncProgress } from '../mirror/owner-sync.ts'
 import { type StaleLog, staleLogOn } from '../mirror/stale-log.ts'
 import { decide } from './decide.ts'
 import { volumeFull } from './decide-extents.ts'
-import { isSynced } from './decide-sync.ts'
 import { type EffectContext, readsZero, runEffect } from './effects.ts'
 import { type ExtentChange, evidenceOf, extentChanges } from './extent-changes.ts'
 import { type HostEffect, isHostEffect, runHostEffect } from './host-effects.ts'
@@ -242,12 +241,8 @@ export class VolumeOwner {
   }
 
   /** Of a leg that is catching up; null: none is. */
-  get sync(): { readonly done: boolean; readonly disks: number; readonly synced: number } | null {
-    const { sync, metadata } = this.#state
-    if (sync === null) return null
-    const ids = [...metadata.disks.keys()]
-    const synced = ids.filter(id => sync.synced.has(id)).length
-    return { done: isSynced(this.#state), disks: ids.length, synced }
+  get sync(): SyncProgress | null {
+    return syncProgress(this.#state, this.#sync)
   }
 
   /** Answers what can be answered, refuses the rest. The legs stay open: they are their opener's. */

@@ -154,6 +154,16 @@ export const AccessReportSchema = closed({
 })
 export type AccessReport = Static<typeof AccessReportSchema>
 
+/** A leg that catches up: `copiedBytes` by the owner, of `totalBytes` by all; absent: not known yet. */
+const SyncProgressSchema = closed({
+  done: Type.Boolean(),
+  disks: Count,
+  synced: Count,
+  copiedBytes: Count,
+  sinceMs: Type.Number(),
+  totalBytes: Type.Optional(Count),
+})
+
 /** `damaged`: the volume itself can't be opened, here or elsewhere. `why` it does not serve, as the last attempt found. */
 const VolumeState = closed({
   volume: Name,
@@ -162,7 +172,7 @@ const VolumeState = closed({
   why: Type.Optional(Type.String({ maxLength: 1000 })),
   /** In which its owner has it open; a leg that is catching up in it: whether it has everything, and how far it is. */
   generation: Count,
-  sync: Type.Union([Type.Null(), closed({ done: Type.Boolean(), disks: Count, synced: Count })]),
+  sync: Type.Union([Type.Null(), SyncProgressSchema]),
   /** The last scrub that this owner began. */
   scrub: Type.Union([Type.Null(), ScrubProgressSchema]),
 })
@@ -184,6 +194,8 @@ export const BeatSchema = closed({
   access: Type.Array(AccessReportSchema),
   /** Volumes owned here. */
   volumes: Type.Array(VolumeState),
+  /** What was copied from here to legs that catch up, in their generation; absent: nothing is. */
+  resyncs: Type.Optional(Type.Array(closed({ volume: Name, generation: Count, copiedBytes: Count }))),
   /** Whether QEMU runs machines here, and if not why; absent: the host is not set up for it, or does not know yet. */
   qemu: Type.Optional(closed({ why: Type.Union([Type.Null(), Type.String({ maxLength: 1024 })]) })),
   /** A checksum of `machines`; these are sent when it has changed or was asked for. */

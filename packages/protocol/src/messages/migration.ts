@@ -29,7 +29,7 @@ export const migrationFamily = defineFamily('migration', {
   },
   /** On a bulk link, from the target to the source it dialled: after the answer the link carries the stream's bytes. */
   'migration.open': { request: closed({ migration: Id, host: Name }), reply: Nothing },
-  /** From the source, now and then. */
+  /** From the source, after each round and at least every second: what was sent so far, and what the target still lacks. */
   'migration.progress': {
     request: closed({
       ...Of,
@@ -37,7 +37,14 @@ export const migrationFamily = defineFamily('migration', {
       pagesSent: Count,
       bytesSent: Count,
       dirtyPages: Count,
+      /** The pause to expect if it were switched now. */
       forecastMs: Type.Number(),
+      /** Of the guest's memory; 0: not known yet. */
+      totalBytes: Count,
+      leftBytes: Count,
+      /** Memory moved, and memory that the guest changes; 0: not measured yet. */
+      bytesPerSecond: Count,
+      dirtyBytesPerSecond: Count,
       converged: Type.Boolean(),
     }),
   },

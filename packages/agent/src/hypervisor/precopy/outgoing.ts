@@ -6,7 +6,7 @@ import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Environment, Json } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
-import type { MigrationPolicy, Outgoing, Released, RoundProgress } from '../hypervisor.ts'
+import type { CopyProgress, MigrationPolicy, Outgoing, Released, RoundProgress } from '../hypervisor.ts'
 import { forecastRound, INITIAL_FORECAST } from './forecast.ts'
 import { BATCH_PAGES } from './format.ts'
 import { createPipe } from './pipe.ts'
@@ -52,6 +52,9 @@ export class PrecopyOutgoing implements Outgoing {
   #phase: Phase = 'rounds'
   #paused = false
   #round = 0
+  /** Of the round under way: what it began with, how many pages had been sent by then, and when that was. */
+  #begun: { readonly pages: number; readonly sent: number; readonly at: number } | null = null
+  #measured = { bytesPerSecond: 0, dirtyBytesPerSecond: 0 }
   #onProgress: (progress: RoundProgress) => void = () => undefined
   #tellConverged: { resolve: () => void; reject: (error: unknown) => void }
   #roundsDone: Promise<void>
@@ -85,6 +88,25 @@ export class PrecopyOutgoing implements Outgoing {
     this.#onProgress = f
   }
 
+  progress(): CopyProgress | null {
+    const begun = this.#begun
+    if (begun === null) return null
+    const { pagesSent, bytesSent } = this.#sender
+    const sentNow = pagesSent - begun.sent
+    const elapsedMs = this.#env.clock.now() - begun.at
+    // The first round tells its own speed while it lasts; later ones are too short for that.
+    const first = elapsedMs > 0 ? (sentNow * PAGE_BYTES * 1000) / elapsedMs : 0
+    return {
+      round: this.#round,
+      totalBytes: this.#shadow.pages * PAGE_BYTES,
+      leftBytes: Math.max(0, begun.pages - sentNow) * PAGE_BYTES,
+      pagesSent,
+      sentBytes: bytesSent,
+      bytesPerSecond: this.#measured.bytesPerSecond || first,
+      dirtyBytesPerSecond: this.#measured.dirtyBytesPerSecond,
+    }
+  }
+
   async release(trailer: () => Promise<Json>): Promise<Released> {
     if (this.#phase !== 'rounds') throw this.#over('release')
     this.#phase = 'releasing'
@@ -105,6 +127,7 @@ export class PrecopyOutgoing implements Outgoing {
     this.#round++
     const dirty: number[] = []
     this.#shadow.scan(0, this.#shadow.pages, dirty)
+    this.#begun = { pages: dirty.length, sent: this.#sender.pagesSent, at: this.#env.clock.now() }
     await this.#sender.sendAll(this.#round, dirty)
     const behind = await durable
     this.#throwIfOver()
@@ -167,6 +190,7 @@ export class PrecopyOutgoing implements Outgoing {
       const sentBefore = this.#sender.bytesSent
       const pagesBefore = this.#sender.pagesSent
       const sendStart = this.#env.clock.now()
+      this.#begun = { pages: dirty.length, sent: pagesBefore, at: sendStart }
       await this.#sendRound(dirty)
       const sendMs = this.#env.clock.now() - sendStart
       if (settled && this.#phase === 'rounds') await this.#idle()
@@ -186,6 +210,8 @@ export class PrecopyOutgoing implements Outgoing {
       const next = forecastRound(forecast, this.#policy, facts)
       forecast = next.state
       this.#source.throttle(next.throttle)
+      this.#measured = next
+      this.#begun = { pages: dirty.length, sent: this.#sender.pagesSent, at: now }
       this.#onProgress({
         round: this.#round,
         pagesSent: this.#sender.pagesSent - pagesBefore,

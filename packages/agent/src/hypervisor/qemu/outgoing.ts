@@ -4,7 +4,7 @@
 
 import type { ByteStream, Environment, Json } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import type { MigrationPolicy, Outgoing, Released, RoundProgress } from '../hypervisor.ts'
+import type { CopyProgress, MigrationPolicy, Outgoing, Released, RoundProgress } from '../hypervisor.ts'
 import { createPipe } from '../precopy/pipe.ts'
 import { outgoingSocket } from './command-line.ts'
 import type { QemuMachine } from './machine.ts'
@@ -25,6 +25,7 @@ const HOPELESS_FACTOR = 2
 
 interface Statistics {
   readonly round: number
+  readonly totalBytes: number
   readonly remainingBytes: number
   readonly sentBytes: number
   readonly pages: number
@@ -65,6 +66,8 @@ export class QemuOutgoing implements Outgoing {
   /** Those that were told of. */
   #rounds = 0
   #looking: Promise<void> = Promise.resolve()
+  /** What QEMU said at the last look. */
+  #last: Statistics | null = null
 
   constructor(env: Environment, machine: QemuMachine, policy: MigrationPolicy, detached: () => void) {
     this.#env = env
@@ -91,6 +94,20 @@ export class QemuOutgoing implements Outgoing {
 
   onProgress(f: (progress: RoundProgress) => void): void {
     this.#onProgress = f
+  }
+
+  progress(): CopyProgress | null {
+    const last = this.#last
+    if (last === null || last.totalBytes === 0) return null
+    return {
+      round: Math.max(1, this.#rounds),
+      totalBytes: last.totalBytes,
+      leftBytes: last.remainingBytes,
+      pagesSent: last.pages,
+      sentBytes: last.sentBytes,
+      bytesPerSecond: last.bytesPerSecond,
+      dirtyBytesPerSecond: last.dirtyBytesPerSecond,
+    }
   }
 
   async #begin(): Promise<void> {
@@ -213,8 +230,9 @@ export class QemuOutgoing implements Outgoing {
   async #statistics(): Promise<Statistics> {
     const answer = (await this.#machine.qmp.execute('query-migrate')) as { readonly [key: string]: Json }
     const ram = (answer['ram'] ?? {}) as { readonly [key: string]: number }
-    return {
+    this.#last = {
       round: ram['dirty-sync-count'] ?? 0,
+      totalBytes: ram['total'] ?? 0,
       remainingBytes: ram['remaining'] ?? 0,
       sentBytes: ram['transferred'] ?? 0,
       pages: (ram['normal'] ?? 0) + (ram['duplicate'] ?? 0),
@@ -222,6 +240,7 @@ export class QemuOutgoing implements Outgoing {
       bytesPerSecond: ((ram['mbps'] ?? 0) * 1e6) / 8,
       throttle: Number(answer['cpu-throttle-percentage'] ?? 0) / 100,
     }
+    return this.#last
   }
 
   // --- the switch ----------------------------------------------------------------------------------------------------

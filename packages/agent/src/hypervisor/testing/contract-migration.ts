@@ -2,7 +2,8 @@
 
 import type { ByteStream } from '@stellwerk/runtime/environment.ts'
 import { expect, test } from 'vitest'
-import type { MigrationPolicy, RoundProgress } from '../hypervisor.ts'
+import type { CopyProgress, MigrationPolicy, RoundProgress } from '../hypervisor.ts'
+import { PAGE_BYTES } from '../precopy/state-checksum.ts'
 import { type ContractBench, consecutive } from './contract-bench.ts'
 import { changed, paced } from './streams.ts'
 
@@ -15,7 +16,11 @@ export function migrationContract(on: () => ContractBench, hopelessBytesPerEntry
     const incoming = await on().receive('heavy')
     const outgoing = source.machine.send({ ...POLICY, whenDiverging: 'pause' })
     const rounds: RoundProgress[] = []
-    outgoing.onProgress(progress => rounds.push(progress))
+    const copies: (CopyProgress | null)[] = []
+    outgoing.onProgress(progress => {
+      rounds.push(progress)
+      copies.push(outgoing.progress())
+    })
     const loading = incoming.load(outgoing.stream)
     await on().settle(outgoing.converged)
     let inFlightAtTrailer = -1
@@ -32,6 +37,12 @@ export function migrationContract(on: () => ContractBench, hopelessBytesPerEntry
     expect(loaded.stateChecksum).toBe(released.stateChecksum)
     expect(loaded.trailer).toEqual({ generation: 4 })
     expect(rounds.length).toBeGreaterThanOrEqual(1)
+    copies.forEach((copy, n) => {
+      expect(copy?.leftBytes).toBe((rounds[n]?.dirtyPages ?? 0) * PAGE_BYTES)
+      expect(copy?.totalBytes).toBeGreaterThan(copy?.leftBytes ?? 0)
+      expect(copy?.sentBytes).toBeGreaterThan(copies[n - 1]?.sentBytes ?? 0)
+    })
+    expect(released.bytesSent).toBeGreaterThanOrEqual(copies.at(-1)?.sentBytes ?? 0)
     // The last round, and perhaps one that the release cut short.
     expect(released.rounds - rounds.length).toBeOneOf([1, 2])
     await on().pass(100)

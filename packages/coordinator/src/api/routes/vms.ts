@@ -190,17 +190,17 @@ export const vmRoutes: readonly Route[] = [
     path: '/v1/migrations',
     summary: 'Migrations under way and those remembered, oldest first',
     reply: Type.Array(MigrationViewSchema),
-    handle: ({ coordinator }) =>
+    handle: ({ coordinator, env }) =>
       [...coordinator.state.migrations.values()]
         .sort((a, b) => a.requestedWallMs - b.requestedWallMs)
-        .map(migration => migrationView(coordinator.state, migration)),
+        .map(migration => migrationView(coordinator.state, migration, env.clock.now())),
   }),
   route({
     method: 'GET',
     path: '/v1/migrations/{id}',
     summary: 'One migration and how far it is',
     reply: MigrationViewSchema,
-    handle: ({ coordinator }, { params }) => {
+    handle: ({ coordinator, env }, { params }) => {
       const id = params['id'] ?? ''
       const migration = coordinator.state.migrations.get(id)
       if (migration === undefined) {
@@ -208,7 +208,7 @@ export const vmRoutes: readonly Route[] = [
           hint: 'only the last ones are remembered',
         })
       }
-      return migrationView(coordinator.state, migration)
+      return migrationView(coordinator.state, migration, env.clock.now())
     },
   }),
 ]
