@@ -32,6 +32,7 @@ export class SimTarget implements ChaosTarget {
   readonly #cluster: ChaosCluster
   readonly #records: { readonly record: TraceRecord; readonly at: number }[] = []
   readonly #inForce = new Map<number, () => void>()
+  readonly #onRecord: ((record: TraceRecord, now: number) => void) | null
   #world: World | null = null
   #random = new SimRandom('chaos')
   #canary: string | null = null
@@ -39,8 +40,10 @@ export class SimTarget implements ChaosTarget {
   #vms: readonly string[] = []
   volumeBytes = 0
 
-  constructor(cluster: ChaosCluster) {
+  /** `onRecord` hears each record as it is made. */
+  constructor(cluster: ChaosCluster, onRecord?: (record: TraceRecord, now: number) => void) {
     this.#cluster = cluster
+    this.#onRecord = onRecord ?? null
   }
 
   refuses(fault: Fault): StellwerkError | null {
@@ -166,6 +169,7 @@ export class SimTarget implements ChaosTarget {
     if (UNJUDGED.test(record.kind)) return
     assert(this.#records.length < RECORDS_MAX, `at most ${RECORDS_MAX} records of a run`)
     this.#records.push({ record, at: this.#there.sim.now })
+    this.#onRecord?.(record, this.#there.sim.now)
   }
 
   #say(kind: string, fault: Fault): void {
