@@ -78,13 +78,18 @@ function lackOf(
   return givenUp > 0 ? `${givenUp} sectors could not be judged by IO1 for want of room` : null
 }
 
-/** All that keeps the run from having held, in words; empty: it held. */
+/** All that keeps the run from having held, in words; empty: it held. Of each rule the first violation, and how many more. */
 export function failuresOf(
   { violations, findings, objectives, lack }: Judgement,
-  say: (o: ObjectiveResult) => string,
+  say: (objective: ObjectiveResult) => string,
 ): string[] {
+  const rules = [...new Set(violations.map(({ rule }) => rule))]
   return [
-    ...violations.map(({ rule, message, at }) => `${rule}: ${message} (${(at / 1_000).toFixed(3)} s)`),
+    ...rules.map(rule => {
+      const [first, ...others] = violations.filter(each => each.rule === rule)
+      const more = others.length === 0 ? '' : `, and ${others.length} more`
+      return `${rule}: ${first?.message} (${((first?.at ?? 0) / 1_000).toFixed(3)} s${more})`
+    }),
     ...findings,
     ...objectives.filter(({ ok }) => !ok).map(each => `objective ${say(each)}`),
     ...(lack === null ? [] : [lack]),
