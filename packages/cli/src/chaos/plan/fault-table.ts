@@ -101,7 +101,7 @@ export function completeChoice(
       return open({
         host: at,
         peer: peers[Math.floor(drawn.peer * peers.length)]!,
-        ...(drawn.oneWay ? { oneWay: true } : {}),
+        oneWay: drawn.oneWay,
       })
     case 'loss':
       return open({ host: at, network: drawn.network, chance: percent(0.01 + drawn.percent * 0.19) })

@@ -43,38 +43,44 @@ export class FaultReader {
   readonly #words: Words
   readonly #cluster: ChaosCluster
   readonly #durationMs: number
+  readonly #ownMs: number
 
-  constructor(text: PlanText, cluster: ChaosCluster, durationMs: number) {
+  /** `ownMs`: what the plan itself says. A run that ends before has those faults that are over by then. */
+  constructor(text: PlanText, cluster: ChaosCluster, durationMs: number, ownMs: number) {
     this.#text = text
     this.#words = new Words(text)
     this.#cluster = cluster
     this.#durationMs = durationMs
+    this.#ownMs = ownMs
   }
 
   /** One, or as many as `every` makes of it. */
   fixed(value: unknown, path: Path): FixedFault[] {
     const entry = assertShape(FaultEntry, value, path, this.#text)
     const kind = this.#words.oneOf([...path, 'kind'], entry.kind, 'fault', FAULT_KINDS)
-    const atMs = this.#words.duration([...path, 'at'], entry.at, 0, this.#durationMs)
+    const atMs = this.#words.duration([...path, 'at'], entry.at, 0, this.#ownMs)
     const lastsMs = this.#lasts(kind, entry.for, [...path, 'for'])
-    if (entry.for !== undefined && atMs + lastsMs[1] > this.#durationMs) {
-      const end = formatDuration(this.#durationMs)
+    if (entry.for !== undefined && atMs + lastsMs[1] > this.#ownMs) {
+      const end = formatDuration(this.#ownMs)
       throw this.#text.refuse([...path, 'for'], 'the fault may last longer than the plan', `the plan ends at ${end}`)
     }
-    const most = Math.max(LASTS_MIN_MS, this.#durationMs - atMs)
+    const most = Math.max(LASTS_MIN_MS, Math.max(this.#durationMs, this.#ownMs) - atMs)
     const cut = [Math.min(lastsMs[0], most), Math.min(lastsMs[1], most)] as const
     const first = { where: this.#text.where(path), kind, lastsMs: cut, choice: this.#choice(kind, entry, path) }
     const again = [...path, 'every']
     const everyMs = entry.every === undefined ? null : this.#words.duration(again, entry.every, EVERY_MIN_MS, HOUR_MS)
-    const times = everyMs === null ? 1 : 1 + Math.max(0, Math.floor((this.#durationMs - cut[1] - atMs) / everyMs))
+    const left = this.#durationMs - cut[1] - atMs
+    const times = left < 0 ? 0 : everyMs === null ? 1 : 1 + Math.floor(left / everyMs)
     return Array.from({ length: times }, (_, i) => ({ ...first, atMs: atMs + i * (everyMs ?? 0) }))
   }
 
   random(entry: NonNullable<PlanEntry['random']>, path: Path): RandomFaults {
-    const until = this.#durationMs
-    const fromMs = entry.from === undefined ? 0 : this.#words.duration([...path, 'from'], entry.from, 0, until)
+    const { from, until } = entry
+    const fromMs = from === undefined ? 0 : this.#words.duration([...path, 'from'], from, 0, this.#ownMs)
     const untilMs =
-      entry.until === undefined ? until : this.#words.duration([...path, 'until'], entry.until, fromMs, until)
+      until === undefined
+        ? this.#durationMs
+        : Math.min(this.#durationMs, this.#words.duration([...path, 'until'], until, fromMs, this.#ownMs))
     const kinds = Object.entries(entry.kinds).map(([name, value]) => this.#kind(name, value, [...path, 'kinds', name]))
     if (kinds.length === 0) {
       throw this.#text.refuse(

@@ -59,9 +59,9 @@ class PlanReader {
       writesPerSecond = WRITES_DEFAULT,
       migrateEvery,
     } = entry.workload ?? {}
-    const durationMs =
-      durationWantedMs ?? this.#words.duration(['duration'], entry.duration, DURATION_MIN_MS, DURATION_MAX_MS)
-    const faults = new FaultReader(this.#text, cluster, durationMs)
+    const ownMs = this.#words.duration(['duration'], entry.duration, DURATION_MIN_MS, DURATION_MAX_MS)
+    const durationMs = durationWantedMs ?? ownMs
+    const faults = new FaultReader(this.#text, cluster, durationMs, ownMs)
     const plan: ChaosPlan = {
       name: entry.name,
       summary: entry.summary.trim(),
@@ -88,7 +88,7 @@ class PlanReader {
       rules: this.#rules(entry.hold?.rules),
       objectives: Object.entries(entry.hold?.objectives ?? {}).map(([name, each]) => this.#objective(name, each)),
     }
-    if (plan.faults.length === 0 && plan.random === null) {
+    if ((entry.faults ?? []).length === 0 && plan.random === null) {
       throw this.#text.refuse([], 'the plan has neither "faults" nor "random"', 'say what is to be broken')
     }
     return plan

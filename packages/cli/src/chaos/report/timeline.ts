@@ -38,6 +38,7 @@ export function timelineSvg({ history, hosts, schedule, violations }: Picture): 
     ...axis(end, x, height - ROW),
     ...lanes.flatMap((lane, i) => lane.flatMap(fault => faultBar(fault, schedule, end, x, AXIS + i * LANE))),
     text(4, AXIS + 12, 'faults', 'label'),
+    ...(history.ended === null ? [] : healed(x(history.ended.at), height - ROW - AXIS)),
     ...[...history.vms].flatMap(([vm, { runs, acknowledged }], i) => {
       const y = top + i * ROW
       return [
@@ -110,11 +111,19 @@ function faultBar(
   const drawn = schedule.find(({ id }) => id === fault.id)
   const what = drawn === undefined ? `${fault.kind} ${fault.on}` : describeFault(drawn)
   const width = Math.max(2, x(to) - x(fault.from))
-  const label = `${fault.kind} ${fault.on}`
+  const labels = [`${fault.kind} ${fault.on}`, fault.kind, `#${fault.id}`]
+  // What does not fit is in the title.
+  const label = labels.find(each => each.length * 5.6 < width)
   return [
     `<rect x="${px(x(fault.from))}" y="${y}" width="${px(width)}" height="${LANE - 4}" fill="${FAULT_COLOUR}" stroke="#777">${titled(`#${fault.id} ${what}, ${seconds(fault.from)} to ${seconds(to)}`)}</rect>`,
-    // What does not fit is in the title.
-    ...(label.length * 5.6 < width ? [text(x(fault.from) + 3, y + 11, label)] : []),
+    ...(label === undefined ? [] : [text(x(fault.from) + 3, y + 11, label)]),
+  ]
+}
+
+function healed(at: number, bottom: number): string[] {
+  return [
+    `<line x1="${px(at)}" x2="${px(at)}" y1="${AXIS - 6}" y2="${bottom}" stroke="#117733" stroke-dasharray="6 3"/>`,
+    text(at + 3, AXIS - 8, 'all healed'),
   ]
 }
 
