@@ -60,6 +60,8 @@ export interface Fault {
   readonly fabric?: 0 | 1
   readonly network?: NetworkOf
   readonly oneWay?: boolean
+  /** Of `host-isolate`: false leaves the host its storage. */
+  readonly fabrics?: boolean
   /** 0 to 1. */
   readonly chance?: number
   readonly delayMs?: number

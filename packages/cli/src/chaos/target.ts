@@ -29,6 +29,10 @@ export interface ChaosSetup {
 
 export interface ChaosTarget {
   readonly kind: 'sim' | 'local' | 'compose'
+  /** The simulator's alone: how large its volume is, once set up, for rules that look at where writes land. */
+  readonly volumeBytes?: number
+  /** The simulator's alone: the same plan and seed have the same. */
+  traceHash?(): string
   /** Why this target can't do that fault (code `fault-unsupported`); null if it can. Asked before anything is started. */
   refuses(fault: Fault): StellwerkError | null
   /** Cluster up, volume and guests made, all of them running. Gives the names that are really there. */

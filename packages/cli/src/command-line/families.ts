@@ -26,6 +26,7 @@ export const FAMILIES: { readonly [word: string]: Family } = {
   demo: () => import('../demo/command.ts'),
   sim: () => import('../simulation/command.ts'),
   bench: () => import('../commands/bench.ts'),
+  chaos: () => import('../commands/chaos.ts'),
   container: () => import('../commands/container.ts'),
   coordinator: serving,
   agent: serving,

@@ -16,12 +16,18 @@ const UNITS: { readonly [unit: string]: number } = {
   tib: 2 ** 40,
 }
 
-/** `64MiB`, `2G`, `1.5GiB`, `4096`. */
-export function parseSize(option: string, text: string): number {
+/** Bytes of `64MiB`, `2G`, `1.5GiB`, `4096`; null if it is no size. */
+export function sizeOf(text: string): number | null {
   const match = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/.exec(text.trim())
   const unit = match === null ? undefined : UNITS[(match[2] ?? '').toLowerCase()]
   const bytes = match === null || unit === undefined ? Number.NaN : Number(match[1]) * unit
-  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes
+  return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : null
+}
+
+/** As `sizeOf`, of an option's value; throws `bad-size`. */
+export function parseSize(option: string, text: string): number {
+  const bytes = sizeOf(text)
+  if (bytes !== null) return bytes
   throw new StellwerkError('bad-size', `"${text}" is no size`, {
     where: `--${option}`,
     hint: 'say 64MiB, 2GiB or bytes',

@@ -29,7 +29,7 @@ export const JUDGED: readonly RuleId[] = [
 ]
 
 /** Freezing takes a moment, and steps are recorded ten times a second. */
-const SLACK_MS = 250
+export const SLACK_MS = 250
 
 const SAID: ReadonlySet<string> = new Set(['guest.acknowledged', 'guest.recovered'])
 

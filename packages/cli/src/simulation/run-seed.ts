@@ -159,7 +159,7 @@ async function phases(world: World, plan: SeedPlan, driver: FaultDriver, over: (
 }
 
 /** Stops everything in order; then the legs of each volume must be equal, and each volume sound. */
-async function quiesce(world: World, over: () => boolean): Promise<void> {
+export async function quiesce(world: World, over: () => boolean): Promise<void> {
   const { sim } = world
   const state = world.coordinator?.state
   for (const vm of [...(state?.vms.keys() ?? [])]) world.command({ kind: 'vm-stop', name: vm })

@@ -1,0 +1,45 @@
+// A run's report as one HTML page that needs nothing else: the timeline's picture, and what the Markdown report says.
+
+import type { RunResult } from '../run.ts'
+import { escapeXml } from './escape.ts'
+import { type Section, sectionsOf, titleOf } from './markdown.ts'
+import { timelineSvg } from './timeline.ts'
+
+const STYLE = `
+body{font:15px/1.45 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+table{border-collapse:collapse;margin:.5rem 0}
+th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums}
+h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:1.6rem}
+.pass{color:#117733}.fail{color:#cc3311}
+figure{margin:1rem 0;overflow-x:auto}svg{min-width:50rem}
+`
+
+export function html(result: RunResult, replay: string): string {
+  const title = escapeXml(titleOf(result))
+  const [verdict, ...others] = sectionsOf(result, replay)
+  return [
+    '<!DOCTYPE html>',
+    '<html lang="en">',
+    `<head><meta charset="utf-8"/><meta name="viewport" content="width=device-width"/><title>${title}</title><style>${STYLE}</style></head>`,
+    '<body>',
+    `<h1>${title}: <span class="${result.verdict}">${result.verdict}</span></h1>`,
+    ...(verdict === undefined ? [] : section(verdict)),
+    '<figure>',
+    timelineSvg(result),
+    '</figure>',
+    ...others.flatMap(section),
+    '</body>',
+    '</html>',
+    '',
+  ].join('\n')
+}
+
+function section({ title, lines, head = [], rows = [] }: Section): string[] {
+  const cells = (tag: string, values: readonly string[]): string =>
+    `<tr>${values.map(value => `<${tag}>${escapeXml(value)}</${tag}>`).join('')}</tr>`
+  return [
+    `<h2>${escapeXml(title)}</h2>`,
+    ...lines.map(line => `<p>${escapeXml(line)}</p>`),
+    ...(rows.length === 0 ? [] : ['<table>', cells('th', head), ...rows.map(row => cells('td', row)), '</table>']),
+  ]
+}
