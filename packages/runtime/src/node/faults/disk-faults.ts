@@ -37,7 +37,11 @@ export class DiskFaults {
     const { disk } = this.#file.rules
     if (disk.length === 0) return disk
     return disk.filter(
-      rule => rule.node === this.#node && path.startsWith(rule.path) && rule.operation.includes(operation),
+      rule =>
+        rule.node === this.#node &&
+        path.startsWith(rule.path) &&
+        path.endsWith(rule.suffix ?? '') &&
+        rule.operation.includes(operation),
     )
   }
 

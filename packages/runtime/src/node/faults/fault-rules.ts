@@ -33,6 +33,8 @@ export interface DiskFaultRule {
   readonly node: string
   /** Paths that begin so, from the process's directory. */
   readonly path: string
+  /** And that end so. */
+  readonly suffix?: string
   readonly operation: readonly DiskOperation[]
   /** Per operation. Default 1. */
   readonly chance?: number
