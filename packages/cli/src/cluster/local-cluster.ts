@@ -9,6 +9,7 @@ import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node
 import type { LogLevel } from '@stellwerk/runtime/node/log.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { ApiClient } from '../api-client/client.ts'
+import { forgetBroken } from '../chaos/local/journal.ts'
 import { type Launch, PROCESS_ENTRY } from '../programs/process.ts'
 import {
   API_TOKEN_FILE,
@@ -328,6 +329,7 @@ async function takeLock(env: NodeEnvironment, directory: string): Promise<FileLo
 
 /** The rules' file says that they are gone by. A new start begins whole. */
 async function readyForFaults(env: NodeEnvironment, faults: boolean): Promise<void> {
+  await forgetBroken(env.files)
   if (!faults) return env.files.remove(RULES_FILE)
   await env.files.makeDirectory(CHAOS_DIRECTORY)
   await env.files.writeAtomic(RULES_FILE, new Uint8Array(0))

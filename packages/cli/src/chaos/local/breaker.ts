@@ -8,6 +8,7 @@ import { isStillRunning, type RecordedProcess } from '@stellwerk/runtime/node/pi
 import type { ApiClient } from '../../api-client/client.ts'
 import type { ClusterFile } from '../../cluster/cluster-file.ts'
 import { RULES_FILE, whoIsWho } from '../../cluster/fault-seam.ts'
+import type { Breaking, NotHealed } from '../breaking.ts'
 import type { Fault } from '../fault.ts'
 import type { ChaosCluster } from '../target.ts'
 import { corruptBlock, repairFrom } from './corrupt-block.ts'
@@ -29,7 +30,7 @@ export interface BreakerOptions {
   readonly start: (nodes: readonly string[]) => Promise<void>
 }
 
-export class Breaker {
+export class Breaker implements Breaking {
   readonly #options: BreakerOptions
   readonly journal: Journal
 
@@ -71,9 +72,9 @@ export class Breaker {
   }
 
   /** All of it, as far as it goes: gives what could not be put right. */
-  async healAll(): Promise<readonly { readonly broken: Broken; readonly why: string }[]> {
+  async healAll(): Promise<readonly NotHealed[]> {
     const broken = await this.journal.read()
-    const left: { broken: Broken; why: string }[] = []
+    const left: NotHealed[] = []
     await this.#writeRules([])
     // Who stands still can't be talked to, and who has ended is started before its disk is looked at.
     const order: readonly Undo['do'][] = ['continue', 'start', 'scrub']

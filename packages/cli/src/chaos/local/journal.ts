@@ -19,6 +19,18 @@ const BROKEN_MAX = 1_000
 const LOCK_TRIES = 100
 const LOCK_AGAIN_MS = 50
 
+/**
+ * A cluster that is started anew is whole: nothing of it stands still, is cut off or has ended. Only bytes that have changed
+ * stay what they are, until somebody repairs them.
+ */
+export async function forgetBroken(files: Files): Promise<void> {
+  if ((await files.read(JOURNAL_FILE)) === null) return
+  const journal = new Journal(files, async () => undefined)
+  for (const { fault, undo } of await journal.read()) {
+    if (undo.every(step => step.do !== 'scrub')) await journal.strike(fault.id, async () => undefined)
+  }
+}
+
 /** One step of putting it right; each may be done again without harm. */
 export type Undo =
   /** SIGCONT. */

@@ -20,6 +20,8 @@ import { Breaker } from './breaker.ts'
 import { hostProcesses } from './node-processes.ts'
 import { refusal } from './rules-of.ts'
 
+/** Of the directories of runs; what a killed run leaves is found by it. */
+export const SCRATCH_PREFIX = 'stellwerk-chaos-'
 const PROFILE = 'lab'
 const VOLUME_BYTES = 2 * 1024 * MIB
 const DISK_BYTES = 64 * MIB
@@ -63,7 +65,7 @@ export class LocalTarget implements ChaosTarget {
   }
 
   async setUp(setup: ChaosSetup): Promise<ChaosCluster & { readonly vms: readonly string[] }> {
-    const directory = this.#options.directory ?? (await makeScratchDirectory('stellwerk-chaos-'))
+    const directory = this.#options.directory ?? (await makeScratchDirectory(SCRATCH_PREFIX))
     this.#directory = directory
     const cluster = await LocalCluster.open({
       directory,

@@ -104,7 +104,9 @@ function fabricOf(fault: Fault): NetworkName {
 export function need<K extends keyof Fault>(fault: Fault, field: K): NonNullable<Fault[K]> {
   const value = fault[field]
   if (value !== undefined && value !== null) return value
-  throw new StellwerkError('fault-incomplete', `a ${fault.kind} needs '${field}'`, { hint: `say which ${field}` })
+  throw new StellwerkError('fault-incomplete', `${fault.kind} needs '${field}', which is missing`, {
+    hint: 'a plan says it by that name; `stellwerk help chaos inject` has the option',
+  })
 }
 
 /** Why connections between processes can't suffer this; null: they can. */
