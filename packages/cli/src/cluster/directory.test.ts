@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { checkHostDirectory } from './directory.ts'
 
 test('no host takes the place of what the cluster’s directory has of its own', () => {
-  for (const name of ['lock', 'log', 'launch', 'output', 'cluster.json', 'up.json', 'join-token']) {
+  for (const name of ['lock', 'log', 'launch', 'output', 'chaos', 'cluster.json', 'up.json', 'join-token']) {
     expect(() => checkHostDirectory(name, '/clusters/one')).toThrow(
       expect.objectContaining({ code: 'bad-name', where: '/clusters/one', hint: 'choose another name' }),
     )

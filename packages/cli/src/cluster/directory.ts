@@ -14,6 +14,7 @@ import {
   readClusterFile,
   readToken,
 } from './cluster-file.ts'
+import { CHAOS_DIRECTORY } from './fault-seam.ts'
 
 export const DEFAULT_DIRECTORY = '.stellwerk'
 export const UP_FILE = 'up.json'
@@ -30,7 +31,7 @@ const BEGINNINGS = new Set([
 ])
 
 /** What else `up` has in the directory beside those of its processes, each named as its process is. */
-const OWN_NAMES = new Set([...BEGINNINGS, CLUSTER_FILE, UP_FILE, 'lock-journal'])
+const OWN_NAMES = new Set([...BEGINNINGS, CLUSTER_FILE, UP_FILE, CHAOS_DIRECTORY, 'lock-journal'])
 
 /** A host's directory is called as the host is. Throws `bad-name`. */
 export function checkHostDirectory(name: string, directory: string): void {

@@ -9,6 +9,7 @@ import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node
 import type { LogLevel } from '@stellwerk/runtime/node/log.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { ApiClient } from '../api-client/client.ts'
+import { forgetBroken } from '../chaos/local/journal.ts'
 import { type Launch, PROCESS_ENTRY } from '../programs/process.ts'
 import {
   API_TOKEN_FILE,
@@ -21,6 +22,7 @@ import {
 import { olderState, refuseLostCoordinator } from './coordinator-state.ts'
 import { checkHostDirectory, lookInto } from './directory.ts'
 import { withExternal } from './external-storages.ts'
+import { CHAOS_DIRECTORY, faultSwitch, RULES_FILE } from './fault-seam.ts'
 import {
   coordinatorConfig,
   guardianConfig,
@@ -47,6 +49,10 @@ export interface LocalClusterOptions {
   readonly logLevel: LogLevel
   /** Of its processes; default `message`. */
   readonly traceLevel?: TraceLevel
+  /** Its processes go by fault rules (fault-seam.ts); without, they can't be told any. */
+  readonly faults?: boolean
+  /** A planted bug in all of its processes. */
+  readonly canary?: string
   /** A process ended that was not told to. */
   readonly onEnded: (name: string, ended: Ended) => void
 }
@@ -95,6 +101,7 @@ export class LocalCluster {
         api: await takeToken(env.files, API_TOKEN_FILE, env.random),
       }
       if (file !== known) await writeClusterFile(env.files, file)
+      await readyForFaults(env, options.faults === true)
       return new LocalCluster(env, options, lock, file, tokens, known === null)
     } catch (error) {
       await env.close()
@@ -188,6 +195,15 @@ export class LocalCluster {
     await this.#spawn('guardian', `${name}/guardian`, config)
   }
 
+  /** `host-a`, `san-a` or `coordinator`, if it has ended; what runs is left alone. */
+  async startNode(name: string): Promise<void> {
+    if (this.#stopping) return
+    if (this.file.hosts.some(host => host.name === name)) return this.startHost(name)
+    if (this.#processes.get(name)?.isEnded === false) return
+    if (name === 'coordinator') await this.startCoordinator()
+    else await this.startStorage(name)
+  }
+
   /** What has ended without being told to, in the order in which a start has it. A supervised cluster does so by itself. */
   async restartEnded(): Promise<void> {
     if (this.#options.supervise || this.#stopping) return
@@ -212,12 +228,14 @@ export class LocalCluster {
   }
 
   async #spawn(program: string, name: string, config: object): Promise<void> {
-    const { directory, logLevel, traceLevel, supervise, onEnded } = this.#options
+    const { directory, logLevel, traceLevel, supervise, faults, canary, onEnded } = this.#options
     const launch: Launch = {
       root: directory,
       cluster: this.file.cluster,
       logLevel,
       ...(traceLevel === undefined ? {} : { traceLevel }),
+      ...(canary === undefined ? {} : { canary }),
+      ...(faults === true ? { faults: faultSwitch(directory, this.file, name) } : {}),
       config: config as unknown as Json,
     }
     const started = new LocalProcess(this.env, program, name, launch, message => this.#hostWanted(message))
@@ -308,6 +326,14 @@ async function takeLock(env: NodeEnvironment, directory: string): Promise<FileLo
       cause: error,
     })
   }
+}
+
+/** The rules' file says that they are gone by. A new start begins whole. */
+async function readyForFaults(env: NodeEnvironment, faults: boolean): Promise<void> {
+  await forgetBroken(env.files)
+  if (!faults) return env.files.remove(RULES_FILE)
+  await env.files.makeDirectory(CHAOS_DIRECTORY)
+  await env.files.writeAtomic(RULES_FILE, new Uint8Array(0))
 }
 
 /** Hosts of a cluster that was made before they had virtual switches get theirs. */

@@ -35,6 +35,10 @@ const OPTIONS: { readonly [name: string]: OptionSpec } = {
   },
   guests: { type: 'boolean', help: 'start three self-checking guests if there is no VM yet' },
   supervise: { type: 'boolean', help: 'start again what has died' },
+  chaos: {
+    type: 'boolean',
+    help: 'its processes can be told faults of networks, disks and clocks: see stellwerk chaos',
+  },
   detach: { type: 'boolean', help: 'give the terminal back as soon as the cluster is up' },
 }
 
@@ -67,6 +71,7 @@ function settingsOf(context: CommandContext, input: Input): UpSettings {
     external: input.texts('external').map(parseExternal),
     supervise: input.flag('supervise'),
     guests: input.flag('guests'),
+    chaos: input.flag('chaos'),
   }
 }
 

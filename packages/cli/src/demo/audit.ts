@@ -47,7 +47,7 @@ export async function audit(options: {
     assert(leg !== undefined, 'a volume has a leg')
     const volume = await VolumeReader.open(leg)
     const ledgers: LedgerFigures[] = []
-    for (const heard of options.ledgers) ledgers.push(await compare(heard, volume))
+    for (const heard of options.ledgers) ledgers.push(await compareLedger(heard, volume))
     const findings = report.findings
       .filter(({ severity }) => severity !== 'degraded')
       .map(({ code, where, message }) => `${code} at ${where}: ${message}`)
@@ -57,7 +57,7 @@ export async function audit(options: {
   }
 }
 
-async function compare(heard: HeardLedger, volume: VolumeReader): Promise<LedgerFigures> {
+export async function compareLedger(heard: HeardLedger, volume: VolumeReader): Promise<LedgerFigures> {
   const { vm } = heard
   const disk = await volume.ledger(`${vm}-0`, vm)
   return {

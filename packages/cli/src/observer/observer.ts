@@ -1,8 +1,8 @@
 // An observer outside all hosts: follows what the guests say over links to every agent, keeps a ledger of what it heard
 // acknowledged and when, and puts it on record for the monitors. What it does not hear it does not believe.
 
-import type { Address, Environment, Hlc, TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { compareHlc } from '@stellwerk/runtime/hlc.ts'
+import type { Address, Environment, Hlc, TraceEvent, TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { compareHlc, HybridClock } from '@stellwerk/runtime/hlc.ts'
 import { ConsoleFollower, type ConsoleLine } from '../cluster/console-follower.ts'
 import { HeardLedger } from './heard-ledger.ts'
 
@@ -22,6 +22,8 @@ export class Observer {
   readonly #ledgers = new Map<string, HeardLedger>()
   readonly #records: TraceRecord[] = []
   readonly #answered = new Set<string>()
+  /** Hosts' wall clocks may be wrong: what is said here comes behind all that was heard. */
+  readonly #hlc = new HybridClock()
   #seq = 0
 
   constructor(options: ObserverOptions) {
@@ -57,8 +59,12 @@ export class Observer {
 
   /** Faults are over: from now on these VMs are to make progress (rule LIV1). */
   faultsEnded(withinMs: number, vms: readonly string[]): void {
-    const hlc = { wallMs: Math.floor(this.#env.clock.wall()), counter: 0 }
-    this.#record({ hlc, level: 'decision', kind: 'faults.ended', body: { withinMs, vms: [...vms] } })
+    this.note({ level: 'decision', kind: 'faults.ended', body: { withinMs, vms: [...vms] } })
+  }
+
+  /** Puts something on record that happens now. */
+  note(event: TraceEvent): void {
+    this.#record({ hlc: this.#hlc.stamp(this.#env.clock.wall()), ...event })
   }
 
   /** In the order of the stamps with which the lines left their hosts. */
@@ -71,6 +77,7 @@ export class Observer {
   }
 
   #hear({ vm, host, line, hlc }: ConsoleLine): void {
+    this.#hlc.observe(hlc, this.#env.clock.wall())
     const heard = this.ledger(vm).take(line, host, this.#env.clock.now())
     if (heard === null) return
     const { entry } = heard

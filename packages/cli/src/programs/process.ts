@@ -3,10 +3,14 @@
 
 import { join } from 'node:path'
 import { TraceFileWriter } from '@stellwerk/protocol/trace/file-writer.ts'
+import { canaries } from '@stellwerk/runtime/canary.ts'
 import type { Environment, Json, Processes, TraceLevel } from '@stellwerk/runtime/environment.ts'
 import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
+import type { FaultSwitch } from '@stellwerk/runtime/node/faults/environment-faults.ts'
+import type { Repeating } from '@stellwerk/runtime/node/faults/network-faults.ts'
 import type { LogLevel } from '@stellwerk/runtime/node/log.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
+import { LATER_MAX_MS, repeating } from '../faults/repeating-link.ts'
 
 /** What children of a cluster's processes run. */
 export const PROCESS_ENTRY = new URL('../process-main.ts', import.meta.url)
@@ -24,6 +28,10 @@ export interface Launch {
   readonly logLevel: LogLevel
   /** Default `message`. */
   readonly traceLevel?: TraceLevel
+  /** It goes by fault rules; absent: it can't be told any. */
+  readonly faults?: FaultSwitch
+  /** A planted bug, for proving that what watches finds it. */
+  readonly canary?: string
   readonly config: Json
 }
 
@@ -38,6 +46,7 @@ export interface OpenedProcess {
 /** Throws what opening the state throws: `locked`, `foreign-state`, `corrupt-state`, `lost-state`. */
 export function openProcess(name: string, launch: Launch, stateNeededBy?: string): OpenedProcess {
   const directory = join(launch.root, name)
+  if (launch.canary !== undefined) canaries.add(launch.canary)
   const writer = new TraceFileWriter({
     process: name,
     cluster: launch.cluster,
@@ -46,7 +55,7 @@ export function openProcess(name: string, launch: Launch, stateNeededBy?: string
     maxSegments: TRACE_SEGMENTS,
     onSegment: () => opened.onSegment(),
   })
-  const node = createEnvironment({
+  const node: NodeEnvironment = createEnvironment({
     name,
     directory,
     entry: PROCESS_ENTRY,
@@ -55,6 +64,7 @@ export function openProcess(name: string, launch: Launch, stateNeededBy?: string
     logFile: join(directory, 'log'),
     traceWriter: writer,
     ...(stateNeededBy === undefined ? {} : { stateNeededBy }),
+    ...(launch.faults === undefined ? {} : { faults: { ...launch.faults, repeating: repeatingOf(() => node) } }),
   })
   writer.attach(node)
   const close = async () => {
@@ -67,6 +77,14 @@ export function openProcess(name: string, launch: Launch, stateNeededBy?: string
     close,
   }
   return opened
+}
+
+/** Requests on a link come twice, by the rules of the moment. */
+function repeatingOf(env: () => NodeEnvironment): Repeating {
+  return (link, chance) => {
+    const { timers, random } = env()
+    return repeating(link, timers, () => (random.float() < chance() ? random.float() * LATER_MAX_MS : null))
+  }
 }
 
 /** Children get the same root; an orderly exit waits for the trace. */

@@ -22,6 +22,8 @@ export interface UpSettings {
   readonly external: readonly ExternalStorage[]
   readonly supervise: boolean
   readonly guests: boolean
+  /** Its processes can be told faults (`chaos cut`). */
+  readonly chaos: boolean
 }
 
 export async function runUp(
@@ -32,6 +34,7 @@ export async function runUp(
   const view: { current: UpView | null } = { current: null }
   const cluster = await LocalCluster.open({
     ...settings,
+    faults: settings.chaos,
     logLevel: 'info',
     onEnded: (name, ended) => view.current?.processEnded(name, ended),
   })

@@ -26,13 +26,13 @@ export interface ClockSources {
 /** `performance.now()` counts from the start of each process or thread, on the clock that hrtime shows from its origin. */
 const ORIGIN_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now()
 
-const SYSTEM: ClockSources = {
+export const SYSTEM_CLOCKS: ClockSources = {
   monotonicMs: () => performance.now() + ORIGIN_MS,
   wallMs: () => Date.now(),
   uptimeMs: () => uptime() * 1000,
 }
 
-export function createClock(sources: ClockSources = SYSTEM): Clock {
+export function createClock(sources: ClockSources = SYSTEM_CLOCKS): Clock {
   const start = sources.monotonicMs()
   const lagAtStart = sources.uptimeMs() - start
   // Suspended before this process began: the others have counted it. In a container that shows its own, younger uptime the

@@ -6,8 +6,10 @@ import { present } from '../assert.ts'
 import type { Environment, Random, Store } from '../environment.ts'
 import { StellwerkError } from '../errors.ts'
 import { createTraceSink, type TraceWriter } from '../trace-sink.ts'
-import { createClock } from './clock.ts'
+import { createClock, SYSTEM_CLOCKS } from './clock.ts'
 import { createCompute } from './compute.ts'
+import { type FaultSwitch, openFaults } from './faults/environment-faults.ts'
+import type { Repeating } from './faults/network-faults.ts'
 import { createFiles } from './files.ts'
 import { createLogger, type LogLevel } from './log.ts'
 import { makeDirectorySync } from './make-directory.ts'
@@ -41,6 +43,8 @@ export interface EnvironmentOptions {
   /** Default: stderr. */
   readonly logFile?: string
   readonly traceWriter?: TraceWriter
+  /** Its network, files and wall clock go by the fault rules in a file; absent: nothing looks for any. */
+  readonly faults?: FaultSwitch & { readonly repeating?: Repeating }
 }
 
 export interface NodeEnvironment extends Environment {
@@ -58,9 +62,15 @@ export function createEnvironment(options: EnvironmentOptions): NodeEnvironment 
     level: options.logLevel ?? 'info',
     ...(options.logFile === undefined ? {} : { file: options.logFile }),
   })
-  const clock = createClock()
+  const random = options.random ?? createRandom()
+  const faults =
+    options.faults === undefined ? null : openFaults(name, options.faults, { ...options.faults, random, log })
+  const clock =
+    faults === null
+      ? createClock()
+      : createClock({ ...SYSTEM_CLOCKS, wallMs: () => SYSTEM_CLOCKS.wallMs() + faults.wallJumpMs() })
   const own = options.store === undefined ? openSqliteStore(join(directory, STATE_FILE)) : null
-  const network = createNetwork()
+  const network = createNetwork(faults?.network ?? null)
   const processes = createProcesses({
     directory,
     entry: options.entry ?? null,
@@ -72,16 +82,17 @@ export function createEnvironment(options: EnvironmentOptions): NodeEnvironment 
     clock,
     timers: createTimers(clock),
     network,
-    files: createFiles(directory, name, log),
+    files: createFiles(directory, name, log, faults?.disk ?? null),
     store: present(options.store ?? own, 'the store'),
     processes,
     compute: createCompute(),
-    random: options.random ?? createRandom(),
+    random,
     log,
     trace: createTraceSink(name, clock, options.traceWriter ?? null),
     async close() {
       await processes.close()
       await network.close()
+      faults?.close()
       own?.close()
     },
   }

@@ -4,6 +4,7 @@ import { mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promi
 import { dirname, resolve, sep } from 'node:path'
 import type { Files, Logger } from '../environment.ts'
 import { errorCode, StellwerkError } from '../errors.ts'
+import type { DiskFaults } from './faults/disk-faults.ts'
 import { lockFile } from './file-lock.ts'
 import { NodeFile } from './node-file.ts'
 import { Puncher } from './puncher.ts'
@@ -13,7 +14,8 @@ import { RawFile } from './raw-file.ts'
 /** A file that `writeAtomic` had not finished when the process died; `list` does not show it. */
 const ASIDE_SUFFIX = '.aside'
 
-export function createFiles(directory: string, name: string, log: Logger): Files {
+/** `faults`: of a process that was started with the switch for them. */
+export function createFiles(directory: string, name: string, log: Logger, faults: DiskFaults | null = null): Files {
   const root = resolve(directory)
   const puncher = new Puncher(log)
   let asides = 0
@@ -35,7 +37,8 @@ export function createFiles(directory: string, name: string, log: Logger): Files
       )
       try {
         if (create) await syncDirectory(dirname(full))
-        return new NodeFile(full, file, await RawFile.open(full, { create: false, dataSync: true }), puncher)
+        const opened = new NodeFile(full, file, await RawFile.open(full, { create: false, dataSync: true }), puncher)
+        return faults === null ? opened : faults.around(opened, path)
       } catch (error) {
         await file.close()
         throw error

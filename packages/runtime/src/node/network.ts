@@ -10,6 +10,9 @@ import type { Address, ByteStream, DialOptions, Link, LinkClass, Listener, Netwo
 import { StellwerkError } from '../errors.ts'
 import { dialError, dialTarget, dialTimeout, formatAddress } from './address.ts'
 import { Receiver, SocketStream, STREAM_HIGH_WATER_BYTES } from './byte-stream.ts'
+import { acceptedWay, dialledWay, type NetworkFaults, sourceFor, type Way } from './faults/network-faults.ts'
+import { ShapedLink } from './faults/shaped-link.ts'
+import { ShapedStream } from './faults/shaped-stream.ts'
 import { type Accepted, bind } from './servers.ts'
 import { WEB_SOCKET_OPTIONS, WebFrameSocket } from './web-frame-socket.ts'
 
@@ -29,7 +32,8 @@ export interface NodeNetwork extends Network {
   close(): Promise<void>
 }
 
-export function createNetwork(): NodeNetwork {
+/** `faults`: of a process that was started with the switch for them; null costs nothing. */
+export function createNetwork(faults: NetworkFaults | null = null): NodeNetwork {
   const sockets = new Set<WebFrameSocket>()
   const listeners = new Set<Listener>()
   const rounds = setInterval(() => {
@@ -57,10 +61,10 @@ export function createNetwork(): NodeNetwork {
   }
 
   return {
-    dial: (address, linkClass, options) => dialLink(address, linkClass, options, track),
-    listen: (address, accept) => kept(listenLinks(address, accept, track)),
-    dialStream,
-    listenStream: (address, accept) => kept(listenStreams(address, accept)),
+    dial: (address, linkClass, options) => dialLink(address, linkClass, options, track, faultsOn(address, faults)),
+    listen: (address, accept) => kept(listenLinks(address, accept, track, faultsOn(address, faults))),
+    dialStream: (address, options) => dialStream(address, options, faultsOn(address, faults)),
+    listenStream: (address, accept) => kept(listenStreams(address, accept, faultsOn(address, faults))),
     async close() {
       clearInterval(rounds)
       for (const socket of sockets) socket.closeFromBelow('closed', 'the process ends')
@@ -71,13 +75,38 @@ export function createNetwork(): NodeNetwork {
 
 type Track = (web: WebSocket, socket: Socket) => WebFrameSocket
 
+/** Of unix sockets there are none. */
+function faultsOn({ network }: Address, faults: NetworkFaults | null): NetworkFaults | null {
+  return network === 'local' ? null : faults
+}
+
+/** Where it is dialled, and, of a process with faults, from where. */
+function target(address: Address, faults: NetworkFaults | null) {
+  const where = dialTarget(address)
+  return faults === null ? where : { ...where, localAddress: sourceFor(faults, address) }
+}
+
+/** A link on the socket, which faults may come between. */
+function linkOn(
+  frames: WebFrameSocket,
+  linkClass: LinkClass,
+  peer: string,
+  faults: NetworkFaults | null,
+  way: Way,
+): Link {
+  if (faults === null) return new CreditedLink(frames, { class: linkClass, peer })
+  return faults.repeated(new CreditedLink(new ShapedLink(frames, way, faults), { class: linkClass, peer }), way)
+}
+
 async function dialLink(
   address: Address,
   linkClass: LinkClass,
-  { timeoutMs = DIAL_TIMEOUT_MS }: DialOptions = {},
+  { timeoutMs: allMs = DIAL_TIMEOUT_MS }: DialOptions = {},
   track: Track,
+  faults: NetworkFaults | null,
 ): Promise<Link> {
-  const socket = connect({ ...dialTarget(address), noDelay: true })
+  const timeoutMs = faults === null ? allMs : await faults.dialling(address, linkClass, allMs)
+  const socket = connect({ ...target(address, faults), noDelay: true })
   const { promise, resolve, reject } = Promise.withResolvers<Link>()
   // The host in the URL only becomes a header: the connection is made above.
   const web = new WebSocket(`ws://stellwerk${LINK_PATH}${linkClass}`, {
@@ -99,7 +128,8 @@ async function dialLink(
     )
   })
   web.on('open', () => {
-    resolve(new CreditedLink(track(web, socket), { class: linkClass, peer: formatAddress(address) }))
+    const way = dialledWay(address, linkClass)
+    resolve(linkOn(track(web, socket), linkClass, formatAddress(address), faults, way))
   })
   try {
     return await promise
@@ -112,7 +142,12 @@ async function dialLink(
   }
 }
 
-async function listenLinks(address: Address, accept: (link: Link) => void, track: Track): Promise<Listener> {
+async function listenLinks(
+  address: Address,
+  accept: (link: Link) => void,
+  track: Track,
+  faults: NetworkFaults | null,
+): Promise<Listener> {
   const accepted = new Set<Accepted>()
   const http: HttpServer = createServer({ noDelay: true, requestTimeout: UPGRADE_TIMEOUT_MS }, (_request, response) => {
     response.writeHead(426, { connection: 'close' }).end('this port speaks WebSocket\n')
@@ -154,15 +189,21 @@ async function listenLinks(address: Address, accept: (link: Link) => void, track
       socket.emit('stellwerk-link')
       accepted.add(entry)
       web.on('close', () => accepted.delete(entry))
-      accept(new CreditedLink(frames, { class: upgrader.linkClass, peer: peerName(socket, address) }))
+      const way = acceptedWay(address, upgrader.linkClass, socket.localPort ?? 0, socket.remoteAddress ?? '')
+      accept(linkOn(frames, upgrader.linkClass, peerName(socket, address), faults, way))
     })
   })
   return bind(http, address, accepted)
 }
 
-async function dialStream(address: Address, { timeoutMs = DIAL_TIMEOUT_MS }: DialOptions = {}): Promise<ByteStream> {
+async function dialStream(
+  address: Address,
+  { timeoutMs: allMs = DIAL_TIMEOUT_MS }: DialOptions = {},
+  faults: NetworkFaults | null,
+): Promise<ByteStream> {
+  const timeoutMs = faults === null ? allMs : await faults.dialling(address, 'stream', allMs)
   const receiver = new Receiver()
-  const socket = connect({ ...SOCKET_OPTIONS, ...dialTarget(address), onread: receiver.onread })
+  const socket = connect({ ...SOCKET_OPTIONS, ...target(address, faults), onread: receiver.onread })
   // Nothing is read before somebody listens.
   socket.pause()
   const { promise, resolve, reject } = Promise.withResolvers<void>()
@@ -171,7 +212,8 @@ async function dialStream(address: Address, { timeoutMs = DIAL_TIMEOUT_MS }: Dia
   socket.once('error', reject)
   try {
     await promise
-    return new SocketStream(socket, receiver, formatAddress(address))
+    const stream = new SocketStream(socket, receiver, formatAddress(address))
+    return faults === null ? stream : new ShapedStream(stream, dialledWay(address, 'stream'), faults)
   } catch (error) {
     socket.destroy()
     throw dialError(address, error)
@@ -180,7 +222,11 @@ async function dialStream(address: Address, { timeoutMs = DIAL_TIMEOUT_MS }: Dia
   }
 }
 
-async function listenStreams(address: Address, accept: (stream: ByteStream) => void): Promise<Listener> {
+async function listenStreams(
+  address: Address,
+  accept: (stream: ByteStream) => void,
+  faults: NetworkFaults | null,
+): Promise<Listener> {
   const accepted = new Set<Accepted>()
   const server = createNetServer({ ...SOCKET_OPTIONS, pauseOnConnect: true }, bare => {
     const receiver = new Receiver()
@@ -188,7 +234,9 @@ async function listenStreams(address: Address, accept: (stream: ByteStream) => v
     const entry: Accepted = { end: () => socket.destroySoon(), drop: () => socket.destroy() }
     accepted.add(entry)
     socket.on('close', () => accepted.delete(entry))
-    accept(new SocketStream(socket, receiver, peerName(socket, address)))
+    const stream = new SocketStream(socket, receiver, peerName(socket, address))
+    const way = acceptedWay(address, 'stream', socket.localPort ?? 0, socket.remoteAddress ?? '')
+    accept(faults === null ? stream : new ShapedStream(stream, way, faults))
   })
   return bind(server, address, accepted)
 }

@@ -1,0 +1,323 @@
+// A chaos plan's target made of real processes on this machine: a cluster in a directory of its own, guests on a mirrored volume,
+// an observer outside all hosts. Everything broken is in the directory's journal, so that `chaos heal` can put it right when
+// this process is gone.
+
+import { mergeTraces, readTraceBatches } from '@stellwerk/protocol/trace/reader.ts'
+import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { describeError, errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { isStillRunning, type RecordedProcess } from '@stellwerk/runtime/node/pid-record.ts'
+import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime/node/scratch-directory.ts'
+import { MIB } from '@stellwerk/runtime/units.ts'
+import { filesOf } from '../../cluster/directory.ts'
+import { demandAll, untilHostsUp, VOLUME } from '../../cluster/first-use.ts'
+import { LocalCluster } from '../../cluster/local-cluster.ts'
+import { OBSERVER, Observer } from '../../observer/observer.ts'
+import { traceDirectory } from '../../programs/process.ts'
+import type { Fault } from '../fault.ts'
+import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
+import { aftermath } from './aftermath.ts'
+import { Breaker } from './breaker.ts'
+import { hostProcesses } from './node-processes.ts'
+import { refusal } from './rules-of.ts'
+
+/** Of the directories of runs; what a killed run leaves is found by it. */
+export const SCRATCH_PREFIX = 'stellwerk-chaos-'
+const PROFILE = 'lab'
+const VOLUME_BYTES = 2 * 1024 * MIB
+const DISK_BYTES = 64 * MIB
+/** A host takes all of the guests, should it be the last one. */
+const SPARE_MEMORY_BYTES = 64 * MIB
+const STARTS_MS = 60_000
+const POLL_MS = 10
+const STATUS_POLL_MS = 50
+/** So long everything is waited for that was started again. */
+const WHOLE_MS = 60_000
+
+/** What guests say is believed as the observer heard it, not as their hosts tell it. */
+const SAID: ReadonlySet<string> = new Set(['guest.acknowledged', 'guest.recovered'])
+
+export interface LocalTargetOptions {
+  /** Default: one below the system's directory for temporary files. */
+  readonly directory?: string
+  /** Asked at the end: whether the directory stays, for a look at its traces and logs. Default: it goes. */
+  readonly keep?: () => boolean
+  readonly say?: (line: string) => void
+}
+
+export class LocalTarget implements ChaosTarget {
+  readonly kind = 'local'
+  readonly #options: LocalTargetOptions
+  #running: Running | null = null
+  #directory: string | null = null
+  #finished = false
+
+  constructor(options: LocalTargetOptions = {}) {
+    this.#options = options
+  }
+
+  /** The cluster's; null before `setUp`. */
+  get directory(): string | null {
+    return this.#directory
+  }
+
+  refuses(fault: Fault): StellwerkError | null {
+    return refusal(fault)
+  }
+
+  async setUp(setup: ChaosSetup): Promise<ChaosCluster & { readonly vms: readonly string[] }> {
+    const directory = this.#options.directory ?? (await makeScratchDirectory(SCRATCH_PREFIX))
+    this.#directory = directory
+    const cluster = await LocalCluster.open({
+      directory,
+      hosts: setup.cluster.hosts.length,
+      memoryBytes: setup.workload.vms * setup.workload.memoryBytes + SPARE_MEMORY_BYTES,
+      profile: PROFILE,
+      supervise: false,
+      logLevel: 'info',
+      traceLevel: 'io',
+      faults: true,
+      ...(setup.canary === undefined ? {} : { canary: setup.canary }),
+      onEnded: () => undefined,
+    })
+    const { env } = cluster
+    const breaker = new Breaker({
+      directory,
+      files: filesOf(directory),
+      clock: env.clock,
+      sleep: ms => cluster.sleep(ms),
+      cluster: () => cluster.file,
+      api: () => cluster.api,
+      start: async nodes => {
+        for (const node of nodes) await cluster.startNode(node)
+      },
+    })
+    const observer = new Observer({ env, cluster: cluster.file.cluster, token: cluster.tokens.join })
+    const vms = Array.from({ length: setup.workload.vms }, (_, i) => `ledger-${i + 1}`)
+    const running: Running = { cluster, breaker, observer, vms, agents: [], startedAt: 0 }
+    this.#running = running
+    const failed = await cluster.start()
+    demandAll([...failed].map(([name, error]) => `${name}: ${error.message}`))
+    demandAll(await untilHostsUp(cluster))
+    await makeVolume(running, breaker.cluster.storages.slice(0, setup.cluster.storages.length))
+    await startGuests(running, setup)
+    this.#noteAgents(running)
+    running.startedAt = env.clock.now()
+    return { ...breaker.cluster, vms }
+  }
+
+  now(): number {
+    const { cluster, startedAt } = this.#up()
+    return cluster.env.clock.now() - startedAt
+  }
+
+  async until(atMs: number, stop: () => boolean): Promise<void> {
+    const { cluster } = this.#up()
+    while (!stop() && this.now() < atMs) await cluster.sleep(Math.min(POLL_MS, Math.max(0, atMs - this.now())))
+  }
+
+  async inject(fault: Fault): Promise<void> {
+    const { breaker, observer } = this.#up()
+    this.#noteAgents(this.#up())
+    observer.note({ level: 'decision', kind: 'fault.begun', ...about(fault) })
+    await breaker.inject(fault)
+  }
+
+  async heal(fault: Fault): Promise<void> {
+    const { breaker, observer } = this.#up()
+    await breaker.heal(fault.id)
+    observer.note({ level: 'decision', kind: 'fault.ended', ...about(fault) })
+    this.#noteAgents(this.#up())
+  }
+
+  async migrate(vm: string): Promise<string | null> {
+    try {
+      await this.#up().cluster.api.post(`/v1/vms/${vm}/migrate`, {})
+      return null
+    } catch (error) {
+      return describeError(error)
+    }
+  }
+
+  async healAll(withinMs: number): Promise<void> {
+    const { breaker, observer, cluster, vms } = this.#up()
+    const open = await breaker.journal.read()
+    const left = await breaker.healAll()
+    for (const { fault } of open) observer.note({ level: 'decision', kind: 'fault.ended', ...about(fault) })
+    for (const node of ['coordinator', ...breaker.cluster.storages, ...breaker.cluster.hosts]) {
+      await cluster.startNode(node)
+    }
+    const [first] = left
+    if (first !== undefined) {
+      throw new StellwerkError('not-healed', `${first.broken.fault.kind}: ${first.why}`, {
+        where: this.#directory ?? '',
+      })
+    }
+    this.#noteAgents(this.#up())
+    observer.faultsEnded(withinMs, vms)
+  }
+
+  async finish(): Promise<readonly string[]> {
+    const running = this.#up()
+    const { cluster, observer, vms, agents } = running
+    const late = await this.#untilWhole()
+    this.#noteAgents(running)
+    await cluster.stop()
+    observer.stop()
+    this.#finished = true
+    const left = [
+      ...cluster.processes.filter(({ isEnded }) => !isEnded).map(({ name, pid }) => `${name} (${pid})`),
+      ...agents.filter(isStillRunning).map(({ name, pid }) => `${name} (${pid})`),
+    ]
+    return [
+      ...late,
+      ...left.map(process => `${process} still runs after the end`),
+      ...(observer.overflowed ? ['the observer heard more than it keeps'] : []),
+      ...(await aftermath(
+        this.#directory ?? '',
+        VOLUME,
+        vms.map(vm => observer.ledger(vm)),
+      )),
+    ]
+  }
+
+  async *records(): AsyncIterable<{ readonly record: TraceRecord; readonly now: number }> {
+    const { cluster, observer, startedAt } = this.#up()
+    const files = filesOf(this.#directory ?? '')
+    const { storages, hosts } = cluster.file
+    const processes = ['coordinator', ...storages.map(({ name }) => name)]
+    for (const { name } of hosts) processes.push(`${name}/guardian`, `${name}/agent`)
+    const traces = processes.map(name => readTraceBatches(files, traceDirectory('.', name)))
+    for await (const record of mergeTraces([...traces, once(observer.records())])) {
+      if (SAID.has(record.kind) && record.process !== OBSERVER) continue
+      // All processes of this machine read the same monotonic clock.
+      yield { record, now: record.at - startedAt }
+    }
+  }
+
+  async close(): Promise<void> {
+    const running = this.#running
+    try {
+      if (running !== null && !this.#finished) {
+        running.observer.stop()
+        const left = await running.breaker.healAll()
+        for (const { broken, why } of left) this.#options.say?.(`${broken.fault.kind} was not healed: ${why}`)
+        await this.#stop(running.cluster)
+      }
+    } finally {
+      const keep = this.#options.keep?.() ?? false
+      if (this.#directory !== null && this.#options.directory === undefined && !keep) {
+        await removeScratchDirectory(this.#directory)
+      }
+    }
+  }
+
+  async #stop(cluster: LocalCluster): Promise<void> {
+    if (!cluster.isStopping) await cluster.stop()
+  }
+
+  /** What is not as it should be when nothing is broken any more and everything had its time. */
+  async #untilWhole(): Promise<string[]> {
+    const { cluster } = this.#up()
+    const { clock } = cluster.env
+    for (const until = clock.now() + WHOLE_MS; ; await cluster.sleep(STATUS_POLL_MS)) {
+      const wrong = await notWhole(cluster)
+      if (wrong.length === 0 || clock.now() > until) return wrong
+    }
+  }
+
+  /** To see at the end that none of them is left. */
+  #noteAgents(running: Running): void {
+    const known = new Set(running.agents.map(({ pid }) => pid))
+    for (const host of running.breaker.cluster.hosts) {
+      const { agent, programs } = hostProcesses(this.#directory ?? '', host)
+      running.agents.push(...[...agent, ...programs].filter(({ pid }) => !known.has(pid)))
+    }
+  }
+
+  #up(): Running {
+    if (this.#running !== null) return this.#running
+    throw new StellwerkError('not-set-up', 'the cluster was not brought up')
+  }
+}
+
+interface Running {
+  readonly cluster: LocalCluster
+  readonly breaker: Breaker
+  readonly observer: Observer
+  readonly vms: readonly string[]
+  readonly agents: RecordedProcess[]
+  startedAt: number
+}
+
+/** Of a record: whom the fault hits, where one asks for a host, and all of it. */
+function about(fault: Fault): Pick<TraceRecord, 'host' | 'body'> {
+  const { id, kind, ...what } = fault
+  const body = { id, fault: kind, ...what }
+  return fault.host === undefined ? { body } : { host: fault.host, body }
+}
+
+async function makeVolume({ cluster }: Running, storages: readonly string[]): Promise<void> {
+  await cluster.api.post('/v1/volumes', { name: VOLUME, sizeBytes: VOLUME_BYTES, storages })
+  await untilStatus(cluster, 'the volume serves', async () => {
+    const { volumes } = await cluster.api.status()
+    const volume = volumes[VOLUME]
+    return volume?.state === 'serving' && volume.legs.every(({ role }) => role === 'in-sync')
+  })
+}
+
+async function startGuests(running: Running, { workload }: ChaosSetup): Promise<void> {
+  const { cluster, observer, vms } = running
+  const { hosts, address } = cluster.file
+  observer.follow(hosts.map(({ name, port }) => ({ name, control: { network: 'cluster', host: address, port } })))
+  await untilStatus(cluster, 'the observer follows every host', async () => observer.answered.size === hosts.length)
+  for (const [i, name] of vms.entries()) {
+    await cluster.api.post('/v1/vms', {
+      name,
+      guest: 'ledger',
+      memoryBytes: workload.memoryBytes,
+      parameters: {
+        dirtyMiBPerSecond: workload.dirtyBytesPerSecond / MIB,
+        writesPerSecond: workload.writesPerSecond,
+      },
+      disks: [{ volume: VOLUME, sizeBytes: DISK_BYTES }],
+      host: hosts[i % hosts.length]?.name ?? null,
+    })
+  }
+  await untilStatus(cluster, 'every guest works', async () => vms.every(vm => observer.ledger(vm).last !== null))
+}
+
+async function untilStatus(cluster: LocalCluster, what: string, holds: () => Promise<boolean>): Promise<void> {
+  const { clock } = cluster.env
+  for (const until = clock.now() + STARTS_MS; !(await holds()); await cluster.sleep(STATUS_POLL_MS)) {
+    if (clock.now() > until) {
+      throw new StellwerkError('not-healthy', `waited ${STARTS_MS / 1_000} s in vain: ${what}`, {
+        hint: 'see the logs',
+      })
+    }
+  }
+}
+
+async function notWhole(cluster: LocalCluster): Promise<string[]> {
+  try {
+    const { hosts, volumes, vms } = await cluster.api.status()
+    return [
+      ...Object.values(hosts)
+        .filter(({ state }) => state !== 'up' && state !== 'quarantined')
+        .map(({ name, state }) => `host ${name} is ${state}`),
+      ...Object.values(volumes).flatMap(({ name, legs }) =>
+        legs
+          .filter(({ role }) => role !== 'in-sync')
+          .map(({ leg, role, why }) => `volume ${name}: leg ${leg} is ${role}${why === null ? '' : ` (${why})`}`),
+      ),
+      ...Object.values(vms)
+        .filter(({ state, desired }) => desired === 'running' && state !== 'running')
+        .map(({ name, state, whyNot }) => `VM ${name} is ${state}${whyNot === null ? '' : ` (${whyNot})`}`),
+    ]
+  } catch (error) {
+    return [`the coordinator does not answer: ${errorCode(error)} ${errorMessage(error)}`]
+  }
+}
+
+async function* once(records: readonly TraceRecord[]): AsyncGenerator<readonly TraceRecord[]> {
+  if (records.length > 0) yield records
+}

@@ -1,0 +1,266 @@
+// `stellwerk chaos kill|pause|resume|cut|inject|status|heal`: single faults of a running cluster, each in its journal, and how
+// all of it is put right again.
+
+import { describeError, errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { scratchDirectories } from '@stellwerk/runtime/node/scratch-directory.ts'
+import { cut, describeFault, killed, NUMBERS, OPTION_OF, ofKind, paused } from '../chaos/act-words.ts'
+import type { Breaking, NotHealed } from '../chaos/breaking.ts'
+import type { Fault } from '../chaos/fault.ts'
+import type { Broken } from '../chaos/local/journal.ts'
+import { SCRATCH_PREFIX } from '../chaos/local/local-target.ts'
+import { refusal } from '../chaos/local/rules-of.ts'
+import { openRunning } from '../chaos/local/running-cluster.ts'
+import {
+  type CommandContext,
+  type CommandSpec,
+  DIR,
+  FAILED,
+  type Input,
+  JSON_OUT,
+  OK,
+  type OptionSpec,
+} from '../command-line/command.ts'
+import { table } from '../render/table.ts'
+import { age } from '../render/units.ts'
+import { untilInterrupted } from '../terminal/until-interrupted.ts'
+
+const SECONDS: OptionSpec = { type: 'string', value: 'S', help: 'put it right after so long; Ctrl-C does so at once' }
+const NETWORK: OptionSpec = { type: 'string', value: 'N', help: 'cluster, fabric-0, fabric-1 or guest (default: all)' }
+const ONE_WAY: OptionSpec = { type: 'boolean', help: 'only what goes from the host to the other' }
+const COMMON = { dir: DIR, json: JSON_OUT, seconds: SECONDS }
+const SECONDS_MAX = 86_400
+
+/** What is to be broken, for as long as the work lasts. */
+async function within<T>(
+  context: CommandContext,
+  input: Input,
+  work: (breaking: Breaking, isUp: boolean, wall: () => number) => Promise<T>,
+): Promise<T> {
+  const { breaker, env, isUp } = await openRunning(context.directory(input))
+  try {
+    return await work(breaker, isUp, () => env.clock.wall())
+  } finally {
+    await env.close()
+  }
+}
+
+function act(context: CommandContext, input: Input, fault: Fault): Promise<number> {
+  const refused = refusal(fault)
+  if (refused !== null) throw refused
+  const seconds = secondsOf(input)
+  const { terminal } = context
+  const isJson = input.flag('json')
+  return within(context, input, async (breaking, isUp) => {
+    if (!isUp) {
+      throw new StellwerkError('not-running', 'no cluster runs there', {
+        where: context.directory(input),
+        hint: 'start it: npx stellwerk up --chaos --detach',
+      })
+    }
+    const broken = await breaking.inject(fault)
+    const { id } = broken.fault
+    if (isJson) terminal.out(JSON.stringify(broken.fault))
+    else terminal.out(`fault ${id}: ${describeFault(fault)}`)
+    if (seconds === null) {
+      if (!isJson) terminal.out('it stays so until: npx stellwerk chaos heal')
+      return OK
+    }
+    await untilInterrupted(async sleep => void (await sleep(seconds * 1_000)))
+    await breaking.heal(id)
+    if (!isJson) terminal.out(`fault ${id} is healed`)
+    return OK
+  })
+}
+
+function secondsOf(input: Input): number | null {
+  const text = input.text('seconds')
+  if (text === undefined) return null
+  const seconds = Number(text)
+  if (text.trim() !== '' && seconds > 0 && seconds <= SECONDS_MAX) return seconds
+  throw new StellwerkError('bad-number', `"${text}" is no time`, {
+    where: '--seconds',
+    hint: `say more than 0, at most ${SECONDS_MAX}`,
+  })
+}
+
+const kill: CommandSpec = {
+  words: 'chaos kill',
+  args: ['WHAT', 'NAME?'],
+  options: COMMON,
+  summary: 'SIGKILL: host NAME (nothing attests it), agent NAME (its guardian does), storage NAME, or coordinator',
+  run: (context, input) => act(context, input, killed(input.args[0] ?? '', input.args[1])),
+}
+
+const pause: CommandSpec = {
+  words: 'chaos pause',
+  args: ['WHAT', 'NAME?'],
+  options: COMMON,
+  summary: 'SIGSTOP: host NAME, storage NAME, or coordinator',
+  run: (context, input) => act(context, input, paused(input.args[0] ?? '', input.args[1])),
+}
+
+const resume: CommandSpec = {
+  words: 'chaos resume',
+  args: ['WHAT', 'NAME?'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'SIGCONT of what `chaos pause` has stopped',
+  run: (context, input) => {
+    const wanted = paused(input.args[0] ?? '', input.args[1])
+    return within(context, input, async breaking => {
+      const found = (await breaking.journal.read()).filter(({ fault }) => isSame(fault, wanted))
+      if (found.length === 0) {
+        throw new StellwerkError('not-paused', `there is no ${describeFault(wanted)}`, {
+          hint: 'see: npx stellwerk chaos status',
+        })
+      }
+      for (const { fault } of found) await breaking.heal(fault.id)
+      tell(context, input, found, [])
+      return OK
+    })
+  },
+}
+
+function isSame(a: Fault, b: Fault): boolean {
+  return a.kind === b.kind && a.host === b.host && a.storage === b.storage
+}
+
+const cutOff: CommandSpec = {
+  words: 'chaos cut',
+  args: ['WHAT', 'NAME', 'OTHER?'],
+  options: { ...COMMON, network: NETWORK, 'one-way': ONE_WAY },
+  summary: 'Nothing passes: host H, link H PEER, cable H FABRIC (one HBA’s), or fabric FABRIC',
+  run: (context, input) => {
+    const [what = '', name, other] = input.args
+    const options = scopeOf(input)
+    return act(context, input, cut(what, name, other, options))
+  },
+}
+
+function scopeOf(input: Input) {
+  const network = input.text('network')
+  return { ...(network === undefined ? {} : { network }), oneWay: input.flag('one-way') }
+}
+
+const NUMBER_HELP = {
+  chance: 'from 0 to 1',
+  delayMs: 'milliseconds',
+  jitterMs: 'up to so many milliseconds more',
+  mibPerSecond: 'MiB/s',
+  byMs: 'milliseconds, also negative (--by=-5000)',
+} as const
+
+const inject: CommandSpec = {
+  words: 'chaos inject',
+  args: ['FAULT'],
+  options: {
+    ...COMMON,
+    host: { type: 'string', value: 'H', help: 'whom it hits' },
+    peer: { type: 'string', value: 'P', help: 'the other side: a host, a storage, coordinator' },
+    storage: { type: 'string', value: 'S', help: 'whose disk it hits' },
+    fabric: { type: 'string', value: '0|1', help: 'which fabric' },
+    network: NETWORK,
+    'one-way': ONE_WAY,
+    ...Object.fromEntries(
+      NUMBERS.map(field => [OPTION_OF[field], { type: 'string', value: 'N', help: NUMBER_HELP[field] } as const]),
+    ),
+  },
+  summary:
+    'Any fault that a plan can name: delay, loss, duplicate, slow-link, disk-slow, disk-full, io-error, clock-jump, …',
+  run: (context, input) => {
+    const text = (field: string) => input.text((OPTION_OF as { readonly [field: string]: string })[field] ?? field)
+    return act(context, input, ofKind(input.args[0] ?? '', text, scopeOf(input)))
+  },
+}
+
+const status: CommandSpec = {
+  words: 'chaos status',
+  args: [],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'What is broken at the moment',
+  run: (context, input) =>
+    within(context, input, async (breaking, _isUp, wall) => {
+      const broken = await breaking.journal.read()
+      if (input.flag('json'))
+        context.terminal.out(JSON.stringify(broken.map(({ fault, since }) => ({ ...fault, since }))))
+      else if (broken.length === 0) context.terminal.out('nothing is broken')
+      else {
+        const rows = broken.map(({ fault, since }) => [`${fault.id}`, describeFault(fault), age(wall() - since)])
+        for (const line of table(['ID', 'FAULT', 'SINCE'], rows)) context.terminal.out(line)
+      }
+      return OK
+    }),
+}
+
+const heal: CommandSpec = {
+  words: 'chaos heal',
+  args: ['ID?'],
+  options: { dir: DIR, json: JSON_OUT },
+  summary: 'Put right what is broken, also what a run that was killed has left; safe to repeat',
+  run: async (context, input) => {
+    const [id] = input.args
+    const named = input.text('dir') !== undefined || context.terminal.variables['STELLWERK_DIR'] !== undefined
+    const directories = named ? [] : await scratchDirectories(SCRATCH_PREFIX)
+    const here = await healOne(context, input, context.directory(input), id, directories.length > 0)
+    let worst = here
+    // What a killed run has left has no other name than its directory's.
+    for (const directory of directories) worst = Math.max(worst, await healOne(context, input, directory, id, true))
+    return worst
+  },
+}
+
+async function healOne(
+  context: CommandContext,
+  input: Input,
+  directory: string,
+  id: string | undefined,
+  isMaybeNone: boolean,
+): Promise<number> {
+  try {
+    const { breaker, env, isUp } = await openRunning(directory)
+    try {
+      const before = await breaker.journal.read()
+      const left = id === undefined ? await breaker.healAll() : await healNamed(breaker, id, before)
+      const after = await breaker.journal.read()
+      const healed = before.filter(({ fault }) => !after.some(other => other.fault.id === fault.id))
+      if (isMaybeNone && before.length === 0) return OK
+      tell(context, input, healed, left)
+      if (!isUp && !input.flag('json'))
+        context.terminal.out(`the cluster in ${directory} is down: its next start starts all of it`)
+      return left.length === 0 ? OK : FAILED
+    } finally {
+      await env.close()
+    }
+  } catch (error) {
+    if (isMaybeNone && ['no-cluster', 'run-under-way', 'foreign-state'].includes(errorCode(error))) return OK
+    throw error
+  }
+}
+
+async function healNamed(breaking: Breaking, id: string, broken: readonly Broken[]): Promise<readonly NotHealed[]> {
+  const found = broken.find(({ fault }) => String(fault.id) === id)
+  if (found === undefined) {
+    throw new StellwerkError('unknown-fault', `there is no fault ${id}`, { hint: 'see: npx stellwerk chaos status' })
+  }
+  try {
+    await breaking.heal(found.fault.id)
+    return []
+  } catch (error) {
+    return [{ broken: found, why: describeError(error) }]
+  }
+}
+
+function tell({ terminal }: CommandContext, input: Input, healed: readonly Broken[], left: readonly NotHealed[]): void {
+  if (input.flag('json')) {
+    const body = {
+      healed: healed.map(({ fault }) => fault),
+      left: left.map(({ broken, why }) => ({ ...broken.fault, why })),
+    }
+    terminal.out(JSON.stringify(body))
+    return
+  }
+  if (healed.length + left.length === 0) terminal.out('nothing is broken')
+  for (const { fault } of healed) terminal.out(`healed: ${describeFault(fault)}`)
+  for (const { broken, why } of left) terminal.err(`NOT healed: ${describeFault(broken.fault)}: ${why}`)
+}
+
+export const commands: readonly CommandSpec[] = [kill, pause, resume, cutOff, inject, status, heal]
