@@ -8,6 +8,7 @@ type Maker = (cluster: ChaosCluster) => Promise<ChaosTarget>
 /** Loaded when asked for: who runs a plan in the simulator needs no containers. */
 export const TARGETS: { readonly [kind in ChaosTarget['kind']]?: Maker } = {
   sim: async cluster => new (await import('./sim/sim-target.ts')).SimTarget(cluster),
+  local: async () => new (await import('./local/local-target.ts')).LocalTarget(),
 }
 
 /** Throws `unknown-target`. */

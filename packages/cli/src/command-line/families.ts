@@ -24,7 +24,6 @@ export const FAMILIES: { readonly [word: string]: Family } = {
   trace: () => import('../commands/trace.ts'),
   cluster: () => import('../commands/cluster.ts'),
   demo: () => import('../demo/command.ts'),
-  chaos: () => import('../commands/chaos-acts.ts'),
   sim: () => import('../simulation/command.ts'),
   bench: () => import('../commands/bench.ts'),
   chaos: () => import('../commands/chaos.ts'),

@@ -1,4 +1,4 @@
-// `stellwerk chaos …`: plans that break a cluster and say whether it held.
+// `stellwerk chaos …`: plans that break a cluster and say whether it held; single acts are in chaos-acts.ts.
 
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type ChaosOptions, freshSeed, planOf, runMany, runOnce } from '../chaos/chaos-command.ts'
@@ -14,6 +14,7 @@ import { usageError } from '../command-line/parse.ts'
 import { parseCount } from '../command-line/values.ts'
 import { table } from '../render/table.ts'
 import { CANARIES, canaryNamed } from '../simulation/canaries.ts'
+import { commands as acts } from './chaos-acts.ts'
 
 const SEEDS_MAX = 1_000_000
 const JOBS_MAX = 64
@@ -102,7 +103,7 @@ const run: CommandSpec = {
   },
 }
 
-export const commands: readonly CommandSpec[] = [list, show, check, run]
+export const commands: readonly CommandSpec[] = [list, show, check, run, ...acts]
 
 async function optionsOf(command: CommandSpec, context: CommandContext, input: Input): Promise<ChaosOptions> {
   const { terminal } = context
