@@ -67,6 +67,8 @@ class Run {
   readonly #options: RunOptions
   readonly #inForce = new Map<number, Fault>()
   readonly #findings: string[] = []
+  /** The target has a clock from then on. */
+  #isSetUp = false
   #asked = 0
   #refused = 0
 
@@ -80,6 +82,7 @@ class Run {
     const { cluster, workload } = plan
     this.#tell(`${plan.name} on ${this.#target.kind}, seed ${seed}: ${drawn.length} faults to come`)
     const there = await this.#target.setUp({ seed, cluster, workload, ...(canary === undefined ? {} : { canary }) })
+    this.#isSetUp = true
     this.#tell(`${there.vms.length} VMs run on ${there.hosts.length} hosts, ${there.storages.length} storages`)
     const schedule = drawn.map(fault => renamed(fault, cluster, there))
     await this.#phases(schedule, there.vms)
@@ -185,7 +188,7 @@ class Run {
   }
 
   #tell(line: string): void {
-    this.#options.onProgress?.(this.#target.now(), line)
+    this.#options.onProgress?.(this.#isSetUp ? this.#target.now() : 0, line)
   }
 }
 
