@@ -33,8 +33,11 @@ export class SimRecorder {
     this.#seed = seed
   }
 
-  /** Before anything happens. */
-  begin(facts: Omit<SimulatedFacts, 'seed'>): void {
+  /** Before anything happens, at that time of the simulated calendar. */
+  begin(facts: Omit<SimulatedFacts, 'seed'>, wallMs: number): void {
+    this.#guarded(() => {
+      this.#of(FACTS_PROCESS).hlc = { wallMs, counter: 0 }
+    })
     this.#own(FACTS_KIND, 0, { seed: this.#seed, ...facts } as unknown as Json)
   }
 
@@ -62,7 +65,7 @@ export class SimRecorder {
    * What the simulator tells apart from its records stands among them as in life, without a number: theirs are taken.
    * `wallMs`: the process's own clock.
    */
-  core({ process, at, kind, core, value }: CoreInput, wallMs: number): void {
+  core({ process, at, kind, cause, core, value }: CoreInput, wallMs: number): void {
     this.#guarded(() => {
       const recording = this.#of(process)
       const wall = Math.floor(wallMs)
@@ -70,6 +73,7 @@ export class SimRecorder {
       const { hlc } = recording
       recording.encoder.write({
         ...{ hlc, at, process, seq: 0, level: 'message', kind: `core.${kind}` },
+        ...(cause === undefined ? {} : { cause }),
         body: { core, value },
         order: ++this.#order,
       })

@@ -95,7 +95,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
   const monitors = createMonitors({ rules, fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
   const counts = new Counts()
   const { sim } = world
-  recorder?.begin({ rules, driftFraction: world.settings.drift, extents: EXTENTS })
+  recorder?.begin({ rules, driftFraction: world.settings.drift, extents: EXTENTS }, sim.wallStartMs)
   sim.onRecord(record => {
     monitors.observe(record, sim.now)
     counts.observe(record)

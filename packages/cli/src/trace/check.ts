@@ -2,7 +2,7 @@
 // keeps, which it breaks, and which it can't prove, and why; the command that prints it is commands/trace-check.ts.
 
 import { createMonitors, type MonitorOptions } from '@stellwerk/protocol/monitors/all-monitors.ts'
-import { RULES, type RuleId, type Violation } from '@stellwerk/protocol/monitors/monitor.ts'
+import type { RuleId, Violation } from '@stellwerk/protocol/monitors/monitor.ts'
 import { compareOrder, compareRecords, mergeTraces, type TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
 import type { TraceLevel, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -151,7 +151,7 @@ function optionsOf(facts: TraceFacts): MonitorOptions {
 }
 
 /** On one timeline for all processes: in a simulated run every record has true time. */
-function timeOf(facts: TraceFacts, { wallMs, at }: { readonly wallMs: number; readonly at: number }): number {
+export function timeOf(facts: TraceFacts, { wallMs, at }: { readonly wallMs: number; readonly at: number }): number {
   return facts.kind === 'simulated' || facts.oneClock ? at : wallMs
 }
 
@@ -206,5 +206,3 @@ async function levelsOf(
   }
   return levels
 }
-
-export const ALL_RULES = RULES

@@ -1,12 +1,14 @@
 // A file that is only ever appended to, and at once: for what a simulation writes down, which has no time in which to wait.
 
-import { closeSync, mkdirSync, openSync, readdirSync, writeSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { errorCode, StellwerkError } from '../errors.ts'
 
 export interface AppendFile {
   append(bytes: Uint8Array): void
   close(): void
+  /** Takes it away again: what was to be in it is not. */
+  discard(): void
 }
 
 /** A new file, and the directories it lies in. Throws if it is there. */
@@ -18,6 +20,10 @@ export function createAppendFile(path: string): AppendFile {
       for (let at = 0; at < bytes.byteLength; ) at += writeSync(fd, bytes, at)
     },
     close: () => closeSync(fd),
+    discard: () => {
+      closeSync(fd)
+      rmSync(path)
+    },
   }
 }
 

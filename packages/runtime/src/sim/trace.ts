@@ -187,6 +187,8 @@ export interface CoreInput {
   readonly process: string
   readonly at: number
   readonly kind: 'input' | 'output' | 'snapshot'
+  /** The message that led to it. */
+  readonly cause?: Cause
   readonly core: string
   readonly value: Json
 }
@@ -262,7 +264,8 @@ export class SimTraceSink implements TraceSink {
 
   #core(kind: CoreInput['kind'], core: string, value: Json): void {
     if (!this.#alive || !this.#sim.listensToCores) return
-    this.#sim.coreInput({ process: this.#name, at: this.#sim.now, kind, core, value })
+    const cause = this.#cause === undefined ? {} : { cause: this.#cause }
+    this.#sim.coreInput({ process: this.#name, at: this.#sim.now, kind, ...cause, core, value })
   }
 
   get #alive(): boolean {
