@@ -35,8 +35,13 @@ describe.skipIf(missing)(`a mirrored volume with clients at work (${note})`, () 
 
   afterAll(() => stellwerk.remove(), LONG)
 
-  const roles = async (): Promise<string[]> =>
-    ((await api.status()).volumes['csv1']?.legs ?? []).map(({ storage, role }) => `${storage} ${role}`)
+  /** How far resyncs were said to be, as they went. */
+  const told: { copiedBytes: number; totalBytes: number }[] = []
+  const roles = async (): Promise<string[]> => {
+    const legs = (await api.status()).volumes['csv1']?.legs ?? []
+    for (const { resync } of legs) if (resync !== null) told.push(resync)
+    return legs.map(({ storage, role }) => `${storage} ${role}`)
+  }
   const becomes = (...wanted: string[]) => expect.poll(roles, { timeout: 90_000, interval: 100 }).toEqual(wanted)
   /** The last entry that the guest was told is on its disk. */
   const acknowledged = (): number =>
@@ -64,6 +69,9 @@ describe.skipIf(missing)(`a mirrored volume with clients at work (${note})`, () 
     expect(await stellwerk.run('up')).toEqual({ code: 0, lines: [expect.stringMatching(/they were started again/)] })
     expect((await stellwerk.run('volume', 'resync', 'csv1')).code).toBe(0)
     await becomes('san-a in-sync', 'san-b in-sync')
+    expect(told.length).toBeGreaterThan(0)
+    for (const { copiedBytes, totalBytes } of told) expect(totalBytes).toBeGreaterThanOrEqual(copiedBytes)
+    expect(Math.max(...told.map(({ copiedBytes }) => copiedBytes))).toBeGreaterThan(0)
     expect((await stellwerk.run('status')).lines[0]).toBe('can lose: 1 host yes · 1 storage yes')
     await work.finish()
   })

@@ -7,6 +7,7 @@ import { checkEntry, LOG_START, ledgerTag } from '@stellwerk/agent/guests/ledger
 import { connectNbd } from '@stellwerk/block/nbd/client.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
+import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
 import { afterAll, describe, expect, it } from 'vitest'
 import { alive, Stellwerk } from './stellwerk.ts'
 import { WatchedTerminal } from './watched-terminal.ts'
@@ -17,6 +18,7 @@ const start = (...words: string[]) => stellwerk.start(...words)
 const run = (...words: string[]) => stellwerk.run(...words)
 const json = <T>(...words: string[]) => stellwerk.json<T>(...words)
 const LONG = 240_000
+const terminal = peers(peer('script', 'bsdutils'))
 const PATIENT = { timeout: 60_000, interval: 200 }
 
 interface Named {
@@ -83,36 +85,40 @@ describe('stellwerk up', () => {
     expect(why.lines.join('\n')).toMatch(/migrate: to host-. at placement epoch \d+, because it was asked for/)
   })
 
-  it('is watched on a terminal: drawn in place, in any size, also without its coordinator', {
-    timeout: LONG,
-  }, async () => {
-    const watch = new WatchedTerminal(stellwerk, { columns: 100, rows: 30 }, ['status', '--watch'])
-    await watch.shows(/^can lose: 1 host yes · 1 storage yes\n.*2 of 2 hosts up · 3 of 3 VMs running/)
-    expect(watch.screen.isAlternate).toBe(true)
-    expect(watch.screen.lines.at(-1)).toMatch(/^q ends/)
+  it.skipIf(terminal.missing)(
+    `is watched on a terminal (${terminal.note}): drawn in place, in any size, also without its coordinator`,
+    {
+      timeout: LONG,
+    },
+    async () => {
+      const watch = new WatchedTerminal(stellwerk, { columns: 100, rows: 30 }, ['status', '--watch'])
+      await watch.shows(/^can lose: 1 host yes · 1 storage yes\n.*2 of 2 hosts up · 3 of 3 VMs running/)
+      expect(watch.screen.isAlternate).toBe(true)
+      expect(watch.screen.lines.at(-1)).toMatch(/^q ends/)
 
-    const { host } = await json<Named[string]>('vm', 'show', 'ledger-2')
-    expect((await run('vm', 'migrate', 'ledger-2')).code).toBe(0)
-    await watch.shows(/LAST DECISIONS.*ledger-2: migration done/s)
-    await watch.shows(new RegExp(`\nledger-2 +running +running +${host === 'host-a' ? 'host-b' : 'host-a'} `))
+      const { host } = await json<Named[string]>('vm', 'show', 'ledger-2')
+      expect((await run('vm', 'migrate', 'ledger-2')).code).toBe(0)
+      await watch.shows(/LAST DECISIONS.*ledger-2: migration done/s)
+      await watch.shows(new RegExp(`\nledger-2 +running +running +${host === 'host-a' ? 'host-b' : 'host-a'} `))
 
-    await watch.resize({ columns: 60, rows: 14 })
-    await watch.shows(/^can lose: 1 host yes · 1 storage yes\n.*\nHOST/)
-    watch.type('/ledger-3\r')
-    await watch.shows(/now "ledger-3"/)
-    expect(watch.screen.text).not.toContain('ledger-1 ')
-    watch.type('\u001b')
-    await watch.shows(/q ends · \/ only what has a text ·/)
+      await watch.resize({ columns: 60, rows: 14 })
+      await watch.shows(/^can lose: 1 host yes · 1 storage yes\n.*\nHOST/)
+      watch.type('/ledger-3\r')
+      await watch.shows(/now "ledger-3"/)
+      expect(watch.screen.text).not.toContain('ledger-1 ')
+      watch.type('\u001b')
+      await watch.shows(/q ends · \/ only what has a text ·/)
 
-    stellwerk.signal('coordinator', 'SIGSTOP')
-    await watch.shows(/^can lose: not known now; .*\nthe coordinator is away for .*\n(.*\n)*host-a +up/)
-    stellwerk.signal('coordinator', 'SIGCONT')
-    await watch.shows(/^can lose: 1 host yes · 1 storage yes\n/)
-    watch.type('q')
-    expect(await watch.ended).toBe(0)
-    expect([watch.screen.isAlternate, watch.screen.isCursorShown, watch.screen.wraps]).toEqual([false, true, true])
-    expect(watch.screen.text).toMatch(/ icanon .* echo /s)
-  })
+      stellwerk.signal('coordinator', 'SIGSTOP')
+      await watch.shows(/^can lose: not known now; .*\nthe coordinator is away for .*\n(.*\n)*host-a +up/)
+      stellwerk.signal('coordinator', 'SIGCONT')
+      await watch.shows(/^can lose: 1 host yes · 1 storage yes\n/)
+      watch.type('q')
+      expect(await watch.ended).toBe(0)
+      expect([watch.screen.isAlternate, watch.screen.isCursorShown, watch.screen.wraps]).toEqual([false, true, true])
+      expect(watch.screen.text).toMatch(/ icanon .* echo /s)
+    },
+  )
 
   it('and into a pipe: a block, or a JSON object a line, for each change', { timeout: LONG }, async () => {
     const [blocks, objects] = [start('status', '--watch'), start('status', '--watch', '--json', '--interval', '300ms')]

@@ -1,5 +1,7 @@
 // The terminal (or pipe, or file) that this process was started with.
 
+import { createClock } from '@stellwerk/runtime/node/clock.ts'
+import { createTimers } from '@stellwerk/runtime/node/timers.ts'
 import type { Terminal } from '../command-line/command.ts'
 import type { Screen } from './live-screen.ts'
 
@@ -27,6 +29,7 @@ export function systemTerminal(): Terminal {
 }
 
 const ROWS = 24
+const STOPPED_MS = 50
 
 function systemScreen(): Screen {
   const { stdin, stdout } = process
@@ -64,8 +67,9 @@ function systemScreen(): Screen {
     },
     suspend: () =>
       new Promise(resolve => {
-        process.once('SIGCONT', resolve)
         process.kill(0, 'SIGTSTP')
+        // No timer runs while it is stopped. Where no shell watches over it, it is not stopped at all, and just goes on.
+        createTimers(createClock()).after(STOPPED_MS, resolve)
       }),
   }
 }
