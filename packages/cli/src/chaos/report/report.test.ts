@@ -38,8 +38,8 @@ function result(): RunResult {
     said(0, 'vm.run', { instance: `${vm}/1`, how: 'start' }, { vm, host: 'host-a' })
     said(900, 'guest.acknowledged', { entry: 1 }, { vm, host: 'host-a' })
   }
-  said(1_000, 'fault.begun', { id: 1, fault: 'host-kill', host: 'host-a', on: 'host-a' })
-  said(2_000, 'fault.begun', { id: 2, fault: 'partition', host: 'host-b', on: 'host-b → host-c' })
+  said(1_000, 'fault.begun', { id: 1, fault: 'host-kill', host: 'host-a' })
+  said(2_000, 'fault.begun', { id: 2, fault: 'partition', host: 'host-b', peer: 'host-c', oneWay: true })
   said(4_000, 'fault.ended', { id: 1 })
   for (const vm of ['vm-1', 'vm-2']) {
     said(4_100, 'failover.start', { from: 'host-a', to: 'host-b', attested: false }, { vm })
