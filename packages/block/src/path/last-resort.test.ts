@@ -250,4 +250,17 @@ describe('a path that answers but slowly', () => {
     harness.lost(1, false)
     expect(harness.core.candidates).toEqual([0])
   })
+
+  it('is trusted at once when its sibling is gone: nothing is redirected while it rests', () => {
+    const harness = new Harness([0, 0], { slowHoldMs: 300_000 }).connectAll()
+    look(harness, 100, 1)
+    look(harness, 100, 1)
+    expect(harness.states()).toEqual(['slow', 'up'])
+    harness.lost(1, false)
+    harness.now += CONFIG.probeIntervalMs
+    harness.good(0)
+    harness.step({ kind: 'tick', probe: true, oldest: [null, null], medians: [100, null] })
+    expect(harness.states()[0]).toBe('up')
+    expect(harness.core.facts(0).why).toBe('slow, but nothing stands in for it')
+  })
 })

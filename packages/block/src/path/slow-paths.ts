@@ -1,5 +1,6 @@
 // Which of a set's paths answer but slowly: one whose requests take ten times as long as its siblings'. It is demoted, rests,
-// and is tried again; one that is slow again at once rests twice as long. Pure, a part of path-core.ts.
+// and is tried again; one that is slow again at once rests twice as long. Its rest is over when no sibling is left that could
+// stand in for it: a host is not to be redirected for want of a path that answers. Pure, a part of path-core.ts.
 
 import type { Path, PathConfig } from './path-state.ts'
 
@@ -25,12 +26,13 @@ export function lookForSlow(
   paths.forEach((path, index) => {
     const { slow } = path
     if (slow.restUntil !== null) {
-      if (now < slow.restUntil || path.badProbes > 0) return
+      const isAlone = !paths.some((other, at) => at !== index && standsIn(other, path))
+      if ((now < slow.restUntil && !isAlone) || path.badProbes > 0) return
       slow.restUntil = null
       slow.changedAt = now
       // On trial: one slow look is enough.
       slow.looks = LOOKS - 1
-      path.why = 'tried again after it was slow'
+      path.why = isAlone ? 'slow, but nothing stands in for it' : 'tried again after it was slow'
       return
     }
     const median = medians[index] ?? null
@@ -57,11 +59,13 @@ function siblingsMedian(paths: readonly Path[], index: number): number | null {
   const found: number[] = []
   paths.forEach((other, at) => {
     const median = other.slow.medianMs
-    if (at === index || median === null || other.priority !== path.priority) return
-    if (other.line.kind === 'connected' && other.badProbes === 0 && !other.disabled && other.slow.restUntil === null) {
-      found.push(median)
-    }
+    if (at !== index && median !== null && standsIn(other, path)) found.push(median)
   })
   found.sort((a, b) => a - b)
   return found[Math.floor((found.length - 1) / 2)] ?? null
+}
+
+function standsIn(other: Path, path: Path): boolean {
+  const isTrusted = other.line.kind === 'connected' && other.badProbes === 0 && other.slow.restUntil === null
+  return isTrusted && !other.disabled && other.priority === path.priority
 }

@@ -3,7 +3,8 @@
 
 import { hostOfGuests } from '@stellwerk/protocol/monitors/monitor.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
-import type { FaultKind } from '../fault.ts'
+import { hitBy } from '../describe-fault.ts'
+import type { Fault, FaultKind } from '../fault.ts'
 
 export interface FaultSpan {
   readonly id: number
@@ -115,11 +116,12 @@ export class History {
   }
 
   #begun(record: TraceRecord, now: number): void {
-    const { id, fault, host, on } = bodyOf(record) as { id?: unknown; fault?: unknown; host?: string; on?: string }
+    const body = bodyOf(record)
+    const { id, fault, host } = body as { id?: unknown; fault?: unknown; host?: string }
     // The simulator's own rules begin and end under other names; what a plan did carries its number.
     if (typeof id !== 'number') return
     const kind = fault as FaultKind
-    this.faults.push({ id, kind, host: host ?? null, on: on ?? host ?? '', from: now, to: null })
+    this.faults.push({ id, kind, host: host ?? null, on: hitBy(body as unknown as Fault), from: now, to: null })
     // What nothing attests, nothing records either.
     if ((kind === 'host-kill' || kind === 'agent-kill') && host !== undefined) this.#endAllAt(host, now)
   }

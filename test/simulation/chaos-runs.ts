@@ -1,0 +1,41 @@
+// What the tests of chaos plans share: plans of the library, cut short, and a result in words.
+
+import { failuresOf } from 'stellwerk/chaos/judge/judge.ts'
+import { objectiveLine } from 'stellwerk/chaos/judge/objectives.ts'
+import { findPlan } from 'stellwerk/chaos/plan/library.ts'
+import { parsePlan } from 'stellwerk/chaos/plan/parse-plan.ts'
+import type { ChaosPlan } from 'stellwerk/chaos/plan/plan.ts'
+import { type RunOptions, type RunResult, runPlan } from 'stellwerk/chaos/run.ts'
+import { SimTarget } from 'stellwerk/chaos/sim/sim-target.ts'
+
+export const LIBRARY = [
+  'rolling-kill',
+  'cable-monkey',
+  'split-brain',
+  'storage-loss',
+  'coordinator-storm',
+  'everything',
+] as const
+
+export async function libraryPlan(name: string, durationMs?: number): Promise<ChaosPlan> {
+  const { file, source } = await findPlan(name, '.')
+  return parsePlan(file, source, durationMs)
+}
+
+/** So much shorter that there is not the time for all that it counts on. */
+export async function shortPlan(name: string, durationMs: number): Promise<ChaosPlan> {
+  const plan = await libraryPlan(name, durationMs)
+  const objectives = plan.objectives.filter(each => !('atLeast' in each))
+  return { ...plan, convergeMs: 10_000, workload: { ...plan.workload, vms: 2 }, objectives }
+}
+
+export function simulate(plan: ChaosPlan, seed: string, more: Partial<RunOptions> = {}): Promise<RunResult> {
+  return runPlan(new SimTarget(plan.cluster), { plan, seed, ...more })
+}
+
+/** `pass`, or what failed and how to see it again. */
+export function wordsOf(result: RunResult): string {
+  if (result.verdict === 'pass') return 'pass'
+  const again = `stellwerk chaos run ${result.plan.name} --on sim --seed ${result.seed}`
+  return [...failuresOf(result, objectiveLine), again].join('\n')
+}
