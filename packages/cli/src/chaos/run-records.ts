@@ -3,6 +3,9 @@
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import type { Fault } from './fault.ts'
 
+/** Of the directories of runs; what a killed run has left is found by it. */
+export const SCRATCH_PREFIX = 'stellwerk-chaos-'
+
 /** What guests say is believed as the observer heard it, not as their hosts tell it. */
 export const SAID: ReadonlySet<string> = new Set(['guest.acknowledged', 'guest.recovered'])
 

@@ -4,7 +4,7 @@
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { mergeTraces, readTraceBatches } from '@stellwerk/protocol/trace/reader.ts'
-import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import type { FileLock, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
@@ -18,16 +18,16 @@ import { OBSERVER, Observer } from '../../observer/observer.ts'
 import { traceDirectory } from '../../programs/process.ts'
 import type { Fault } from '../fault.ts'
 import { notWhole } from '../local/whole.ts'
-import { about, SAID } from '../run-records.ts'
+import { about, SAID, SCRATCH_PREFIX } from '../run-records.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
 import { readBackAll, scrubAll } from './audit.ts'
 import { ComposeBreaker } from './compose-breaker.ts'
 import { refusedByContainers } from './compose-faults.ts'
 import { attachmentsOf, containerOf, containersOf } from './containers.ts'
 import { COMPOSE_FILE, Docker, hasNetem } from './docker.ts'
+import { RUN_LOCK } from './running-project.ts'
 
 const FILE = fileURLToPath(new URL('../../../../../docker-compose.yml', import.meta.url))
-export const COMPOSE_SCRATCH_PREFIX = 'stellwerk-chaos-'
 const VOLUME_BYTES = 1024 * MIB
 const DISK_BYTES = 64 * MIB
 const SPARE_MEMORY_BYTES = 64 * MIB
@@ -62,6 +62,7 @@ export class ComposeTarget implements ChaosTarget {
   readonly #hasNetem: boolean
   readonly #env: NodeEnvironment
   readonly #options: ComposeTargetOptions
+  readonly #lock: FileLock
   #isBegun = false
   #running: Running | null = null
   #environment: readonly string[] = []
@@ -70,11 +71,13 @@ export class ComposeTarget implements ChaosTarget {
 
   /** Throws `no-docker`. */
   static async open(options: ComposeTargetOptions = {}): Promise<ComposeTarget> {
-    const directory = await makeScratchDirectory(COMPOSE_SCRATCH_PREFIX)
+    const directory = await makeScratchDirectory(SCRATCH_PREFIX)
     const env = createEnvironment({ name: 'chaos', directory, store: memoryStore(), logLevel: 'silent' })
     try {
       const docker = await Docker.find(env)
-      return new ComposeTarget(options, directory, env, docker, await hasNetem(docker))
+      // Released by this process's end: then `chaos heal` may put right what it has left.
+      const lock = await env.files.lock(RUN_LOCK)
+      return new ComposeTarget(options, directory, env, docker, await hasNetem(docker), lock)
     } catch (error) {
       await env.close()
       await removeScratchDirectory(directory)
@@ -88,7 +91,9 @@ export class ComposeTarget implements ChaosTarget {
     env: NodeEnvironment,
     docker: Docker,
     netem: boolean,
+    lock: FileLock,
   ) {
+    this.#lock = lock
     this.#options = options
     this.#env = env
     this.#docker = docker
@@ -252,6 +257,7 @@ export class ComposeTarget implements ChaosTarget {
         await this.#compose('down', '-v', '-t', '10')
       }
     } finally {
+      this.#lock.release()
       await this.#env.close()
       if (this.#options.keep?.() !== true) await removeScratchDirectory(this.directory)
     }

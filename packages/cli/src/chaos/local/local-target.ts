@@ -14,7 +14,7 @@ import { LocalCluster } from '../../cluster/local-cluster.ts'
 import { OBSERVER, Observer } from '../../observer/observer.ts'
 import { traceDirectory } from '../../programs/process.ts'
 import type { Fault } from '../fault.ts'
-import { about, SAID } from '../run-records.ts'
+import { about, SAID, SCRATCH_PREFIX } from '../run-records.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
 import { aftermath } from './aftermath.ts'
 import { Breaker } from './breaker.ts'
@@ -22,8 +22,6 @@ import { hostProcesses } from './node-processes.ts'
 import { refusal } from './rules-of.ts'
 import { notWhole } from './whole.ts'
 
-/** Of the directories of runs; what a killed run leaves is found by it. */
-export const SCRATCH_PREFIX = 'stellwerk-chaos-'
 const PROFILE = 'lab'
 const VOLUME_BYTES = 2 * 1024 * MIB
 const DISK_BYTES = 64 * MIB
