@@ -187,7 +187,7 @@ describe('on the command line', () => {
     const healed = await stellwerk.run('chaos', 'heal')
     expect([healed.code, healed.lines.join('\n')]).toEqual([
       0,
-      expect.stringMatching(/healed: host-pause of host-a[^]*healed: storage-pause of san-a[^]*its next start/),
+      expect.stringMatching(/healed: host-pause of host-a[\s\S]*healed: storage-pause of san-a[\s\S]*its next start/),
     ])
     await expect.poll(() => alive(pids), { timeout: 60_000 }).toEqual([])
     expect(JSON.parse(readFileSync(join(directory, 'chaos', 'journal.json'), 'utf8')).broken).toEqual([])

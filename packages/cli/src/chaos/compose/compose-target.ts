@@ -13,6 +13,7 @@ import { MIB } from '@stellwerk/runtime/units.ts'
 import { ApiClient } from '../../api-client/client.ts'
 import { filesOf } from '../../cluster/directory.ts'
 import { VOLUME } from '../../cluster/first-use.ts'
+import { findPorts } from '../../cluster/ports.ts'
 import { STORAGES } from '../../container/layout.ts'
 import { OBSERVER, Observer } from '../../observer/observer.ts'
 import { traceDirectory } from '../../programs/process.ts'
@@ -116,7 +117,9 @@ export class ComposeTarget implements ChaosTarget {
       throw new StellwerkError('fault-unsupported', 'no bug is planted in an image', { hint: 'run it on local or sim' })
     }
     const memoryMiB = Math.ceil((workload.vms * workload.memoryBytes + SPARE_MEMORY_BYTES) / MIB)
-    this.#environment = ['STELLWERK_API_PORT=0', `STELLWERK_MEMORY=${memoryMiB}MiB`, 'STELLWERK_TRACE=io']
+    // One that stays when the coordinator's container is started again.
+    const [port = 0] = await findPorts(this.#env, '127.0.0.1', 1)
+    this.#environment = [`STELLWERK_API_PORT=${port}`, `STELLWERK_MEMORY=${memoryMiB}MiB`, 'STELLWERK_TRACE=io']
     const files = this.#env.files
     await files.makeDirectory('chaos')
     await files.writeAtomic(COMPOSE_FILE, Buffer.from(JSON.stringify({ project: this.project })))
@@ -132,7 +135,7 @@ export class ComposeTarget implements ChaosTarget {
       clock: this.#env.clock,
       sleep: ms => this.#sleep(ms),
     })
-    const api = await this.#api()
+    const api = new ApiClient({ host: '127.0.0.1', port, token: await this.#secret('api-token') })
     const join = await this.#secret('join-token')
     const observer = new Observer({ env: this.#env, cluster: 'stellwerk', token: join })
     const vms = Array.from({ length: workload.vms }, (_, i) => `ledger-${i + 1}`)
@@ -288,14 +291,6 @@ export class ComposeTarget implements ChaosTarget {
       const to = this.#env.files.locate(join('traces', process))
       await this.#docker.run('cp', `${container.name}:${STATE}/${process}/trace`, to)
     }
-  }
-
-  async #api(): Promise<ApiClient> {
-    const token = await this.#secret('api-token')
-    const { name } = containerOf(await containersOf(this.#docker, this.project), 'coordinator')
-    const [published = ''] = (await this.#docker.run('port', name, '7401/tcp')).split('\n')
-    const port = Number(published.split(':').at(-1))
-    return new ApiClient({ host: '127.0.0.1', port, token })
   }
 
   async #secret(file: string): Promise<string> {
