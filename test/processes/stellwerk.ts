@@ -76,6 +76,11 @@ export class Stellwerk {
     return this.#children().map(({ pid }) => pid)
   }
 
+  /** Of all that was started below a directory. */
+  pidsBelow(directory: string): number[] {
+    return childrenBelow(directory).map(({ pid }) => pid)
+  }
+
   /** kill -9 of one of them: `san-a`, `host-a/agent`. Resolves when it is gone. */
   async kill(name: string): Promise<void> {
     const child = this.#children().find(each => each.name === name)

@@ -1,15 +1,17 @@
 // `stellwerk chaos kill|pause|resume|cut|inject|status|heal`: single faults of a running cluster, each in its journal, and how
 // all of it is put right again.
 
+import { join } from 'node:path'
 import { describeError, errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { scratchDirectories } from '@stellwerk/runtime/node/scratch-directory.ts'
 import { cut, describeFault, killed, NUMBERS, OPTION_OF, ofKind, paused } from '../chaos/act-words.ts'
 import type { Breaking, NotHealed } from '../chaos/breaking.ts'
+import { openProject, projectOf } from '../chaos/compose/running-project.ts'
 import type { Fault } from '../chaos/fault.ts'
 import type { Broken } from '../chaos/local/journal.ts'
-import { SCRATCH_PREFIX } from '../chaos/local/local-target.ts'
 import { refusal } from '../chaos/local/rules-of.ts'
 import { openRunning } from '../chaos/local/running-cluster.ts'
+import { SCRATCH_PREFIX } from '../chaos/run-records.ts'
 import {
   type CommandContext,
   type CommandSpec,
@@ -27,7 +29,8 @@ import { untilInterrupted } from '../terminal/until-interrupted.ts'
 const SECONDS: OptionSpec = { type: 'string', value: 'S', help: 'put it right after so long; Ctrl-C does so at once' }
 const NETWORK: OptionSpec = { type: 'string', value: 'N', help: 'cluster, fabric-0, fabric-1 or guest (default: all)' }
 const ONE_WAY: OptionSpec = { type: 'boolean', help: 'only what goes from the host to the other' }
-const COMMON = { dir: DIR, json: JSON_OUT, seconds: SECONDS }
+const COMPOSE: OptionSpec = { type: 'string', value: 'PROJECT', help: 'the containers of that compose project instead' }
+const COMMON = { dir: DIR, compose: COMPOSE, json: JSON_OUT, seconds: SECONDS }
 const SECONDS_MAX = 86_400
 
 /** What is to be broken, for as long as the work lasts. */
@@ -36,7 +39,7 @@ async function within<T>(
   input: Input,
   work: (breaking: Breaking, isUp: boolean, wall: () => number) => Promise<T>,
 ): Promise<T> {
-  const { breaker, env, isUp } = await openRunning(context.directory(input))
+  const { breaker, env, isUp } = await opened(context, input)
   try {
     return await work(breaker, isUp, () => env.clock.wall())
   } finally {
@@ -44,8 +47,21 @@ async function within<T>(
   }
 }
 
+/** Processes of this machine in a directory, or containers of a project, whose journal lies where it is called. */
+async function opened(context: CommandContext, input: Input) {
+  const project = input.text('compose')
+  if (project === undefined) return openRunning(context.directory(input))
+  return { ...(await openProject(journalOf(context, input, project), project)), isUp: true }
+}
+
+function journalOf(context: CommandContext, input: Input, project: string): string {
+  const isNamed = input.text('dir') !== undefined
+  return isNamed ? context.directory(input) : join(context.terminal.cwd, '.stellwerk-compose', project)
+}
+
 function act(context: CommandContext, input: Input, fault: Fault): Promise<number> {
-  const refused = refusal(fault)
+  // Containers have refusals of their own.
+  const refused = input.text('compose') === undefined ? refusal(fault) : null
   if (refused !== null) throw refused
   const seconds = secondsOf(input)
   const { terminal } = context
@@ -102,7 +118,7 @@ const pause: CommandSpec = {
 const resume: CommandSpec = {
   words: 'chaos resume',
   args: ['WHAT', 'NAME?'],
-  options: { dir: DIR, json: JSON_OUT },
+  options: { dir: DIR, compose: COMPOSE, json: JSON_OUT },
   summary: 'SIGCONT of what `chaos pause` has stopped',
   run: (context, input) => {
     const wanted = paused(input.args[0] ?? '', input.args[1])
@@ -175,7 +191,7 @@ const inject: CommandSpec = {
 const status: CommandSpec = {
   words: 'chaos status',
   args: [],
-  options: { dir: DIR, json: JSON_OUT },
+  options: { dir: DIR, compose: COMPOSE, json: JSON_OUT },
   summary: 'What is broken at the moment',
   run: (context, input) =>
     within(context, input, async (breaking, _isUp, wall) => {
@@ -194,16 +210,19 @@ const status: CommandSpec = {
 const heal: CommandSpec = {
   words: 'chaos heal',
   args: ['ID?'],
-  options: { dir: DIR, json: JSON_OUT },
+  options: { dir: DIR, compose: COMPOSE, json: JSON_OUT },
   summary: 'Put right what is broken, also what a run that was killed has left; safe to repeat',
   run: async (context, input) => {
     const [id] = input.args
+    const project = input.text('compose')
+    if (project !== undefined) return healOne(context, input, journalOf(context, input, project), id, project)
     const named = input.text('dir') !== undefined || context.terminal.variables['STELLWERK_DIR'] !== undefined
     const directories = named ? [] : await scratchDirectories(SCRATCH_PREFIX)
-    const here = await healOne(context, input, context.directory(input), id, directories.length > 0)
-    let worst = here
+    let worst = await healOne(context, input, context.directory(input), id, null, directories.length > 0)
     // What a killed run has left has no other name than its directory's.
-    for (const directory of directories) worst = Math.max(worst, await healOne(context, input, directory, id, true))
+    for (const directory of directories) {
+      worst = Math.max(worst, await healOne(context, input, directory, id, await projectOf(directory), true))
+    }
     return worst
   },
 }
@@ -213,13 +232,17 @@ async function healOne(
   input: Input,
   directory: string,
   id: string | undefined,
-  isMaybeNone: boolean,
+  project: string | null,
+  isMaybeNone = false,
 ): Promise<number> {
   try {
-    const { breaker, env, isUp } = await openRunning(directory)
+    const { breaker, env, isUp } =
+      project === null ? await openRunning(directory) : { ...(await openProject(directory, project)), isUp: true }
     try {
       const before = await breaker.journal.read()
       const left = id === undefined ? await breaker.healAll() : await healNamed(breaker, id, before)
+      const isLeft = isMaybeNone && project !== null && !input.flag('json')
+      if (isLeft) context.terminal.out(`a run left containers: docker-compose -p ${project} down -v takes them away`)
       const after = await breaker.journal.read()
       const healed = before.filter(({ fault }) => !after.some(other => other.fault.id === fault.id))
       if (isMaybeNone && before.length === 0) return OK
@@ -231,7 +254,8 @@ async function healOne(
       await env.close()
     }
   } catch (error) {
-    if (isMaybeNone && ['no-cluster', 'run-under-way', 'foreign-state'].includes(errorCode(error))) return OK
+    if (isMaybeNone && ['no-cluster', 'run-under-way', 'foreign-state', 'no-project'].includes(errorCode(error)))
+      return OK
     throw error
   }
 }

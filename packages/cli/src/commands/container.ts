@@ -3,7 +3,7 @@
 
 import { join } from 'node:path'
 import { startGuardian } from '@stellwerk/agent/guardian/guardian.ts'
-import type { Environment } from '@stellwerk/runtime/environment.ts'
+import type { Environment, TraceLevel } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
@@ -38,12 +38,15 @@ const POLL_MS = 200
 /** So often a host that is back looks whether it may take VMs again. */
 const COME_BACK_TRIES = 240
 
+const TRACE_LEVELS = ['decision', 'message', 'io'] as const
+
 interface Facts {
   /** Of the command itself: what it runs has one of its own. */
   readonly env: Environment
   readonly cluster: string
   readonly state: string
   readonly secrets: string
+  readonly traceLevel: TraceLevel
 }
 
 function factsOf(env: Environment, { variables }: Terminal): Facts {
@@ -52,6 +55,7 @@ function factsOf(env: Environment, { variables }: Terminal): Facts {
     cluster: variables['STELLWERK_CLUSTER'] ?? 'stellwerk',
     state: variables['STELLWERK_STATE'] ?? '/var/lib/stellwerk',
     secrets: variables['STELLWERK_SECRETS'] ?? '/run/stellwerk',
+    traceLevel: oneOf('STELLWERK_TRACE', variables['STELLWERK_TRACE'] ?? 'message', TRACE_LEVELS),
   }
 }
 
@@ -83,8 +87,8 @@ async function apiOf(facts: Facts): Promise<ApiClient> {
   return new ApiClient({ ...API, token: await tokenOf(facts, API_TOKEN_FILE) })
 }
 
-const open = (name: string, { state, cluster }: Facts, stateNeededBy?: string): OpenedProcess =>
-  openProcess(name, { root: state, cluster, logLevel: 'info', config: null }, stateNeededBy)
+const open = (name: string, { state, cluster, traceLevel }: Facts, stateNeededBy?: string): OpenedProcess =>
+  openProcess(name, { root: state, cluster, logLevel: 'info', traceLevel, config: null }, stateNeededBy)
 
 /** Resolves never: the process ends by a signal. */
 function serving(terminal: Terminal, name: string): Promise<number> {

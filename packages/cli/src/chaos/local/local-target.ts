@@ -4,7 +4,7 @@
 
 import { mergeTraces, readTraceBatches } from '@stellwerk/protocol/trace/reader.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { describeError, errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { isStillRunning, type RecordedProcess } from '@stellwerk/runtime/node/pid-record.ts'
 import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime/node/scratch-directory.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
@@ -14,14 +14,14 @@ import { LocalCluster } from '../../cluster/local-cluster.ts'
 import { OBSERVER, Observer } from '../../observer/observer.ts'
 import { traceDirectory } from '../../programs/process.ts'
 import type { Fault } from '../fault.ts'
+import { about, SAID, SCRATCH_PREFIX } from '../run-records.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
 import { aftermath } from './aftermath.ts'
 import { Breaker } from './breaker.ts'
 import { hostProcesses } from './node-processes.ts'
 import { refusal } from './rules-of.ts'
+import { notWhole } from './whole.ts'
 
-/** Of the directories of runs; what a killed run leaves is found by it. */
-export const SCRATCH_PREFIX = 'stellwerk-chaos-'
 const PROFILE = 'lab'
 const VOLUME_BYTES = 2 * 1024 * MIB
 const DISK_BYTES = 64 * MIB
@@ -32,9 +32,6 @@ const POLL_MS = 10
 const STATUS_POLL_MS = 50
 /** So long everything is waited for that was started again. */
 const WHOLE_MS = 60_000
-
-/** What guests say is believed as the observer heard it, not as their hosts tell it. */
-const SAID: ReadonlySet<string> = new Set(['guest.acknowledged', 'guest.recovered'])
 
 export interface LocalTargetOptions {
   /** Default: one below the system's directory for temporary files. */
@@ -220,7 +217,7 @@ export class LocalTarget implements ChaosTarget {
     const { cluster } = this.#up()
     const { clock } = cluster.env
     for (const until = clock.now() + WHOLE_MS; ; await cluster.sleep(STATUS_POLL_MS)) {
-      const wrong = await notWhole(cluster)
+      const wrong = await notWhole(cluster.api)
       if (wrong.length === 0 || clock.now() > until) return wrong
     }
   }
@@ -247,13 +244,6 @@ interface Running {
   readonly vms: readonly string[]
   readonly agents: RecordedProcess[]
   startedAt: number
-}
-
-/** Of a record: whom the fault hits, where one asks for a host, and all of it. */
-function about(fault: Fault): Pick<TraceRecord, 'host' | 'body'> {
-  const { id, kind, ...what } = fault
-  const body = { id, fault: kind, ...what }
-  return fault.host === undefined ? { body } : { host: fault.host, body }
 }
 
 async function makeVolume({ cluster }: Running, storages: readonly string[]): Promise<void> {
@@ -294,27 +284,6 @@ async function untilStatus(cluster: LocalCluster, what: string, holds: () => Pro
         hint: 'see the logs',
       })
     }
-  }
-}
-
-async function notWhole(cluster: LocalCluster): Promise<string[]> {
-  try {
-    const { hosts, volumes, vms } = await cluster.api.status()
-    return [
-      ...Object.values(hosts)
-        .filter(({ state }) => state !== 'up' && state !== 'quarantined')
-        .map(({ name, state }) => `host ${name} is ${state}`),
-      ...Object.values(volumes).flatMap(({ name, legs }) =>
-        legs
-          .filter(({ role }) => role !== 'in-sync')
-          .map(({ leg, role, why }) => `volume ${name}: leg ${leg} is ${role}${why === null ? '' : ` (${why})`}`),
-      ),
-      ...Object.values(vms)
-        .filter(({ state, desired }) => desired === 'running' && state !== 'running')
-        .map(({ name, state, whyNot }) => `VM ${name} is ${state}${whyNot === null ? '' : ` (${whyNot})`}`),
-    ]
-  } catch (error) {
-    return [`the coordinator does not answer: ${errorCode(error)} ${errorMessage(error)}`]
   }
 }
 
