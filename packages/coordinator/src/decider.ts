@@ -4,7 +4,7 @@
 import type { Beat } from '@stellwerk/protocol/messages/cluster.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
-import type { Json, Store } from '@stellwerk/runtime/environment.ts'
+import type { Cause, Json, Store } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Command } from './core/commands.ts'
 import { type Input, step } from './core/core.ts'
@@ -44,6 +44,8 @@ export class Decider implements Behavior {
   readonly #keys = new Map<number, string>()
   /** Requests of the step under way: the core answers each in the step that takes it. */
   readonly #requests = new Map<number, Message>()
+  /** Of the message that is being handled: what it leads to is put on record with it. */
+  #cause: Cause | undefined
 
   constructor(parts: DeciderParts) {
     this.#parts = parts
@@ -55,6 +57,7 @@ export class Decider implements Behavior {
   }
 
   receive(message: Message, context: ActorContext): void {
+    this.#cause = message.cause
     if (message.re !== undefined) {
       this.#answered(message, message.re, context)
       return
@@ -105,6 +108,7 @@ export class Decider implements Behavior {
   #step(input: Input, context: ActorContext): void {
     const { state, store } = this.#parts
     const { env } = context
+    const cause = this.#cause
     env.trace.input('coordinator', input as unknown as Json)
     const output = step(state, input, env.clock.now(), env.clock.wall())
     const early = canary('commit-not-durable') && input.kind === 'migration-loaded'
@@ -113,18 +117,18 @@ export class Decider implements Behavior {
       // Planted bug: tells first. The trace record of the durable decision comes when it is durable, as it should.
       const told = output.effects.filter(effect => effect.kind !== 'trace')
       const recorded = output.effects.filter(effect => effect.kind === 'trace')
-      for (const effect of told) this.#carryOut(effect, context)
+      for (const effect of told) this.#carryOut(effect, context, cause)
       env.timers.after(CANARY_DELAY_MS, () => {
         store.commit(output.changes)
-        for (const effect of recorded) this.#carryOut(effect, context)
+        for (const effect of recorded) this.#carryOut(effect, context, cause)
       })
       return
     }
     if (output.changes.length > 0) store.commit(output.changes)
-    for (const effect of output.effects) this.#carryOut(effect, context)
+    for (const effect of output.effects) this.#carryOut(effect, context, cause)
   }
 
-  #carryOut(effect: Effect, context: ActorContext): void {
+  #carryOut(effect: Effect, context: ActorContext, cause: Cause | undefined): void {
     const { state } = this.#parts
     switch (effect.kind) {
       case 'order':
@@ -151,7 +155,7 @@ export class Decider implements Behavior {
         break
       }
       case 'trace':
-        context.env.trace.emit(effect.event)
+        context.env.trace.emit(cause === undefined ? effect.event : { cause, ...effect.event })
         break
       case 'step-down':
         context.env.log.error({ term: state.cluster.term }, `another coordinator has taken over: ${effect.why}`)

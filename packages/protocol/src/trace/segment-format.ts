@@ -198,3 +198,8 @@ export function decodeRecord(bytes: Buffer, at: number, length: number, process:
 export function sequenceOf(bytes: Buffer, at: number): number {
   return bytes.readDoubleLE(at + 32)
 }
+
+/** Likewise: its wall time, ms. */
+export function wallOf(bytes: Buffer, at: number): number {
+  return bytes.readDoubleLE(at + 16)
+}
