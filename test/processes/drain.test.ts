@@ -75,6 +75,44 @@ describe('a host that is drained for its maintenance', () => {
     said.process.kill()
   })
 
+  it('is told by the traces: the moves as charts, what a start led to, how long messages took', {
+    timeout: LONG,
+  }, async () => {
+    interface Chart {
+      readonly outcome: string
+      readonly participants: readonly string[]
+      readonly phases: readonly {
+        readonly name: string
+        readonly toMs: number | null
+        readonly budgetMs: number | null
+      }[]
+      readonly steps: readonly { readonly kind: string; readonly what: string; readonly receivedMs?: number | null }[]
+    }
+    const migrations = await stellwerk.json<{ id: string; vm: string; target: string }[]>(
+      'trace',
+      'list',
+      '--migrations',
+    )
+    const back = migrations.findLast(({ vm: name, target }) => name === 'book' && target === 'host-a')
+    const chart = await stellwerk.json<Chart>('trace', 'show', '--migration', back?.id ?? '')
+    expect(chart.outcome).toBe('committed and done')
+    expect(chart.participants.slice(0, 3)).toEqual(['coordinator', expect.stringMatching(/^host-[bc]$/), 'host-a'])
+    expect(chart.phases.map(({ name }) => name)).toEqual([
+      ...['preparing', 'precopy', 'switching', 'finishing', 'downtime'],
+    ])
+    for (const { name, toMs, budgetMs } of chart.phases)
+      expect([name, toMs, name === 'finishing' ? 1 : budgetMs]).not.toContain(null)
+    const messages = chart.steps.filter(({ kind }) => kind === 'message')
+    expect(messages.map(({ what }) => what)).toEqual(expect.arrayContaining(['migration.send', 'migration.switch']))
+    expect(messages.filter(({ receivedMs }) => receivedMs === null)).toEqual([])
+    const outages = await stellwerk.json<{ id: string; host: string }[]>('trace', 'list', '--outages')
+    expect(outages.map(outage => outage.host)).toContain('host-a')
+    const outage = outages.find(each => each.host === 'host-a')
+    expect((await stellwerk.run('trace', 'show', '--outage', outage?.id ?? '')).code).toBe(0)
+    const stats = await stellwerk.json<{ kinds: { kind: string; latency: { p50Ms: number } }[] }>('trace', 'stats')
+    expect(stats.kinds.find(({ kind }) => kind === 'cluster.beat')?.latency.p50Ms).toBeGreaterThan(0)
+  })
+
   it('is nothing that a start of the cluster waits for, and stays out of service over it', {
     timeout: LONG,
   }, async () => {

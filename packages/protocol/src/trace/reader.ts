@@ -16,6 +16,7 @@ import {
   sequenceOf,
   TRACE_FORMAT,
   timesOf,
+  wallOf,
 } from './segment-format.ts'
 
 const NO_SEGMENT = {
@@ -41,11 +42,19 @@ export interface TraceReadOptions {
   readonly onDamaged?: (error: StellwerkError) => void
   /** Records of one run are missing, and no `trace.dropped` tells of them: a segment was cut or taken away. */
   readonly onGap?: (error: StellwerkError, before: { readonly wallMs: number; readonly at: number }) => void
+  /** Of each intact record, wanted or not: told without decoding it. */
+  readonly onSeen?: (wallMs: number) => void
 }
 
 /** Of the records of one process, whatever is filtered out: a run numbers them without a gap, from one. */
-interface Numbers {
+export interface Numbers {
   last: number | null
+}
+
+/** How far a segment has been read: what is appended later is read from there. */
+export interface Position {
+  readonly process: string
+  readonly offset: number
 }
 
 /** The segments in a directory, oldest first. */
@@ -93,10 +102,13 @@ export async function* readSegment(
   path: string,
   options: TraceReadOptions = {},
   numbers: Numbers = { last: null },
-): AsyncGenerator<TraceRecord[]> {
+  from: Position | null = null,
+): AsyncGenerator<TraceRecord[], Position | null> {
   const file = await files.open(path)
   try {
-    yield* new SegmentReader(file, path, await file.size(), options, numbers).batches()
+    const reader = new SegmentReader(file, path, await file.size(), options, numbers, from)
+    yield* reader.batches()
+    return reader.position
   } finally {
     await file.close()
   }
@@ -114,7 +126,18 @@ class SegmentReader {
   #offset = 0
   #done = false
 
-  constructor(file: File, path: string, size: number, options: TraceReadOptions, numbers: Numbers) {
+  constructor(
+    file: File,
+    path: string,
+    size: number,
+    options: TraceReadOptions,
+    numbers: Numbers,
+    from: Position | null,
+  ) {
+    if (from !== null) {
+      this.#process = from.process
+      this.#offset = from.offset
+    }
     this.#numbers = numbers
     this.#file = file
     this.#path = path
@@ -123,16 +146,13 @@ class SegmentReader {
     this.#filter = compileFilter(options.filter ?? {})
   }
 
+  /** Null: not even the header was there. */
+  get position(): Position | null {
+    return this.#offset === 0 ? null : { process: this.#process, offset: this.#offset }
+  }
+
   async *batches(): AsyncGenerator<TraceRecord[]> {
-    const bytes = await this.#read(0, Math.min(this.#size, MAX_SEGMENT_HEADER_BYTES))
-    const start = readSegmentStart(bytes)
-    if (start.kind !== 'segment') {
-      if (start.kind === 'cut' && this.#size < MAX_SEGMENT_HEADER_BYTES) this.#truncated()
-      else this.#damaged(NO_SEGMENT[start.kind === 'cut' ? 'damaged' : start.kind])
-      return
-    }
-    this.#process = start.process
-    this.#offset = start.length
+    if (this.#offset === 0 && !(await this.#begin())) return
     let chunkBytes = CHUNK_BYTES
     while (!this.#done && this.#offset < this.#size) {
       const start = this.#offset
@@ -141,6 +161,19 @@ class SegmentReader {
       if (batch.length > 0) yield batch
       chunkBytes = this.#offset === start ? MAX_RECORD_BYTES : CHUNK_BYTES
     }
+  }
+
+  async #begin(): Promise<boolean> {
+    const bytes = await this.#read(0, Math.min(this.#size, MAX_SEGMENT_HEADER_BYTES))
+    const start = readSegmentStart(bytes)
+    if (start.kind !== 'segment') {
+      if (start.kind === 'cut' && this.#size < MAX_SEGMENT_HEADER_BYTES) this.#truncated()
+      else this.#damaged(NO_SEGMENT[start.kind === 'cut' ? 'damaged' : start.kind])
+      return false
+    }
+    this.#process = start.process
+    this.#offset = start.length
+    return true
   }
 
   #parse(chunk: Buffer, start: number): TraceRecord[] {
@@ -169,6 +202,7 @@ class SegmentReader {
         this.#damaged('the checksum is wrong')
       } else {
         this.#count(chunk, at)
+        this.#options.onSeen?.(wallOf(chunk, at))
         if (this.#filter.head(chunk, at)) {
           const record = this.#decode(chunk, at, length)
           if (record !== null && this.#filter.record(record)) batch.push(record)

@@ -205,3 +205,8 @@ export function sequenceOf(bytes: Buffer, at: number): number {
 export function timesOf(bytes: Buffer, at: number): { readonly wallMs: number; readonly at: number } {
   return { wallMs: bytes.readDoubleLE(at + 16), at: bytes.readDoubleLE(at + 24) }
 }
+
+/** Likewise: its wall time, ms. */
+export function wallOf(bytes: Buffer, at: number): number {
+  return bytes.readDoubleLE(at + 16)
+}

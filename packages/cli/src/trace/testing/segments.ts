@@ -1,7 +1,7 @@
 // For tests of `stellwerk trace`: records and segments as processes leave them.
 
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { segmentName } from '@stellwerk/protocol/trace/file-writer.ts'
 import { SegmentEncoder } from '@stellwerk/protocol/trace/segment-encoder.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
@@ -20,24 +20,36 @@ export function record(process: string, seq: number, more: Partial<TraceRecord> 
   }
 }
 
-export function segmentOf(records: readonly TraceRecord[], process: string, cluster: string | null = 'one'): Buffer {
-  const parts: Buffer[] = []
-  const sink = { begin: () => undefined, append: (bytes: Uint8Array) => void parts.push(Buffer.from(bytes)) }
+/** The bytes of segments, one for each run of the process. */
+export function segmentsOf(records: readonly TraceRecord[], process: string, cluster: string | null = 'one'): Buffer[] {
+  const parts: Buffer[][] = []
+  const sink = {
+    begin: () => void parts.push([]),
+    append: (bytes: Uint8Array) => void parts.at(-1)?.push(Buffer.from(bytes)),
+  }
   const encoder = new SegmentEncoder({ process, cluster }, sink)
   for (const one of records) encoder.write(one)
   encoder.flush()
-  return Buffer.concat(parts)
+  return parts.map(part => Buffer.concat(part))
 }
 
-/** As a process keeps it below `root`; gives the segment's path. */
+/** Of one run. */
+export function segmentOf(records: readonly TraceRecord[], process: string, cluster: string | null = 'one'): Buffer {
+  return segmentsOf(records, process, cluster)[0] ?? Buffer.alloc(0)
+}
+
+/** As a process keeps them below `root`, numbered from `number` on; gives the first one's path. */
 export function writeSegment(
   root: string,
   process: string,
   records: readonly TraceRecord[],
   options: { readonly number?: number; readonly cluster?: string | null } = {},
 ): string {
-  const path = join(root, process, 'trace', segmentName(options.number ?? 1))
-  mkdirSync(dirname(path), { recursive: true })
-  writeFileSync(path, segmentOf(records, process, options.cluster))
-  return path
+  const { number = 1, cluster } = options
+  const directory = join(root, process, 'trace')
+  mkdirSync(directory, { recursive: true })
+  for (const [i, bytes] of segmentsOf(records, process, cluster).entries()) {
+    writeFileSync(join(directory, segmentName(number + i)), bytes)
+  }
+  return join(directory, segmentName(number))
 }
