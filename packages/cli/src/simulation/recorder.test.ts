@@ -5,11 +5,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { outagesIn } from '../trace/chart-incidents.ts'
+import { outageChart } from '../trace/chart-outage.ts'
 import { openTrace } from '../trace/source.ts'
 import { SimRecorder } from './recorder.ts'
-import { runSeed } from './run-seed.ts'
+import { runSeed, type SeedResult } from './run-seed.ts'
 
-const SHORT = { safetyMs: 1_000, guestNetwork: false, drains: false }
+/** Two VMs lose their host in it. */
+const SEED = '4'
+const SHORT = { safetyMs: 4_000, faults: ['agent-kill', 'host-crash'], guestNetwork: false, drains: false }
 
 let root = ''
 beforeAll(() => {
@@ -22,21 +26,21 @@ function contents(directory: string): Map<string, Buffer> {
   return new Map(names.sort().map(name => [name, readFileSync(join(directory, name))]))
 }
 
-async function recorded(directory: string, records: TraceRecord[]): Promise<string> {
-  const recorder = new SimRecorder(directory, '42')
-  const { traceHash } = await runSeed('42', { tuning: SHORT, recorder, onRecord: record => records.push(record) })
+async function recorded(directory: string, records: TraceRecord[]): Promise<SeedResult> {
+  const recorder = new SimRecorder(directory, SEED)
+  const result = await runSeed(SEED, { tuning: SHORT, recorder, onRecord: record => records.push(record) })
   recorder.close()
-  return traceHash
+  return result
 }
 
 test('one seed gives the same bytes twice, and they hold all that was on record', async () => {
   const records: TraceRecord[] = []
-  const hash = await recorded(join(root, 'a'), records)
+  const result = await recorded(join(root, 'a'), records)
   const again = await recorded(join(root, 'b'), [])
-  expect(again).toBe(hash)
+  expect(again.traceHash).toBe(result.traceHash)
   expect(contents(join(root, 'b'))).toEqual(contents(join(root, 'a')))
   const source = await openTrace('/nowhere', [join(root, 'a')])
-  expect(source.cluster).toBe('sim-42')
+  expect(source.cluster).toBe(`sim-${SEED}`)
   const read = await Array.fromAsync(source.records())
   const own = read.filter(record => record.seq !== 0)
   expect(own.length).toBe(records.length)
@@ -45,6 +49,16 @@ test('one seed gives the same bytes twice, and they hold all that was on record'
   for (const [process, those] of byProcess(own)) expect(those).toEqual(expected.get(process))
   const cores = new Set(read.filter(record => record.seq === 0).map(record => record.kind))
   expect([...cores].sort()).toEqual(['core.input', 'core.snapshot'])
+  // What the run counted is found in its trace, and can be drawn.
+  const outages = await outagesIn(source, {})
+  const failovers = outages.flatMap(outage => outage.failovers)
+  expect(failovers.length).toBe(result.failovers)
+  for (const { id, vm } of failovers) {
+    const chart = await outageChart(source, id, {})
+    expect(chart.phases.map(({ toMs }) => toMs)).not.toContain(null)
+    const run = chart.steps.filter(step => step.kind === 'event' && step.what.startsWith(`vm.run ${vm} `))
+    expect(run.length).toBeGreaterThan(0)
+  }
 })
 
 test('a directory that has something in it is refused, and what cannot be written is said at the end', () => {
