@@ -8,11 +8,15 @@ import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { checkTrace } from '../trace/check.ts'
 import { replayTrace } from '../trace/replay.ts'
+import { outagesIn } from '../trace/chart-incidents.ts'
+import { outageChart } from '../trace/chart-outage.ts'
 import { openTrace } from '../trace/source.ts'
 import { SimRecorder } from './recorder.ts'
-import { runSeed } from './run-seed.ts'
+import { runSeed, type SeedResult } from './run-seed.ts'
 
-const SHORT = { safetyMs: 1_000, guestNetwork: false, drains: false }
+/** Two VMs lose their host in it. */
+const SEED = '4'
+const SHORT = { safetyMs: 4_000, faults: ['agent-kill', 'host-crash'], guestNetwork: false, drains: false }
 
 let root = ''
 beforeAll(() => {
@@ -25,21 +29,21 @@ function contents(directory: string): Map<string, Buffer> {
   return new Map(names.sort().map(name => [name, readFileSync(join(directory, name))]))
 }
 
-async function recorded(directory: string, records: TraceRecord[]): Promise<string> {
-  const recorder = new SimRecorder(directory, '42')
-  const { traceHash } = await runSeed('42', { tuning: SHORT, recorder, onRecord: record => records.push(record) })
+async function recorded(directory: string, records: TraceRecord[]): Promise<SeedResult> {
+  const recorder = new SimRecorder(directory, SEED)
+  const result = await runSeed(SEED, { tuning: SHORT, recorder, onRecord: record => records.push(record) })
   recorder.close()
-  return traceHash
+  return result
 }
 
 test('one seed gives the same bytes twice, and they hold all that was on record', async () => {
   const records: TraceRecord[] = []
-  const hash = await recorded(join(root, 'a'), records)
+  const result = await recorded(join(root, 'a'), records)
   const again = await recorded(join(root, 'b'), [])
-  expect(again).toBe(hash)
+  expect(again.traceHash).toBe(result.traceHash)
   expect(contents(join(root, 'b'))).toEqual(contents(join(root, 'a')))
   const source = await openTrace('/nowhere', [join(root, 'a')])
-  expect(source.cluster).toBe('sim-42')
+  expect(source.cluster).toBe(`sim-${SEED}`)
   const read = await Array.fromAsync(source.records())
   const own = read.filter(record => record.seq !== 0).map(({ order, ...rest }) => rest)
   expect(own.length).toBe(records.length)
@@ -53,12 +57,22 @@ test('one seed gives the same bytes twice, and they hold all that was on record'
     ...['core.input', 'core.output', 'core.snapshot'],
     ...['trace.ended', 'trace.facts'],
   ])
+  // What the run counted is found in its trace, and can be drawn.
+  const outages = await outagesIn(source, {})
+  const failovers = outages.flatMap(outage => outage.failovers)
+  expect(failovers.length).toBe(result.failovers)
+  for (const { id, vm } of failovers) {
+    const chart = await outageChart(source, id, {})
+    expect(chart.phases.map(({ toMs }) => toMs)).not.toContain(null)
+    const run = chart.steps.filter(step => step.kind === 'event' && step.what.startsWith(`vm.run ${vm} `))
+    expect(run.length).toBeGreaterThan(0)
+  }
 })
 
 test('what is written down keeps the rules, and the coordinator’s core decides it all again', async () => {
   const source = await openTrace('/nowhere', [join(root, 'a')])
   const { violations, rules, seed } = await checkTrace(source, { rules: RULES })
-  expect([seed, violations]).toEqual(['42', []])
+  expect([seed, violations]).toEqual([SEED, []])
   const kept = rules.filter(({ verdict }) => verdict === 'kept').map(({ rule }) => rule)
   expect(kept).toEqual(expect.arrayContaining(['VM1', 'VM2', 'CSV1', 'CSV2', 'IO1', 'IO2', 'IO3', 'FEN2', 'LIV1']))
   const { counts, difference } = await replayTrace(source)
