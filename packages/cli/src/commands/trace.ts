@@ -19,7 +19,7 @@ import { oneOf, parseCount } from '../command-line/values.ts'
 import { table } from '../render/table.ts'
 import { check } from './trace-check.ts'
 import { exporting } from './trace-export.ts'
-import { replay } from './trace-replay.ts'
+import { replay, toScenario } from './trace-replay.ts'
 
 async function processesOf(directory: string): Promise<string[]> {
   const cluster = await clusterIn(directory)
@@ -157,4 +157,4 @@ function filterOf(input: Input): TraceFilter {
   return { levels, ...(kinds.length === 0 ? {} : { kinds }), ...ids }
 }
 
-export const commands: readonly CommandSpec[] = [list, show, check, exporting, replay]
+export const commands: readonly CommandSpec[] = [list, show, check, exporting, replay, toScenario]
