@@ -1,11 +1,51 @@
-// `stellwerk trace replay`: whether the coordinator's core of this version decides what a recorded one has decided.
+// `stellwerk trace replay`: whether the coordinator's core of this version decides what a recorded one has decided; and
+// `stellwerk trace to-scenario`, which makes a test of that.
+
+import { resolve } from 'node:path'
 
 import { formatDate, formatTime } from '@stellwerk/protocol/trace/format-line.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
-import { describeError } from '@stellwerk/runtime/errors.ts'
+import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type CommandSpec, DIR, FAILED, JSON_OUT, OK, type Terminal } from '../command-line/command.ts'
 import { type ReplayReport, replayTrace } from '../trace/replay.ts'
+import { scenarioOf, writeScenario } from '../trace/scenario.ts'
 import { FROM, openTrace } from '../trace/source.ts'
+
+export const toScenario: CommandSpec = {
+  words: 'trace to-scenario',
+  args: [],
+  options: {
+    dir: DIR,
+    from: FROM,
+    out: { type: 'string', value: 'DIR', help: 'the directory to make' },
+    since: { type: 'string', value: 'TIME', help: '14:02:13.123 or 2026-01-31T14:02:13, UTC (default: the beginning)' },
+    until: { type: 'string', value: 'TIME', help: 'likewise (default: the end)' },
+    about: { type: 'string', value: 'TEXT', help: 'one line that says what happened, for its README' },
+  },
+  summary: 'Make a scenario, which tests replay, of what a coordinator was fed in a recorded incident',
+  run: async (context, input) => {
+    const out = input.text('out') ?? ''
+    if (out === '') {
+      throw new StellwerkError('usage', '--out is missing', {
+        where: 'stellwerk trace to-scenario',
+        hint: 'name a directory that is not there yet: --out test/scenarios/NAME',
+      })
+    }
+    const directory = resolve(context.terminal.cwd, out)
+    const source = await openTrace(context.directory(input), input.texts('from'))
+    const since = input.text('since')
+    const until = input.text('until')
+    const scenario = await scenarioOf(source, {
+      ...(since === undefined ? {} : { since }),
+      ...(until === undefined ? {} : { until }),
+    })
+    writeScenario(directory, scenario, input.text('about') ?? `An incident of cluster ${source.cluster ?? 'unknown'}`)
+    const { inputs, expected, decisions, from, to } = scenario
+    const what = `${inputs.length} inputs and snapshots, ${expected.length} answers, ${decisions.length} decisions`
+    context.terminal.out(`${directory}: ${what}, from ${from} to ${to}`)
+    return OK
+  },
+}
 
 const SHOWN_CHARS = 2_000
 

@@ -5,8 +5,8 @@ import { check } from './trace-check.ts'
 import { diff } from './trace-diff.ts'
 import { exporting } from './trace-export.ts'
 import { list } from './trace-list.ts'
-import { replay } from './trace-replay.ts'
+import { replay, toScenario } from './trace-replay.ts'
 import { show } from './trace-show.ts'
 import { stats } from './trace-stats.ts'
 
-export const commands: readonly CommandSpec[] = [list, show, check, exporting, replay, stats, diff]
+export const commands: readonly CommandSpec[] = [list, show, check, exporting, replay, toScenario, stats, diff]

@@ -6,7 +6,7 @@ import type { Json } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type Input, step } from '../core/core.ts'
 import type { CoordinatorState } from '../core/state.ts'
-import { SNAPSHOT_FORMAT, stateOf } from '../snapshot.ts'
+import { SNAPSHOT_FORMAT, snapshotOf, stateOf } from '../snapshot.ts'
 import { outlineOf } from './outline.ts'
 import { firstDifference, toPlain } from './plain.ts'
 
@@ -76,6 +76,11 @@ export class CoordinatorReplay {
       case 'output':
         return this.#settle(value)
     }
+  }
+
+  /** The state as it is after what was taken so far; null: it is not known. */
+  snapshot(): Json {
+    return this.#state === null ? null : snapshotOf(this.#state)
   }
 
   /** Records are missing here: nothing can be said before the next snapshot. */
