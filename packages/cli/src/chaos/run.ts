@@ -1,7 +1,7 @@
 // One run of a plan on a target: set up, break what the schedule says, heal all of it, let it converge, look at what is left,
 // judge. Whatever ends it, what was broken is made whole again.
 
-import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { describeFault } from './describe-fault.ts'
 import type { Fault, FaultKind } from './fault.ts'
@@ -65,7 +65,7 @@ export async function runPlan(target: ChaosTarget, options: RunOptions): Promise
 class Run {
   readonly #target: ChaosTarget
   readonly #options: RunOptions
-  readonly #inForce = new Map<number, Fault>()
+  readonly #inForce = new Set<number>()
   readonly #findings: string[] = []
   /** The target has a clock from then on. */
   #isSetUp = false
@@ -120,13 +120,33 @@ class Run {
       await this.#target.until(plan.durationMs, stop)
       await this.#healAll(plan.convergeMs)
       await this.#target.until(this.#target.now() + plan.convergeMs, stop)
-      this.#tell('all is stopped in order, and what is left is looked at')
-      this.#findings.push(...(await this.#target.finish()))
+      await this.#finish()
     } catch (error) {
-      if (!(error instanceof StellwerkError)) throw error
-      this.#findings.push(describeError(error))
-      this.#tell(`the run ends: ${describeError(error)}`)
+      this.#note(error)
+      // A simulation that has failed goes no further, and nothing of it is left.
+      if (errorCode(error) !== 'simulation-failed') await this.#endAnyway()
     }
+  }
+
+  async #finish(): Promise<void> {
+    this.#tell('all is stopped in order, and what is left is looked at')
+    this.#findings.push(...(await this.#target.finish()))
+  }
+
+  /** What was broken is made whole, and what can be known is looked at, though the run is no good any more. */
+  async #endAnyway(): Promise<void> {
+    try {
+      await this.#healAll(this.#options.plan.convergeMs)
+      await this.#finish()
+    } catch (error) {
+      this.#note(error)
+    }
+  }
+
+  #note(error: unknown): void {
+    if (!(error instanceof StellwerkError)) throw error
+    this.#findings.push(describeError(error))
+    this.#tell(`the run ends: ${describeError(error)}`)
   }
 
   #steps(schedule: readonly Fault[], vms: readonly string[]): Step[] {
@@ -147,8 +167,8 @@ class Run {
   async #take(step: Step): Promise<void> {
     switch (step.what) {
       case 'inject':
-        this.#inForce.set(step.fault.id, step.fault)
         await this.#target.inject(step.fault)
+        this.#inForce.add(step.fault.id)
         this.#tell(`#${step.fault.id} ${describeFault(step.fault)}`)
         return
       case 'heal':
@@ -182,7 +202,7 @@ class Run {
   }
 
   async #healAll(convergeMs: number): Promise<void> {
-    for (const fault of [...this.#inForce.values()]) await this.#heal(fault)
+    this.#inForce.clear()
     await this.#target.healAll(convergeMs)
     this.#tell('everything is whole again; now all that should run must')
   }

@@ -45,7 +45,7 @@ export interface ChaosTarget {
   heal(fault: Fault): Promise<void>
   /** Asks for a live migration of a VM to any host that can have it; a refusal is no failure and is told as text. */
   migrate(vm: string): Promise<string | null>
-  /** Everything broken is whole again; demands that all guests make progress `withinMs` from now (record `faults.ended`). */
+  /** Everything broken is whole again (`fault.ended` of what still was); demands that all guests make progress `withinMs` from now (record `faults.ended`). */
   healAll(withinMs: number): Promise<void>
   /** Guests, hosts, storage stopped in order; what the target itself found wrong by looking at what is left (a leg that differs). */
   finish(): Promise<readonly string[]>

@@ -28,7 +28,7 @@ export class SimTarget implements ChaosTarget {
   readonly kind = 'sim'
   readonly #cluster: ChaosCluster
   readonly #records: { readonly record: TraceRecord; readonly at: number }[] = []
-  readonly #inForce = new Map<number, () => void>()
+  readonly #inForce = new Map<number, { readonly fault: Fault; readonly end: () => void }>()
   readonly #onRecord: ((record: TraceRecord, now: number) => void) | null
   #world: World | null = null
   #random = new SimRandom('chaos')
@@ -103,13 +103,14 @@ export class SimTarget implements ChaosTarget {
   async inject(fault: Fault): Promise<void> {
     await this.#inside(world => {
       this.#say('fault.begun', fault)
-      this.#inForce.set(fault.id, beginSimFault(world, fault, this.#random.fork(`fault/${fault.id}`)))
+      const end = beginSimFault(world, fault, this.#random.fork(`fault/${fault.id}`))
+      this.#inForce.set(fault.id, { fault, end })
     })
   }
 
   async heal(fault: Fault): Promise<void> {
     await this.#inside(() => {
-      this.#inForce.get(fault.id)?.()
+      this.#inForce.get(fault.id)?.end()
       this.#inForce.delete(fault.id)
       this.#say('fault.ended', fault)
     })
@@ -127,7 +128,10 @@ export class SimTarget implements ChaosTarget {
 
   async healAll(withinMs: number): Promise<void> {
     await this.#inside(world => {
-      for (const end of this.#inForce.values()) end()
+      for (const { fault, end } of this.#inForce.values()) {
+        end()
+        this.#say('fault.ended', fault)
+      }
       this.#inForce.clear()
       healWorld(world)
       world.sim.emit({ level: 'decision', kind: 'faults.ended', body: { withinMs, vms: [...this.#vms] } })
