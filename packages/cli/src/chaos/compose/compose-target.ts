@@ -19,7 +19,7 @@ import { OBSERVER, Observer } from '../../observer/observer.ts'
 import { traceDirectory } from '../../programs/process.ts'
 import type { Fault } from '../fault.ts'
 import { notWhole } from '../local/whole.ts'
-import { about, SAID, SCRATCH_PREFIX } from '../run-records.ts'
+import { about, isIdle, SAID, SCRATCH_PREFIX } from '../run-records.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
 import { readBackAll, scrubAll } from './audit.ts'
 import { ComposeBreaker } from './compose-breaker.ts'
@@ -186,7 +186,12 @@ export class ComposeTarget implements ChaosTarget {
   async inject(fault: Fault): Promise<void> {
     const { breaker, observer } = this.#up()
     observer.note({ level: 'decision', kind: 'fault.begun', ...about(fault) })
-    await breaker.inject(fault)
+    try {
+      await breaker.inject(fault)
+    } catch (error) {
+      if (!isIdle(error)) throw error
+      this.#options.say?.(`${fault.kind} did nothing: ${describeError(error)}`)
+    }
   }
 
   async heal(fault: Fault): Promise<void> {

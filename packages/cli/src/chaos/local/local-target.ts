@@ -14,7 +14,7 @@ import { LocalCluster } from '../../cluster/local-cluster.ts'
 import { OBSERVER, Observer } from '../../observer/observer.ts'
 import { traceDirectory } from '../../programs/process.ts'
 import type { Fault } from '../fault.ts'
-import { about, SAID, SCRATCH_PREFIX } from '../run-records.ts'
+import { about, isIdle, SAID, SCRATCH_PREFIX } from '../run-records.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
 import { aftermath } from './aftermath.ts'
 import { Breaker } from './breaker.ts'
@@ -116,7 +116,12 @@ export class LocalTarget implements ChaosTarget {
     const { breaker, observer } = this.#up()
     this.#noteAgents(this.#up())
     observer.note({ level: 'decision', kind: 'fault.begun', ...about(fault) })
-    await breaker.inject(fault)
+    try {
+      await breaker.inject(fault)
+    } catch (error) {
+      if (!isIdle(error)) throw error
+      this.#options.say?.(`${fault.kind} did nothing: ${describeError(error)}`)
+    }
   }
 
   async heal(fault: Fault): Promise<void> {
