@@ -35,6 +35,8 @@ const SPARE_MEMORY_BYTES = 64 * MIB
 /** The image may have to be made. */
 const STARTS_MS = 600_000
 const WHOLE_MS = 120_000
+/** A coordinator that stands still answers nothing; the run's schedule goes on. */
+const MIGRATE_MS = 1_000
 const POLL_MS = 100
 const AGENT_PORT = 7_420
 const STATE = '/var/lib/stellwerk'
@@ -203,7 +205,7 @@ export class ComposeTarget implements ChaosTarget {
 
   async migrate(vm: string): Promise<string | null> {
     try {
-      await this.#up().api.post(`/v1/vms/${vm}/migrate`, {})
+      await this.#up().api.post(`/v1/vms/${vm}/migrate`, {}, MIGRATE_MS)
       return null
     } catch (error) {
       return describeError(error)

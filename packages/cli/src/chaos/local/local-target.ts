@@ -28,6 +28,8 @@ const DISK_BYTES = 64 * MIB
 /** A host takes all of the guests, should it be the last one. */
 const SPARE_MEMORY_BYTES = 64 * MIB
 const STARTS_MS = 60_000
+/** A coordinator that stands still answers nothing; the run's schedule goes on. */
+const MIGRATE_MS = 1_000
 const POLL_MS = 10
 const STATUS_POLL_MS = 50
 /** So long everything is waited for that was started again. */
@@ -133,7 +135,7 @@ export class LocalTarget implements ChaosTarget {
 
   async migrate(vm: string): Promise<string | null> {
     try {
-      await this.#up().cluster.api.post(`/v1/vms/${vm}/migrate`, {})
+      await this.#up().cluster.api.post(`/v1/vms/${vm}/migrate`, {}, MIGRATE_MS)
       return null
     } catch (error) {
       return describeError(error)
