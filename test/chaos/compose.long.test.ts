@@ -43,7 +43,9 @@ describe.skipIf(missing || process.getuid?.() !== 0)(`chaos on containers (${not
   test('nothing is lost, no rule is broken, and single acts from outside are healed too', {
     timeout: LONG,
   }, async () => {
-    const target = await ComposeTarget.open()
+    // What a failure has left is worth a look.
+    let held = false
+    const target = await ComposeTarget.open({ keep: () => !held })
     const stellwerk = new Stellwerk('chaos-compose')
     stellwerk.environment['DOCKER_HOST'] = engine.environment['DOCKER_HOST'] ?? ''
     const act = async (...words: string[]) => {
@@ -90,6 +92,7 @@ describe.skipIf(missing || process.getuid?.() !== 0)(`chaos on containers (${not
       expect(monitors.finish()).toEqual([])
       expect(begun).toBe(FAULTS.length)
       expect(monitors.judged.get('VM2')).toBeGreaterThan(100)
+      held = true
     } finally {
       await target.close()
       await stellwerk.remove()

@@ -55,7 +55,9 @@ const FAULTS: readonly Drawn[] = [
 
 test('every fault has its effect, is healed, breaks no rule and loses nothing', { timeout: LONG }, async () => {
   expect(new Set(FAULTS.map(({ kind }) => kind))).toEqual(new Set(FAULT_KINDS))
-  const target = new LocalTarget()
+  // What a failure has left is worth a look.
+  let held = false
+  const target = new LocalTarget({ keep: () => !held })
   const times: { readonly id: number; readonly from: number; to: number }[] = []
   try {
     await target.setUp(SETUP)
@@ -90,6 +92,7 @@ test('every fault has its effect, is healed, breaks no rule and loses nothing', 
     }
     expect(monitors.finish()).toEqual([])
     expect([...missing.values()]).toEqual([])
+    held = true
   } finally {
     await target.close()
   }

@@ -19,7 +19,7 @@ import { OBSERVER, Observer } from '../../observer/observer.ts'
 import { traceDirectory } from '../../programs/process.ts'
 import type { Fault } from '../fault.ts'
 import { notWhole } from '../local/whole.ts'
-import { about, SAID, SCRATCH_PREFIX } from '../run-records.ts'
+import { about, isIdle, SAID, SCRATCH_PREFIX } from '../run-records.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
 import { readBackAll, scrubAll } from './audit.ts'
 import { ComposeBreaker } from './compose-breaker.ts'
@@ -35,6 +35,8 @@ const SPARE_MEMORY_BYTES = 64 * MIB
 /** The image may have to be made. */
 const STARTS_MS = 600_000
 const WHOLE_MS = 120_000
+/** A coordinator that stands still answers nothing; the run's schedule goes on. */
+const MIGRATE_MS = 1_000
 const POLL_MS = 100
 const AGENT_PORT = 7_420
 const STATE = '/var/lib/stellwerk'
@@ -186,7 +188,12 @@ export class ComposeTarget implements ChaosTarget {
   async inject(fault: Fault): Promise<void> {
     const { breaker, observer } = this.#up()
     observer.note({ level: 'decision', kind: 'fault.begun', ...about(fault) })
-    await breaker.inject(fault)
+    try {
+      await breaker.inject(fault)
+    } catch (error) {
+      if (!isIdle(error)) throw error
+      this.#options.say?.(`${fault.kind} did nothing: ${describeError(error)}`)
+    }
   }
 
   async heal(fault: Fault): Promise<void> {
@@ -198,7 +205,7 @@ export class ComposeTarget implements ChaosTarget {
 
   async migrate(vm: string): Promise<string | null> {
     try {
-      await this.#up().api.post(`/v1/vms/${vm}/migrate`, {})
+      await this.#up().api.post(`/v1/vms/${vm}/migrate`, {}, MIGRATE_MS)
       return null
     } catch (error) {
       return describeError(error)

@@ -14,7 +14,7 @@ import { LocalCluster } from '../../cluster/local-cluster.ts'
 import { OBSERVER, Observer } from '../../observer/observer.ts'
 import { traceDirectory } from '../../programs/process.ts'
 import type { Fault } from '../fault.ts'
-import { about, SAID, SCRATCH_PREFIX } from '../run-records.ts'
+import { about, isIdle, SAID, SCRATCH_PREFIX } from '../run-records.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
 import { aftermath } from './aftermath.ts'
 import { Breaker } from './breaker.ts'
@@ -28,6 +28,8 @@ const DISK_BYTES = 64 * MIB
 /** A host takes all of the guests, should it be the last one. */
 const SPARE_MEMORY_BYTES = 64 * MIB
 const STARTS_MS = 60_000
+/** A coordinator that stands still answers nothing; the run's schedule goes on. */
+const MIGRATE_MS = 1_000
 const POLL_MS = 10
 const STATUS_POLL_MS = 50
 /** So long everything is waited for that was started again. */
@@ -116,7 +118,12 @@ export class LocalTarget implements ChaosTarget {
     const { breaker, observer } = this.#up()
     this.#noteAgents(this.#up())
     observer.note({ level: 'decision', kind: 'fault.begun', ...about(fault) })
-    await breaker.inject(fault)
+    try {
+      await breaker.inject(fault)
+    } catch (error) {
+      if (!isIdle(error)) throw error
+      this.#options.say?.(`${fault.kind} did nothing: ${describeError(error)}`)
+    }
   }
 
   async heal(fault: Fault): Promise<void> {
@@ -128,7 +135,7 @@ export class LocalTarget implements ChaosTarget {
 
   async migrate(vm: string): Promise<string | null> {
     try {
-      await this.#up().cluster.api.post(`/v1/vms/${vm}/migrate`, {})
+      await this.#up().cluster.api.post(`/v1/vms/${vm}/migrate`, {}, MIGRATE_MS)
       return null
     } catch (error) {
       return describeError(error)
