@@ -13,6 +13,7 @@ import {
 } from '@stellwerk/protocol/messages/cluster.ts'
 import { PROFILES, type Settings } from '@stellwerk/protocol/settings.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
+import type { Hlc } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { COORDINATOR } from './coordinator-name.ts'
 import { answerCheck } from './hba/external-export.ts'
@@ -458,10 +459,10 @@ export class HostActor implements Behavior {
     if (oldest !== undefined) this.#machines.delete(oldest)
   }
 
-  console(vm: string, epoch: number, line: string): void {
+  console(vm: string, epoch: number, line: string, said: Hlc): void {
     const { config } = this.#parts
     for (const [follower, context] of this.#followers) {
-      context.send(follower, 'console.line', { vm, epoch, host: config.host, line: line.slice(0, 4096) })
+      context.send(follower, 'console.line', { vm, epoch, host: config.host, line: line.slice(0, 4096), said })
     }
   }
 

@@ -1,7 +1,7 @@
 // What every message on a link is wrapped in. The body's shape is its family's business (messages/).
 import type { Failure } from '@stellwerk/runtime/actors/failure.ts'
 import type { Cause, Hlc } from '@stellwerk/runtime/environment.ts'
-import { Count, closed } from './messages/fields.ts'
+import { Count, closed, HlcSchema } from './messages/fields.ts'
 import { Type } from './schema/typebox.js'
 
 export type { Failure } from '@stellwerk/runtime/actors/failure.ts'
@@ -53,7 +53,7 @@ export const EnvelopeSchema = closed({
   cause: Type.Optional(closed({ process: Type.String({ maxLength: MAX_ADDRESS_LENGTH }), seq: Count })),
   term: Type.Optional(Count),
   deadlineMs: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_DEADLINE_MS })),
-  hlc: closed({ wallMs: Count, counter: Count }),
+  hlc: HlcSchema,
   error: Type.Optional(FailureSchema),
   body: Type.Unknown(),
 })

@@ -2,7 +2,7 @@
 // export/ (a disk served to tools: its guest is whoever connects).
 
 import type { BlockDevice } from '@stellwerk/block/device.ts'
-import type { ByteStream, Json } from '@stellwerk/runtime/environment.ts'
+import type { ByteStream, Hlc, Json } from '@stellwerk/runtime/environment.ts'
 
 /** What a hypervisor can do on this host; found by trying, not by believing. */
 export interface Capabilities {
@@ -43,8 +43,11 @@ export interface NetworkPort {
 export type MachineState = 'paused' | 'running' | 'frozen' | 'dead'
 
 export type MachineEvent =
-  /** The guest said something: a line on its console. */
-  | { readonly kind: 'console'; readonly line: string }
+  /**
+   * The guest said something: a line on its console. `said` was stamped before it was asked whether the guest may run: a process
+   * that was put to sleep in between tells of it late, but does not call it new.
+   */
+  | { readonly kind: 'console'; readonly line: string; readonly said: Hlc }
   /** The machine froze by itself, because its right to execute was gone when it asked; it waits for a thaw. */
   | { readonly kind: 'frozen'; readonly reason: string }
   /** The guest ended by itself. */

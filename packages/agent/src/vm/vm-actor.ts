@@ -198,7 +198,7 @@ export class VmActor implements Behavior {
     switch (event.kind) {
       case 'console':
         this.evidence.said(event.line)
-        this.parts.console(this.order.vm, this.order.epoch, event.line)
+        this.parts.console(this.order.vm, this.order.epoch, event.line, event.said)
         break
       case 'frozen':
         this.#soon(() => this.#evaluate())

@@ -16,7 +16,7 @@ export interface ConsoleLine {
   readonly epoch: number
   readonly host: string
   readonly line: string
-  /** The host's stamp: lines of several hosts are ordered by it, whichever came first. */
+  /** When the host heard it: lines of several hosts are ordered by it, whichever came first. */
   readonly hlc: Hlc
 }
 
@@ -66,8 +66,8 @@ export class ConsoleFollower {
   #up(host: string, session: Session): void {
     session.onMessage((envelope, reply) => {
       if (envelope.kind !== 'console.line') return
-      const line = clusterFamily.body('console.line', envelope)
-      this.#options.onLine({ ...line, hlc: envelope.hlc })
+      const { said, ...line } = clusterFamily.body('console.line', envelope)
+      this.#options.onLine({ ...line, hlc: said })
       if (reply.wanted) reply.ok({})
     })
     const addresses = { from: this.#node, to: `${host}/agent` }

@@ -6,7 +6,7 @@ import { IPV4_PATTERN } from '../ipv4.ts'
 import { type Static, Type } from '../schema/typebox.js'
 import { SettingsSchema } from '../settings.ts'
 import { defineFamily } from './family.ts'
-import { Count, closed, List, Name, OneOf, Text } from './fields.ts'
+import { Count, closed, HlcSchema, List, Name, OneOf, Text } from './fields.ts'
 import { ScrubProgressSchema } from './volume-scrub.ts'
 
 export const AddressSchema = closed({
@@ -286,7 +286,10 @@ export const clusterFamily = defineFamily('cluster', {
   /** To an agent, from someone outside: tell me every line that the guests here say from now on. */
   'console.follow': { request: Nothing, reply: closed({ host: Name, machines: Type.Array(ReportedMachineSchema) }) },
   /** A line that a guest has said, as it leaves the host. */
-  'console.line': { request: closed({ vm: Name, epoch: Count, host: Name, line: Type.String({ maxLength: 4096 }) }) },
+  /** `said`: stamped before the host looked whether its guest may run, so that a host that slept does not call old words new. */
+  'console.line': {
+    request: closed({ vm: Name, epoch: Count, host: Name, line: Type.String({ maxLength: 4096 }), said: HlcSchema }),
+  },
   /** A leg is lost to this host while another in-sync one serves it: guests' writes wait for a generation without it. */
   'volume.leg-lost': {
     request: closed({

@@ -207,7 +207,7 @@ export class ModelMachine implements Machine {
       submit: (slot, operation, offset, at, length) => this.#submit(slot, operation, offset, at, length),
       // A listener may have killed the machine in the middle of the step: what the step still does has no effect.
       say: line => {
-        if (!this.#life.dead) this.#life.tell({ kind: 'console', line })
+        if (!this.#life.dead) this.#life.tell({ kind: 'console', line, said: this.#env.trace.stamp() })
       },
       sendPacket: payload => {
         if (!this.#life.dead && this.#port !== null) this.#port.send(packetFrame(this.#port.mac, payload))

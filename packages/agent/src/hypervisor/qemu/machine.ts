@@ -257,8 +257,9 @@ export class QemuMachine implements Machine {
   // --- what QEMU and the guest say -----------------------------------------------------------------------------------
 
   #said(line: string): void {
+    const said = this.#options.env.trace.stamp()
     // What it says without a right is not heard, as if the host had died a moment ago.
-    if (this.mayPass()) this.life.tell({ kind: 'console', line })
+    if (this.mayPass()) this.life.tell({ kind: 'console', line, said })
   }
 
   #heard(event: QmpEvent): void {

@@ -3,7 +3,7 @@
 
 import { type BlockDevice, BlockError, type Io } from '@stellwerk/block/device.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
-import type { Environment, Timer } from '@stellwerk/runtime/environment.ts'
+import type { Environment, Hlc, Timer } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type {
   Dead,
@@ -270,6 +270,7 @@ export class WasmMachine implements Machine {
   #service(): void {
     if (!this.#life.runs) return
     this.#evidence(false)
+    const said = this.#env.trace.stamp()
     if (!this.#options.mayExecute(this.#spec.vm)) {
       this.#freezeItself()
       return
@@ -277,7 +278,7 @@ export class WasmMachine implements Machine {
     this.#allow()
     this.#guarded(() => {
       this.#giveInput()
-      this.#serveConsole()
+      this.#serveConsole(said)
       this.#serveNetwork()
       this.#serveDisk()
     })
@@ -285,7 +286,8 @@ export class WasmMachine implements Machine {
 
   /** What the guest said before it ended is heard, if it had the right to say it. */
   #lastWords(then: () => void): void {
-    if (this.#life.runs && this.#options.mayExecute(this.#spec.vm)) this.#guarded(() => this.#serveConsole())
+    const said = this.#env.trace.stamp()
+    if (this.#life.runs && this.#options.mayExecute(this.#spec.vm)) this.#guarded(() => this.#serveConsole(said))
     then()
   }
 
@@ -309,11 +311,11 @@ export class WasmMachine implements Machine {
     if (given) this.#wake()
   }
 
-  #serveConsole(): void {
+  #serveConsole(said: Hlc): void {
     // A guest that waits for room is woken; one that has room enough is left to its own pace.
     const crowded = this.#rings.consoleIsCrowded
     for (let line = this.#rings.takeLine(); line !== null; line = this.#rings.takeLine()) {
-      this.#life.tell({ kind: 'console', line })
+      this.#life.tell({ kind: 'console', line, said })
       // A listener may have frozen or killed it.
       if (!this.#life.runs) return
     }

@@ -3,9 +3,11 @@
 import { Fen2Monitor } from '@stellwerk/protocol/monitors/fen2.ts'
 import type { Violation } from '@stellwerk/protocol/monitors/monitor.ts'
 import type { TraceEvent, TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { compareHlc } from '@stellwerk/runtime/hlc.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { createCompute } from '@stellwerk/runtime/node/compute.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
+import { createTraceSink } from '@stellwerk/runtime/trace-sink.ts'
 import { afterEach, expect, test } from 'vitest'
 import { encodeEntry, LOG_START, ledgerTag, SCRATCH_BYTES, unitOffset, unitsOf } from '../../guests/ledger-format.ts'
 import type { Machine, MachineEvent, MachineSpec } from '../hypervisor.ts'
@@ -201,6 +203,30 @@ test('FEN2: no step begins past the deadline, though the agent stands still; it 
 test('FEN2 sees a guest whose thread pays no heed to the deadline', async () => {
   const { violations } = await outlastLease(() => Number.POSITIVE_INFINITY)
   expect(violations.map(({ rule }) => rule)).toContain('FEN2')
+})
+
+test('VM2: what a host says after it slept in the middle is stamped before it asked for the right to say it', async () => {
+  const { env: quiet, spec } = setUp()
+  const env = { ...quiet, trace: createTraceSink('host-a', quiet.clock, null) }
+  let asked = env.trace.stamp()
+  const late: string[] = []
+  const hypervisor = new WasmHypervisor({
+    env,
+    mayExecute: () => {
+      asked = env.trace.stamp()
+      return true
+    },
+    until: () => Number.POSITIVE_INFINITY,
+    evidence: () => undefined,
+  })
+  const { machine, lines } = listen(await hypervisor.create(spec('echo'), [], []))
+  machine.onEvent(event => {
+    if (event.kind === 'console' && compareHlc(event.said, asked) >= 0) late.push(event.line)
+  })
+  machine.start()
+  machine.input('word')
+  await eventually('it answers', () => lines.length >= 2)
+  expect(late).toEqual([])
 })
 
 test('an idle guest executes nothing at all', async () => {
