@@ -15,6 +15,7 @@ COPY packages/storage/package.json packages/storage/
 RUN npm ci --omit=dev --no-audit --no-fund --ignore-scripts
 COPY packages packages
 COPY docker docker
+COPY chaos chaos
 # Tests are nothing that a container runs. The compile cache is filled once, here: the image is read only later.
 RUN find packages -name '*.test.ts' -delete \
  && for role in coordinator agent storage; do node packages/cli/src/main.ts $role serve --help; done >/dev/null \

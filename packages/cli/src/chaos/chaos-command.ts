@@ -34,6 +34,8 @@ export interface ChaosOptions {
   readonly json: boolean
   readonly canary: string | null
   readonly shrinks: boolean
+  /** Logs and traces of real processes stay. */
+  readonly keeps: boolean
   readonly terminal: Terminal
 }
 
@@ -52,13 +54,18 @@ export async function runOnce(options: ChaosOptions): Promise<number> {
   const { terminal, json } = options
   const plan = planOf(options)
   const seed = options.seed ?? plan.seed ?? freshSeed()
-  const target = await targetNamed(options.on).make(plan.cluster)
   const tell = json ? terminal.err : terminal.out
+  // What a run left that failed, or that never came to be judged, is there for a look.
+  let keeps = true
+  const target = await targetNamed(options.on).make(plan.cluster, { keep: () => keeps, say: tell })
   const interrupt = onInterrupt(() => tell('interrupted: what is broken is healed, then it ends'))
   try {
     const result = await runPlan(target, {
       ...{ plan, seed, stop: interrupt.stop },
       ...(options.canary === null ? {} : { canary: options.canary }),
+      onJudged: verdict => {
+        keeps = options.keeps || verdict === 'fail'
+      },
       onProgress: (atMs, line) => tell(`${(atMs / 1_000).toFixed(1).padStart(7)} s  ${line}`),
     })
     const replay = replayCommand(options, seed)
@@ -75,6 +82,7 @@ export async function runOnce(options: ChaosOptions): Promise<number> {
     return result.verdict === 'pass' ? OK : FAILED
   } finally {
     interrupt.release()
+    if (keeps && target.directory != null) tell(`logs and traces: ${target.directory}`)
   }
 }
 

@@ -20,6 +20,8 @@ export interface RunOptions {
   readonly schedule?: readonly Fault[]
   /** The user has had enough. */
   readonly stop?: () => boolean
+  /** Told before the target is closed. */
+  readonly onJudged?: (verdict: Judgement['verdict']) => void
   /** Hears what happens, as it happens: milliseconds into the run, and a line. */
   readonly onProgress?: (atMs: number, line: string) => void
 }
@@ -94,6 +96,7 @@ class Run {
       ...{ findings: this.#findings, records: this.#target.records(), cutShort: interrupted },
       ...(volumeBytes === undefined ? {} : { volumeBytes }),
     })
+    this.#options.onJudged?.(judgement.verdict)
     return {
       ...judgement,
       ...{ plan, seed, kind: this.#target.kind, schedule, hosts: there.hosts, interrupted },

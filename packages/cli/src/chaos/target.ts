@@ -33,6 +33,8 @@ export interface ChaosTarget {
   readonly volumeBytes?: number
   /** The simulator's alone: the same plan and seed have the same. */
   traceHash?(): string
+  /** Of real processes: where their logs and traces are, once set up. */
+  readonly directory?: string | null
   /** Why this target can't do that fault (code `fault-unsupported`); null if it can. Asked before anything is started. */
   refuses(fault: Fault): StellwerkError | null
   /** Cluster up, volume and guests made, all of them running. Gives the names that are really there. */

@@ -3,12 +3,19 @@
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { ChaosCluster, ChaosTarget } from './target.ts'
 
-type Maker = (cluster: ChaosCluster) => Promise<ChaosTarget>
+export interface TargetOptions {
+  /** Asked at the end, of real processes: whether their logs and traces stay where they are. */
+  readonly keep: () => boolean
+  readonly say: (line: string) => void
+}
+
+type Maker = (cluster: ChaosCluster, options: TargetOptions) => Promise<ChaosTarget>
 
 /** Loaded when asked for: who runs a plan in the simulator needs no containers. */
-export const TARGETS: { readonly [kind in ChaosTarget['kind']]?: Maker } = {
+export const TARGETS: { readonly [kind in ChaosTarget['kind']]: Maker } = {
   sim: async cluster => new (await import('./sim/sim-target.ts')).SimTarget(cluster),
-  local: async () => new (await import('./local/local-target.ts')).LocalTarget(),
+  local: async (_, options) => new (await import('./local/local-target.ts')).LocalTarget(options),
+  compose: async (_, options) => (await import('./compose/compose-target.ts')).ComposeTarget.open(options),
 }
 
 /** Throws `unknown-target`. */

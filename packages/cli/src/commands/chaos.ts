@@ -90,6 +90,10 @@ const run: CommandSpec = {
     jobs: { type: 'string', value: 'J', help: 'seeds at the same time (1)' },
     duration: DURATION,
     report: { type: 'string', value: 'DIR', help: 'write report.md, report.html, junit.xml and result.json there' },
+    keep: {
+      type: 'boolean',
+      help: 'what real processes leave stays when the run is over, for stellwerk trace; it does when the run failed',
+    },
     'no-shrink': { type: 'boolean', help: 'a failure is not shrunk to a smaller plan' },
     canary: { type: 'string', value: 'NAME', help: 'for tests: plant this bug, which the run must find' },
     json: JSON_OUT,
@@ -117,6 +121,7 @@ async function optionsOf(command: CommandSpec, context: CommandContext, input: I
     json: input.flag('json'),
     canary: canaryOf(input.text('canary'), on),
     shrinks: !input.flag('no-shrink'),
+    keeps: input.flag('keep'),
   }
 }
 
@@ -129,10 +134,14 @@ async function looked(command: CommandSpec, context: CommandContext, input: Inpu
   const schedule = drawSchedule(plan, seed)
   const { kind, make } = targetNamed(options.on)
   chosenRules(plan.rules, kind)
-  const target = await make(plan.cluster)
-  for (const fault of schedule) {
-    const refusal = target.refuses(fault)
-    if (refusal !== null) throw refusal
+  const target = await make(plan.cluster, { keep: () => false, say: () => undefined })
+  try {
+    for (const fault of schedule) {
+      const refusal = target.refuses(fault)
+      if (refusal !== null) throw refusal
+    }
+  } finally {
+    await target.close()
   }
   return { plan, seed, schedule, on: options.on }
 }
