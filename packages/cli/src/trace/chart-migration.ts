@@ -3,16 +3,8 @@
 import type { TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import {
-  CHATTER,
-  type Chart,
-  ChartBuilder,
-  eventText,
-  gather,
-  type Phase,
-  participantsOf,
-  settingsAt,
-} from './chart.ts'
+import { CHATTER, type Chart, ChartBuilder, eventText, gather, type Phase, participantsOf } from './chart.ts'
+import { PASSING_OVER, settingsAt } from './cluster-settings.ts'
 import { valuesOf } from './show-filter.ts'
 import type { TraceSource } from './source.ts'
 
@@ -32,7 +24,7 @@ interface Migration {
 export async function migrationChart(source: TraceSource, id: string, options: TraceReadOptions): Promise<Chart> {
   const migration = await migrationIn(source, id, options)
   const { vm, startMs } = migration
-  const settings = await settingsAt(source, startMs)
+  const settings = await settingsAt(source, startMs, PASSING_OVER)
   const leaveOut = [vm, id].filter(name => name !== null)
   const builder = new ChartBuilder(record => eventText(record, leaveOut))
   const span = { fromMs: startMs, toMs: migration.endMs + AFTER_MS }

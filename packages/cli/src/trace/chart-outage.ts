@@ -4,18 +4,10 @@ import { leaseWaitMs, type Settings } from '@stellwerk/protocol/settings.ts'
 import type { TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import {
-  CHATTER,
-  type Chart,
-  ChartBuilder,
-  eventText,
-  gather,
-  type Phase,
-  participantsOf,
-  settingsAt,
-} from './chart.ts'
+import { CHATTER, type Chart, ChartBuilder, eventText, gather, type Phase, participantsOf } from './chart.ts'
 import { endOf, type Failover, type Outage, outagesIn } from './chart-incidents.ts'
 import { span } from './chart-text.ts'
+import { PASSING_OVER, settingsAt } from './cluster-settings.ts'
 import type { TraceSource } from './source.ts'
 
 /** Looked at before the first sign, after the end, and how long after it a host that comes back still belongs to it. */
@@ -36,7 +28,7 @@ export async function outageChart(source: TraceSource, id: string, options: Trac
   const { outage, failovers } = await outageNamed(source, id, options)
   const { host, startMs } = outage
   const vms = failovers.length === 1 ? failovers.map(({ vm }) => vm) : outage.vms
-  const settings = await settingsAt(source, startMs)
+  const settings = await settingsAt(source, startMs, PASSING_OVER)
   const endMs = endOf({ ...outage, failovers })
   const back = outage.backMs !== null && outage.backMs <= (endMs ?? startMs) + BACK_WITHIN_MS ? outage.backMs : null
   const fromMs = Math.min(startMs, outage.heardMs ?? startMs) - BEFORE_MS
