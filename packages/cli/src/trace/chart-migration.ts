@@ -3,16 +3,8 @@
 import type { TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import {
-  CHATTER,
-  type Chart,
-  ChartBuilder,
-  eventText,
-  gather,
-  type Phase,
-  participantsOf,
-  settingsAt,
-} from './chart.ts'
+import { CHATTER, type Chart, ChartBuilder, eventText, gather, type Phase, participantsOf } from './chart.ts'
+import { type KnownSettings, settingsAt } from './cluster-settings.ts'
 import { valuesOf } from './show-filter.ts'
 import type { TraceSource } from './source.ts'
 
@@ -107,9 +99,7 @@ function outcomeOf(records: readonly TraceRecord[]): string {
   return 'the trace ends before it is decided'
 }
 
-type Budgets = { readonly prepareMs: number; readonly precopyMs: number; readonly switchMs: number; downtimeMs: number }
-
-function phasesOf(records: readonly TraceRecord[], migration: Migration, settings: Budgets | null): Phase[] {
+function phasesOf(records: readonly TraceRecord[], migration: Migration, settings: KnownSettings | null): Phase[] {
   const of = (kind: string) => records.find(record => record.kind === kind)
   const marks = [
     { name: 'preparing', from: of('migration.requested'), budgetMs: settings?.prepareMs ?? null },

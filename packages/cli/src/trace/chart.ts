@@ -1,7 +1,6 @@
 // A sequence chart: who told whom what, what each then did, and how long each phase took against its budget. Built from the
 // records that belong to it; how it looks is chart-text.ts and chart-mermaid.ts.
 
-import { type Settings, SettingsSchema } from '@stellwerk/protocol/settings.ts'
 import type { TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
 import type { Json, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { Runs } from './show-causes.ts'
@@ -193,20 +192,6 @@ export function eventText(record: TraceRecord, leaveOut: readonly string[] = [])
 
 /** Of no interest in a line. */
 const UNSAID = new Set(['instance', 'checksum', 'term', 'subject', 'source', 'target', 'from', 'to'])
-
-/** The cluster's settings as the coordinator last had them before `atMs`; null: no snapshot of it is in the trace. */
-export async function settingsAt(source: TraceSource, atMs: number): Promise<Settings | null> {
-  let found: Settings | null = null
-  const options: TraceReadOptions = { filter: { kinds: ['core.snapshot'] }, onDamaged: () => undefined }
-  for await (const record of source.records(options)) {
-    const { core, value } = record.body as { core: string; value: { cluster?: { settings?: Settings } } }
-    const settings = value.cluster?.settings
-    if (core !== 'coordinator' || settings === undefined) continue
-    if (found !== null && record.hlc.wallMs > atMs) break
-    if (Object.keys(SettingsSchema.properties).some(key => key in settings)) found = settings
-  }
-  return found
-}
 
 /** Records of a time, each with its id and that of its cause, and whether it belongs; what a member led to is asked about too. */
 export async function gather(

@@ -1,10 +1,10 @@
 // What the rules must know besides the records, taken from the trace itself: a simulated run begins with a record of it, a real
 // cluster's settings stand in its coordinator's snapshots. And which clock all records can be put on.
 
-import { COORDINATOR_CORE } from '@stellwerk/coordinator/replay/replay.ts'
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
 import type { TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
-import type { Json, TraceRecord } from '@stellwerk/runtime/environment.ts'
+import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { settingsAt } from './cluster-settings.ts'
 import type { TraceSource } from './source.ts'
 
 /** The first record of a simulated run, made by its recorder. */
@@ -42,23 +42,8 @@ export async function factsOf(source: TraceSource, options: TraceReadOptions): P
   for await (const record of source.records({ ...tolerant, filter: { kinds: [FACTS_KIND] } }, [FACTS_PROCESS])) {
     return { kind: 'simulated', facts: record.body as unknown as SimulatedFacts }
   }
-  const { leaseMs, drift } = (await settingsOf(source, tolerant)) ?? PROFILES.production
+  const { leaseMs, drift } = (await settingsAt(source, Number.NEGATIVE_INFINITY, tolerant)) ?? PROFILES.production
   return { kind: 'real', leaseMs, driftFraction: drift, oneClock: await areOnOneClock(source, tolerant) }
-}
-
-interface KnownSettings {
-  readonly leaseMs: number
-  readonly drift: number
-}
-
-async function settingsOf(source: TraceSource, options: TraceReadOptions): Promise<KnownSettings | null> {
-  for await (const record of source.records({ ...options, filter: { kinds: ['core.snapshot'] } }, ['coordinator'])) {
-    const { core, value } = record.body as { core: string; value: Json }
-    if (core !== COORDINATOR_CORE) continue
-    const { state } = value as { state?: { cluster?: { settings?: KnownSettings } } }
-    if (state?.cluster?.settings !== undefined) return state.cluster.settings
-  }
-  return null
 }
 
 async function areOnOneClock(source: TraceSource, options: TraceReadOptions): Promise<boolean> {
