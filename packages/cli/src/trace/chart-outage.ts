@@ -137,5 +137,5 @@ function phasesOf(outage: Outage, failovers: readonly Failover[], settings: Know
   const endMs = endOf({ ...outage, failovers: [...failovers] })
   phases.push({ name: 'starting', fromMs: placed, toMs: endMs, budgetMs: null })
   const wholeMs = attested ? BEYOND_MS : settings === null ? null : leaseWaitMs(settings) + BEYOND_MS
-  return [...phases, { name: 'in all', fromMs: goneMs, toMs: endMs, budgetMs: wholeMs }]
+  return [...phases, { name: 'in all', fromMs: goneMs, toMs: endMs, budgetMs: wholeMs, isWhole: true }]
 }
