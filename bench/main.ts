@@ -16,8 +16,9 @@ import { redirect } from './redirect.ts'
 import { resync } from './resync.ts'
 import { simulator } from './simulator.ts'
 import { storage } from './storage.ts'
+import { trace } from './trace.ts'
 
-const GROUPS: readonly Group[] = [diskPath, redirect, mirror, resync, owner, storage, bulk, migration, simulator]
+const GROUPS: readonly Group[] = [diskPath, redirect, mirror, resync, owner, storage, bulk, migration, trace, simulator]
 
 /** Gives the exit status. */
 export async function bench(args: string[]): Promise<number> {

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import type { Incoming } from '@stellwerk/agent/hypervisor/hypervisor.ts'
 import { WasmHypervisor } from '@stellwerk/agent/hypervisor/wasm/hypervisor.ts'
 import { BulkStreams } from '@stellwerk/agent/migration/streams.ts'
-import type { ByteStream } from '@stellwerk/runtime/environment.ts'
+import type { ByteStream, TraceLevel } from '@stellwerk/runtime/environment.ts'
 import type { NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { type BenchContext, type Group, withServers } from './lib/group.ts'
 import { median, row } from './lib/rows.ts'
@@ -41,27 +41,38 @@ export const migration: Group = {
   about: 'live migration of a 256 MiB guest at several dirty rates',
   async run(context) {
     for (const rate of DIRTY_MIB_PER_SECOND) {
-      await withServers(async (servers, directory) => {
-        const readyFile = join(directory, 'source.json')
-        const whole = rate === 0 ? 1_000 : (MEMORY_BYTES / MIB / rate) * 1_100
-        const config: MigrationSourceConfig = {
-          directory,
-          readyFile,
-          dirtyMiBPerSecond: rate,
-          warmUpMs: Math.min(whole, context.quick ? WARM_UP_QUICK_MS : WARM_UP_MAX_MS),
-        }
-        context.progress(`migration: warming a guest up that dirties ${rate} MiB/s`)
-        const source = await servers.serve('migration-source.ts', config, readyFile)
-        const { port } = JSON.parse(readFileSync(readyFile, 'utf8')) as { port: number }
-        const env = serverEnvironment('target', directory)
-        try {
-          await measureRate(context, env, source, port, rate)
-        } finally {
-          await env.close()
-        }
-      })
+      const { totalMs, downtimeMs, bytes } = await measureMigrations(context, rate)
+      const name = `migration, 256 MiB, ${rate} MiB/s dirtied`
+      context.report(row(`${name}, total`, totalMs, 'ms', null, null))
+      context.report(row(`${name}, downtime`, downtimeMs, 'ms', null, null))
+      context.report(row(`${name}, sent`, bytes / MIB, 'MiB', MEMORY_BYTES / MIB, 'the memory'))
     }
   },
+}
+
+/** Medians. `trace`: what both sides record; absent: nothing. */
+export function measureMigrations(context: BenchContext, rate: number, trace?: TraceLevel): Promise<Migrated> {
+  return withServers(async (servers, directory) => {
+    const readyFile = join(directory, 'source.json')
+    const whole = rate === 0 ? 1_000 : (MEMORY_BYTES / MIB / rate) * 1_100
+    const recording = trace === undefined ? {} : { trace }
+    const config: MigrationSourceConfig = {
+      directory,
+      readyFile,
+      dirtyMiBPerSecond: rate,
+      warmUpMs: Math.min(whole, context.quick ? WARM_UP_QUICK_MS : WARM_UP_MAX_MS),
+      ...recording,
+    }
+    context.progress(`migration: warming a guest up that dirties ${rate} MiB/s`)
+    const source = await servers.serve('migration-source.ts', config, readyFile)
+    const { port } = JSON.parse(readFileSync(readyFile, 'utf8')) as { port: number }
+    const env = serverEnvironment('target', directory, recording)
+    try {
+      return await measureRate(context, env, source, port, rate)
+    } finally {
+      await env.close()
+    }
+  })
 }
 
 async function measureRate(
@@ -70,7 +81,7 @@ async function measureRate(
   source: ChildProcess,
   port: number,
   rate: number,
-): Promise<void> {
+): Promise<Migrated> {
   const migrations: Migrated[] = []
   for (let n = 1; n <= context.rounds; n += 1) {
     context.progress(`migration: ${rate} MiB/s dirtied, ${n} of ${context.rounds}`)
@@ -79,26 +90,7 @@ async function measureRate(
     source.stdin?.write(RESUME)
   }
   const of = (pick: (migrated: Migrated) => number): number => median(migrations.map(pick))
-  const name = `migration, 256 MiB, ${rate} MiB/s dirtied`
-  context.report(
-    row(
-      `${name}, total`,
-      of(m => m.totalMs),
-      'ms',
-      null,
-      null,
-    ),
-  )
-  context.report(
-    row(
-      `${name}, downtime`,
-      of(m => m.downtimeMs),
-      'ms',
-      null,
-      null,
-    ),
-  )
-  context.report(row(`${name}, sent`, of(m => m.bytes) / MIB, 'MiB', MEMORY_BYTES / MIB, 'the memory'))
+  return { totalMs: of(m => m.totalMs), downtimeMs: of(m => m.downtimeMs), bytes: of(m => m.bytes) }
 }
 
 async function migrate(env: NodeEnvironment, port: number, n: number, rate: number): Promise<Migrated> {

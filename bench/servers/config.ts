@@ -2,6 +2,8 @@
 
 import { join } from 'node:path'
 import type { Identity } from '@stellwerk/protocol/session.ts'
+import { TraceFileWriter } from '@stellwerk/protocol/trace/file-writer.ts'
+import type { TraceLevel } from '@stellwerk/runtime/environment.ts'
 import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 
@@ -18,13 +20,25 @@ export function config<T>(): T {
   return JSON.parse(process.argv[2] ?? '{}') as T
 }
 
-export function serverEnvironment(name: string, directory: string, durable = false): NodeEnvironment {
-  return createEnvironment({
+export interface ServerOptions {
+  /** Its state is on disk, not in memory. */
+  readonly durable?: boolean
+  /** It records its trace as an agent does; absent: nothing is recorded. */
+  readonly trace?: TraceLevel
+}
+
+export function serverEnvironment(name: string, directory: string, options: ServerOptions = {}): NodeEnvironment {
+  const { durable = false, trace } = options
+  const writer = trace === undefined ? null : new TraceFileWriter({ process: name, level: trace })
+  const env = createEnvironment({
     name,
     directory: join(directory, name),
     logLevel: 'warn',
+    ...(writer === null ? {} : { traceWriter: writer }),
     ...(durable ? {} : { store: memoryStore() }),
   })
+  writer?.attach(env)
+  return env
 }
 
 /** In order when asked, at once when the parent is gone. */

@@ -7,6 +7,7 @@ import { CsvDisk } from '@stellwerk/csv/disk/csv-disk.ts'
 import { HostVolume } from '@stellwerk/csv/disk/host-volume.ts'
 import { formatVolume } from '@stellwerk/csv/format/format-volume.ts'
 import { VolumeOwner } from '@stellwerk/csv/owner/volume-owner.ts'
+import type { TraceLevel } from '@stellwerk/runtime/environment.ts'
 import { BENCH_CLUSTER, BENCH_HOST, config, endWithParent, serverEnvironment } from './config.ts'
 import { type BenchLun, HOST_EPOCH, LunPaths, local } from './lun-paths.ts'
 
@@ -18,12 +19,13 @@ export interface DiskServerConfig {
   readonly lun: BenchLun
   /** Null: the LUN as it is. */
   readonly volume: { readonly volumeBytes: number; readonly diskBytes: number } | null
+  readonly trace?: TraceLevel
 }
 
 const OWNER_EPOCH = 1
 
 const options = config<DiskServerConfig>()
-const env = serverEnvironment(options.name, options.directory)
+const env = serverEnvironment(options.name, options.directory, options)
 const paths = new LunPaths(env, [options.lun], fail)
 const device = options.volume === null ? await openPath(null) : await openDisk(options.volume)
 await exportDisk(env, { address: local(options.socket), name: 'disk', device })

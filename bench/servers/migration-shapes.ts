@@ -1,6 +1,7 @@
 // What the two sides of a measured migration agree on.
 
 import type { MachineSpec } from '@stellwerk/agent/hypervisor/hypervisor.ts'
+import type { TraceLevel } from '@stellwerk/runtime/environment.ts'
 
 export const MEMORY_BYTES = 256 * 1024 * 1024
 export const MIGRATED_VM = 'bench'
@@ -11,6 +12,7 @@ export interface MigrationSourceConfig {
   readonly dirtyMiBPerSecond: number
   /** How long the guest runs before its first migration. */
   readonly warmUpMs: number
+  readonly trace?: TraceLevel
 }
 
 /** What the source sends along with the last page; times are the machine's own monotonic milliseconds. */

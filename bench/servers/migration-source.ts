@@ -22,7 +22,7 @@ import {
 const MAX_ROUNDS = 30
 
 const options = config<MigrationSourceConfig>()
-const env = serverEnvironment('source', options.directory)
+const env = serverEnvironment('source', options.directory, options)
 const identity = benchIdentity('source')
 const streams = new BulkStreams(env, identity)
 const hypervisor = new WasmHypervisor({

@@ -17,7 +17,7 @@ export interface StorageServerConfig {
 }
 
 const { name = 'san', directory, socket, controlSocket, luns } = config<StorageServerConfig>()
-const env = serverEnvironment(name, directory, true)
+const env = serverEnvironment(name, directory, { durable: true })
 const setUp = await startStorage(env, {
   name,
   cluster: BENCH_CLUSTER,

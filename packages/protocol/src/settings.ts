@@ -116,6 +116,6 @@ export const PROFILES: { readonly [profile in Profile]: Settings } = {
 }
 
 /** How long to wait after the last sign of a host before its leases are surely over by its own clock. */
-export function leaseWaitMs(settings: Settings): number {
+export function leaseWaitMs(settings: Pick<Settings, 'leaseMs' | 'drift'>): number {
   return settings.leaseMs * (1 + 4 * settings.drift)
 }

@@ -3,6 +3,7 @@
 
 import { join } from 'node:path'
 import { startGuardian } from '@stellwerk/agent/guardian/guardian.ts'
+import { LEVELS } from '@stellwerk/protocol/trace/segment-format.ts'
 import type { Environment, TraceLevel } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
@@ -38,8 +39,6 @@ const POLL_MS = 200
 /** So often a host that is back looks whether it may take VMs again. */
 const COME_BACK_TRIES = 240
 
-const TRACE_LEVELS = ['decision', 'message', 'io'] as const
-
 interface Facts {
   /** Of the command itself: what it runs has one of its own. */
   readonly env: Environment
@@ -55,7 +54,7 @@ function factsOf(env: Environment, { variables }: Terminal): Facts {
     cluster: variables['STELLWERK_CLUSTER'] ?? 'stellwerk',
     state: variables['STELLWERK_STATE'] ?? '/var/lib/stellwerk',
     secrets: variables['STELLWERK_SECRETS'] ?? '/run/stellwerk',
-    traceLevel: oneOf('STELLWERK_TRACE', variables['STELLWERK_TRACE'] ?? 'message', TRACE_LEVELS),
+    traceLevel: oneOf('STELLWERK_TRACE', variables['STELLWERK_TRACE'] ?? 'message', LEVELS),
   }
 }
 

@@ -1,12 +1,12 @@
 // `stellwerk trace check`: what the rules of docs/SPEC.md say of a recorded trace. Changes nothing.
 
 import { formatLine } from '@stellwerk/protocol/trace/format-line.ts'
-import { describeError, type StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type CommandSpec, DIR, FAILED, JSON_OUT, OK, type Terminal } from '../command-line/command.ts'
 import { table } from '../render/table.ts'
 import { type CheckReport, checkTrace, DOUBT_MS, type ToldViolation } from '../trace/check.ts'
 import { rulesNamed } from '../trace/check-rules.ts'
 import { FROM, openTrace } from '../trace/source.ts'
+import { type Damage, tolerant } from '../trace/tolerant.ts'
 
 /** Violations told in full; of the others only what they are. */
 const TOLD_MAX = 5
@@ -29,29 +29,15 @@ export const check: CommandSpec = {
     const named = input.texts('rule')
     const rules = rulesNamed(named)
     const source = await openTrace(context.directory(input), input.texts('from'))
-    let damaged = 0
-    const onDamaged = (error: StellwerkError) => {
-      damaged += 1
-      terminal.err(`stellwerk: ${describeError(error)}`)
-    }
-    const report = await checkTrace(source, { rules, onDamaged: once(onDamaged) })
+    const damage: Damage = { count: 0 }
+    const { onDamaged } = tolerant(context, damage)
+    const report = await checkTrace(source, { rules, ...(onDamaged === undefined ? {} : { onDamaged }) })
     if (input.flag('json')) terminal.out(JSON.stringify(report))
     else tell(terminal, report)
     // Who asks for one rule wants to know: that it can't be told is no yes.
     const unanswered = named.length > 0 && report.rules.some(({ verdict }) => verdict === 'not-judged')
-    return report.violations.length > 0 || damaged > 0 || unanswered ? FAILED : OK
+    return report.violations.length > 0 || damage.count > 0 || unanswered ? FAILED : OK
   },
-}
-
-/** The trace is read several times; what is damaged is told the first time. */
-function once(tell: (error: StellwerkError) => void): (error: StellwerkError) => void {
-  const told = new Set<string>()
-  return error => {
-    const line = describeError(error)
-    if (told.has(line)) return
-    told.add(line)
-    tell(error)
-  }
 }
 
 function tell(terminal: Terminal, report: CheckReport): void {

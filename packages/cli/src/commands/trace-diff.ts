@@ -4,9 +4,9 @@ import { formatLine } from '@stellwerk/protocol/trace/format-line.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type CommandSpec, FAILED, type Input, JSON_OUT, OK } from '../command-line/command.ts'
-import { oneOf, parseCount } from '../command-line/values.ts'
+import { parseCount } from '../command-line/values.ts'
 import { type Comparison, compare, type Difference } from '../trace/diff.ts'
-import { LEVELS, PROCESS } from '../trace/show-filter.ts'
+import { levelsUpTo, PROCESS } from '../trace/show-filter.ts'
 import { openTrace, type TraceSource } from '../trace/source.ts'
 import { type Damage, tolerant } from '../trace/tolerant.ts'
 
@@ -23,13 +23,12 @@ export const diff: CommandSpec = {
   summary: 'The first record of each process in which two traces differ; each is a directory or a segment',
   run: async (context, input) => {
     const [pathA = '', pathB = ''] = input.args
-    const level = oneOf('level', input.text('level') ?? 'io', LEVELS)
+    const filter = { levels: levelsUpTo(input.text('level') ?? 'io') }
     const around = parseCount('context', input.text('context') ?? '3', 0, 100)
     const a = await openTrace('', [pathA])
     const b = await openTrace('', [pathB])
     const names = namesOf(input, a, b)
     const damage: Damage = { count: 0 }
-    const filter = { levels: LEVELS.slice(0, LEVELS.indexOf(level) + 1) }
     const found = await compare(a, b, {
       a: { filter, ...tolerant(context, damage) },
       b: { filter, ...tolerant(context, damage) },

@@ -14,7 +14,16 @@ import { migrationChart } from '../trace/chart-migration.ts'
 import { outageChart } from '../trace/chart-outage.ts'
 import { chartText } from '../trace/chart-text.ts'
 import { type CausalStory, parseCause, storyOf } from '../trace/show-causes.ts'
-import { checkNames, explainNothing, filterOf, LEVELS, PROCESS, TIMES } from '../trace/show-filter.ts'
+import {
+  ABOUT,
+  checkNames,
+  explainNothing,
+  filterOf,
+  levelsUpTo,
+  PROCESS,
+  spanOf,
+  TIMES,
+} from '../trace/show-filter.ts'
 import { follow } from '../trace/show-follow.ts'
 import { FROM, openTrace, processesOf, type TraceSource } from '../trace/source.ts'
 import { type Damage, tolerant } from '../trace/tolerant.ts'
@@ -29,12 +38,8 @@ export const show: CommandSpec = {
     from: FROM,
     json: { type: 'boolean', help: 'for programs: one JSON record a line, or a chart as JSON' },
     process: PROCESS,
-    kind: { type: 'string', multiple: true, value: 'K', help: 'vm.run, or vm.* for a family' },
     level: { type: 'string', value: 'decision|message|io', help: 'up to this level (default decision)' },
-    host: { type: 'string', value: 'H', help: 'about this host' },
-    vm: { type: 'string', value: 'VM', help: 'about this VM' },
-    volume: { type: 'string', value: 'V', help: 'about this volume' },
-    disk: { type: 'string', value: 'D', help: 'about this disk' },
+    ...ABOUT,
     migration: { type: 'string', value: 'ID', help: 'this migration as a chart (see: trace list --migrations)' },
     outage: { type: 'string', value: 'ID', help: 'this outage as a chart (see: trace list --outages)' },
     format: { type: 'string', value: 'lines|chart|mermaid', help: 'of a migration or an outage (default chart)' },
@@ -47,7 +52,7 @@ export const show: CommandSpec = {
   summary: 'The records of all processes in the order in which things happened',
   run: async (context, input) => {
     const most = parseCount('last', input.text('last') ?? '1000', 1, 1_000_000)
-    oneOf('level', input.text('level') ?? 'decision', LEVELS)
+    levelsUpTo(input.text('level') ?? 'decision')
     const wish = wishOf(input)
     const open = () => openTrace(context.directory(input), input.texts('from'))
     const source = await open()
@@ -103,7 +108,7 @@ async function records(
   damage: Damage,
   most: number,
 ): Promise<number> {
-  const filter = await filterOf(source, input)
+  const filter = await filterOf(source, input, 'decision')
   const options = { filter, ...tolerant(context, damage) }
   const print = printer(context, input)
   const printed =
@@ -172,7 +177,7 @@ async function following(
   reopen: () => Promise<TraceSource>,
   last: number,
 ): Promise<number> {
-  const filter = await filterOf(source, input)
+  const filter = await filterOf(source, input, 'decision')
   const names = namesOf(input)
   await follow(source, {
     filter,
@@ -194,10 +199,7 @@ const FOLLOW_LAST = 20
 
 async function cause(context: CommandContext, input: Input, source: TraceSource, damage: Damage): Promise<number> {
   const wanted = parseCause(input.text('cause') ?? '')
-  const filter = await filterOf(source, input)
-  const { fromMs, toMs } = filter
-  const span = { ...(fromMs === undefined ? {} : { fromMs }), ...(toMs === undefined ? {} : { toMs }) }
-  const told = await storyOf(source, wanted, { filter: span, ...tolerant(context, damage) })
+  const told = await storyOf(source, wanted, { filter: await spanOf(source, input), ...tolerant(context, damage) })
   for (const line of storyLines(told, input)) context.terminal.out(line)
   if (told.others > 0) {
     const says = `${told.others} earlier runs of ${wanted.process} have a record ${wanted.seq}, too; --until asks for them`
@@ -208,8 +210,8 @@ async function cause(context: CommandContext, input: Input, source: TraceSource,
 }
 
 function storyLines({ records: all, root }: CausalStory, input: Input): string[] {
-  const level = oneOf('level', input.text('level') ?? 'io', LEVELS)
-  const shown = all.filter(record => record === root || LEVELS.indexOf(record.level) <= LEVELS.indexOf(level))
+  const levels = levelsUpTo(input.text('level') ?? 'io')
+  const shown = all.filter(record => record === root || levels.includes(record.level))
   if (input.flag('json')) return shown.map(record => JSON.stringify(record))
   return shown.map(record => `${record === root ? '►' : ' '} ${formatLine(record, { full: true })}`)
 }

@@ -1,6 +1,6 @@
 // `stellwerk trace` as it is typed: what is asked for is shown, what there is not is said in one line, and new records come live.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
@@ -269,3 +269,65 @@ describe('diff', () => {
     await refused(['diff', ...sides(), '--process', 'x'], /there is no process "x" .*san-a/)
   })
 })
+
+describe('export', () => {
+  const words = (...more: readonly string[]) => [
+    'export',
+    '--from',
+    root,
+    '--format',
+    'ndjson',
+    '--out',
+    'out',
+    ...more,
+  ]
+  const exported = () => readFileSync(join(root, 'out'), 'utf8').trim().split('\n')
+
+  test('takes the same words as show', async () => {
+    writeSegment(root, 'a', [
+      record('a', 1, at(0)),
+      record('a', 2, { ...at(5), vm: 'web' }),
+      record('a', 3, { ...at(2_000), vm: 'web', disk: 'd-1' }),
+    ])
+    writeSegment(root, 'b', [record('b', 1, { ...at(3_000), vm: 'web' })])
+    expect(await run(...words('--vm', 'web', '--process', 'a', '--since', '03:04:06', '--disk', 'd-1'))).toMatchObject({
+      code: OK,
+      out: [expect.stringMatching(/^1 records as ndjson/)],
+    })
+    expect(exported()).toHaveLength(1)
+  })
+
+  test('of what is not there leaves no file', async () => {
+    writeSegment(root, 'a', [record('a', 1, { vm: 'web' })])
+    await refused(words('--vm', 'nope'), /no vm "nope"/, /known: web/)
+    await refused(words('--process', 'nope'), /no process "nope"/, /known: a/)
+    await refused(words('--since', 'noon'), /"noon" is no time/)
+    expect(existsSync(join(root, 'out'))).toBe(false)
+  })
+
+  test('tells of damage once', async () => {
+    const path = writeSegment(
+      root,
+      'a',
+      [1, 2, 3].map(seq => record('a', seq, { body: { note: 'damage me' } })),
+    )
+    const bytes = readFileSync(path)
+    bytes[bytes.indexOf('damage me')]! ^= 1
+    writeFileSync(path, bytes)
+    const { code, err } = await run(...words())
+    expect(code).toBe(FAILED)
+    expect(err.filter(line => /damaged/.test(line))).toHaveLength(1)
+    expect(exported()).toHaveLength(2)
+  })
+})
+
+test('to-scenario takes times as show does', async () => {
+  writeSegment(root, 'coordinator', [record('coordinator', 1, { level: 'message', kind: 'core.input', body: FED })])
+  const words = (since: string) => ['to-scenario', '--from', root, '--out', 'scenario', '--since', since]
+  await refused(words('noon'), /"noon" is no time/, /say 5m/)
+  await refused(words('5m'), /fed nothing in that time/)
+  expect(existsSync(join(root, 'scenario'))).toBe(false)
+})
+
+/** Without a snapshot before it nobody can tell what it led to. */
+const FED = { core: 'coordinator', value: { now: 1, wallMs: START_MS, input: { kind: 'tick' } } }

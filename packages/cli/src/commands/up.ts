@@ -39,6 +39,11 @@ const OPTIONS: { readonly [name: string]: OptionSpec } = {
     type: 'boolean',
     help: 'its processes can be told faults of networks, disks and clocks: see stellwerk chaos',
   },
+  'trace-level': {
+    type: 'string',
+    value: 'message|io',
+    help: 'what its processes record (default message); io, every request and step, costs a disk up to two thirds',
+  },
   detach: { type: 'boolean', help: 'give the terminal back as soon as the cluster is up' },
 }
 
@@ -72,6 +77,7 @@ function settingsOf(context: CommandContext, input: Input): UpSettings {
     supervise: input.flag('supervise'),
     guests: input.flag('guests'),
     chaos: input.flag('chaos'),
+    traceLevel: oneOf('trace-level', input.text('trace-level') ?? 'message', ['message', 'io'] as const),
   }
 }
 

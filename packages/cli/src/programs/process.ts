@@ -15,8 +15,12 @@ import { LATER_MAX_MS, repeating } from '../faults/repeating-link.ts'
 /** What children of a cluster's processes run. */
 export const PROCESS_ENTRY = new URL('../process-main.ts', import.meta.url)
 
-/** A process's trace on disk is at most so long; older records go. */
+/**
+ * A process's trace on disk is at most so many segments; older records go. The coordinator hears all hosts, and each of its
+ * segments begins with a snapshot of all it knows: with 100 hosts it records some 0.3 MiB a second, and a snapshot is 1 MiB.
+ */
 const TRACE_SEGMENT_BYTES = 8 * MIB
+const COORDINATOR_SEGMENT_BYTES = 32 * MIB
 const TRACE_SEGMENTS = 8
 
 /** How a child is started: `config` is the program's own. */
@@ -51,7 +55,7 @@ export function openProcess(name: string, launch: Launch, stateNeededBy?: string
     process: name,
     cluster: launch.cluster,
     ...(launch.traceLevel === undefined ? {} : { level: launch.traceLevel }),
-    segmentBytes: TRACE_SEGMENT_BYTES,
+    segmentBytes: name === 'coordinator' ? COORDINATOR_SEGMENT_BYTES : TRACE_SEGMENT_BYTES,
     maxSegments: TRACE_SEGMENTS,
     onSegment: () => opened.onSegment(),
   })

@@ -1,6 +1,6 @@
 // What `up` does, in a terminal or detached: opens the cluster, starts it, gives it something to do, shows it, ends it.
 
-import type { Json, ProcessSpec } from '@stellwerk/runtime/environment.ts'
+import type { Json, ProcessSpec, TraceLevel } from '@stellwerk/runtime/environment.ts'
 import { describeError, errorCode, tellError } from '@stellwerk/runtime/errors.ts'
 import { parentOfThisProcess } from '@stellwerk/runtime/node/parent-pipe.ts'
 import type { ClusterFile, ExternalStorage } from '../cluster/cluster-file.ts'
@@ -24,6 +24,7 @@ export interface UpSettings {
   readonly guests: boolean
   /** Its processes can be told faults (`chaos cut`). */
   readonly chaos: boolean
+  readonly traceLevel: TraceLevel
 }
 
 export async function runUp(

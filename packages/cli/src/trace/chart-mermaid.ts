@@ -18,6 +18,7 @@ export function mermaid(chart: Chart): string[] {
     lines.push(`  ${lineOf(step, idOf, startMs)}`)
   }
   begin(chart.steps.length)
+  for (const phase of chart.phases) if (phase.isWhole) lines.push(`  Note over ${all}: ${told(phase)}`)
   if (chart.isCut) lines.push(`  Note over ${all}: and more than a chart has room for`)
   return lines
 }

@@ -4,7 +4,7 @@ import type { TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { CHATTER, type Chart, ChartBuilder, eventText, gather, type Phase, participantsOf } from './chart.ts'
-import { PASSING_OVER, settingsAt } from './cluster-settings.ts'
+import { type KnownSettings, settingsAt } from './cluster-settings.ts'
 import { valuesOf } from './show-filter.ts'
 import type { TraceSource } from './source.ts'
 
@@ -24,7 +24,7 @@ interface Migration {
 export async function migrationChart(source: TraceSource, id: string, options: TraceReadOptions): Promise<Chart> {
   const migration = await migrationIn(source, id, options)
   const { vm, startMs } = migration
-  const settings = await settingsAt(source, startMs, PASSING_OVER)
+  const settings = await settingsAt(source, startMs)
   const leaveOut = [vm, id].filter(name => name !== null)
   const builder = new ChartBuilder(record => eventText(record, leaveOut))
   const span = { fromMs: startMs, toMs: migration.endMs + AFTER_MS }
@@ -99,9 +99,7 @@ function outcomeOf(records: readonly TraceRecord[]): string {
   return 'the trace ends before it is decided'
 }
 
-type Budgets = { readonly prepareMs: number; readonly precopyMs: number; readonly switchMs: number; downtimeMs: number }
-
-function phasesOf(records: readonly TraceRecord[], migration: Migration, settings: Budgets | null): Phase[] {
+function phasesOf(records: readonly TraceRecord[], migration: Migration, settings: KnownSettings | null): Phase[] {
   const of = (kind: string) => records.find(record => record.kind === kind)
   const marks = [
     { name: 'preparing', from: of('migration.requested'), budgetMs: settings?.prepareMs ?? null },

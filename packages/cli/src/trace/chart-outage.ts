@@ -1,13 +1,13 @@
 // One outage as a chart: the host's end as far as others saw it, the fence, the wait, and its VMs' way back; or of one VM alone.
 
-import { leaseWaitMs, type Settings } from '@stellwerk/protocol/settings.ts'
+import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import type { TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { CHATTER, type Chart, ChartBuilder, eventText, gather, type Phase, participantsOf } from './chart.ts'
 import { endOf, type Failover, type Outage, outagesIn } from './chart-incidents.ts'
 import { span } from './chart-text.ts'
-import { PASSING_OVER, settingsAt } from './cluster-settings.ts'
+import { type KnownSettings, settingsAt } from './cluster-settings.ts'
 import type { TraceSource } from './source.ts'
 
 /** Looked at before the first sign, after the end, and how long after it a host that comes back still belongs to it. */
@@ -28,7 +28,7 @@ export async function outageChart(source: TraceSource, id: string, options: Trac
   const { outage, failovers } = await outageNamed(source, id, options)
   const { host, startMs } = outage
   const vms = failovers.length === 1 ? failovers.map(({ vm }) => vm) : outage.vms
-  const settings = await settingsAt(source, startMs, PASSING_OVER)
+  const settings = await settingsAt(source, startMs)
   const endMs = endOf({ ...outage, failovers })
   const back = outage.backMs !== null && outage.backMs <= (endMs ?? startMs) + BACK_WITHIN_MS ? outage.backMs : null
   const fromMs = Math.min(startMs, outage.heardMs ?? startMs) - BEFORE_MS
@@ -116,7 +116,7 @@ function outcomeOf(outage: Outage, failovers: readonly Failover[], endMs: number
   return `${why}; ${failovers.length} of ${vms.length} VMs ran again ${span(endMs - startMs)} after the first sign`
 }
 
-function phasesOf(outage: Outage, failovers: readonly Failover[], settings: Settings | null): Phase[] {
+function phasesOf(outage: Outage, failovers: readonly Failover[], settings: KnownSettings | null): Phase[] {
   const { startMs, heardMs, fenceMs, fencedMs } = outage
   if (fenceMs === null) {
     return [{ name: 'away', fromMs: startMs, toMs: outage.backMs, budgetMs: null }]
@@ -137,5 +137,5 @@ function phasesOf(outage: Outage, failovers: readonly Failover[], settings: Sett
   const endMs = endOf({ ...outage, failovers: [...failovers] })
   phases.push({ name: 'starting', fromMs: placed, toMs: endMs, budgetMs: null })
   const wholeMs = attested ? BEYOND_MS : settings === null ? null : leaseWaitMs(settings) + BEYOND_MS
-  return [...phases, { name: 'in all', fromMs: goneMs, toMs: endMs, budgetMs: wholeMs }]
+  return [...phases, { name: 'in all', fromMs: goneMs, toMs: endMs, budgetMs: wholeMs, isWhole: true }]
 }

@@ -31,6 +31,8 @@ export interface Phase {
   readonly budgetMs: number | null
   /** The record that it begins with, where one does. */
   readonly from?: { readonly process: string; readonly seq: number }
+  /** It is all of the others together. */
+  readonly isWhole?: true
 }
 
 interface StepBase {
@@ -157,7 +159,7 @@ function messageOf(record: TraceRecord, from: string, receivedMs: number | null)
 /** Before which step, by its index, each phase begins; after the last: where nothing more is told. */
 export function phasesByStep({ phases, steps }: Chart): Map<number, Phase[]> {
   const begun = new Map<number, Phase[]>()
-  for (const phase of [...phases].sort((a, b) => a.fromMs - b.fromMs)) {
+  for (const phase of phases.filter(({ isWhole }) => !isWhole).sort((a, b) => a.fromMs - b.fromMs)) {
     const { from, fromMs } = phase
     const own = steps.findIndex(step => step.process === from?.process && step.seq === from.seq)
     const later = own >= 0 ? own : steps.findIndex(step => step.atMs >= fromMs)

@@ -4,6 +4,7 @@
 import { createMonitors, type MonitorOptions } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import type { RuleId, Violation } from '@stellwerk/protocol/monitors/monitor.ts'
 import { compareOrder, compareRecords, mergeTraces, type TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
+import { LEVELS } from '@stellwerk/protocol/trace/segment-format.ts'
 import type { TraceLevel, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type ChainLink, chainsOf } from './check-chain.ts'
@@ -65,8 +66,9 @@ export function inOrder(
   source: TraceSource,
   simulated: boolean,
   options: TraceReadOptions,
+  names?: readonly string[],
 ): AsyncGenerator<TraceRecord> {
-  const streams = source.streamsOf().map(stream => source.batchesOf(stream, options))
+  const streams = source.streamsOf(names).map(stream => source.batchesOf(stream, options))
   return mergeTraces(streams, simulated ? compareOrder : compareRecords)
 }
 
@@ -197,7 +199,7 @@ async function levelsOf(
   options: TraceReadOptions,
 ): Promise<ReadonlySet<TraceLevel>> {
   const levels = new Set(seen)
-  for (const level of ['decision', 'message', 'io'] as const) {
+  for (const level of LEVELS) {
     if (levels.has(level)) continue
     for await (const _ of source.records({ ...options, filter: { levels: [level] } })) {
       levels.add(level)

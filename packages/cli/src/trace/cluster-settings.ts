@@ -1,4 +1,4 @@
-// The cluster's settings, as a coordinator put them on record with its state.
+// The settings of the cluster that a trace is of, as its coordinator's snapshots in it have them.
 
 import { COORDINATOR_CORE } from '@stellwerk/coordinator/replay/replay.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
@@ -6,32 +6,38 @@ import type { TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import type { TraceSource } from './source.ts'
 
-/** What is damaged is told by who reads the rest. */
-export const PASSING_OVER = { onDamaged: () => undefined }
+/** Those that traces are judged and charted by. */
+const NAMES = [
+  ...(['heartbeatMs', 'suspectBeats', 'leaseMs', 'drift', 'requestMs'] as const),
+  ...(['prepareMs', 'precopyMs', 'switchMs', 'downtimeMs'] as const),
+] as const
+export type KnownSettings = Pick<Settings, (typeof NAMES)[number]>
 
-interface Holder {
-  readonly cluster?: { readonly settings?: Settings }
-}
-
-/** Those last told before `atMs`, or the first that are told at all; null: the trace has no state of a coordinator. */
+/**
+ * As they last were before `atMs`, or the first that are known after it; null: no snapshot in the trace has them (those of other
+ * versions may not, nor one that was too large to be recorded).
+ */
 export async function settingsAt(
   source: TraceSource,
   atMs: number,
-  options: Pick<TraceReadOptions, 'onDamaged'> = {},
-): Promise<Settings | null> {
-  let found: Settings | null = null
+  options: Pick<TraceReadOptions, 'onDamaged'> = { onDamaged: () => undefined },
+): Promise<KnownSettings | null> {
+  let found: KnownSettings | null = null
   for await (const record of source.records({ ...options, filter: { kinds: ['core.snapshot'] } }, ['coordinator'])) {
-    const settings = settingsIn(record)
-    if (settings === null) continue
     if (found !== null && record.hlc.wallMs > atMs) break
-    found = settings
+    found = settingsIn(record) ?? found
   }
   return found
 }
 
-function settingsIn({ body }: TraceRecord): Settings | null {
-  const { core, value } = body as { core: string; value: (Holder & { state?: Holder }) | null }
-  if (core !== COORDINATOR_CORE) return null
-  // The first format was the state by itself.
-  return (value?.state ?? value)?.cluster?.settings ?? null
+function settingsIn({ body }: TraceRecord): KnownSettings | null {
+  const { core, value } = (body ?? {}) as {
+    readonly core?: string
+    readonly value?: {
+      readonly state?: { readonly cluster?: { readonly settings?: { readonly [name: string]: unknown } } }
+    }
+  }
+  const settings = value?.state?.cluster?.settings
+  if (core !== COORDINATOR_CORE || settings === undefined) return null
+  return NAMES.every(name => typeof settings[name] === 'number') ? (settings as unknown as KnownSettings) : null
 }

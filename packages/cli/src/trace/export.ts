@@ -31,15 +31,19 @@ export async function exportTrace(
     readonly format: ExportFormat
     readonly path: string
     readonly filter: TraceFilter
+    /** Of these processes only. */
+    readonly names?: readonly string[]
+    /** No record is as wanted: it may throw, and there is no file. */
+    readonly onNothing?: () => Promise<void>
   },
 ): Promise<ExportCounts> {
-  const { format, path, ...reading } = options
+  const { format, path, names, onNothing, ...reading } = options
   const tolerant: TraceReadOptions = reading.onDamaged === undefined ? {} : { onDamaged: reading.onDamaged }
   const facts = await factsOf(source, tolerant)
   const file = new BufferedFile(path)
   let records = 0
   async function* wanted(): AsyncGenerator<TraceRecord> {
-    for await (const record of inOrder(source, facts.kind === 'simulated', reading)) {
+    for await (const record of inOrder(source, facts.kind === 'simulated', reading, names)) {
       records += 1
       yield record
     }
@@ -62,6 +66,7 @@ export async function exportTrace(
       case 'ndjson':
         for await (const record of wanted()) file.append(Buffer.from(`${JSON.stringify(record)}\n`))
     }
+    if (records === 0) await onNothing?.()
     return { records, bytes: file.close() }
   } catch (error) {
     file.discard()

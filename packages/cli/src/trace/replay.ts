@@ -66,16 +66,13 @@ async function* inSequence(
   for (const stream of streams) {
     let last = 0
     let lost = false
-    const onDamaged =
-      options.onDamaged === undefined
-        ? {}
-        : {
-            onDamaged: (error: StellwerkError) => {
-              lost = true
-              options.onDamaged?.(error)
-            },
-          }
-    for await (const batch of source.batchesOf(stream, onDamaged)) {
+    const { onDamaged: tell } = options
+    const onDamaged = (error: StellwerkError) => {
+      lost = true
+      tell?.(error)
+    }
+    const reading: TraceReadOptions = { ...options, ...(tell === undefined ? {} : { onDamaged }) }
+    for await (const batch of source.batchesOf(stream, reading)) {
       for (const record of batch) {
         const { kind, seq } = record
         const isGap = kind === 'trace.dropped' || (seq > last + 1 && seq !== 0 && last !== 0)

@@ -14,13 +14,8 @@ import type { Json } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createAppendFile, demandEmptyDirectory } from '@stellwerk/runtime/node/append-file.ts'
 import { coreRecords } from './replay.ts'
+import type { TraceSpan } from './show-filter.ts'
 import type { TraceSource } from './source.ts'
-
-export interface ScenarioOptions {
-  /** `HH:MM:SS.mmm`, or `YYYY-MM-DD HH:MM:SS.mmm`, as `trace show` writes it (UTC): the first and last moment of it. */
-  readonly since?: string
-  readonly until?: string
-}
 
 export interface Scenario {
   /** `YYYY-MM-DD HH:MM:SS.mmm` of the first and the last input. */
@@ -34,10 +29,8 @@ export interface Scenario {
 /** Inputs of one scenario: what is longer is no incident but a life. */
 const INPUTS_MAX = 20_000
 
-/** Throws `bad-time`, `empty-scenario`, `trace-gap`, `other-decisions`, and what reading throws. */
-export async function scenarioOf(source: TraceSource, { since, until }: ScenarioOptions): Promise<Scenario> {
-  const isBefore = bound('since', since)
-  const isAfter = bound('until', until)
+/** Of that time (`toMs` excluded). Throws `empty-scenario`, `trace-gap`, `other-decisions`, and what reading throws. */
+export async function scenarioOf(source: TraceSource, { fromMs, toMs }: TraceSpan): Promise<Scenario> {
   const replay = new CoordinatorReplay()
   const inputs: CoreRecord[] = []
   const expected: { input: number; value: Json }[] = []
@@ -52,9 +45,10 @@ export async function scenarioOf(source: TraceSource, { since, until }: Scenario
       continue
     }
     const { core, record } = each
-    const when = `${formatDate(record.hlc.wallMs)} ${formatTime(record.hlc.wallMs)}`
-    if (until !== undefined && isAfter(when) > 0) break
-    const inside = since === undefined || isBefore(when) >= 0
+    const { wallMs } = record.hlc
+    const when = `${formatDate(wallMs)} ${formatTime(wallMs)}`
+    if (toMs !== undefined && wallMs >= toMs) break
+    const inside = fromMs === undefined || wallMs >= fromMs
     // It begins with an input, in the state that the ones before it have led to.
     if (inside && inputs.length === 0) {
       const state = core.kind === 'input' ? replay.snapshot() : null
@@ -130,25 +124,6 @@ Recorded from ${from} to ${to} UTC: ${fed} inputs of the coordinator's core${res
 \`test/scenarios/scenarios.test.ts\` feeds the one to the core and expects the other. Where the core is to decide otherwise
 from now on, record the incident anew.
 `
-}
-
-/** Negative: before the bound. */
-function bound(option: string, text: string | undefined): (when: string) => number {
-  if (text === undefined) return () => 0
-  const match = /^(\d{4}-\d\d-\d\d[ T])?(\d\d:\d\d:\d\d(?:\.\d{1,3})?)Z?$/.exec(text)
-  if (match === null) {
-    throw new StellwerkError('bad-time', `"${text}" is no time`, {
-      where: `--${option}`,
-      hint: 'say 14:02:13.123 or 2026-01-31T14:02:13 (UTC), as stellwerk trace show writes it',
-    })
-  }
-  const [, date, time = ''] = match
-  const wanted = date === undefined ? time : `${date.slice(0, 10)} ${time}`
-  return when => {
-    const known = date === undefined ? when.slice('YYYY-MM-DD '.length) : when
-    const cut = known.slice(0, wanted.length)
-    return cut < wanted ? -1 : cut > wanted ? 1 : 0
-  }
 }
 
 /** The decisions among what an input was answered. */

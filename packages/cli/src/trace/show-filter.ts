@@ -2,6 +2,7 @@
 
 import type { TraceFilter } from '@stellwerk/protocol/trace/filter.ts'
 import type { TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
+import { ID_FIELDS, type IdField, LEVELS } from '@stellwerk/protocol/trace/segment-format.ts'
 import type { TraceLevel } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
@@ -10,8 +11,15 @@ import { oneOf } from '../command-line/values.ts'
 import { parseInstant } from './show-times.ts'
 import { processesOf, type TraceSource } from './source.ts'
 
-export const LEVELS = ['decision', 'message', 'io'] as const
-const IDS = ['host', 'vm', 'volume', 'disk', 'migration'] as const
+/** What records are chosen by, besides processes, levels and times. */
+export const ABOUT = {
+  kind: { type: 'string', multiple: true, value: 'K', help: 'only vm.run, or vm.* for a family' },
+  host: { type: 'string', value: 'H', help: 'about this host' },
+  vm: { type: 'string', value: 'VM', help: 'about this VM' },
+  volume: { type: 'string', value: 'V', help: 'about this volume' },
+  disk: { type: 'string', value: 'D', help: 'about this disk' },
+  migration: { type: 'string', value: 'ID', help: 'about this migration' },
+} as const satisfies { readonly [name: string]: OptionSpec }
 
 export const PROCESS: OptionSpec = {
   type: 'string',
@@ -25,21 +33,28 @@ export const TIMES: { readonly since: OptionSpec; readonly until: OptionSpec } =
   until: { type: 'string', value: 'T', help: 'before then' },
 }
 
-/** Throws `bad-word`, `bad-time`. A kind that is named is looked for at every level. */
-export async function filterOf(source: TraceSource, input: Input): Promise<TraceFilter> {
+/** From (inclusive) and to (exclusive), wall time. */
+export type TraceSpan = Pick<TraceFilter, 'fromMs' | 'toMs'>
+
+/** Throws `bad-word`, `bad-time`. A kind that is named is looked for at every level. `usual`: what is shown unless asked. */
+export async function filterOf(source: TraceSource, input: Input, usual: TraceLevel): Promise<TraceFilter> {
   const kinds = input.texts('kind')
-  const finest = kinds.length > 0 || input.text('cause') !== undefined ? 'io' : 'decision'
-  const level = oneOf('level', input.text('level') ?? finest, LEVELS)
-  const levels: TraceLevel[] = LEVELS.slice(0, LEVELS.indexOf(level) + 1)
+  const finest = kinds.length > 0 ? 'io' : usual
+  const levels = levelsUpTo(input.text('level') ?? finest)
   const ids: Record<string, string> = {}
-  for (const field of IDS) {
+  for (const field of ID_FIELDS) {
     const value = input.text(field)
     if (value !== undefined) ids[field] = value
   }
   return { levels, ...(kinds.length === 0 ? {} : { kinds }), ...ids, ...(await spanOf(source, input)) }
 }
 
-export async function spanOf(source: TraceSource, input: Input): Promise<Pick<TraceFilter, 'fromMs' | 'toMs'>> {
+/** Throws `bad-word`. */
+export function levelsUpTo(name: string): TraceLevel[] {
+  return LEVELS.slice(0, LEVELS.indexOf(oneOf('level', name, LEVELS)) + 1)
+}
+
+export async function spanOf(source: TraceSource, input: Input): Promise<TraceSpan> {
   const since = input.text('since')
   const until = input.text('until')
   if (since === undefined && until === undefined) return {}
@@ -95,7 +110,7 @@ function unknown(what: string, name: string, known: readonly string[]): Stellwer
 
 /** Nothing was found: throws `unknown-vm`, `unknown-kind`, … for the first word that no record of the trace has. */
 export async function explainNothing(source: TraceSource, filter: TraceFilter): Promise<void> {
-  for (const field of IDS) {
+  for (const field of ID_FIELDS) {
     const value = filter[field]
     if (value === undefined) continue
     const known = await valuesOf(source, field)
@@ -110,7 +125,7 @@ export async function explainNothing(source: TraceSource, filter: TraceFilter): 
 }
 
 /** All values that a field has in the trace, sorted. */
-export async function valuesOf(source: TraceSource, field: (typeof IDS)[number] | 'kind'): Promise<string[]> {
+export async function valuesOf(source: TraceSource, field: IdField | 'kind'): Promise<string[]> {
   const values = new Set<string>()
   const options: TraceReadOptions = { filter: { distinct: field }, onDamaged: () => undefined }
   for (const stream of source.streamsOf()) {

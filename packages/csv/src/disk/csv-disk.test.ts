@@ -79,6 +79,21 @@ describe('a CSV disk', () => {
     expect((await readAll(disk, 0, 8192)).equals(Buffer.concat([bytes(1), bytes(2)]))).toBe(true)
   })
 
+  it('records nothing of reads and writes of what is mapped, unless every request is to be recorded', async () => {
+    const recordedIn = async (io: boolean): Promise<number> => {
+      const { host, call } = await rig()
+      host.records.io = io
+      const disk = await openDisk(host, call)
+      await disk.write(0, [bytes(1)], {}, IO)
+      const before = host.records.events.length
+      for (let i = 0; i < 20; i += 1) await disk.write(4096 * i, [bytes(i)], {}, IO)
+      await readAll(disk, 0, 4096 * 20)
+      return host.records.events.length - before
+    }
+    expect(await recordedIn(false)).toBe(0)
+    expect(await recordedIn(true)).toBeGreaterThanOrEqual(20)
+  })
+
   it('has the region marked in its slot before the first write to it lands', async () => {
     const { host, device, call, platter } = await rig()
     const disk = await openDisk(host, call)

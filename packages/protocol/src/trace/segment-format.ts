@@ -203,7 +203,7 @@ export function sequenceOf(bytes: Buffer, at: number): number {
 
 /** Likewise: its wall and its monotonic clock. */
 export function timesOf(bytes: Buffer, at: number): { readonly wallMs: number; readonly at: number } {
-  return { wallMs: bytes.readDoubleLE(at + 16), at: bytes.readDoubleLE(at + 24) }
+  return { wallMs: wallOf(bytes, at), at: bytes.readDoubleLE(at + 24) }
 }
 
 /** Likewise: its wall time, ms. */
