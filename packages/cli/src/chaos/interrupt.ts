@@ -1,4 +1,6 @@
-// Ctrl-C during a run of chaos: told once, so that what is broken can be healed; impatience changes nothing.
+// Ctrl-C during a run of chaos, or the end of its terminal: told once, so that what is broken can be healed; impatience changes nothing.
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 export interface Interrupt {
   readonly stop: () => boolean
@@ -12,11 +14,11 @@ export function onInterrupt(tell: () => void): Interrupt {
     if (!isOver) tell()
     isOver = true
   }
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, interrupt)
+  for (const signal of SIGNALS) process.on(signal, interrupt)
   return {
     stop: () => isOver,
     release: () => {
-      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, interrupt)
+      for (const signal of SIGNALS) process.off(signal, interrupt)
     },
   }
 }
