@@ -1,4 +1,7 @@
-// Ctrl-C during a run of chaos, or the end of its terminal: told once, so that what is broken can be healed; impatience changes nothing.
+// Ctrl-C during a run of chaos, or the end of its terminal or of whoever reads it: told once, so that what is broken can be
+// healed; impatience changes nothing.
+
+import { onReaderGone } from '../terminal/system-terminal.ts'
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
@@ -11,13 +14,16 @@ export interface Interrupt {
 export function onInterrupt(tell: () => void): Interrupt {
   let isOver = false
   const interrupt = (): void => {
-    if (!isOver) tell()
+    if (isOver) return
     isOver = true
+    tell()
   }
   for (const signal of SIGNALS) process.on(signal, interrupt)
+  const forget = onReaderGone(interrupt)
   return {
     stop: () => isOver,
     release: () => {
+      forget()
       for (const signal of SIGNALS) process.off(signal, interrupt)
     },
   }
