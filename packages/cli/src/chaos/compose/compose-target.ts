@@ -71,6 +71,7 @@ export class ComposeTarget implements ChaosTarget {
   #environment: readonly string[] = []
   /** Where each host is heard. */
   readonly #followed = new Map<string, string>()
+  #following: Promise<void> = Promise.resolve()
 
   /** Throws `no-docker`. */
   static async open(options: ComposeTargetOptions = {}): Promise<ComposeTarget> {
@@ -274,7 +275,14 @@ export class ComposeTarget implements ChaosTarget {
   }
 
   /** An agent that is back has another address, perhaps. Heard over the guests' network, which heartbeats don't need. */
-  async #follow({ observer, breaker }: Running): Promise<void> {
+  #follow(running: Running): Promise<void> {
+    // One after the other: heals that end together must not leave what the slower one saw earlier.
+    const next = this.#following.then(() => this.#followAll(running))
+    this.#following = next.catch(() => undefined)
+    return next
+  }
+
+  async #followAll({ observer, breaker }: Running): Promise<void> {
     const containers = await containersOf(this.#docker, this.project)
     const followed: { name: string; control: { network: 'cluster'; host: string; port: number } }[] = []
     for (const host of breaker.cluster.hosts) {
@@ -307,7 +315,7 @@ export class ComposeTarget implements ChaosTarget {
 
   #compose(...words: string[]): Promise<string> {
     const all = [...this.#docker.compose, '-p', this.project, '-f', FILE, ...words]
-    return this.#docker.must('env', ...this.#environment, ...all)
+    return this.#docker.mustInTime('env', ...this.#environment, ...all)
   }
 
   async #untilHolds(what: string, holds: () => Promise<boolean>): Promise<void> {
