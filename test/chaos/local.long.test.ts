@@ -32,6 +32,8 @@ type Drawn = Omit<Fault, 'id' | 'atMs'> & {
 const FAULTS: readonly Drawn[] = [
   { kind: 'agent-kill', host: 'host-a', lastsMs: 2_000, seen: ['process.dead', /host-a/] },
   { kind: 'host-kill', host: 'host-b', lastsMs: 4_000, seen: ['host.verdict', /host-b.*(gone|isolated|suspect)/] },
+  // Back before its lease has run out: its guardian attests the end of what ran there.
+  { kind: 'host-kill', host: 'host-a', lastsMs: 300, seen: ['process.dead', /host-a\/guardian/], restMs: 6_000 },
   { kind: 'host-pause', host: 'host-c', lastsMs: 6_000, seen: ['host.verdict', /host-c/], restMs: 4_000 },
   { kind: 'host-restart', host: 'host-a', lastsMs: 1_000, restMs: 4_000 },
   { kind: 'coordinator-kill', lastsMs: 1_000 },

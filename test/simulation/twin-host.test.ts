@@ -107,3 +107,23 @@ test('a machine that an operator let take the place of another runs its VMs, how
   world.command({ kind: 'vm-start', name: 'vm-1', host: 'host-a' })
   await until(() => placed()?.host === 'host-a' && placed()?.phase === 'running')
 })
+
+test('a host that lost power and is back says on record that its last agent is dead, before anything of it starts elsewhere', async () => {
+  const world = new World({ seed: 'back', hosts: HOSTS, storages: ['san-a'], settings: {}, hostMemoryBytes: 4 * GIB })
+  const told: string[] = []
+  world.sim.onRecord(({ kind, process, body }) => {
+    const said = body as { process?: string; incarnation?: number; attested?: boolean }
+    if (kind === 'process.dead' && process === 'host-a/guardian') told.push(`${said.process} ${said.incarnation} dead`)
+    if (kind === 'failover.start') told.push(`failover, attested: ${said.attested}`)
+  })
+  const placed = () => world.coordinator?.state.vms.get('vm-1')?.placement ?? null
+  const until = async (what: () => boolean) => expect(await world.sim.runUntil(what, SETTLE_MS)).toBe(true)
+  await startWithVolume(world)
+  world.command(guestAt('host-a'))
+  await until(() => placed()?.phase === 'running')
+  world.sim.host('host-a').crash()
+  await world.sim.runFor(300)
+  world.startHost('host-a')
+  await until(() => told.some(line => line.startsWith('failover')))
+  expect(told).toEqual(['host-a/agent 1 dead', 'failover, attested: true'])
+})

@@ -137,7 +137,10 @@ class HostGuardian implements Guardian {
     this.#session.start()
     // Whatever an earlier guardian had started died with it or was just killed.
     const last = env.store.get('incarnation/agent')
-    if (typeof last === 'number') this.#toAttest = last
+    if (typeof last === 'number') {
+      this.#toAttest = last
+      this.#tellDead(last)
+    }
   }
 
   /** Durable before it is used. */
@@ -231,16 +234,21 @@ class HostGuardian implements Guardian {
   #gone(incarnation: number, exit: { code: number | null; signal: string | null }): void {
     this.#child = null
     this.#env.log.warn({ incarnation, ...exit }, 'the agent is gone')
+    this.#tellDead(incarnation)
+    this.#toAttest = incarnation
+    this.#attest()
+    this.#onReaped?.()
+    if (this.#config.supervise && !this.#stopping) this.#env.timers.after(RESTART_MS, () => this.startAgent())
+  }
+
+  /** On record before it is attested: whoever judges the attestation finds the truth behind it. */
+  #tellDead(incarnation: number): void {
     this.#env.trace.emit({
       level: 'decision',
       kind: 'process.dead',
       host: this.#config.host,
       body: { process: `${this.#config.host}/agent`, incarnation },
     })
-    this.#toAttest = incarnation
-    this.#attest()
-    this.#onReaped?.()
-    if (this.#config.supervise && !this.#stopping) this.#env.timers.after(RESTART_MS, () => this.startAgent())
   }
 
   #attest(): void {

@@ -1,4 +1,9 @@
-// Ctrl-C during a run of chaos: told once, so that what is broken can be healed; impatience changes nothing.
+// Ctrl-C during a run of chaos, or the end of its terminal or of whoever reads it: told once, so that what is broken can be
+// healed; impatience changes nothing.
+
+import { onReaderGone } from '../terminal/system-terminal.ts'
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 export interface Interrupt {
   readonly stop: () => boolean
@@ -9,14 +14,17 @@ export interface Interrupt {
 export function onInterrupt(tell: () => void): Interrupt {
   let isOver = false
   const interrupt = (): void => {
-    if (!isOver) tell()
+    if (isOver) return
     isOver = true
+    tell()
   }
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, interrupt)
+  for (const signal of SIGNALS) process.on(signal, interrupt)
+  const forget = onReaderGone(interrupt)
   return {
     stop: () => isOver,
     release: () => {
-      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, interrupt)
+      forget()
+      for (const signal of SIGNALS) process.off(signal, interrupt)
     },
   }
 }

@@ -24,6 +24,7 @@ faults:
 /** Does nothing but write down what it is told; `fails` names what it can't do. */
 class Notebook implements ChaosTarget {
   readonly kind = 'local'
+  readonly isTimeless = true
   readonly told: string[] = []
   readonly #fails: (what: string) => boolean
   #now = 0

@@ -3,7 +3,7 @@
 
 import { describeError, errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
-import { describeFault } from './describe-fault.ts'
+import { Courses } from './courses.ts'
 import type { Fault, FaultKind } from './fault.ts'
 import { type Judgement, judge } from './judge/judge.ts'
 import { chosenRules } from './judge/rules.ts'
@@ -67,7 +67,6 @@ export async function runPlan(target: ChaosTarget, options: RunOptions): Promise
 class Run {
   readonly #target: ChaosTarget
   readonly #options: RunOptions
-  readonly #inForce = new Set<number>()
   readonly #findings: string[] = []
   /** The target has a clock from then on. */
   #isSetUp = false
@@ -87,7 +86,7 @@ class Run {
     this.#isSetUp = true
     this.#tell(`${there.vms.length} VMs run on ${there.hosts.length} hosts, ${there.storages.length} storages`)
     const schedule = drawn.map(fault => renamed(fault, cluster, there))
-    await this.#phases(schedule, there.vms)
+    await this.#phases(schedule, there)
     const interrupted = this.#stopped
     if (interrupted) this.#findings.push('the run was interrupted')
     const { volumeBytes } = this.#target
@@ -111,16 +110,28 @@ class Run {
   }
 
   /** What the world does wrong is found; what is wrong in here is thrown on, once all is healed. */
-  async #phases(schedule: readonly Fault[], vms: readonly string[]): Promise<void> {
+  async #phases(schedule: readonly Fault[], there: ChaosCluster & { readonly vms: readonly string[] }): Promise<void> {
     const { plan } = this.#options
     const stop = (): boolean => this.#stopped
+    const courses = new Courses({
+      target: this.#target,
+      limits: plan.limits,
+      storages: there.storages,
+      stop,
+      tell: line => this.#tell(line),
+    })
+    const isOver = (): boolean => courses.isOver
     try {
-      for (const step of this.#steps(schedule, vms)) {
-        await this.#target.until(step.atMs, stop)
-        if (this.#stopped) break
-        await this.#take(step)
+      try {
+        for (const step of this.#steps(schedule, there.vms)) {
+          await this.#target.until(step.atMs, isOver)
+          if (courses.isOver) break
+          await this.#take(step, courses)
+        }
+        await this.#target.until(plan.durationMs, isOver)
+      } finally {
+        await courses.settled()
       }
-      await this.#target.until(plan.durationMs, stop)
       await this.#healAll(plan.convergeMs)
       await this.#target.until(this.#target.now() + plan.convergeMs, stop)
       await this.#finish()
@@ -167,25 +178,15 @@ class Run {
     return steps.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
   }
 
-  async #take(step: Step): Promise<void> {
+  async #take(step: Step, courses: Courses): Promise<void> {
     switch (step.what) {
       case 'inject':
-        await this.#target.inject(step.fault)
-        this.#inForce.add(step.fault.id)
-        this.#tell(`#${step.fault.id} ${describeFault(step.fault)}`)
-        return
+        return courses.begin(step.fault)
       case 'heal':
-        await this.#heal(step.fault)
-        return
+        return courses.end(step.fault)
       case 'migrate':
         this.#migrate(step.vm)
     }
-  }
-
-  async #heal(fault: Fault): Promise<void> {
-    if (!this.#inForce.delete(fault.id)) return
-    await this.#target.heal(fault)
-    this.#tell(`#${fault.id} is over (${fault.kind})`)
   }
 
   /** Not waited for: a coordinator that is away answers late, and faults keep their time. */
@@ -205,7 +206,6 @@ class Run {
   }
 
   async #healAll(convergeMs: number): Promise<void> {
-    this.#inForce.clear()
     await this.#target.healAll(convergeMs)
     this.#tell('everything is whole again; now all that should run must')
   }

@@ -29,6 +29,8 @@ export interface ChaosSetup {
 
 export interface ChaosTarget {
   readonly kind: 'sim' | 'local' | 'compose'
+  /** The simulator's alone: what is done to it takes none of its time, and only one thing is done at once. */
+  readonly isTimeless?: boolean
   /** The simulator's alone: how large its volume is, once set up, for rules that look at where writes land. */
   readonly volumeBytes?: number
   /** The simulator's alone: the same plan and seed have the same. */

@@ -209,7 +209,10 @@ export class LocalCluster {
     if (this.#options.supervise || this.#stopping) return
     this.#failure = null
     const ended = [...this.#launches].filter(([name]) => this.#processes.get(name)?.isEnded === true)
-    for (const [name, { program, config }] of ended) await this.#spawn(program, name, config)
+    for (const [name, { program, config }] of ended) {
+      // Another who asked for the same may have come to it first.
+      if (this.#processes.get(name)?.isEnded === true) await this.#spawn(program, name, config)
+    }
     // Guardians that live on without their agents.
     for (const { name } of this.file.hosts) if (this.#processes.has(`${name}/guardian`)) await this.startHost(name)
   }

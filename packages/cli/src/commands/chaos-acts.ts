@@ -215,48 +215,71 @@ const heal: CommandSpec = {
   run: async (context, input) => {
     const [id] = input.args
     const project = input.text('compose')
-    if (project !== undefined) return healOne(context, input, journalOf(context, input, project), id, project)
     const named = input.text('dir') !== undefined || context.terminal.variables['STELLWERK_DIR'] !== undefined
-    const directories = named ? [] : await scratchDirectories(SCRATCH_PREFIX)
-    let worst = await healOne(context, input, context.directory(input), id, null, directories.length > 0)
-    // What a killed run has left has no other name than its directory's.
-    for (const directory of directories) {
-      worst = Math.max(worst, await healOne(context, input, directory, id, await projectOf(directory), true))
+    const outcomes: Outcome[] = []
+    if (project !== undefined) outcomes.push(await healIn(journalOf(context, input, project), id, project))
+    // A number is one of a certain cluster's.
+    else if (named || id !== undefined) outcomes.push(await healIn(context.directory(input), id, null))
+    else outcomes.push(...(await healWhatIsThere(context.directory(input))))
+    const healed = outcomes.flatMap(each => each.healed)
+    const left = outcomes.flatMap(each => each.left)
+    tell(context, input, healed, left)
+    for (const line of outcomes.flatMap(({ notes }) => notes)) {
+      if (input.flag('json')) context.terminal.err(line)
+      else context.terminal.out(line)
     }
-    return worst
+    for (const error of outcomes.flatMap(({ failed }) => failed)) context.terminal.err(`NOT healed: ${error}`)
+    return outcomes.every(each => each.left.length + each.failed.length === 0) ? OK : FAILED
   },
 }
 
-async function healOne(
-  context: CommandContext,
-  input: Input,
-  directory: string,
-  id: string | undefined,
-  project: string | null,
-  isMaybeNone = false,
-): Promise<number> {
-  try {
-    const { breaker, env, isUp } =
-      project === null ? await openRunning(directory) : { ...(await openProject(directory, project)), isUp: true }
+/** Of one cluster. */
+interface Outcome {
+  readonly healed: readonly Broken[]
+  readonly left: readonly NotHealed[]
+  /** What is worth knowing besides. */
+  readonly notes: readonly string[]
+  /** Why it could not be looked at. */
+  readonly failed: readonly string[]
+}
+
+/** The cluster here, and what killed runs have left: those have no other names than their directories'. */
+async function healWhatIsThere(here: string): Promise<Outcome[]> {
+  const directories = await scratchDirectories(SCRATCH_PREFIX)
+  if (directories.length === 0) return [await healIn(here, undefined, null)]
+  const outcomes: Outcome[] = []
+  for (const directory of [here, ...directories]) {
     try {
-      const before = await breaker.journal.read()
-      const left = id === undefined ? await breaker.healAll() : await healNamed(breaker, id, before)
-      const isLeft = isMaybeNone && project !== null && !input.flag('json')
-      if (isLeft) context.terminal.out(`a run left containers: docker-compose -p ${project} down -v takes them away`)
-      const after = await breaker.journal.read()
-      const healed = before.filter(({ fault }) => !after.some(other => other.fault.id === fault.id))
-      if (isMaybeNone && before.length === 0) return OK
-      tell(context, input, healed, left)
-      if (!isUp && !input.flag('json'))
-        context.terminal.out(`the cluster in ${directory} is down: its next start starts all of it`)
-      return left.length === 0 ? OK : FAILED
-    } finally {
-      await env.close()
+      const project = directory === here ? null : await projectOf(directory)
+      const outcome = await healIn(directory, undefined, project)
+      const notes =
+        project === null ? [] : [`a run left containers: docker-compose -p ${project} down -v takes them away`]
+      // What a run that failed has left for a look, with nothing broken, is not worth a word.
+      if (outcome.healed.length + outcome.left.length > 0) outcomes.push(outcome)
+      outcomes.push({ healed: [], left: [], notes, failed: [] })
+    } catch (error) {
+      if (NOTHING_THERE.has(errorCode(error))) continue
+      // One that can't be looked at keeps no other from being healed.
+      outcomes.push({ healed: [], left: [], notes: [], failed: [describeError(error)] })
     }
-  } catch (error) {
-    if (isMaybeNone && ['no-cluster', 'run-under-way', 'foreign-state', 'no-project'].includes(errorCode(error)))
-      return OK
-    throw error
+  }
+  return outcomes
+}
+
+const NOTHING_THERE: ReadonlySet<string> = new Set([...['no-cluster', 'run-under-way', 'foreign-state', 'no-project']])
+
+async function healIn(directory: string, id: string | undefined, project: string | null): Promise<Outcome> {
+  const { breaker, env, isUp } =
+    project === null ? await openRunning(directory) : { ...(await openProject(directory, project)), isUp: true }
+  try {
+    const before = await breaker.journal.read()
+    const left = id === undefined ? await breaker.healAll() : await healNamed(breaker, id, before)
+    const after = await breaker.journal.read()
+    const healed = before.filter(({ fault }) => !after.some(other => other.fault.id === fault.id))
+    const notes = isUp ? [] : [`the cluster in ${directory} is down: its next start starts all of it`]
+    return { healed, left, notes, failed: [] }
+  } finally {
+    await env.close()
   }
 }
 

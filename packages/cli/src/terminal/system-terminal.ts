@@ -7,12 +7,31 @@ import type { Screen } from './live-screen.ts'
 
 const COLUMNS = 120
 
+/** Of those who have something to put right first. */
+const readerGone = new Set<() => void>()
+/** They know, and end in their own way. */
+let isTold = false
+
+/** `f` is called, perhaps more than once, instead of the process's end, when nobody reads what it says any more. */
+export function onReaderGone(f: () => void): () => void {
+  readerGone.add(f)
+  return () => readerGone.delete(f)
+}
+
+function outputFailed(error: Error): void {
+  const { code } = error as { code?: string }
+  if (readerGone.size > 0 || isTold) {
+    isTold = true
+    for (const f of readerGone) f()
+  } else if (code === 'EPIPE') process.exit(0)
+  else throw error
+}
+
 export function systemTerminal(): Terminal {
   // Whoever reads us may have had enough: `stellwerk events --follow | head`.
-  process.stdout.on('error', error => {
-    if ((error as { code?: string }).code === 'EPIPE') process.exit(0)
-    throw error
-  })
+  process.stdout.on('error', outputFailed)
+  // What is said beside it is no reason to leave anything broken.
+  process.stderr.on('error', outputFailed)
   const isTty = process.stdout.isTTY === true
   return {
     ...(isTty && process.env['TERM'] !== 'dumb' ? { screen: systemScreen() } : {}),

@@ -2,11 +2,12 @@
 // project's name alone.
 
 import type { Clock, Files } from '@stellwerk/runtime/environment.ts'
-import { describeError, errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Breaking, NotHealed } from '../breaking.ts'
 import type { Fault } from '../fault.ts'
 import { type Broken, Journal, type Undo } from '../local/journal.ts'
 import { need } from '../local/rules-of.ts'
+import { isIdle } from '../run-records.ts'
 import type { ChaosCluster } from '../target.ts'
 import { cablesOf, netemWords, refusedByContainers } from './compose-faults.ts'
 import { attachmentsOf, type Container, clusterOf, containerOf, containersOf } from './containers.ts'
@@ -68,7 +69,13 @@ export class ComposeBreaker implements Breaking {
     this.#containers = await containersOf(docker, project)
     const { undo, act } = await this.#plan(fault)
     const added = await this.journal.add({ fault, since: clock.wall(), rules: NO_RULES, undo }, async () => undefined)
-    await act()
+    try {
+      await act()
+    } catch (error) {
+      // It was down, or stood still, already: nothing was changed, and whoever did that undoes it.
+      if (isIdle(error)) await this.journal.strike(added.fault.id, async () => undefined)
+      throw error
+    }
     return added
   }
 
@@ -156,7 +163,7 @@ export class ComposeBreaker implements Breaking {
       }
     }
     const act = async () => {
-      for (const { container, network } of undo) await docker.run('network', 'disconnect', '-f', network, container)
+      for (const { container, network } of undo) await unplugged(docker, network, container)
     }
     return { undo, act }
   }
@@ -214,6 +221,15 @@ export class ComposeBreaker implements Breaking {
           hint: 'heal it without --compose',
         })
     }
+  }
+}
+
+async function unplugged(docker: Docker, network: string, container: string): Promise<void> {
+  try {
+    await docker.run('network', 'disconnect', '-f', network, container)
+  } catch (error) {
+    // By another fault at the same moment.
+    if (!/is not connected/.test(errorMessage(error))) throw error
   }
 }
 

@@ -21,6 +21,7 @@ import type { Fault } from '../fault.ts'
 import { notWhole } from '../local/whole.ts'
 import { about, isIdle, SAID, SCRATCH_PREFIX } from '../run-records.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
+import { ledgerVm, vmNamesOf } from '../workload.ts'
 import { readBackAll, scrubAll } from './audit.ts'
 import { ComposeBreaker } from './compose-breaker.ts'
 import { refusedByContainers } from './compose-faults.ts'
@@ -71,6 +72,7 @@ export class ComposeTarget implements ChaosTarget {
   #environment: readonly string[] = []
   /** Where each host is heard. */
   readonly #followed = new Map<string, string>()
+  #following: Promise<void> = Promise.resolve()
 
   /** Throws `no-docker`. */
   static async open(options: ComposeTargetOptions = {}): Promise<ComposeTarget> {
@@ -116,7 +118,7 @@ export class ComposeTarget implements ChaosTarget {
 
   async setUp({ cluster, workload, canary }: ChaosSetup): Promise<ChaosCluster & { readonly vms: readonly string[] }> {
     if (canary !== undefined) {
-      throw new StellwerkError('fault-unsupported', 'no bug is planted in an image', { hint: 'run it on local or sim' })
+      throw new StellwerkError('fault-unsupported', 'no bug is planted in an image', { hint: 'run it on sim' })
     }
     const memoryMiB = Math.ceil((workload.vms * workload.memoryBytes + SPARE_MEMORY_BYTES) / MIB)
     // One that stays when the coordinator's container is started again.
@@ -140,7 +142,7 @@ export class ComposeTarget implements ChaosTarget {
     const api = new ApiClient({ host: '127.0.0.1', port, token: await this.#secret('api-token') })
     const join = await this.#secret('join-token')
     const observer = new Observer({ env: this.#env, cluster: 'stellwerk', token: join })
-    const vms = Array.from({ length: workload.vms }, (_, i) => `ledger-${i + 1}`)
+    const vms = vmNamesOf(workload)
     const running: Running = { breaker, api, observer, vms, startedAt: 0 }
     this.#running = running
     const { hosts } = breaker.cluster
@@ -160,17 +162,10 @@ export class ComposeTarget implements ChaosTarget {
     await this.#follow(running)
     await this.#untilHolds('the observer hears every host', async () => observer.answered.size === hosts.length)
     for (const [i, name] of vms.entries()) {
-      await api.post('/v1/vms', {
-        name,
-        guest: 'ledger',
-        memoryBytes: workload.memoryBytes,
-        parameters: {
-          dirtyMiBPerSecond: workload.dirtyBytesPerSecond / MIB,
-          writesPerSecond: workload.writesPerSecond,
-        },
-        disks: [{ volume: VOLUME, sizeBytes: DISK_BYTES }],
-        host: hosts[i % hosts.length] ?? null,
-      })
+      await api.post(
+        '/v1/vms',
+        ledgerVm(workload, { name, volume: VOLUME, diskBytes: DISK_BYTES, host: hosts[i % hosts.length] ?? null }),
+      )
     }
     await this.#untilHolds('every guest works', async () => vms.every(vm => observer.ledger(vm).last !== null))
     running.startedAt = this.#env.clock.now()
@@ -274,7 +269,14 @@ export class ComposeTarget implements ChaosTarget {
   }
 
   /** An agent that is back has another address, perhaps. Heard over the guests' network, which heartbeats don't need. */
-  async #follow({ observer, breaker }: Running): Promise<void> {
+  #follow(running: Running): Promise<void> {
+    // One after the other: heals that end together must not leave what the slower one saw earlier.
+    const next = this.#following.then(() => this.#followAll(running))
+    this.#following = next.catch(() => undefined)
+    return next
+  }
+
+  async #followAll({ observer, breaker }: Running): Promise<void> {
     const containers = await containersOf(this.#docker, this.project)
     const followed: { name: string; control: { network: 'cluster'; host: string; port: number } }[] = []
     for (const host of breaker.cluster.hosts) {
@@ -307,7 +309,7 @@ export class ComposeTarget implements ChaosTarget {
 
   #compose(...words: string[]): Promise<string> {
     const all = [...this.#docker.compose, '-p', this.project, '-f', FILE, ...words]
-    return this.#docker.must('env', ...this.#environment, ...all)
+    return this.#docker.mustInTime('env', ...this.#environment, ...all)
   }
 
   async #untilHolds(what: string, holds: () => Promise<boolean>): Promise<void> {

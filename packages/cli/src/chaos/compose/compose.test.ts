@@ -1,10 +1,11 @@
 // What is said of containers and to the engine, and what is refused: in words, without an engine.
 
-import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
+import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime/node/scratch-directory.ts'
 import { describe, expect, test } from 'vitest'
 import { FAULT_KINDS, type Fault, type FaultKind } from '../fault.ts'
+import { ComposeBreaker } from './compose-breaker.ts'
 import { cablesOf, netemWords, refusedByContainers } from './compose-faults.ts'
 import { clusterOf, containerOf, parseAttachments, parseContainers } from './containers.ts'
 import { Docker } from './docker.ts'
@@ -77,7 +78,7 @@ describe('without an engine', () => {
         : env.processes
     Object.assign(process.env, variables)
     try {
-      const found = await Docker.find({ processes }).catch((error: unknown) => error)
+      const found = await Docker.find({ processes, timers: env.timers }).catch((error: unknown) => error)
       const isInstalled = (found as { message: string }).message !== 'there is no docker on this machine'
       expect(found).toMatchObject({
         code: 'no-docker',
@@ -88,5 +89,51 @@ describe('without an engine', () => {
       await env.close()
       await removeScratchDirectory(directory)
     }
+  })
+})
+
+describe('with an engine that', () => {
+  /** Instead of `docker` this shell script. */
+  async function withEngine(script: string, work: (env: NodeEnvironment, directory: string) => Promise<void>) {
+    const directory = await makeScratchDirectory('stellwerk-engine-')
+    const env = createEnvironment({ name: 'test', directory, store: memoryStore(), logLevel: 'silent' })
+    const command: NodeEnvironment['processes']['command'] = spec =>
+      env.processes.command({ ...spec, program: 'sh', args: ['-c', script, 'docker', ...spec.args] })
+    try {
+      await work({ ...env, processes: { ...env.processes, command } }, directory)
+    } finally {
+      await env.close()
+      await removeScratchDirectory(directory)
+    }
+  }
+
+  test('hangs, nobody waits for ever', async () => {
+    await withEngine('exec sleep 600', async ({ processes, timers }) => {
+      const soon = { ...timers, after: (_ms: number, f: () => void) => timers.after(20, f) }
+      await expect(Docker.find({ processes, timers: soon })).rejects.toMatchObject({
+        code: 'no-docker',
+        message: 'no container engine answers',
+        cause: { code: 'docker-silent' },
+      })
+    })
+  })
+
+  test('says that what is to be hit is down already, nothing is on record', async () => {
+    const script = `case "$1" in
+      ps) echo p-agent-1 agent 1; echo p-agent-2 agent 2;;
+      kill) echo "Error: cannot kill container: $2: container 12ab is not running" >&2; exit 1;;
+    esac`
+    await withEngine(script, async env => {
+      const { files, clock } = env
+      const docker = await Docker.find(env)
+      const sleep = async () => undefined
+      const breaker = await ComposeBreaker.open({ docker, project: 'p', hasNetem: false, files, clock, sleep })
+      await expect(breaker.inject(fault('host-kill', { host: 'agent-1' }))).rejects.toThrow(/is not running/)
+      expect(await breaker.journal.read()).toEqual([])
+      await breaker.inject(fault('host-pause', { id: 2, host: 'agent-2' }))
+      expect((await breaker.journal.read()).map(({ undo }) => undo)).toEqual([
+        [{ do: 'unpause', container: 'p-agent-2' }],
+      ])
+    })
   })
 })

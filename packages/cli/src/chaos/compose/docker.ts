@@ -6,15 +6,22 @@ import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 
 const HINT = 'install docker.io and docker-compose, start dockerd, or name another engine by DOCKER_HOST'
 
+/** An engine that hangs must not hold up a heal for ever; a container may take a minute to stop in order. */
+const ANSWERS_MS = 120_000
+/** An image may have to be made. */
+const COMPOSE_MS = 1_800_000
+
+type Engine = Pick<Environment, 'processes' | 'timers'>
+
 /** What compose is called here: a plugin of `docker`, or the older program. */
 export type ComposeWords = readonly ['docker', 'compose'] | readonly ['docker-compose']
 
 export class Docker {
-  readonly #env: Pick<Environment, 'processes'>
+  readonly #env: Engine
   readonly compose: ComposeWords
 
   /** Throws `no-docker`, in one line. */
-  static async find(env: Pick<Environment, 'processes'>): Promise<Docker> {
+  static async find(env: Engine): Promise<Docker> {
     const bare = new Docker(env, ['docker', 'compose'])
     try {
       await bare.run('version', '--format', '{{.Server.Version}}')
@@ -37,7 +44,7 @@ export class Docker {
     throw new StellwerkError('no-docker', 'docker has no compose, and there is no docker-compose', { hint: HINT })
   }
 
-  private constructor(env: Pick<Environment, 'processes'>, compose: ComposeWords) {
+  private constructor(env: Engine, compose: ComposeWords) {
     this.#env = env
     this.compose = compose
   }
@@ -47,18 +54,40 @@ export class Docker {
     return this.must('docker', ...words)
   }
 
-  async must(program: string, ...words: string[]): Promise<string> {
-    const { code, output, errors } = await this.try(program, ...words)
+  must(program: string, ...words: string[]): Promise<string> {
+    return this.#must(ANSWERS_MS, program, words)
+  }
+
+  /** As `must`, with patience: containers are built, started or stopped. */
+  mustInTime(program: string, ...words: string[]): Promise<string> {
+    return this.#must(COMPOSE_MS, program, words)
+  }
+
+  async #must(withinMs: number, program: string, words: readonly string[]): Promise<string> {
+    const { code, output, errors } = await this.#run(withinMs, program, words)
     if (code === 0) return output
     const said = (errors.trim() === '' ? output : errors).trim().split('\n').at(-1) ?? ''
     throw new StellwerkError('docker-failed', `${program} ${words.slice(0, 3).join(' ')}: ${said}`, { retryable: true })
   }
 
-  /** Throws `no-program`. */
+  /** Throws `no-program`, `docker-silent`. */
   try(program: string, ...words: string[]): Promise<CommandExit> {
+    return this.#run(ANSWERS_MS, program, words)
+  }
+
+  #run(withinMs: number, program: string, words: readonly string[]): Promise<CommandExit> {
     return new Promise((resolve, reject) => {
       try {
-        this.#env.processes.command({ program, name: program, args: words }).onExit(resolve)
+        const command = this.#env.processes.command({ program, name: program, args: words })
+        const timer = this.#env.timers.after(withinMs, () => {
+          command.kill()
+          const said = `${program} ${words.slice(0, 3).join(' ')} has not ended within ${withinMs / 1_000} s`
+          reject(new StellwerkError('docker-silent', said, { hint: 'see whether dockerd answers: docker version' }))
+        })
+        command.onExit(exit => {
+          timer.cancel()
+          resolve(exit)
+        })
       } catch (error) {
         reject(error)
       }

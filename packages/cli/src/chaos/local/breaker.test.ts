@@ -157,6 +157,39 @@ test('rules of several faults stand side by side, and the last one leaves an emp
   expect(readFileSync(rulesFile(), 'utf8')).toBe('')
 })
 
+test('faults that begin and end at the same moment leave each other’s rules alone', async () => {
+  const breaker = open()
+  const cut = (id: number) => fault('cable-pull', { id, host: id % 2 === 0 ? 'host-a' : 'host-b', fabric: 0 })
+  await Promise.all([1, 2, 3].map(id => breaker.inject(cut(id))))
+  await Promise.all([breaker.heal(1), breaker.inject(cut(4)), breaker.heal(2), breaker.inject(cut(5))])
+  expect(journal().map((broken: { fault: Fault }) => broken.fault.id)).toEqual([3, 4, 5])
+  expect(rules()).toHaveLength(3)
+})
+
+test('one that is killed again while it starts is left to the heal of that', async () => {
+  const breaker = open()
+  await breaker.inject(fault('storage-kill', { id: 1, storage: 'san-a' }))
+  startFails = true
+  await run('san-a', '.')
+  await breaker.inject(fault('storage-kill', { id: 2, storage: 'san-a' }))
+  await breaker.heal(1)
+  await expect(breaker.heal(2)).rejects.toThrow('does not start')
+  expect(journal().map((broken: { fault: Fault }) => broken.fault.id)).toEqual([2])
+})
+
+test('what does not start is on record for each who broke it, and keeps no other from being healed', async () => {
+  const breaker = open()
+  await breaker.inject(fault('storage-kill', { storage: 'san-a' }))
+  await run('san-a', '.')
+  await breaker.inject(fault('storage-kill', { storage: 'san-a' }))
+  await breaker.inject(fault('host-pause', { host: 'host-a' }))
+  await breaker.inject(fault('fabric-down', { fabric: 0 }))
+  startFails = true
+  expect((await breaker.healAll()).map(({ broken }) => broken.fault.id)).toEqual([1, 2])
+  expect([state('host-a/guardian'), state('host-a/agent')]).not.toContain('T')
+  expect([readFileSync(rulesFile(), 'utf8'), journal().length]).toEqual(['', 2])
+})
+
 test('the killed are gone, and are started when it is healed; one that does not start is still on record', async () => {
   const breaker = open()
   const { fault: done } = await breaker.inject(fault('host-kill', { host: 'host-a' }))

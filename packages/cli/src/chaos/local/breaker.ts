@@ -64,9 +64,12 @@ export class Breaker implements Breaking {
   async heal(id: number): Promise<void> {
     const entry = (await this.journal.read()).find(({ fault }) => fault.id === id)
     if (entry === undefined) return
-    // What is lifted is lifted for whatever is still broken besides.
-    await this.#writeRules((await this.journal.read()).filter(({ fault }) => fault.id !== id))
-    for (const step of entry.undo) await this.#undo(step)
+    try {
+      await this.#undoAll(entry)
+    } catch (error) {
+      if (!(await this.#isStartedByAnother(entry))) throw error
+    }
+    // Rules go with the entry, under its lock: another fault may begin or end at the same moment.
     await this.journal.strike(id, left => this.#writeRules(left))
     if (isByRules(entry.fault.kind)) await this.#untilSeen()
   }
@@ -79,12 +82,14 @@ export class Breaker implements Breaking {
     // Who stands still can't be talked to, and who has ended is started before its disk is looked at.
     const order: readonly Undo['do'][] = ['continue', 'start', 'scrub']
     const urgency = ({ undo }: Broken) => Math.max(-1, ...undo.map(step => order.indexOf(step.do)))
-    for (const each of [...broken].sort((a, b) => urgency(a) - urgency(b))) {
-      try {
-        for (const step of each.undo) await this.#undo(step)
-        await this.journal.strike(each.fault.id, () => this.#writeRules([]))
-      } catch (error) {
-        left.push({ broken: each, why: describeError(error) })
+    for (let rank = -1; rank < order.length; rank++) {
+      const now = broken.filter(each => urgency(each) === rank)
+      // All at once: what does not come back is waited for as long, however many there are.
+      const ends = await Promise.allSettled(now.map(each => this.#undoAll(each)))
+      for (const [i, end] of ends.entries()) {
+        const each = now[i]!
+        if (end.status === 'rejected') left.push({ broken: each, why: describeError(end.reason) })
+        else await this.journal.strike(each.fault.id, () => this.#writeRules([]))
       }
     }
     await this.#untilSeen()
@@ -179,6 +184,10 @@ export class Breaker implements Breaking {
     }
   }
 
+  async #undoAll({ undo }: Broken): Promise<void> {
+    for (const step of undo) await this.#undo(step)
+  }
+
   async #undo(step: Undo): Promise<void> {
     switch (step.do) {
       case 'continue':
@@ -194,6 +203,13 @@ export class Breaker implements Breaking {
       default:
         throw new StellwerkError('foreign-fault', 'that is a fault of containers', { hint: 'heal it with --compose' })
     }
+  }
+
+  /** It was killed again while it started: whoever did that starts it. */
+  async #isStartedByAnother({ fault, undo }: Broken): Promise<boolean> {
+    const nodes = undo.flatMap(step => (step.do === 'start' ? [step.node] : []))
+    const others = (await this.journal.read()).filter(other => other.fault.id !== fault.id)
+    return others.some(other => other.undo.some(step => step.do === 'start' && nodes.includes(step.node)))
   }
 
   #knows(node: string): boolean {

@@ -16,6 +16,7 @@ import { traceDirectory } from '../../programs/process.ts'
 import type { Fault } from '../fault.ts'
 import { about, isIdle, SAID, SCRATCH_PREFIX } from '../run-records.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
+import { ledgerVm, vmNamesOf } from '../workload.ts'
 import { aftermath } from './aftermath.ts'
 import { Breaker } from './breaker.ts'
 import { hostProcesses } from './node-processes.ts'
@@ -91,7 +92,7 @@ export class LocalTarget implements ChaosTarget {
       },
     })
     const observer = new Observer({ env, cluster: cluster.file.cluster, token: cluster.tokens.join })
-    const vms = Array.from({ length: setup.workload.vms }, (_, i) => `ledger-${i + 1}`)
+    const vms = vmNamesOf(setup.workload)
     const running: Running = { cluster, breaker, observer, vms, agents: [], startedAt: 0 }
     this.#running = running
     const failed = await cluster.start()
@@ -268,17 +269,10 @@ async function startGuests(running: Running, { workload }: ChaosSetup): Promise<
   observer.follow(hosts.map(({ name, port }) => ({ name, control: { network: 'cluster', host: address, port } })))
   await untilStatus(cluster, 'the observer follows every host', async () => observer.answered.size === hosts.length)
   for (const [i, name] of vms.entries()) {
-    await cluster.api.post('/v1/vms', {
-      name,
-      guest: 'ledger',
-      memoryBytes: workload.memoryBytes,
-      parameters: {
-        dirtyMiBPerSecond: workload.dirtyBytesPerSecond / MIB,
-        writesPerSecond: workload.writesPerSecond,
-      },
-      disks: [{ volume: VOLUME, sizeBytes: DISK_BYTES }],
-      host: hosts[i % hosts.length]?.name ?? null,
-    })
+    await cluster.api.post(
+      '/v1/vms',
+      ledgerVm(workload, { name, volume: VOLUME, diskBytes: DISK_BYTES, host: hosts[i % hosts.length]?.name ?? null }),
+    )
   }
   await untilStatus(cluster, 'every guest works', async () => vms.every(vm => observer.ledger(vm).last !== null))
 }

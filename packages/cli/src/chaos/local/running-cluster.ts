@@ -38,7 +38,8 @@ export async function openRunning(directory: string): Promise<RunningCluster> {
     process.kill(up.pid, RESTART_SIGNAL)
     for (const until = env.clock.now() + STARTS_MS; !nodes.every(node => runs(directory, node)); await sleep(POLL_MS)) {
       if (env.clock.now() < until) continue
-      throw new StellwerkError('not-started', `${nodes.join(', ')} did not come back`, {
+      const missing = nodes.filter(node => !runs(directory, node))
+      throw new StellwerkError('not-started', `${missing.join(', ')} did not come back within ${STARTS_MS / 1_000} s`, {
         where: directory,
         hint: 'see the logs',
       })

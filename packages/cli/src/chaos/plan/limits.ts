@@ -37,7 +37,10 @@ export class BlastRadius {
     const moments = [candidate.from, ...near.map(({ from }) => from).filter(from => from > candidate.from)]
     for (const moment of moments) {
       const together = [candidate, ...near.filter(({ from, to }) => from <= moment && to > moment)]
-      const broken = this.#tooMuch(together)
+      const broken = excess(
+        this.#limits,
+        together.map(({ takes }) => takes),
+      )
       if (broken !== null) return broken
     }
     return null
@@ -52,19 +55,20 @@ export class BlastRadius {
     return null
   }
 
-  #tooMuch(together: readonly Held[]): string | null {
-    if (together.length > this.#limits.faults) return said('faults', together.length, this.#limits.faults)
-    for (const sort of SORTS) {
-      const names = new Set(together.flatMap(({ takes }) => takes[sort]))
-      if (names.size > this.#limits[sort]) return said(sort, names.size, this.#limits[sort])
-    }
-    return null
-  }
-
   #of(fault: Fault): Held {
     const takes = taken(fault, this.#storages)
     return { fault, takes, from: fault.atMs, to: fault.atMs + fault.lastsMs + this.#limits.gapMs }
   }
+}
+
+/** The limit that so much at once breaks, in words; null: none. */
+export function excess(limits: Limits, together: readonly Taken[]): string | null {
+  if (together.length > limits.faults) return said('faults', together.length, limits.faults)
+  for (const sort of SORTS) {
+    const names = new Set(together.flatMap(takes => takes[sort]))
+    if (names.size > limits[sort]) return said(sort, names.size, limits[sort])
+  }
+  return null
 }
 
 function said(sort: keyof Limits, count: number, limit: number): string {

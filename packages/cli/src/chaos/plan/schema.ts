@@ -105,11 +105,7 @@ export function assertShape<T extends TSchema>(schema: T, value: unknown, path: 
   const missing = errors.find(({ keyword }) => keyword === 'required')
   if (missing !== undefined) {
     const [name = ''] = (missing.params as { requiredProperties?: readonly string[] }).requiredProperties ?? []
-    throw text.refuse(
-      within(missing.instancePath),
-      `"${name}" is missing`,
-      'stellwerk chaos show rolling-kill is a whole one',
-    )
+    throw text.refuse(within(missing.instancePath), `"${name}" is missing`, 'chaos/rolling-kill.yaml is a whole one')
   }
   const [first] = errors
   const where = within(first?.instancePath ?? '')

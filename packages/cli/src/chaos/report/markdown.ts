@@ -67,11 +67,15 @@ export function sectionsOf(result: RunResult, replay: string): Section[] {
       lines: [
         `Limits: ${Object.entries(plan.limits)
           .filter(([, v]) => v < Number.MAX_SAFE_INTEGER)
-          .map(([k, v]) => `${k} ${v}`)
+          .map(([k, v]) => (k === 'gapMs' ? `gap ${formatDuration(v)}` : `${k} ${v}`))
           .join(', ')}.`,
       ],
-      head: ['at', '', 'fault'],
-      rows: schedule.map(fault => [at(fault.atMs), `#${fault.id}`, describeFault(fault)]),
+      head: ['planned at', '', 'fault', 'began', 'healed'],
+      rows: schedule.map(fault => {
+        const { from, to } = history.faults.find(({ id }) => id === fault.id) ?? { from: null, to: null }
+        const began = from === null ? 'never' : at(from)
+        return [at(fault.atMs), `#${fault.id}`, describeFault(fault), began, to === null ? 'never' : at(to)]
+      }),
     },
     {
       title: 'Failovers',

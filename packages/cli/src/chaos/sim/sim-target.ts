@@ -26,6 +26,7 @@ const RECORDS_MAX = 5_000_000
 
 export class SimTarget implements ChaosTarget {
   readonly kind = 'sim'
+  readonly isTimeless = true
   readonly #cluster: ChaosCluster
   readonly #records: { readonly record: TraceRecord; readonly at: number }[] = []
   readonly #inForce = new Map<number, { readonly fault: Fault; readonly end: () => void }>()
