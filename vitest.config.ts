@@ -10,7 +10,8 @@ export default defineConfig({
     include: ['scripts/**/*.test.ts', 'packages/*/src/**/*.test.ts', 'bench/**/*.test.ts', 'test/**/*.test.ts'],
     exclude: [...configDefaults.exclude, ...(LONG ? [] : ['**/*.long.test.ts'])],
     pool: 'forks',
-    maxWorkers: 2,
+    // One more than the two cores they are made for: what runs real processes waits for much of its time.
+    maxWorkers: 3,
     sequence: { sequencer: LongestFirst },
     testTimeout: 120_000,
     hookTimeout: 120_000,
