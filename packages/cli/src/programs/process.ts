@@ -3,7 +3,6 @@
 
 import { join } from 'node:path'
 import { TraceFileWriter } from '@stellwerk/protocol/trace/file-writer.ts'
-import { canaries } from '@stellwerk/runtime/canary.ts'
 import type { Environment, Json, Processes, TraceLevel } from '@stellwerk/runtime/environment.ts'
 import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import type { FaultSwitch } from '@stellwerk/runtime/node/faults/environment-faults.ts'
@@ -16,7 +15,7 @@ import { LATER_MAX_MS, repeating } from '../faults/repeating-link.ts'
 export const PROCESS_ENTRY = new URL('../process-main.ts', import.meta.url)
 
 /**
- * A process's trace on disk is at most so many segments; older records go. The coordinator hears all hosts, and each of its
+ * A process's trace on disk is at most so many full segments; older records go. The coordinator hears all hosts, and each of its
  * segments begins with a snapshot of all it knows: with 100 hosts it records some 0.3 MiB a second, and a snapshot is 1 MiB.
  */
 const TRACE_SEGMENT_BYTES = 8 * MIB
@@ -34,8 +33,6 @@ export interface Launch {
   readonly traceLevel?: TraceLevel
   /** It goes by fault rules; absent: it can't be told any. */
   readonly faults?: FaultSwitch
-  /** A planted bug, for proving that what watches finds it. */
-  readonly canary?: string
   readonly config: Json
 }
 
@@ -50,13 +47,13 @@ export interface OpenedProcess {
 /** Throws what opening the state throws: `locked`, `foreign-state`, `corrupt-state`, `lost-state`. */
 export function openProcess(name: string, launch: Launch, stateNeededBy?: string): OpenedProcess {
   const directory = join(launch.root, name)
-  if (launch.canary !== undefined) canaries.add(launch.canary)
+  const segmentBytes = name === 'coordinator' ? COORDINATOR_SEGMENT_BYTES : TRACE_SEGMENT_BYTES
   const writer = new TraceFileWriter({
     process: name,
     cluster: launch.cluster,
     ...(launch.traceLevel === undefined ? {} : { level: launch.traceLevel }),
-    segmentBytes: name === 'coordinator' ? COORDINATOR_SEGMENT_BYTES : TRACE_SEGMENT_BYTES,
-    maxSegments: TRACE_SEGMENTS,
+    segmentBytes,
+    keepBytes: TRACE_SEGMENTS * segmentBytes,
     onSegment: () => opened.onSegment(),
   })
   const node: NodeEnvironment = createEnvironment({

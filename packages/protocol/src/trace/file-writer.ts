@@ -21,18 +21,24 @@ export interface TraceFileOptions {
   readonly level?: TraceLevel
   /** Default `trace`. */
   readonly directory?: string
-  /** Default 16 MiB; and the oldest of more than `maxSegments` (16) are removed. */
+  /** Default 16 MiB. */
   readonly segmentBytes?: number
-  readonly maxSegments?: number
+  /**
+   * Default 16 segments' worth: the oldest are removed when all together would be more. By their bytes, not by their number: each
+   * start begins a segment, and a process that fails again and again is not to lose the trace of why.
+   */
+  readonly keepBytes?: number
   /** What may wait for the disk; default 8 MiB. */
   readonly bufferBytes?: number
-  /** How long a record may wait; default 50. */
+  /** How long a record that is no decision may wait; default 50. */
   readonly flushMs?: number
   /** A segment has begun: write the cores' snapshots now, so that it can be replayed by itself. */
   readonly onSegment?: () => void
 }
 
 const CHUNK_BYTES = 256 * KIB
+/** Segments kept, however small. */
+const SEGMENTS_MAX = 1_000
 /** After a disk error nothing is tried for this long. */
 export const RETRY_MS = 10_000
 
@@ -58,6 +64,7 @@ export class TraceFileWriter implements TraceWriter {
   readonly #options: TraceFileOptions
   readonly #directory: string
   readonly #segmentBytes: number
+  readonly #keepBytes: number
   readonly #bufferBytes: number
   #chunks: Chunk[] = []
   #segmentUsed = Number.POSITIVE_INFINITY
@@ -77,6 +84,7 @@ export class TraceFileWriter implements TraceWriter {
     this.level = options.level ?? 'message'
     this.#directory = options.directory ?? 'trace'
     this.#segmentBytes = options.segmentBytes ?? 16 * MIB
+    this.#keepBytes = options.keepBytes ?? 16 * this.#segmentBytes
     this.#bufferBytes = options.bufferBytes ?? 8 * MIB
   }
 
@@ -127,7 +135,8 @@ export class TraceFileWriter implements TraceWriter {
     chunk.records += 1
     this.#segmentUsed += bytes
     this.#bufferedBytes += bytes
-    if (chunk.used >= CHUNK_BYTES / 2) this.#startPump()
+    // What was decided is with the system at once: who is killed a moment later has told others of it.
+    if (chunk.used >= CHUNK_BYTES / 2 || record.level === 'decision') this.#startPump()
     else {
       this.#timer ??=
         this.#ground?.timers.after(this.#options.flushMs ?? 50, () => {
@@ -231,15 +240,25 @@ export class TraceFileWriter implements TraceWriter {
   }
 
   async #openSegment(files: Files): Promise<void> {
-    const { maxSegments = 16 } = this.#options
     await this.#closeFile()
     if (this.#number === null) await files.makeDirectory(this.#directory)
     const numbers = (await files.list(this.#directory)).map(segmentNumber).filter(number => number !== null)
     const number = Math.max(this.#number ?? 0, ...numbers) + 1
-    for (const old of numbers) if (old <= number - maxSegments) await files.remove(this.#path(old))
+    await this.#makeRoom(files, numbers)
     const handle = await files.open(this.#path(number), { create: true })
     this.#number = number
     this.#file = { handle, name: this.#path(number), offset: 0 }
+  }
+
+  /** For a segment more: the newest stay. */
+  async #makeRoom(files: Files, numbers: readonly number[]): Promise<void> {
+    let bytes = this.#segmentBytes
+    for (const [older, number] of [...numbers].sort((a, b) => b - a).entries()) {
+      const path = this.#path(number)
+      // Once there is no room for one there is none for those before it.
+      if (bytes <= this.#keepBytes) bytes += await sizeOf(files, path)
+      if (bytes > this.#keepBytes || older + 1 >= SEGMENTS_MAX) await files.remove(path)
+    }
   }
 
   async #closeFile(): Promise<void> {
@@ -275,5 +294,14 @@ export class TraceFileWriter implements TraceWriter {
 
   #path(number: number): string {
     return `${this.#directory}/${segmentName(number)}`
+  }
+}
+
+async function sizeOf(files: Files, path: string): Promise<number> {
+  const file = await files.open(path)
+  try {
+    return await file.size()
+  } finally {
+    await file.close()
   }
 }

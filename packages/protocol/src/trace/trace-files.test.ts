@@ -61,7 +61,7 @@ const anyRecord = fc
 test('every record comes back as it was', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(anyRecord, { maxLength: 30 }), async records => {
-      const { writer, read } = setUp({ segmentBytes: 2000 })
+      const { writer, read } = setUp({ segmentBytes: 2000, keepBytes: 1 << 20 })
       for (const one of records) writer.write(one)
       await writer.close()
       expect(await read()).toEqual(records)
@@ -120,7 +120,7 @@ test('a filter that can’t be is refused', () => {
 })
 
 test('segments are rotated, the oldest removed, and each begins with the cores’ snapshots', async () => {
-  const { files, writer, ground, read } = setUp({ segmentBytes: 5000, maxSegments: 3, onSegment: () => snapshot() })
+  const { files, writer, ground, read } = setUp({ segmentBytes: 5000, keepBytes: 16_000, onSegment: () => snapshot() })
   let seq = 0
   const snapshot = (): void => writer.write(record(++seq, { kind: 'core.snapshot', body: { state: 'x'.repeat(400) } }))
   for (let i = 0; i < 300; i++) {
@@ -143,6 +143,24 @@ test('segments are rotated, the oldest removed, and each begins with the cores�
   next.write(record(1))
   await next.close()
   expect((await traceSegments(files, 'trace')).at(-1)! > segments.at(-1)!).toBe(true)
+})
+
+test('a process that is started again and again keeps its trace, as long as there is room for it', async () => {
+  const { files, ground, read } = setUp()
+  const start = async (number: number): Promise<void> => {
+    const writer = new TraceFileWriter({ process: 'host-a/agent', segmentBytes: 5000, keepBytes: 16_000 })
+    writer.attach(ground)
+    for (let i = 1; i <= 3; i++) writer.write(record(i, { at: number }))
+    await writer.close()
+  }
+  for (let number = 1; number <= 30; number++) await start(number)
+  expect(await traceSegments(files, 'trace')).toHaveLength(30)
+  expect((await read()).map(({ at }) => at)).toEqual(Array.from({ length: 90 }, (_, i) => 1 + Math.floor(i / 3)))
+  for (let number = 31; number <= 400; number++) await start(number)
+  const kept = await read()
+  expect(kept.at(-1)?.at).toBe(400)
+  expect(kept[0]?.at).toBeGreaterThan(200)
+  expect([...files.contents.values()].reduce((sum, { byteLength }) => sum + byteLength, 0)).toBeLessThan(16_000)
 })
 
 test('a snapshot larger than a segment does not open segments for ever', async () => {
@@ -234,6 +252,14 @@ test('a record waits for the disk no longer than flushMs', async () => {
   expect(await read()).toEqual([])
   await world.advance(2)
   expect(await read()).toEqual([record(1)])
+})
+
+test('a decision waits for nothing: who is killed right after it has left it', async () => {
+  const { writer, read } = setUp({ flushMs: 1e9 })
+  writer.write(record(1))
+  writer.write(record(2, { level: 'decision', kind: 'migration.committed' }))
+  for (let i = 0; i < 50; i++) await Promise.resolve()
+  expect(await read()).toEqual([record(1), record(2, { level: 'decision', kind: 'migration.committed' })])
 })
 
 async function written(count: number) {

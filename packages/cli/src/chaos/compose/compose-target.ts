@@ -3,7 +3,6 @@
 
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { mergeTraces, readTraceBatches } from '@stellwerk/protocol/trace/reader.ts'
 import type { FileLock, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
@@ -15,11 +14,18 @@ import { filesOf } from '../../cluster/directory.ts'
 import { VOLUME } from '../../cluster/first-use.ts'
 import { findPorts } from '../../cluster/ports.ts'
 import { STORAGES } from '../../container/layout.ts'
-import { OBSERVER, Observer } from '../../observer/observer.ts'
-import { traceDirectory } from '../../programs/process.ts'
+import { Observer } from '../../observer/observer.ts'
 import type { Fault } from '../fault.ts'
 import { notWhole } from '../local/whole.ts'
-import { about, isIdle, SAID, SCRATCH_PREFIX } from '../run-records.ts'
+import {
+  askToMigrate,
+  beginFault,
+  endFault,
+  processesOf,
+  recordsOf,
+  refuseCanary,
+  SCRATCH_PREFIX,
+} from '../run-records.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
 import { ledgerVm, vmNamesOf } from '../workload.ts'
 import { readBackAll, scrubAll } from './audit.ts'
@@ -36,11 +42,11 @@ const SPARE_MEMORY_BYTES = 64 * MIB
 /** The image may have to be made. */
 const STARTS_MS = 600_000
 const WHOLE_MS = 120_000
-/** A coordinator that stands still answers nothing; the run's schedule goes on. */
-const MIGRATE_MS = 1_000
 const POLL_MS = 100
 const AGENT_PORT = 7_420
 const STATE = '/var/lib/stellwerk'
+/** What is copied out of the containers, as a cluster's directory has it. */
+const TRACES = 'traces'
 
 export interface ComposeTargetOptions {
   /** Default: one that nobody has. */
@@ -117,9 +123,7 @@ export class ComposeTarget implements ChaosTarget {
   }
 
   async setUp({ cluster, workload, canary }: ChaosSetup): Promise<ChaosCluster & { readonly vms: readonly string[] }> {
-    if (canary !== undefined) {
-      throw new StellwerkError('fault-unsupported', 'no bug is planted in an image', { hint: 'run it on sim' })
-    }
+    refuseCanary(canary)
     const memoryMiB = Math.ceil((workload.vms * workload.memoryBytes + SPARE_MEMORY_BYTES) / MIB)
     // One that stays when the coordinator's container is started again.
     const [port = 0] = await findPorts(this.#env, '127.0.0.1', 1)
@@ -182,29 +186,18 @@ export class ComposeTarget implements ChaosTarget {
 
   async inject(fault: Fault): Promise<void> {
     const { breaker, observer } = this.#up()
-    observer.note({ level: 'decision', kind: 'fault.begun', ...about(fault) })
-    try {
-      await breaker.inject(fault)
-    } catch (error) {
-      if (!isIdle(error)) throw error
-      this.#options.say?.(`${fault.kind} did nothing: ${describeError(error)}`)
-    }
+    await beginFault(fault, observer, breaker, this.#options.say)
   }
 
   async heal(fault: Fault): Promise<void> {
     const running = this.#up()
     await running.breaker.heal(fault.id)
-    running.observer.note({ level: 'decision', kind: 'fault.ended', ...about(fault) })
+    endFault(fault, running.observer)
     await this.#follow(running)
   }
 
-  async migrate(vm: string): Promise<string | null> {
-    try {
-      await this.#up().api.post(`/v1/vms/${vm}/migrate`, {}, MIGRATE_MS)
-      return null
-    } catch (error) {
-      return describeError(error)
-    }
+  migrate(vm: string): Promise<string | null> {
+    return askToMigrate(this.#up().api, vm)
   }
 
   async healAll(withinMs: number): Promise<void> {
@@ -212,7 +205,7 @@ export class ComposeTarget implements ChaosTarget {
     const { breaker, observer, vms } = running
     const open = await breaker.journal.read()
     const [left] = await breaker.healAll()
-    for (const { fault } of open) observer.note({ level: 'decision', kind: 'fault.ended', ...about(fault) })
+    for (const { fault } of open) endFault(fault, observer)
     if (left !== undefined) {
       throw new StellwerkError('not-healed', `${left.broken.fault.kind}: ${left.why}`, { where: this.project })
     }
@@ -243,28 +236,31 @@ export class ComposeTarget implements ChaosTarget {
     return found
   }
 
-  async *records(): AsyncIterable<{ readonly record: TraceRecord; readonly now: number }> {
-    const { observer, startedAt, breaker } = this.#up()
-    const files = filesOf(this.directory)
-    const traces = processesOf(breaker.cluster).map(name => readTraceBatches(files, traceDirectory('traces', name)))
-    for await (const record of mergeTraces([...traces, once(observer.records())])) {
-      if (SAID.has(record.kind) && record.process !== OBSERVER) continue
-      // Containers have the monotonic clock of their machine.
-      yield { record, now: record.at - startedAt }
-    }
+  records(): AsyncIterable<{ readonly record: TraceRecord; readonly now: number }> {
+    const { breaker, observer, startedAt } = this.#up()
+    return recordsOf(filesOf(this.directory), TRACES, breaker.cluster, observer, startedAt)
   }
 
   async close(): Promise<void> {
     this.#running?.observer.stop()
     try {
       if (this.#isBegun) {
-        await this.#running?.breaker.healAll()
+        await this.#unpaused()
         await this.#compose('down', '-v', '-t', '10')
       }
     } finally {
       this.#lock.release()
       await this.#env.close()
       if (this.#options.keep?.() !== true) await removeScratchDirectory(this.directory)
+    }
+  }
+
+  /** What stands still can't be ended; of all else that is broken nothing is left when the containers are gone. */
+  async #unpaused(): Promise<void> {
+    try {
+      await this.#running?.breaker.healAll()
+    } catch (error) {
+      this.#options.say?.(`not all was healed before the containers went: ${describeError(error)}`)
     }
   }
 
@@ -296,8 +292,8 @@ export class ComposeTarget implements ChaosTarget {
     const containers = await containersOf(this.#docker, this.project)
     for (const process of processesOf(breaker.cluster)) {
       const container = containerOf(containers, process.split('/')[0] ?? process)
-      await this.#env.files.makeDirectory(join('traces', process))
-      const to = this.#env.files.locate(join('traces', process))
+      await this.#env.files.makeDirectory(join(TRACES, process))
+      const to = this.#env.files.locate(join(TRACES, process))
       await this.#docker.run('cp', `${container.name}:${STATE}/${process}/trace`, to)
     }
   }
@@ -336,12 +332,4 @@ export class ComposeTarget implements ChaosTarget {
     if (this.#running !== null) return this.#running
     throw new StellwerkError('not-set-up', 'the cluster was not brought up')
   }
-}
-
-function processesOf({ hosts, storages }: ChaosCluster): string[] {
-  return ['coordinator', ...storages, ...hosts.flatMap(host => [`${host}/guardian`, `${host}/agent`])]
-}
-
-async function* once(records: readonly TraceRecord[]): AsyncGenerator<readonly TraceRecord[]> {
-  if (records.length > 0) yield records
 }

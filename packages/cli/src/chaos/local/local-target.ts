@@ -2,19 +2,17 @@
 // an observer outside all hosts. Everything broken is in the directory's journal, so that `chaos heal` can put it right when
 // this process is gone.
 
-import { mergeTraces, readTraceBatches } from '@stellwerk/protocol/trace/reader.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { isStillRunning, type RecordedProcess } from '@stellwerk/runtime/node/pid-record.ts'
 import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime/node/scratch-directory.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { filesOf } from '../../cluster/directory.ts'
 import { demandAll, untilHostsUp, VOLUME } from '../../cluster/first-use.ts'
 import { LocalCluster } from '../../cluster/local-cluster.ts'
-import { OBSERVER, Observer } from '../../observer/observer.ts'
-import { traceDirectory } from '../../programs/process.ts'
+import { Observer } from '../../observer/observer.ts'
 import type { Fault } from '../fault.ts'
-import { about, isIdle, SAID, SCRATCH_PREFIX } from '../run-records.ts'
+import { askToMigrate, beginFault, endFault, recordsOf, refuseCanary, SCRATCH_PREFIX } from '../run-records.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
 import { ledgerVm, vmNamesOf } from '../workload.ts'
 import { aftermath } from './aftermath.ts'
@@ -29,8 +27,6 @@ const DISK_BYTES = 64 * MIB
 /** A host takes all of the guests, should it be the last one. */
 const SPARE_MEMORY_BYTES = 64 * MIB
 const STARTS_MS = 60_000
-/** A coordinator that stands still answers nothing; the run's schedule goes on. */
-const MIGRATE_MS = 1_000
 const POLL_MS = 10
 const STATUS_POLL_MS = 50
 /** So long everything is waited for that was started again. */
@@ -65,6 +61,7 @@ export class LocalTarget implements ChaosTarget {
   }
 
   async setUp(setup: ChaosSetup): Promise<ChaosCluster & { readonly vms: readonly string[] }> {
+    refuseCanary(setup.canary)
     const directory = this.#options.directory ?? (await makeScratchDirectory(SCRATCH_PREFIX))
     this.#directory = directory
     const cluster = await LocalCluster.open({
@@ -76,7 +73,6 @@ export class LocalTarget implements ChaosTarget {
       logLevel: 'info',
       traceLevel: 'io',
       faults: true,
-      ...(setup.canary === undefined ? {} : { canary: setup.canary }),
       onEnded: () => undefined,
     })
     const { env } = cluster
@@ -118,36 +114,25 @@ export class LocalTarget implements ChaosTarget {
   async inject(fault: Fault): Promise<void> {
     const { breaker, observer } = this.#up()
     this.#noteAgents(this.#up())
-    observer.note({ level: 'decision', kind: 'fault.begun', ...about(fault) })
-    try {
-      await breaker.inject(fault)
-    } catch (error) {
-      if (!isIdle(error)) throw error
-      this.#options.say?.(`${fault.kind} did nothing: ${describeError(error)}`)
-    }
+    await beginFault(fault, observer, breaker, this.#options.say)
   }
 
   async heal(fault: Fault): Promise<void> {
     const { breaker, observer } = this.#up()
     await breaker.heal(fault.id)
-    observer.note({ level: 'decision', kind: 'fault.ended', ...about(fault) })
+    endFault(fault, observer)
     this.#noteAgents(this.#up())
   }
 
-  async migrate(vm: string): Promise<string | null> {
-    try {
-      await this.#up().cluster.api.post(`/v1/vms/${vm}/migrate`, {}, MIGRATE_MS)
-      return null
-    } catch (error) {
-      return describeError(error)
-    }
+  migrate(vm: string): Promise<string | null> {
+    return askToMigrate(this.#up().cluster.api, vm)
   }
 
   async healAll(withinMs: number): Promise<void> {
     const { breaker, observer, cluster, vms } = this.#up()
     const open = await breaker.journal.read()
     const left = await breaker.healAll()
-    for (const { fault } of open) observer.note({ level: 'decision', kind: 'fault.ended', ...about(fault) })
+    for (const { fault } of open) endFault(fault, observer)
     for (const node of ['coordinator', ...breaker.cluster.storages, ...breaker.cluster.hosts]) {
       await cluster.startNode(node)
     }
@@ -185,18 +170,9 @@ export class LocalTarget implements ChaosTarget {
     ]
   }
 
-  async *records(): AsyncIterable<{ readonly record: TraceRecord; readonly now: number }> {
-    const { cluster, observer, startedAt } = this.#up()
-    const files = filesOf(this.#directory ?? '')
-    const { storages, hosts } = cluster.file
-    const processes = ['coordinator', ...storages.map(({ name }) => name)]
-    for (const { name } of hosts) processes.push(`${name}/guardian`, `${name}/agent`)
-    const traces = processes.map(name => readTraceBatches(files, traceDirectory('.', name)))
-    for await (const record of mergeTraces([...traces, once(observer.records())])) {
-      if (SAID.has(record.kind) && record.process !== OBSERVER) continue
-      // All processes of this machine read the same monotonic clock.
-      yield { record, now: record.at - startedAt }
-    }
+  records(): AsyncIterable<{ readonly record: TraceRecord; readonly now: number }> {
+    const { breaker, observer, startedAt } = this.#up()
+    return recordsOf(filesOf(this.#directory ?? ''), '.', breaker.cluster, observer, startedAt)
   }
 
   async close(): Promise<void> {
@@ -286,8 +262,4 @@ async function untilStatus(cluster: LocalCluster, what: string, holds: () => Pro
       })
     }
   }
-}
-
-async function* once(records: readonly TraceRecord[]): AsyncGenerator<readonly TraceRecord[]> {
-  if (records.length > 0) yield records
 }
