@@ -1,13 +1,12 @@
 // A chaos target made of containers: killed, paused, unplugged, stopped, started; guests' ledgers read back; and single acts on the
 // project of somebody else.
 
-import { createMonitors } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ComposeTarget } from '../../packages/cli/src/chaos/compose/compose-target.ts'
 import type { Fault } from '../../packages/cli/src/chaos/fault.ts'
-import { JUDGED } from '../../packages/cli/src/demo/judge.ts'
+import { monitorsOn, rulesOn } from '../../packages/cli/src/chaos/judge/rules.ts'
 import { Engine } from '../compose/engine.ts'
 import { Stellwerk } from '../processes/stellwerk.ts'
 
@@ -79,11 +78,7 @@ describe.skipIf(missing || process.getuid?.() !== 0)(`chaos on containers (${not
       await target.healAll(LIVELY_MS)
       await target.until(target.now() + 1.1 * LIVELY_MS, () => false)
       expect(await target.finish()).toEqual([])
-      const monitors = createMonitors({
-        rules: JUDGED,
-        vm2: { mayMissLines: true },
-        fen2: { slackMs: 250, leaseMs: 3_000 },
-      })
+      const monitors = monitorsOn('compose', rulesOn('compose'), undefined)
       let begun = 0
       for await (const { record } of target.records()) {
         monitors.observe(record)

@@ -6,13 +6,12 @@ import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Status } from '@stellwerk/coordinator/view/schemas.ts'
-import { createMonitors } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { FAULT_KINDS, type Fault } from '../../packages/cli/src/chaos/fault.ts'
+import { monitorsOn, rulesOn } from '../../packages/cli/src/chaos/judge/rules.ts'
 import { LocalTarget } from '../../packages/cli/src/chaos/local/local-target.ts'
-import { JUDGED } from '../../packages/cli/src/demo/judge.ts'
 import { alive, Stellwerk } from '../processes/stellwerk.ts'
 
 const LONG = 600_000
@@ -76,11 +75,7 @@ test('every fault has its effect, is healed, breaks no rule and loses nothing', 
     await target.healAll(LIVELY_MS)
     await target.until(target.now() + 1.1 * LIVELY_MS, () => false)
     expect(await target.finish()).toEqual([])
-    const monitors = createMonitors({
-      rules: JUDGED,
-      vm2: { mayMissLines: true },
-      fen2: { slackMs: 250, leaseMs: 3_000 },
-    })
+    const monitors = monitorsOn('local', rulesOn('local'), undefined)
     const wanted = new Map(FAULTS.flatMap(({ kind, seen }, i) => (seen === undefined ? [] : [[i + 1, { kind, seen }]])))
     const missing = new Map(wanted)
     for await (const { record, now } of target.records()) {

@@ -2,12 +2,11 @@
 // or elsewhere, and all that they acknowledged is there.
 
 import { existsSync } from 'node:fs'
-import { createMonitors } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { expect, test } from 'vitest'
 import type { Fault } from '../../packages/cli/src/chaos/fault.ts'
+import { monitorsOn, rulesOn } from '../../packages/cli/src/chaos/judge/rules.ts'
 import { LocalTarget } from '../../packages/cli/src/chaos/local/local-target.ts'
-import { JUDGED } from '../../packages/cli/src/demo/judge.ts'
 
 const LIVELY_MS = 2_000
 const SETUP = {
@@ -37,11 +36,7 @@ test('an agent killed, then a host cut off from the coordinator: guests run on, 
     await target.until(target.now() + 1.1 * LIVELY_MS, () => false)
     expect(await target.finish()).toEqual([])
 
-    const monitors = createMonitors({
-      rules: JUDGED,
-      vm2: { mayMissLines: true },
-      fen2: { slackMs: 250, leaseMs: 3_000 },
-    })
+    const monitors = monitorsOn('local', rulesOn('local'), undefined)
     const seen: string[] = []
     for await (const { record } of target.records()) {
       monitors.observe(record)

@@ -1,5 +1,5 @@
-// Planted bugs that tests switch on to prove that monitors and checkers find them, as does a chaos run that is told to, in the
-// processes that it starts itself. Nothing else ever fills the set, and an empty set costs one lookup: no canary stands on a path that a lookup would slow down.
+// Planted bugs that tests, and runs in the simulator, switch on to prove that monitors and checkers find them. Nothing else ever
+// fills the set, and an empty set costs one lookup: no canary stands on a path that a lookup would slow down.
 
 export const canaries = new Set<string>()
 

@@ -1,10 +1,8 @@
-// What can go wrong between simulated hosts: small rules, each matching traffic and saying what becomes of it. Rules add up: a
+// What can go wrong between hosts, simulated (sim/) or real (node/faults/): small rules, each matching traffic and saying what becomes of it. Rules add up: a
 // hold beats everything, delays are summed. Which connection carries the traffic is connection.ts's business.
 
-import { assert } from '../assert.ts'
-import type { LinkClass, NetworkName } from '../environment.ts'
-import type { SimRandom } from './random.ts'
-
+import { assert } from './assert.ts'
+import type { LinkClass, NetworkName, Random } from './environment.ts'
 /** `stream`: plain byte streams (NBD). */
 export type TrafficClass = LinkClass | 'stream'
 
@@ -43,7 +41,7 @@ export interface Shape {
 }
 
 /** Asked about each cargo as it arrives. Null: let it pass. A delay postpones it (and, in order, what follows). */
-export type CargoVerdict = (cargo: Cargo, traffic: Traffic, random: SimRandom) => 'reset' | { delayMs: number } | null
+export type CargoVerdict = (cargo: Cargo, traffic: Traffic, random: Random) => 'reset' | { delayMs: number } | null
 
 export interface TrafficMatch {
   readonly network?: NetworkName | readonly NetworkName[]

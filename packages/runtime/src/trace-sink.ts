@@ -24,8 +24,8 @@ export function createTraceSink(process: string, clock: Clock, writer: TraceWrit
     const cause = event.cause ?? current
     if (writer === null || !on(event.level)) return cause ?? { process, seq }
     seq++
-    const stamped = { hlc: hlc.stamp(clock.wall()), at: clock.now(), process, seq, ...event }
-    writer.write(cause === undefined ? stamped : { ...stamped, cause })
+    const stamps = { hlc: hlc.stamp(clock.wall()), at: clock.now(), process, seq }
+    writer.write(cause === undefined ? { ...stamps, ...event } : { ...stamps, ...event, cause })
     return { process, seq }
   }
   const core = (kind: string, name: string, value: Json) => {

@@ -1,6 +1,6 @@
 // Many seeds of one plan in the simulator, in this thread or shared out among several; each gives its result as it comes.
 
-import { createCompute } from '@stellwerk/runtime/node/compute.ts'
+import { inThreads } from '../simulation/seed-threads.ts'
 import { failuresOf } from './judge/judge.ts'
 import { objectiveLine } from './judge/objectives.ts'
 import type { PlanSource } from './plan/library.ts'
@@ -40,48 +40,15 @@ export async function runSeedsOf(
   stop: () => boolean,
 ): Promise<void> {
   if (jobs > 1) {
-    await inThreads(job, jobs, onResult, stop)
+    await inThreads(WORKER, job, jobs, result => {
+      onResult(result as SeedVerdict)
+      return stop()
+    })
     return
   }
   const plan = parsePlan(job.plan.file, job.plan.source, job.durationMs)
   for (const seed of job.seeds) {
     if (stop()) return
     onResult(await runSeedOf(plan, seed, job.canary))
-  }
-}
-
-async function inThreads(
-  job: SeedsJob,
-  jobs: number,
-  onResult: (result: SeedVerdict) => void,
-  stop: () => boolean,
-): Promise<void> {
-  const { startWorker } = createCompute()
-  const shares = Array.from({ length: jobs }, (_, i) => job.seeds.filter((_seed, at) => at % jobs === i))
-  const workers = shares
-    .filter(seeds => seeds.length > 0)
-    .map(seeds => ({ seeds, worker: startWorker(WORKER, { ...job, seeds } satisfies SeedsJob) }))
-  try {
-    await new Promise<void>((resolve, reject) => {
-      let running = workers.length
-      for (const { seeds, worker } of workers) {
-        let left = seeds.length
-        worker.onMessage(message => {
-          left -= 1
-          onResult(message as SeedVerdict)
-          if (stop()) resolve()
-        })
-        worker.onExit(error => {
-          if (error !== null || left > 0) {
-            reject(error ?? new Error(`a thread ended with ${left} seeds to go`))
-          } else {
-            running -= 1
-            if (running === 0) resolve()
-          }
-        })
-      }
-    })
-  } finally {
-    await Promise.all(workers.map(({ worker }) => worker.terminate()))
   }
 }

@@ -9,7 +9,6 @@ import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node
 import type { LogLevel } from '@stellwerk/runtime/node/log.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { ApiClient } from '../api-client/client.ts'
-import { forgetBroken } from '../chaos/local/journal.ts'
 import { type Launch, PROCESS_ENTRY } from '../programs/process.ts'
 import {
   API_TOKEN_FILE,
@@ -51,8 +50,6 @@ export interface LocalClusterOptions {
   readonly traceLevel?: TraceLevel
   /** Its processes go by fault rules (fault-seam.ts); without, they can't be told any. */
   readonly faults?: boolean
-  /** A planted bug in all of its processes. */
-  readonly canary?: string
   /** A process ended that was not told to. */
   readonly onEnded: (name: string, ended: Ended) => void
 }
@@ -231,13 +228,12 @@ export class LocalCluster {
   }
 
   async #spawn(program: string, name: string, config: object): Promise<void> {
-    const { directory, logLevel, traceLevel, supervise, faults, canary, onEnded } = this.#options
+    const { directory, logLevel, traceLevel, supervise, faults, onEnded } = this.#options
     const launch: Launch = {
       root: directory,
       cluster: this.file.cluster,
       logLevel,
       ...(traceLevel === undefined ? {} : { traceLevel }),
-      ...(canary === undefined ? {} : { canary }),
       ...(faults === true ? { faults: faultSwitch(directory, this.file, name) } : {}),
       config: config as unknown as Json,
     }
@@ -331,9 +327,8 @@ async function takeLock(env: NodeEnvironment, directory: string): Promise<FileLo
   }
 }
 
-/** The rules' file says that they are gone by. A new start begins whole. */
+/** The rules' file says that they are gone by. */
 async function readyForFaults(env: NodeEnvironment, faults: boolean): Promise<void> {
-  await forgetBroken(env.files)
   if (!faults) return env.files.remove(RULES_FILE)
   await env.files.makeDirectory(CHAOS_DIRECTORY)
   await env.files.writeAtomic(RULES_FILE, new Uint8Array(0))

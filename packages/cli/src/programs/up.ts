@@ -3,6 +3,7 @@
 import type { Json, ProcessSpec, TraceLevel } from '@stellwerk/runtime/environment.ts'
 import { describeError, errorCode, tellError } from '@stellwerk/runtime/errors.ts'
 import { parentOfThisProcess } from '@stellwerk/runtime/node/parent-pipe.ts'
+import { forgetBroken } from '../chaos/local/journal.ts'
 import type { ClusterFile, ExternalStorage } from '../cluster/cluster-file.ts'
 import { ConsoleFollower } from '../cluster/console-follower.ts'
 import { ensureGuests, ensureVolume, untilGuestsRun, untilHostsUp } from '../cluster/first-use.ts'
@@ -39,6 +40,8 @@ export async function runUp(
     logLevel: 'info',
     onEnded: (name, ended) => view.current?.processEnded(name, ended),
   })
+  // What is started anew is whole.
+  await forgetBroken(cluster.env.files)
   const { env } = cluster
   const startedAt = env.clock.now()
   const stopped = Promise.withResolvers<void>()

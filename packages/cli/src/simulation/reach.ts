@@ -2,7 +2,7 @@
 // truth that RIO1 and RIO2 are judged by (`reach.observed`). It judges nothing.
 
 import type { NetworkName } from '@stellwerk/runtime/environment.ts'
-import type { TrafficClass } from '@stellwerk/runtime/sim/network-rules.ts'
+import type { TrafficClass } from '@stellwerk/runtime/network-rules.ts'
 import { FABRICS, PORT, type World } from './world.ts'
 
 const LOOK_MS = 250

@@ -2,9 +2,9 @@
 // they mean is the endpoints' business (link-endpoint.ts, stream-endpoint.ts).
 
 import { assert } from '../assert.ts'
+import type { Cargo, NetworkRule, PathState, Shape, Traffic } from '../network-rules.ts'
 import type { SimEvent } from './event-queue.ts'
 import type { SimNetwork } from './network.ts'
-import type { Cargo, NetworkRule, PathState, Shape, Traffic } from './network-rules.ts'
 import type { SimProcess } from './process.ts'
 
 export type Segment =

@@ -3,10 +3,10 @@
 import { CreditedLink } from '../credited-link.ts'
 import type { Address, ByteStream, DialOptions, Link, LinkClass } from '../environment.ts'
 import { StellwerkError } from '../errors.ts'
+import type { Traffic, TrafficClass } from '../network-rules.ts'
 import { Connection, type Opening } from './connection.ts'
 import { LinkEndpoint } from './link-endpoint.ts'
 import type { SimListener, SimNetwork } from './network.ts'
-import type { Traffic, TrafficClass } from './network-rules.ts'
 import type { SimProcess } from './process.ts'
 import { StreamEndpoint } from './stream-endpoint.ts'
 

@@ -4,9 +4,6 @@
 import { assert } from '../assert.ts'
 import type { Address, Link, Listener, Network, NetworkName } from '../environment.ts'
 import { StellwerkError } from '../errors.ts'
-import type { Connection } from './connection.ts'
-import { dialLink, dialStream } from './dialling.ts'
-import type { LinkEndpoint } from './link-endpoint.ts'
 import {
   matchesTraffic,
   type NetworkFault,
@@ -17,7 +14,10 @@ import {
   type Traffic,
   type TrafficClass,
   type TrafficMatch,
-} from './network-rules.ts'
+} from '../network-rules.ts'
+import type { Connection } from './connection.ts'
+import { dialLink, dialStream } from './dialling.ts'
+import type { LinkEndpoint } from './link-endpoint.ts'
 import type { SimProcess } from './process.ts'
 import type { SimRandom } from './random.ts'
 import type { Simulation } from './simulation.ts'

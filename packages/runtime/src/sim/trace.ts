@@ -216,16 +216,9 @@ export class SimTraceSink implements TraceSink {
     if (!this.#alive) return { process: this.#name, seq: this.#seq }
     const seq = ++this.#seq
     if (this.#sim.recorder.on(event.level)) {
+      const stamps = { hlc: this.#clock.stamp(this.#wall()), at: this.#sim.now, process: this.#name, seq }
       const cause = event.cause ?? this.#cause
-      const record: TraceRecord = {
-        ...event,
-        ...(cause === undefined ? {} : { cause }),
-        hlc: this.#clock.stamp(this.#wall()),
-        at: this.#sim.now,
-        process: this.#name,
-        seq,
-      }
-      this.#sim.recordMade(record)
+      this.#sim.recordMade(cause === undefined ? { ...event, ...stamps } : { ...event, cause, ...stamps })
     }
     return { process: this.#name, seq }
   }

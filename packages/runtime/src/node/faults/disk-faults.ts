@@ -2,9 +2,8 @@
 // code. Nothing below hears of what fails here.
 
 import type { File, Random } from '../../environment.ts'
-import type { DiskOperation } from '../../sim/disk-faults.ts'
 import type { FaultFile } from './fault-file.ts'
-import type { DiskFaultRule } from './fault-rules.ts'
+import type { DiskFaultRule, DiskOperation } from './fault-rules.ts'
 
 export class DiskFaults {
   readonly #node: string

@@ -2,8 +2,7 @@
 // processes, in the words of the simulator's rules. Shapes only. A process that was not started with the switch knows nothing
 // of them.
 
-import type { DiskOperation } from '../../sim/disk-faults.ts'
-import type { Shape, StaticVerdict, TrafficMatch } from '../../sim/network-rules.ts'
+import type { Shape, StaticVerdict, TrafficMatch } from '../../network-rules.ts'
 
 export interface FaultRules {
   /** Who dials from where: each node's own source address. What comes from another address is no traffic of the cluster. */
@@ -27,6 +26,9 @@ export interface NetworkFaultRule extends Omit<TrafficMatch, 'when'> {
 export interface Repeat {
   readonly repeat: number
 }
+
+/** Of a file that is open. */
+export type DiskOperation = 'read' | 'write' | 'sync' | 'punch' | 'truncate'
 
 export interface DiskFaultRule {
   /** Whose files. */

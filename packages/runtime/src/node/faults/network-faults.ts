@@ -3,7 +3,7 @@
 
 import type { Address, Link, LinkClass, NetworkName, Random } from '../../environment.ts'
 import { StellwerkError } from '../../errors.ts'
-import { matchesTraffic, type Traffic, type TrafficClass } from '../../sim/network-rules.ts'
+import { matchesTraffic, type Traffic, type TrafficClass } from '../../network-rules.ts'
 import { dialError, dialTimeout, formatAddress } from '../address.ts'
 import type { FaultFile } from './fault-file.ts'
 import { isRepeat, isShape, type NetworkFaultRule } from './fault-rules.ts'

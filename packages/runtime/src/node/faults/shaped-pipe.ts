@@ -2,7 +2,7 @@
 // otherwise late, or not before the rules are lifted. The same sums as the simulator's pipes (sim/connection.ts).
 
 import type { Random } from '../../environment.ts'
-import type { PathState, Shape } from '../../sim/network-rules.ts'
+import type { PathState, Shape } from '../../network-rules.ts'
 
 /** What the rules say of one direction. */
 export interface Judged {
