@@ -6,11 +6,10 @@ import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { encodeBootImage } from '@stellwerk/agent/hypervisor/qemu/boot-image.ts'
 import type { Processes } from '@stellwerk/runtime/environment.ts'
 import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
-import { fetchDebianKernel, KERNEL_PACKAGE } from 'stellwerk/images/debian-kernel.ts'
-import { MODULES, tinyImage } from 'stellwerk/images/tiny.ts'
+import { KERNEL_PACKAGE } from 'stellwerk/images/debian-kernel.ts'
+import { buildTiny } from 'stellwerk/images/tiny.ts'
 
 /** What the tests in this folder need. */
 const installed = peers(peer('qemu-system-x86_64', 'qemu-system-x86'), peer('apt-get', 'apt'))
@@ -39,7 +38,7 @@ export async function tinyImageFile(processes: Pick<Processes, 'command'>): Prom
   for (const maker of MAKERS) hash.update(readFileSync(new URL(maker, import.meta.url)))
   const path = join(tmpdir(), `stellwerk-tiny-${hash.digest('hex').slice(0, 16)}.boot`)
   if (existsSync(path)) return path
-  const image = encodeBootImage(await tinyImage(await fetchDebianKernel(processes, new Set(MODULES))))
+  const { image } = await buildTiny(processes)
   writeFileSync(`${path}.${process.pid}`, image)
   renameSync(`${path}.${process.pid}`, path)
   return path

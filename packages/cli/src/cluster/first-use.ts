@@ -2,22 +2,34 @@
 
 import { answers } from '@stellwerk/coordinator/view/hosts.ts'
 import type { Status } from '@stellwerk/coordinator/view/schemas.ts'
-import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import type { ApiClient } from '../api-client/client.ts'
+import { EMBEDDED, type GuestChoice, type LedgerGuest, ledgerGuest } from '../images/ledger-guest.ts'
 import type { LocalCluster } from './local-cluster.ts'
 
 export const VOLUME = 'csv1'
 const VOLUME_BYTES = 4 * GIB
 export const GUESTS = 3
-const GUEST: FirstGuest = {
-  memoryBytes: 32 * MIB,
-  diskBytes: 512 * MIB,
-  parameters: { dirtyMiBPerSecond: 2, writesPerSecond: 20, workingSetMiB: 16 },
+const DISK_BYTES = 512 * MIB
+const SIZES: { readonly [hypervisor in GuestChoice['hypervisor']]: FirstGuest } = {
+  wasm: {
+    memoryBytes: 32 * MIB,
+    diskBytes: DISK_BYTES,
+    parameters: { dirtyMiBPerSecond: 2, writesPerSecond: 20, workingSetMiB: 16 },
+  },
+  // Where software runs its processor each has a small part of one of ours.
+  qemu: {
+    memoryBytes: 128 * MIB,
+    diskBytes: DISK_BYTES,
+    parameters: { dirtyMiBPerSecond: 2, writesPerSecond: 10, workingSetMiB: 8 },
+  },
 }
 const HEALTHY_MS = 60_000
 /** So long the rest of a cluster waits for a host of it. VMs may have old leases to wait out, and get all of the time. */
 const HOST_MS = 30_000
+/** Hosts look for QEMU when they start, and a KVM that hangs is given some seconds. */
+const QEMU_MS = 20_000
 /** What time does not cure. */
 const HOPELESS = new Set(['damaged', 'unreachable'])
 const POLL_MS = 50
@@ -63,15 +75,38 @@ export async function ensureVolume(cluster: LocalCluster): Promise<string[]> {
   return [...hopeless, ...late]
 }
 
-/** Only where there are no VMs at all: what an operator made of them stays. */
-export async function ensureGuests(cluster: LocalCluster): Promise<void> {
+/**
+ * Only where there are no VMs at all: what an operator made of them stays. Gives why there are none where real machines can't
+ * be made here.
+ */
+export async function ensureGuests(cluster: LocalCluster, choice: GuestChoice): Promise<string[]> {
   const { vms } = await cluster.api.status()
-  if (Object.keys(vms).length > 0) return
-  await createGuests(
-    cluster.api,
-    cluster.file.hosts.map(host => host.name),
-    GUEST,
-  )
+  if (Object.keys(vms).length > 0) return []
+  const hosts = cluster.file.hosts.map(host => host.name)
+  const { hypervisor } = choice
+  if (hypervisor === 'wasm') {
+    await createGuests(cluster.api, hosts, SIZES.wasm, EMBEDDED)
+    return []
+  }
+  const missing = await untilQemuRuns(cluster)
+  if (missing.length > 0) return missing
+  try {
+    await createGuests(cluster.api, hosts, SIZES.qemu, await ledgerGuest(choice, cluster.env.processes))
+    return []
+  } catch (error) {
+    if (!(error instanceof StellwerkError)) throw error
+    return [`no guests: ${describeError(error)}`]
+  }
+}
+
+/** Every host has looked for QEMU and found that it runs machines. Gives the hosts where it does not, each with why. */
+export function untilQemuRuns(cluster: LocalCluster): Promise<string[]> {
+  return until(cluster, ({ hosts }) => ({
+    missing: Object.values(hosts)
+      .filter(({ state, whyNoQemu }) => answers(state) && whyNoQemu !== null)
+      .map(({ name, whyNoQemu }) => `QEMU on ${name}: ${whyNoQemu}`),
+    enoughMs: QEMU_MS,
+  }))
 }
 
 export interface FirstGuest {
@@ -85,11 +120,12 @@ export async function createGuests(
   api: Pick<ApiClient, 'post'>,
   hosts: readonly string[],
   { memoryBytes, diskBytes, parameters }: FirstGuest,
+  ledger: LedgerGuest,
 ): Promise<void> {
   for (let i = 0; i < GUESTS; i++) {
     await api.post('/v1/vms', {
       name: `ledger-${i + 1}`,
-      guest: 'ledger',
+      ...ledger,
       memoryBytes,
       parameters,
       disks: [{ volume: VOLUME, sizeBytes: diskBytes }],

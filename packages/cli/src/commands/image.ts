@@ -1,7 +1,6 @@
 // `stellwerk image …`: what real machines boot from.
 
 import { isAbsolute, join } from 'node:path'
-import { encodeBootImage } from '@stellwerk/agent/hypervisor/qemu/boot-image.ts'
 import { digestOf } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
@@ -9,8 +8,7 @@ import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime
 import { filesOf } from '../cluster/directory.ts'
 import { type CommandSpec, JSON_OUT, OK } from '../command-line/command.ts'
 import { oneOf } from '../command-line/values.ts'
-import { fetchDebianKernel } from '../images/debian-kernel.ts'
-import { MODULES, tinyImage } from '../images/tiny.ts'
+import { buildTiny } from '../images/tiny.ts'
 import { bytes } from '../render/units.ts'
 
 const build: CommandSpec = {
@@ -28,15 +26,14 @@ const build: CommandSpec = {
     const scratch = await makeScratchDirectory('stellwerk-image-')
     const env = createEnvironment({ name: 'image', directory: scratch, store: memoryStore(), logLevel: 'error' })
     try {
-      const kernel = await fetchDebianKernel(env.processes, new Set(MODULES))
-      const image = encodeBootImage(await tinyImage(kernel))
+      const { image, version } = await buildTiny(env.processes)
       const at = path.lastIndexOf('/')
       await filesOf(path.slice(0, at) || '/').writeAtomic(path.slice(at + 1), image)
-      const facts = { file: path, sizeBytes: image.length, kernel: kernel.version, digest: `sha256:${digestOf(image)}` }
+      const facts = { file: path, sizeBytes: image.length, kernel: version, digest: `sha256:${digestOf(image)}` }
       terminal.out(
         input.flag('json')
           ? JSON.stringify(facts)
-          : `${path}: ${bytes(image.length)}, Linux ${kernel.version}; run it: stellwerk vm create NAME --guest ${out}`,
+          : `${path}: ${bytes(image.length)}, Linux ${version}; run it: stellwerk vm create NAME --guest ${out}`,
       )
       return OK
     } finally {

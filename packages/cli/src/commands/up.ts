@@ -18,6 +18,7 @@ import { HOST_MEMORY_BYTES, HOSTS_MAX } from '../cluster/layout.ts'
 import { lookAtUp } from '../cluster/up-record.ts'
 import { type CommandContext, type CommandSpec, DIR, type Input, OK, type OptionSpec } from '../command-line/command.ts'
 import { oneOf, parseCount, parseSize } from '../command-line/values.ts'
+import { GUEST_OPTION, parseGuestChoice } from '../images/ledger-guest.ts'
 import { PROCESS_ENTRY } from '../programs/process.ts'
 import { RESTART_SIGNAL, runUp, type UpSettings } from '../programs/up.ts'
 import { bytes } from '../render/units.ts'
@@ -34,6 +35,7 @@ const OPTIONS: { readonly [name: string]: OptionSpec } = {
     help: 'an NBD server as one more storage, one that knows no epochs; a second address for fabric-1 after a comma',
   },
   guests: { type: 'boolean', help: 'start three self-checking guests if there is no VM yet' },
+  guest: GUEST_OPTION,
   supervise: { type: 'boolean', help: 'start again what has died' },
   chaos: {
     type: 'boolean',
@@ -67,7 +69,8 @@ function hostMemory(input: Input): number {
   })
 }
 
-function settingsOf(context: CommandContext, input: Input): UpSettings {
+async function settingsOf(context: CommandContext, input: Input): Promise<UpSettings> {
+  const guest = input.text('guest')
   return {
     directory: context.directory(input),
     hosts: parseCount('hosts', input.text('hosts') ?? '3', 1, HOSTS_MAX),
@@ -75,7 +78,10 @@ function settingsOf(context: CommandContext, input: Input): UpSettings {
     profile: oneOf('profile', input.text('profile') ?? 'lab', ['lab', 'production'] as const),
     external: input.texts('external').map(parseExternal),
     supervise: input.flag('supervise'),
-    guests: input.flag('guests'),
+    guests:
+      input.flag('guests') || guest !== undefined
+        ? await parseGuestChoice(guest ?? 'wasm', context.terminal.cwd)
+        : null,
     chaos: input.flag('chaos'),
     traceLevel: oneOf('trace-level', input.text('trace-level') ?? 'message', ['message', 'io'] as const),
   }
@@ -134,7 +140,7 @@ const up: CommandSpec = {
   options: OPTIONS,
   summary: 'Start (or recover) a cluster on this machine and show it until Ctrl-C ends it',
   run: async (context, input) => {
-    const settings = settingsOf(context, input)
+    const settings = await settingsOf(context, input)
     await refuseOtherHosts(input, settings)
     if (await restartMissing(settings.directory)) {
       context.terminal.out('the cluster was up without some of its processes: they were started again')

@@ -1,15 +1,14 @@
 // What `--guest` names: a guest of the catalogue, or the file of a module or boot image, which is checked here before
 // anything is made.
 
-import { isAbsolute, join } from 'node:path'
 import { CATALOG_NAMES, catalogGuest } from '@stellwerk/agent/guests/catalog.ts'
 import { checkGuestFile } from '@stellwerk/agent/hypervisor/definition.ts'
 import { isBootImage } from '@stellwerk/agent/hypervisor/qemu/boot-image.ts'
-import { digestOf, guestOfDigest, MAX_MODULE_BYTES } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
-import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { digestOf, guestOfDigest } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
-import { filesOf } from '../cluster/directory.ts'
 import type { Terminal } from '../command-line/command.ts'
+import { readGuestFile } from '../images/guest-file.ts'
 
 /** Unless told otherwise. */
 const MEMORY_BYTES = { wasm: 64 * MIB, model: 64 * MIB, qemu: 128 * MIB } as const
@@ -48,7 +47,7 @@ export async function guestNamed(terminal: Terminal, name: string, machine: Name
 }
 
 async function ownGuest(terminal: Terminal, name: string, machine: NamedMachine): Promise<NamedGuest> {
-  const bytes = await read(isAbsolute(name) ? name : join(terminal.cwd, name))
+  const { bytes } = await readGuestFile(name, terminal.cwd)
   if (bytes === null) {
     throw new StellwerkError('unknown-guest', `there is no guest "${name}" and no such file`, {
       where: '--guest',
@@ -64,25 +63,4 @@ async function ownGuest(terminal: Terminal, name: string, machine: NamedMachine)
   const guest = guestOfDigest(digestOf(bytes))
   await checkGuestFile(name, bytes, { vm, hypervisor, guest, memoryBytes, parameters })
   return { guest, module: Buffer.from(bytes).toString('base64'), hypervisor, memoryBytes }
-}
-
-/** Null: there is none. No more is read than a module may have, and the byte that tells that it is too long. */
-async function read(path: string): Promise<Uint8Array | null> {
-  const at = path.lastIndexOf('/')
-  try {
-    const file = await filesOf(path.slice(0, at) || '/').open(path.slice(at + 1))
-    try {
-      return await file.read(0, Math.min(await file.size(), MAX_MODULE_BYTES + 1))
-    } finally {
-      await file.close()
-    }
-  } catch (error) {
-    const code = errorCode(error)
-    if (code === 'missing-file' || code === 'ENOTDIR') return null
-    throw new StellwerkError('bad-guest', `its file cannot be read: ${code}`, {
-      where: path,
-      hint: 'name a file',
-      cause: error,
-    })
-  }
 }

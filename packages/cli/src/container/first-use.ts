@@ -6,6 +6,7 @@ import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import type { ApiClient } from '../api-client/client.ts'
 import { createGuests, type FirstGuest, GUESTS, VOLUME } from '../cluster/first-use.ts'
+import { EMBEDDED } from '../images/ledger-guest.ts'
 
 const VOLUME_BYTES = 2 * GIB
 const GUEST: FirstGuest = {
@@ -60,6 +61,7 @@ async function advance(api: FirstUse['api'], status: Status): Promise<string | n
       api,
       hosts.map(host => host.name),
       GUEST,
+      EMBEDDED,
     )
     return `${GUESTS} guests are being started`
   }

@@ -11,23 +11,18 @@ import {
 } from '@stellwerk/runtime/node/pid-record.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { demandAll, untilHostsUp, VOLUME } from '../cluster/first-use.ts'
+import type { LedgerGuest } from '../images/ledger-guest.ts'
 import { type FailoverFigures, failoverFigures, type MigrationFigures, migrationFigures } from './figures.ts'
 import { recordsSince, STATUS_POLL_MS, type Stage, until, untilStatus } from './stage.ts'
 
-/** The guest that is moved and killed, and the lighter ones on the other hosts. */
-const HEAVY = { memoryBytes: 64 * MIB, parameters: { dirtyMiBPerSecond: 16, writesPerSecond: 100 } }
-const LIGHT = { memoryBytes: 16 * MIB, parameters: { dirtyMiBPerSecond: 1, writesPerSecond: 20 } }
 const DISK_BYTES = 64 * MIB
 
 // What a machine that has much else to do may take. An idle one needs a tenth.
-const GUEST_STARTS_MS = 60_000
+/** Until hosts answer the observer. */
+const ANSWERS_MS = 60_000
 const MIGRATION_MS = 120_000
-const FAILOVER_MS = 60_000
-const GUEST_STOPS_MS = 30_000
 /** A guest works undisturbed for this long before something is done to it. */
 const WORKS_MS = 1_000
-/** Within this, after all faults, every guest must make progress (rule LIV1). */
-export const LIVELY_MS = 3_000
 const MIGRATIONS = 3
 /** A cluster that is short of time may refuse or abort a migration, and its guest runs on: it is asked for again. */
 const ATTEMPTS_MAX = 5
@@ -40,8 +35,8 @@ const AGAIN: ReadonlySet<string> = new Set([
   'not-running',
 ])
 
-export async function startGuests(stage: Stage): Promise<void> {
-  const { cluster, observer, vms } = stage
+export async function startGuests(stage: Stage, ledger: LedgerGuest): Promise<void> {
+  const { cluster, observer, vms, cast } = stage
   const hosts = cluster.file.hosts.map(({ name }) => name)
   observer.follow(
     cluster.file.hosts.map(({ name, port }) => ({
@@ -49,12 +44,12 @@ export async function startGuests(stage: Stage): Promise<void> {
       control: { network: 'cluster', host: cluster.file.address, port },
     })),
   )
-  await until(stage, 'the observer follows every host', GUEST_STARTS_MS, () => observer.answered.size === hosts.length)
+  await until(stage, 'the observer follows every host', ANSWERS_MS, () => observer.answered.size === hosts.length)
   for (const [i, name] of vms.entries()) {
     await cluster.api.post('/v1/vms', {
       name,
-      guest: 'ledger',
-      ...(i === 0 ? HEAVY : LIGHT),
+      ...ledger,
+      ...(i === 0 ? cast.heavy : cast.light),
       disks: [{ volume: VOLUME, sizeBytes: DISK_BYTES }],
       host: hosts[i % hosts.length] ?? null,
     })
@@ -65,7 +60,7 @@ export async function startGuests(stage: Stage): Promise<void> {
 
 async function untilAllAcknowledge(stage: Stage, since: number): Promise<void> {
   const silent = () => stage.vms.filter(vm => (stage.observer.ledger(vm).last?.at ?? -1) <= since)
-  await until(stage, 'every guest acknowledges entries', GUEST_STARTS_MS, () => silent().length === 0)
+  await until(stage, 'every guest acknowledges entries', stage.cast.startsMs, () => silent().length === 0)
 }
 
 /** Once around the hosts. */
@@ -153,7 +148,9 @@ async function loseHost(
   kill(agent)
   const heard = (vm: string) =>
     observer.ledger(vm).handovers.find(({ from, to }) => from.host === host && to.at > killedAt)?.to
-  await until(stage, `${lost.join(', ')} run elsewhere`, FAILOVER_MS, () => lost.every(vm => heard(vm) !== undefined))
+  await until(stage, `${lost.join(', ')} run elsewhere`, stage.cast.startsMs, () =>
+    lost.every(vm => heard(vm) !== undefined),
+  )
   const kinds = ['decision.*', 'failover.*']
   const records = await recordsSince(stage, killedAt, { kinds })
   return lost.flatMap(vm => {
@@ -175,27 +172,27 @@ export function agentsOf(stage: Stage, host: string): readonly RecordedProcess[]
 
 /** Everything that is down comes back, and is admitted; then every guest is watched making progress. */
 export async function bringBack(stage: Stage, hosts: readonly string[]): Promise<number> {
-  const { cluster, observer } = stage
+  const { cluster, observer, cast } = stage
   const since = cluster.env.clock.now()
   for (const host of hosts) await cluster.startHost(host)
   demandAll(await untilHostsUp(cluster))
   const tookMs = cluster.env.clock.now() - since
-  observer.faultsEnded(LIVELY_MS, stage.vms)
-  await cluster.sleep(LIVELY_MS * 1.1)
+  observer.faultsEnded(cast.livelyMs, stage.vms)
+  await cluster.sleep(cast.livelyMs * 1.1)
   return tookMs
 }
 
 /** Stops every guest and starts it again: it reads its ledger from the first entry to the last before it goes on. */
 export async function readBack(stage: Stage): Promise<void> {
-  const { cluster, observer, vms } = stage
+  const { cluster, observer, vms, cast } = stage
   const boots = vms.map(vm => observer.ledger(vm).boots.length)
-  for (const vm of vms) await cluster.api.post(`/v1/vms/${vm}/stop`)
-  await untilStatus(stage, 'every guest is stopped', GUEST_STOPS_MS, status =>
+  for (const vm of vms) await cluster.api.post(`/v1/vms/${vm}/stop`, { timeoutMs: cast.stopsMs })
+  await untilStatus(stage, 'every guest is stopped', 2 * cast.stopsMs, status =>
     vms.every(vm => status.vms[vm]?.state === 'stopped'),
   )
   const since = cluster.env.clock.now()
   for (const vm of vms) await cluster.api.post(`/v1/vms/${vm}/start`)
-  await until(stage, 'every guest has read its ledger back', GUEST_STARTS_MS, () =>
+  await until(stage, 'every guest has read its ledger back', cast.startsMs, () =>
     vms.every((vm, i) => observer.ledger(vm).boots.length > (boots[i] ?? 0)),
   )
   await untilAllAcknowledge(stage, since)

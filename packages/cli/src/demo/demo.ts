@@ -7,12 +7,14 @@ import { machineLoad } from '@stellwerk/runtime/node/machine-load.ts'
 import { isStillRunning, type RecordedProcess } from '@stellwerk/runtime/node/pid-record.ts'
 import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime/node/scratch-directory.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
-import { demandAll, ensureVolume, untilHostsUp, VOLUME } from '../cluster/first-use.ts'
+import { demandAll, ensureVolume, untilHostsUp, untilQemuRuns, VOLUME } from '../cluster/first-use.ts'
 import { LocalCluster } from '../cluster/local-cluster.ts'
 import { FAILED, OK, type Terminal } from '../command-line/command.ts'
+import { type GuestChoice, ledgerGuest } from '../images/ledger-guest.ts'
 import { Observer } from '../observer/observer.ts'
 import { agentsOf, bringBack, killAgentOf, killHostOf, migrateThrice, readBack, startGuests } from './acts.ts'
 import { audit } from './audit.ts'
+import { castOf } from './cast.ts'
 import type { FailoverFigures, MigrationFigures } from './figures.ts'
 import { type DemoReport, failoverLine, failuresOf, migrationLine, ms, reportLines } from './report.ts'
 import { processesOf, type Stage } from './stage.ts'
@@ -26,16 +28,18 @@ export interface DemoArgs {
   readonly json: boolean
   /** The directory stays, whatever came out: its traces and logs are worth a look. */
   readonly keep: boolean
+  /** What its guests are. */
+  readonly guest: GuestChoice
   readonly terminal: Terminal
 }
 
 /** The exit status: 0 when it held. */
-export async function demoCommand({ json, keep, terminal }: DemoArgs): Promise<number> {
+export async function demoCommand({ json, keep, guest, terminal }: DemoArgs): Promise<number> {
   const directory = await makeScratchDirectory('stellwerk-demo-')
   const say = json ? () => undefined : (line: string) => terminal.out(line)
   let held = false
   try {
-    const report = await perform(directory, say)
+    const report = await perform(directory, guest, say)
     const failures = failuresOf(report)
     held = failures.length === 0
     if (json) terminal.out(JSON.stringify(report))
@@ -54,7 +58,7 @@ interface Performance {
   readonly agents: RecordedProcess[]
 }
 
-async function perform(directory: string, say: (line: string) => void): Promise<DemoReport> {
+async function perform(directory: string, guest: GuestChoice, say: (line: string) => void): Promise<DemoReport> {
   const cluster = await LocalCluster.open({
     directory,
     hosts: HOSTS,
@@ -67,11 +71,11 @@ async function perform(directory: string, say: (line: string) => void): Promise<
   })
   const { env } = cluster
   const observer = new Observer({ env, cluster: cluster.file.cluster, token: cluster.tokens.join })
-  const stage: Stage = { cluster, directory, observer, vms: VMS, say }
+  const stage: Stage = { cluster, directory, observer, vms: VMS, cast: castOf(guest.hypervisor), say }
   const processes = processesOf(cluster)
   const interrupted = Promise.withResolvers<never>()
   env.processes.onStop(() => interrupted.reject(new StellwerkError('interrupted', 'the demo was interrupted')))
-  const acts = play(stage)
+  const acts = play(stage, guest)
   let played: Performance
   try {
     played = await Promise.race([acts, interrupted.promise])
@@ -105,7 +109,7 @@ async function perform(directory: string, say: (line: string) => void): Promise<
   }
 }
 
-async function play(stage: Stage): Promise<Performance> {
+async function play(stage: Stage, guest: GuestChoice): Promise<Performance> {
   const { cluster, observer, vms, say } = stage
   const [vm = ''] = vms
   const began = cluster.env.clock.now()
@@ -117,7 +121,8 @@ async function play(stage: Stage): Promise<Performance> {
   demandAll([...failed].map(([name, error]) => `${name}: ${error.message}`))
   demandAll(await untilHostsUp(cluster))
   demandAll(await ensureVolume(cluster))
-  await startGuests(stage)
+  if (guest.hypervisor === 'qemu') demandAll(await untilQemuRuns(cluster))
+  await startGuests(stage, await ledgerGuest(guest, cluster.env.processes))
   note()
   say(`It is up after ${ms(cluster.env.clock.now() - began)}: a shared volume, and ${vms.join(', ')} at work.`)
 

@@ -8,6 +8,7 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { LocalCluster } from '../cluster/local-cluster.ts'
 import type { Observer } from '../observer/observer.ts'
 import { traceDirectory } from '../programs/process.ts'
+import type { Cast } from './cast.ts'
 
 const POLL_MS = 5
 /** Between two looks at the coordinator: it has other things to do. */
@@ -21,6 +22,7 @@ export interface Stage {
   readonly observer: Observer
   /** The guests, the first being the one that is moved and killed. */
   readonly vms: readonly string[]
+  readonly cast: Cast
   say(line: string): void
 }
 

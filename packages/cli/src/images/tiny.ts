@@ -3,12 +3,13 @@
 
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
-import type { BootImage } from '@stellwerk/agent/hypervisor/qemu/boot-image.ts'
+import { type BootImage, encodeBootImage } from '@stellwerk/agent/hypervisor/qemu/boot-image.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
+import type { Processes } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { filesOf } from '../cluster/directory.ts'
 import { type ArchiveEntry, cpioArchive } from './cpio.ts'
-import type { KernelPackage } from './debian-kernel.ts'
+import { fetchDebianKernel, type KernelPackage } from './debian-kernel.ts'
 
 /** In the order in which they need each other. */
 export const MODULES = [
@@ -22,6 +23,19 @@ const COMMAND_LINE =
 
 const GUESTS = fileURLToPath(new URL('../../../agent/src/guests/linux', import.meta.url))
 const LEDGER = 'ledger.elf'
+
+export interface BuiltImage {
+  /** The file. */
+  readonly image: Uint8Array
+  /** Of its kernel. */
+  readonly version: string
+}
+
+/** From nothing. Throws what `fetchDebianKernel` throws. */
+export async function buildTiny(processes: Pick<Processes, 'command'>): Promise<BuiltImage> {
+  const kernel = await fetchDebianKernel(processes, new Set(MODULES))
+  return { image: encodeBootImage(await tinyImage(kernel)), version: kernel.version }
+}
 
 export async function tinyImage(kernel: KernelPackage): Promise<BootImage> {
   const entries: ArchiveEntry[] = [

@@ -10,6 +10,7 @@ import { ensureGuests, ensureVolume, untilGuestsRun, untilHostsUp } from '../clu
 import { LocalCluster } from '../cluster/local-cluster.ts'
 import { writeUpRecord } from '../cluster/up-record.ts'
 import { OK, type Terminal } from '../command-line/command.ts'
+import type { GuestChoice } from '../images/ledger-guest.ts'
 import { UpView } from '../render/up-view.ts'
 
 /** Tells a running `up` to start again what has ended. */
@@ -22,7 +23,8 @@ export interface UpSettings {
   readonly profile: ClusterFile['profile']
   readonly external: readonly ExternalStorage[]
   readonly supervise: boolean
-  readonly guests: boolean
+  /** Guests are made if there is no VM yet; null: none. */
+  readonly guests: GuestChoice | null
   /** Its processes can be told faults (`chaos cut`). */
   readonly chaos: boolean
   readonly traceLevel: TraceLevel
@@ -72,7 +74,8 @@ export async function runUp(
       cluster.isNew ? `making a cluster in ${settings.directory}` : `recovering the cluster in ${settings.directory}`,
     )
     const missing = (await Promise.race([bringUp(cluster, settings, follower), stopped.promise])) ?? []
-    if (settings.guests && missing.length === 0) await Promise.race([shown.untilAcknowledged(), stopped.promise])
+    if (settings.guests !== null && missing.length === 0)
+      await Promise.race([shown.untilAcknowledged(), stopped.promise])
     if (!isStopped) {
       const lines = [
         ...missing.map(line => `missing: ${line}`),
@@ -107,7 +110,7 @@ async function bringUp(cluster: LocalCluster, settings: UpSettings, follower: Co
   const missing = [...failed].map(([name, error]) => `${name} did not start: ${describeError(error)}`)
   missing.push(...(await untilHostsUp(cluster, new Set(failed.keys()))))
   missing.push(...(await ensureVolume(cluster)))
-  if (settings.guests) await ensureGuests(cluster)
+  if (settings.guests !== null) missing.push(...(await ensureGuests(cluster, settings.guests)))
   missing.push(...(await untilGuestsRun(cluster)))
   return missing
 }
