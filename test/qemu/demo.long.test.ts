@@ -17,7 +17,7 @@ const run = promisify(execFile)
 
 let temporary = ''
 beforeAll(() => {
-  temporary = mkdtempSync(join(tmpdir(), 'stellwerk-demo-'))
+  temporary = mkdtempSync(join(tmpdir(), 'stellwerk-demo-of-real-machines-in-a-directory-of-its-own-'))
 })
 afterAll(() => rmSync(temporary, { recursive: true, force: true }))
 

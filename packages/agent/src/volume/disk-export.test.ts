@@ -9,7 +9,13 @@ import { connectNbd, type NbdClient } from '@stellwerk/block/nbd/client.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { type DiskExport, type DiskExportOptions, exportDisk, MAX_EXPORT_CONNECTIONS } from './disk-export.ts'
+import {
+  checkNameable,
+  type DiskExport,
+  type DiskExportOptions,
+  exportDisk,
+  MAX_EXPORT_CONNECTIONS,
+} from './disk-export.ts'
 
 const IO = { origin: 'test', deadlineAt: null }
 const SIZE = 1 << 20
@@ -84,6 +90,12 @@ test('closing ends the connections and gives the address back, and the device st
   await expect(device.read(0, 512, IO)).resolves.toHaveLength(1)
   const again = await exportDisk(env, { address: served.address, name: 'd', device })
   await again.close()
+})
+
+test('a socket that no tool could name is refused', () => {
+  const address: Address = { network: 'local', host: join(directory, 'x'.repeat(120)), port: 0 }
+  expect(() => checkNameable(address)).toThrow(expect.objectContaining({ code: 'bad-address', where: address.host }))
+  checkNameable(freeAddress())
 })
 
 test(`more than ${MAX_EXPORT_CONNECTIONS} connections are dropped`, async () => {

@@ -4,6 +4,7 @@
 import { type BlockDevice, BlockError } from '@stellwerk/block/device.ts'
 import { type NbdConnection, type NbdExports, NbdRefusal, serveNbd } from '@stellwerk/block/nbd/server.ts'
 import type { Address, ByteStream, Environment, Listener } from '@stellwerk/runtime/environment.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 
 /** Tools open one or a few; one more is dropped unanswered. */
 export const MAX_EXPORT_CONNECTIONS = 64
@@ -24,6 +25,18 @@ export interface DiskExport {
   readonly connections: number
   /** Takes nothing new, waits for the requests in flight, ends all connections. */
   close(reason?: string): Promise<void>
+}
+
+/** What tools take for the path of a unix socket (unix(7)). */
+const CLIENT_PATH_MAX_BYTES = 107
+
+/** Throws `bad-address` when no tool could name it. */
+export function checkNameable({ network, host }: Address): void {
+  if (network !== 'local' || Buffer.byteLength(host) <= CLIENT_PATH_MAX_BYTES) return
+  throw new StellwerkError('bad-address', `a socket's path has at most ${CLIENT_PATH_MAX_BYTES} bytes`, {
+    where: host,
+    hint: 'use a shorter directory',
+  })
 }
 
 /** Rejects with `address-in-use` when the address is taken. */

@@ -2,7 +2,7 @@
 // it, as the only one who has it; with the cluster down this process does, to be read only.
 
 import { isAbsolute, join } from 'node:path'
-import { exportDisk } from '@stellwerk/agent/volume/disk-export.ts'
+import { checkNameable, exportDisk } from '@stellwerk/agent/volume/disk-export.ts'
 import type { ExportView } from '@stellwerk/coordinator/view/schemas.ts'
 import { formatNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
@@ -195,6 +195,7 @@ async function exportStopped(context: CommandContext, input: Input, options: Exp
       socket === undefined
         ? { network: 'cluster', host: '127.0.0.1', port }
         : { network: 'local', host: socket, port: 0 }
+    checkNameable(address)
     const exported = await exportDisk(env, { address, name: disk, device, readOnly: true })
     const uri = formatNbdUri({ address: exported.address, exportName: disk })
     context.terminal.out(input.flag('json') ? JSON.stringify({ volume, disk, readOnly: true, uri }) : uri)

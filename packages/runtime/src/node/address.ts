@@ -1,12 +1,11 @@
 // What the real network makes of addresses and of the system's errors about them. No sockets here.
 
 import { isIP, type LookupFunction } from 'node:net'
+import { basename } from 'node:path'
 import type { Address } from '../environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '../errors.ts'
 import { lookUp } from './look-up.ts'
-
-/** The longest path a unix socket can have on Linux; a longer one would be cut off silently. */
-const SOCKET_PATH_MAX_BYTES = 107
+import { SOCKET_NAME_MAX_BYTES } from './socket-path.ts'
 
 /** `127.0.0.1:7400`, `[::1]:7400`, or the socket's path. */
 export function formatAddress(address: Address): string {
@@ -33,8 +32,9 @@ export function endpoint(
   const bad = (message: string, hint: string) =>
     new StellwerkError('bad-address', message, { where: formatAddress(address), hint })
   if (address.network === 'local') {
-    if (address.host === '' || Buffer.byteLength(address.host) > SOCKET_PATH_MAX_BYTES) {
-      throw bad(`a socket's path has 1 to ${SOCKET_PATH_MAX_BYTES} bytes`, 'use a shorter directory')
+    const nameBytes = Buffer.byteLength(basename(address.host))
+    if (nameBytes === 0 || nameBytes > SOCKET_NAME_MAX_BYTES) {
+      throw bad(`a socket's name has 1 to ${SOCKET_NAME_MAX_BYTES} bytes`, 'use a shorter name')
     }
     return { path: address.host }
   }

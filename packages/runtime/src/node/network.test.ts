@@ -1,7 +1,7 @@
 // The real network's own: coded errors, sockets left behind by the dead, peers that are silent or speak nonsense.
 
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer as createHttpServer, get } from 'node:http'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -55,7 +55,7 @@ async function settled(predicate: () => boolean): Promise<void> {
   }
 }
 
-test('nonsense names and ports and socket paths that are too long are bad addresses, dialed or listened on', async () => {
+test('nonsense names and ports and names of sockets that are too long are bad addresses, dialed or listened on', async () => {
   const bad: Address[] = [
     { ...loopback, host: 'no name' },
     { ...loopback, port: 70_000 },
@@ -69,6 +69,30 @@ test('nonsense names and ports and socket paths that are too long are bad addres
     expect(await codeOf(network.listen(address, () => undefined))).toBe('bad-address')
     expect(await codeOf(network.listenStream(address, () => undefined))).toBe('bad-address')
   }
+})
+
+test('a unix socket is reached in a directory of any depth, and is removed when its listener closes', async () => {
+  const deep = `deep/${'d'.repeat(60)}/${'e'.repeat(60)}`
+  const address = local(`${deep}/stream.sock`)
+  expect(await codeOf(network.listenStream(address, () => undefined))).toBe('ENOENT')
+  expect(await codeOf(network.dialStream(address))).toBe('refused')
+  mkdirSync(local(deep).host, { recursive: true })
+  expect(await codeOf(network.dialStream(address))).toBe('refused')
+  const received = Promise.withResolvers<string>()
+  const listener = await network.listenStream(address, stream => {
+    stream.onData(data => received.resolve(Buffer.from(data).toString()))
+  })
+  expect(await codeOf(network.listen(address, () => undefined))).toBe('address-in-use')
+  const stream = await network.dialStream(address)
+  stream.write([Buffer.from('hello')])
+  expect(await received.promise).toBe('hello')
+  stream.destroy()
+  await listener.close()
+  expect(existsSync(address.host)).toBe(false)
+  const links = await network.listen(address, () => undefined)
+  const link = await network.dial(address, 'control')
+  link.close('closed')
+  await links.close()
 })
 
 test('a name can be dialed, but not listened on: it may be that of many addresses', async () => {

@@ -14,6 +14,7 @@ import { acceptedWay, dialledWay, type NetworkFaults, sourceFor, type Way } from
 import { ShapedLink } from './faults/shaped-link.ts'
 import { ShapedStream } from './faults/shaped-stream.ts'
 import { type Accepted, bind } from './servers.ts'
+import { reachSocket } from './socket-path.ts'
 import { WEB_SOCKET_OPTIONS, WebFrameSocket } from './web-frame-socket.ts'
 
 export const DIAL_TIMEOUT_MS = 5000
@@ -80,10 +81,28 @@ function faultsOn({ network }: Address, faults: NetworkFaults | null): NetworkFa
   return network === 'local' ? null : faults
 }
 
-/** Where it is dialled, and, of a process with faults, from where. */
-function target(address: Address, faults: NetworkFaults | null) {
+type ConnectOptions = { readonly noDelay: true } & Partial<typeof SOCKET_OPTIONS> &
+  Pick<SocketConstructorOpts, 'onread'>
+
+/** The socket, being connected; of a process with faults, from its own address. Throws `bad-address` and what `dialError` gives. */
+function connecting(address: Address, options: ConnectOptions, faults: NetworkFaults | null): Socket {
   const where = dialTarget(address)
-  return faults === null ? where : { ...where, localAddress: sourceFor(faults, address) }
+  if ('path' in where) {
+    const reached = dialled(address, () => reachSocket(where.path))
+    const socket = connect({ ...options, path: reached.path })
+    socket.once('connect', reached.release)
+    socket.once('close', reached.release)
+    return socket
+  }
+  return connect({ ...options, ...where, ...(faults === null ? {} : { localAddress: sourceFor(faults, address) }) })
+}
+
+function dialled<T>(address: Address, f: () => T): T {
+  try {
+    return f()
+  } catch (error) {
+    throw dialError(address, error)
+  }
 }
 
 /** A link on the socket, which faults may come between. */
@@ -106,7 +125,7 @@ async function dialLink(
   faults: NetworkFaults | null,
 ): Promise<Link> {
   const timeoutMs = faults === null ? allMs : await faults.dialling(address, linkClass, allMs)
-  const socket = connect({ ...target(address, faults), noDelay: true })
+  const socket = connecting(address, { noDelay: true }, faults)
   const { promise, resolve, reject } = Promise.withResolvers<Link>()
   // The host in the URL only becomes a header: the connection is made above.
   const web = new WebSocket(`ws://stellwerk${LINK_PATH}${linkClass}`, {
@@ -203,7 +222,7 @@ async function dialStream(
 ): Promise<ByteStream> {
   const timeoutMs = faults === null ? allMs : await faults.dialling(address, 'stream', allMs)
   const receiver = new Receiver()
-  const socket = connect({ ...SOCKET_OPTIONS, ...target(address, faults), onread: receiver.onread })
+  const socket = connecting(address, { ...SOCKET_OPTIONS, onread: receiver.onread }, faults)
   // Nothing is read before somebody listens.
   socket.pause()
   const { promise, resolve, reject } = Promise.withResolvers<void>()

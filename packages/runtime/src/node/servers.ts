@@ -4,8 +4,9 @@ import { once } from 'node:events'
 import { lstatSync, unlinkSync } from 'node:fs'
 import { connect, type Server } from 'node:net'
 import type { Address, Listener } from '../environment.ts'
-import { errorCode } from '../errors.ts'
+import { errorCode, type StellwerkError } from '../errors.ts'
 import { endpoint, listenError, notASocket } from './address.ts'
+import { reachSocket, type SocketPath } from './socket-path.ts'
 
 /** How long accepted connections may take to end in order once their listener is closed. */
 const CLOSE_GRACE_MS = 1000
@@ -25,20 +26,8 @@ export interface Accepted {
 export async function bind(server: Server, address: Address, accepted: ReadonlySet<Accepted>): Promise<Listener> {
   const target = endpoint(address)
   server.maxConnections = CONNECTIONS_MAX
-  try {
-    await listen(server, target)
-  } catch (error) {
-    if (!('path' in target) || errorCode(error) !== 'EADDRINUSE') throw listenError(address, error)
-    if (!isSocket(target.path)) throw notASocket(target.path)
-    // A process that was killed leaves its unix socket's file behind. If nobody answers there, it is ours to replace.
-    if (await answers(target.path)) throw listenError(address, error)
-    try {
-      unlinkSync(target.path)
-      await listen(server, target)
-    } catch (again) {
-      throw listenError(address, again)
-    }
-  }
+  if (!('path' in target)) await listen(server, target).catch(error => Promise.reject(listenError(address, error)))
+  else await bindSocket(server, address, target.path)
   const bound = server.address()
   const port = bound !== null && typeof bound === 'object' ? bound.port : 0
   let closing: Promise<void> | null = null
@@ -51,8 +40,40 @@ export async function bind(server: Server, address: Address, accepted: ReadonlyS
   }
 }
 
+/** `path`: the socket's, of any length. */
+async function bindSocket(server: Server, address: Address, path: string): Promise<void> {
+  let reached: SocketPath
+  try {
+    reached = reachSocket(path)
+  } catch (error) {
+    throw listenError(address, error)
+  }
+  // The server removes the socket by the path it was given.
+  server.once('close', reached.release)
+  try {
+    await listen(server, reached)
+    return
+  } catch (error) {
+    if (errorCode(error) !== 'EADDRINUSE') throw unbound(reached, listenError(address, error))
+    if (!isSocket(reached.path)) throw unbound(reached, notASocket(path))
+    // A process that was killed leaves its unix socket's file behind. If nobody answers there, it is ours to replace.
+    if (await answers(reached.path)) throw unbound(reached, listenError(address, error))
+  }
+  try {
+    unlinkSync(reached.path)
+    await listen(server, reached)
+  } catch (error) {
+    throw unbound(reached, listenError(address, error))
+  }
+}
+
+function unbound(reached: SocketPath, error: StellwerkError): StellwerkError {
+  reached.release()
+  return error
+}
+
 async function listen(server: Server, target: { path: string } | { host: string; port: number }): Promise<void> {
-  server.listen(target)
+  server.listen('path' in target ? { path: target.path } : target)
   await once(server, 'listening')
 }
 

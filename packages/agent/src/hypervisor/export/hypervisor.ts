@@ -4,7 +4,7 @@
 import type { BlockDevice } from '@stellwerk/block/device.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { exportDisk } from '../../volume/disk-export.ts'
+import { checkNameable, exportDisk } from '../../volume/disk-export.ts'
 import type { Capabilities, Hypervisor, Incoming, Machine, MachineSpec } from '../hypervisor.ts'
 import type { HypervisorOptions } from '../options.ts'
 import { ExportMachine, notMigratable } from './machine.ts'
@@ -30,12 +30,14 @@ export class ExportHypervisor implements Hypervisor {
     if (disk === undefined || disks.length !== 1) {
       throw new StellwerkError('bad-machine', `an export is of one disk, not ${disks.length}`, { where: spec.vm })
     }
+    const address = addressOf(spec)
+    checkNameable(address)
     const identity = spec.identity ?? { epoch: 0, instance: this.#options.env.random.id() }
     const machine = new ExportMachine(this.#options, spec, identity, disk, () => {
       if (this.#served.get(spec.vm) === machine) this.#served.delete(spec.vm)
     })
     const served = await exportDisk(this.#options.env, {
-      address: addressOf(spec),
+      address,
       name: String(spec.parameters['name'] ?? spec.guest),
       description: spec.guest,
       device: machine.device,

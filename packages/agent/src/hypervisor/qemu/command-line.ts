@@ -14,8 +14,6 @@ export const CPU_MODEL = 'qemu64,enforce'
 export const MONITOR_SOCKET = 'qmp.sock'
 export const CONSOLE_SOCKET = 'console.sock'
 export const INCOMING_SOCKET = 'incoming.sock'
-/** The longest name in a machine's directory. */
-export const LONGEST_NAME = 'out-xxxxxxxxxxxx.sock'
 export const KERNEL_FILE = 'kernel'
 export const INITRD_FILE = 'initrd'
 

@@ -3,7 +3,7 @@
 
 import type { CommandExit, Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { type Accelerator, CPU_MODEL, LONGEST_NAME, MACHINE_TYPE } from './command-line.ts'
+import { type Accelerator, CPU_MODEL, MACHINE_TYPE } from './command-line.ts'
 import { MACHINES, type StartProgram } from './qemu-process.ts'
 
 export const QEMU_PROGRAM = 'qemu-system-x86_64'
@@ -19,10 +19,6 @@ const RESET_VECTOR = 16
 const CODE = [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xf4]
 /** isa-debug-exit ends QEMU with twice the value plus one. */
 const STATUS = 0x10 * 2 + 1
-/** Of a machine: 12 of its instance's letters and a number. */
-const LONGEST_DIRECTORY = 18
-/** Without the zero at its end (unix(7)). */
-const SOCKET_PATH_MAX = 107
 /** A KVM that works needs a fraction of it. */
 const TRY_MS = 5_000
 
@@ -34,7 +30,6 @@ export interface QemuFacts {
 /** Throws `no-program`, `old-program` or `qemu-failed`, each with what to do. */
 export async function probeQemu(env: Environment, start: StartProgram): Promise<QemuFacts> {
   const version = await qemuVersion(env, start)
-  checkPaths(env)
   await env.files.makeDirectory(PROBE_DIRECTORY)
   const rom = Buffer.alloc(ROM_BYTES)
   rom.set(CODE, ROM_BYTES - RESET_VECTOR)
@@ -49,20 +44,6 @@ export async function probeQemu(env: Environment, start: StartProgram): Promise<
     where: QEMU_PROGRAM,
     hint: `try it: ${QEMU_PROGRAM} -accel tcg -display none`,
   })
-}
-
-/** The agent listens on sockets there. */
-function checkPaths({ files }: Environment): void {
-  const longest = files.locate(`${MACHINES}/${'x'.repeat(LONGEST_DIRECTORY)}/${LONGEST_NAME}`)
-  if (Buffer.byteLength(longest) <= SOCKET_PATH_MAX) return
-  throw new StellwerkError(
-    'bad-address',
-    'the paths of machines’ sockets would be longer than a unix socket’s may be',
-    {
-      where: files.locate(MACHINES),
-      hint: `keep the state in a directory whose path is ${Buffer.byteLength(longest) - SOCKET_PATH_MAX} bytes shorter`,
-    },
-  )
 }
 
 async function qemuVersion(env: Environment, start: StartProgram): Promise<string> {
