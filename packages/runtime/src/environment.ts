@@ -239,6 +239,8 @@ export interface Command {
   readonly pid: number
   /** Called once, after the process was reaped: it and all of its threads are gone. */
   onExit(f: (exit: CommandExit) => void): void
+  /** Called with what it says on its standard output, as it comes. */
+  onOutput(f: (text: string) => void): void
   /** Sends SIGKILL. */
   kill(): void
 }

@@ -23,6 +23,7 @@ function bench() {
       onExit: f => {
         tell = f
       },
+      onOutput: () => undefined,
       kill: () => {
         entry.killed = true
       },

@@ -5,6 +5,7 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { MachineSpec } from './hypervisor.ts'
 import { modelParameters } from './model/parameters.ts'
 import { decodeBootImage, isBootImage } from './qemu/boot-image.ts'
+import { firmwareOf } from './qemu/firmware.ts'
 import { checkQemuMachine } from './qemu/hypervisor.ts'
 import { checkOwnGuest, checkWasmDefinition } from './wasm/guest-image.ts'
 
@@ -19,7 +20,7 @@ export function checkDefinition(spec: MachineSpec, disks: number, nics: number):
       return
     case 'qemu':
       checkQemuMachine(spec, disks, nics)
-      if (digestOfGuest(spec.guest) === null) throw needsImage(spec)
+      if (digestOfGuest(spec.guest) === null && firmwareOf(spec.guest) === null) throw needsImage(spec)
   }
 }
 
@@ -42,6 +43,6 @@ export async function checkGuestFile(name: string, bytes: Uint8Array, spec: Mach
 function needsImage(spec: MachineSpec): StellwerkError {
   return new StellwerkError('bad-guest', `${spec.guest} is no boot image, and a QEMU machine needs one`, {
     where: `vm ${spec.vm}`,
-    hint: 'make one (stellwerk image build tiny) and name it: --guest tiny.boot',
+    hint: 'make one (stellwerk image build tiny) and name it: --guest tiny.boot; or boot what is on its disk: --guest bios',
   })
 }

@@ -3,13 +3,13 @@
 
 import { isAbsolute, join } from 'node:path'
 import { checkNameable, exportDisk } from '@stellwerk/agent/volume/disk-export.ts'
-import type { ExportView } from '@stellwerk/coordinator/view/schemas.ts'
 import { formatNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
-import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { type ApiClient, pathOf } from '../api-client/client.ts'
+import { endExport, lookAtExport, untilGone, untilServed } from '../api-client/exports.ts'
 import { legsOf } from '../cluster/lun-legs.ts'
 import { openStoppedDisk } from '../cluster/stopped-disk.ts'
 import { lookAtUp } from '../cluster/up-record.ts'
@@ -17,11 +17,8 @@ import { type CommandContext, type CommandSpec, DIR, type Input, JSON_OUT, OK } 
 import { parseCount } from '../command-line/values.ts'
 import { type Sleep, untilInterrupted } from '../terminal/until-interrupted.ts'
 
-const POLL_MS = 100
 /** As the API takes it; a little less than what the system can. */
 const SOCKET_PATH_MAX_BYTES = 100
-/** An export that is not served after so many looks has a reason, which is told. */
-const PATIENT_POLLS = 20
 /** While tools use it: is it still there? */
 const WATCH_MS = 1_000
 
@@ -109,42 +106,16 @@ async function exportLive(context: CommandContext, input: Input, options: Export
       if (!isDetached) await watch(client, volume, disk, sleep)
     })
   } finally {
-    if (!isDetached) await end(client, volume, disk)
+    if (!isDetached) await endExport(client, volume, disk)
   }
   return OK
-}
-
-/** Null: the user has had enough of waiting. */
-async function untilServed(
-  client: ApiClient,
-  volume: string,
-  disk: string,
-  sleep: Sleep,
-  say: (line: string) => void,
-): Promise<ExportView | null> {
-  let said = ''
-  let polls = 0
-  do {
-    const view = await look(client, volume, disk)
-    if (view.uri !== null) return view
-    const line = `waiting: ${view.state}${view.why === null ? '' : `, ${view.why}`}`
-    polls += 1
-    if (polls < PATIENT_POLLS || line === said) continue
-    say(line)
-    said = line
-  } while (await sleep(POLL_MS))
-  return null
-}
-
-async function look(client: ApiClient, volume: string, disk: string): Promise<ExportView> {
-  return (await client.get(pathOf('volumes', volume, 'disks', disk, 'export'))) as ExportView
 }
 
 /** While the coordinator is away the export goes on as guests do. */
 async function watch(client: ApiClient, volume: string, disk: string, sleep: Sleep): Promise<void> {
   while (await sleep(WATCH_MS)) {
     try {
-      await look(client, volume, disk)
+      await lookAtExport(client, volume, disk)
     } catch (error) {
       if (!(error instanceof StellwerkError)) throw error
       if (error.code === 'unknown-export') {
@@ -152,28 +123,6 @@ async function watch(client: ApiClient, volume: string, disk: string, sleep: Sle
       }
     }
   }
-}
-
-async function end(client: ApiClient, volume: string, disk: string): Promise<void> {
-  try {
-    await client.delete(pathOf('volumes', volume, 'disks', disk, 'export'))
-  } catch (error) {
-    // It has ended by itself, and the user was told why.
-    if (errorCode(error) !== 'unknown-export') throw error
-    return
-  }
-  await untilInterrupted(sleep => untilGone(client, volume, disk, sleep))
-}
-
-async function untilGone(client: ApiClient, volume: string, disk: string, sleep: Sleep): Promise<void> {
-  do {
-    try {
-      await look(client, volume, disk)
-    } catch (error) {
-      if (errorCode(error) !== 'unknown-export') throw error
-      return
-    }
-  } while (await sleep(POLL_MS))
 }
 
 // --- with the cluster down -------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import { type CommandSpec, JSON_OUT, OK } from '../command-line/command.ts'
 import { oneOf } from '../command-line/values.ts'
 import { buildTiny } from '../images/tiny.ts'
 import { bytes } from '../render/units.ts'
+import { importCommand } from './image-import.ts'
 
 const build: CommandSpec = {
   words: 'image build',
@@ -43,4 +44,4 @@ const build: CommandSpec = {
   },
 }
 
-export const commands: readonly CommandSpec[] = [build]
+export const commands: readonly CommandSpec[] = [build, importCommand]

@@ -4,6 +4,7 @@
 import { CATALOG_NAMES, catalogGuest } from '@stellwerk/agent/guests/catalog.ts'
 import { checkGuestFile } from '@stellwerk/agent/hypervisor/definition.ts'
 import { isBootImage } from '@stellwerk/agent/hypervisor/qemu/boot-image.ts'
+import { firmwareOf } from '@stellwerk/agent/hypervisor/qemu/firmware.ts'
 import { digestOf, guestOfDigest } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
@@ -12,6 +13,8 @@ import { readGuestFile } from '../images/guest-file.ts'
 
 /** Unless told otherwise. */
 const MEMORY_BYTES = { wasm: 64 * MIB, model: 64 * MIB, qemu: 128 * MIB } as const
+/** For what is on a disk: an operating system of some size. */
+const FIRMWARE_MEMORY_BYTES = 1024 * MIB
 
 /** As the API takes it. */
 export interface NamedGuest {
@@ -34,6 +37,10 @@ export interface NamedMachine {
 }
 
 export async function guestNamed(terminal: Terminal, name: string, machine: NamedMachine): Promise<NamedGuest> {
+  const firmware = firmwareOf(name)
+  if (firmware !== null && (machine.hypervisor ?? 'qemu') === 'qemu') {
+    return { guest: firmware, hypervisor: 'qemu', memoryBytes: machine.memoryBytes ?? FIRMWARE_MEMORY_BYTES }
+  }
   const known = catalogGuest(name)
   if (known === null || machine.hypervisor === 'qemu') return ownGuest(terminal, name, machine)
   const hypervisor = machine.hypervisor ?? 'wasm'
@@ -53,7 +60,7 @@ async function ownGuest(terminal: Terminal, name: string, machine: NamedMachine)
       where: '--guest',
       hint:
         machine.hypervisor === 'qemu'
-          ? 'name a boot image: stellwerk image build tiny makes one'
+          ? 'say bios or uefi to boot what is on its disk, or name a boot image: stellwerk image build tiny makes one'
           : `known: ${CATALOG_NAMES.join(', ')}`,
     })
   }

@@ -18,6 +18,7 @@ import { vmLines } from '../render/status.ts'
 import { rungPhrase } from '../render/storage-phrases.ts'
 import { age, bytes } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
+import { CLOUD_INIT_OPTIONS, cloudInitOf } from './vm-cloud-init.ts'
 import { guestNamed } from './vm-guest.ts'
 import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
 
@@ -36,15 +37,15 @@ const create: CommandSpec = {
     guest: {
       type: 'string',
       value: 'GUEST',
-      help: `what it runs: ${CATALOG_NAMES.join(', ')} (default ledger), a module’s FILE.wasm, or a boot image`,
+      help: `what it runs: ${CATALOG_NAMES.join(', ')} (default ledger), a module’s FILE.wasm, a boot image, or bios or uefi: what is on its disk`,
     },
-    memory: { type: 'string', value: 'SIZE', help: 'default 64MiB, with a boot image 128MiB' },
+    memory: { type: 'string', value: 'SIZE', help: 'default 64MiB, with a boot image 128MiB, by bios or uefi 1GiB' },
     param: { type: 'string', multiple: true, value: 'NAME=VALUE', help: 'of the guest' },
     disk: {
       type: 'string',
       multiple: true,
       value: 'VOLUME:SIZE',
-      help: 'a thin disk on that volume, or VOLUME/SNAPSHOT: a clone; one at most',
+      help: 'a thin disk on that volume, or VOLUME/SNAPSHOT: a clone; real machines may have several',
     },
     nic: {
       type: 'string',
@@ -55,6 +56,7 @@ const create: CommandSpec = {
     host: { type: 'string', value: 'H', help: 'the host to prefer' },
     priority: { type: 'string', value: 'N', help: 'higher is started first (default 0)' },
     hypervisor: { type: 'string', value: 'wasm|model|qemu', help: 'default wasm, or qemu for a boot image' },
+    ...CLOUD_INIT_OPTIONS,
     ...RESTART_OPTIONS,
     stopped: { type: 'boolean', help: 'only define it' },
     json: JSON_OUT,
@@ -62,7 +64,7 @@ const create: CommandSpec = {
   summary: 'Define a VM and start it',
   run: async (context, input) => {
     const named = input.text('guest') ?? 'ledger'
-    const parameters = parseParameters(input.texts('param'))
+    const parameters = { ...parseParameters(input.texts('param')), ...(await cloudInitOf(context.terminal, input)) }
     const memory = input.text('memory')
     const hypervisor = input.text('hypervisor')
     const guest = await guestNamed(context.terminal, named, {

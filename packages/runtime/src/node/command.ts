@@ -55,13 +55,17 @@ export class NodeCommand implements Command {
   #exit: CommandExit | null = null
   #exitListener: ((exit: CommandExit) => void) | null = null
   #endListener: (() => void) | null = null
+  #outputListener: (text: string) => void = () => undefined
 
   constructor(pid: number, process: ChildProcess) {
     this.pid = pid
     this.#process = process
     const output = new Tail()
     const errors = new Tail()
-    process.stdout?.on('data', (chunk: Buffer) => output.add(chunk))
+    process.stdout?.on('data', (chunk: Buffer) => {
+      output.add(chunk)
+      this.#outputListener(chunk.toString('utf8'))
+    })
     process.stderr?.on('data', (chunk: Buffer) => errors.add(chunk))
     // Not `exit`: this comes after it was reaped and everything it had said was read.
     process.on('close', (code, signal) => {
@@ -75,6 +79,10 @@ export class NodeCommand implements Command {
     this.#exitListener = f
     const exit = this.#exit
     if (exit !== null) queueMicrotask(() => f(exit))
+  }
+
+  onOutput(f: (text: string) => void): void {
+    this.#outputListener = f
   }
 
   /** As `onExit`, before it: for the keeper of the record. */

@@ -14,7 +14,15 @@ export interface Peer {
 }
 
 export function peer(program: string, debianPackage: string): Peer {
-  const path = find(program)
+  return found(program, debianPackage, find(program))
+}
+
+/** A file that such a package has. */
+export function peerFile(path: string, debianPackage: string): Peer {
+  return found(path, debianPackage, may(path, constants.R_OK) ? path : null)
+}
+
+function found(program: string, debianPackage: string, path: string | null): Peer {
   const note = path === null ? `${program} is missing: install the Debian package ${debianPackage}` : program
   if (path === null && process.env['STELLWERK_REQUIRE_PEERS'] === '1') {
     throw new Error(`${note} (STELLWERK_REQUIRE_PEERS=1 wants it)`)
@@ -31,14 +39,14 @@ export function peers(...wanted: readonly Peer[]): { readonly missing: boolean; 
 function find(program: string): string | null {
   for (const directory of (process.env['PATH'] ?? '').split(delimiter)) {
     const path = join(directory, program)
-    if (isExecutable(path)) return path
+    if (may(path, constants.X_OK)) return path
   }
   return null
 }
 
-function isExecutable(path: string): boolean {
+function may(path: string, mode: number): boolean {
   try {
-    accessSync(path, constants.X_OK)
+    accessSync(path, mode)
     return true
   } catch (error) {
     if (error instanceof Error && 'code' in error) return false

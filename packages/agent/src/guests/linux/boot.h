@@ -59,16 +59,38 @@ static void open_console(void) {
   call3(SYS_IOCTL, console, TCSETS, &raw);
 }
 
+/** The word behind `name=` on the kernel's command line, or null. */
+static const char *argument(const char *name) {
+  u64 length = length_of(name);
+  for (const char *at = command_line; *at; at++) {
+    int begins = at == command_line || at[-1] == ' ';
+    if (begins && starts_with(at, name) && at[length] == '=') return at + length + 1;
+  }
+  return 0;
+}
+
+/** `folder`, the disk's name, `rest`. */
+static const char *disk_path(const char *folder, const char *rest) {
+  static char path[96];
+  u64 length = 0;
+  const char *name = argument("stellwerk.disk");
+  for (const char *at = folder; *at; at++) path[length++] = *at;
+  for (const char *at = name ? name : "vda"; *at && *at != ' ' && *at != '\n' && length < 64; at++) path[length++] = *at;
+  for (const char *at = rest; *at; at++) path[length++] = *at;
+  path[length] = 0;
+  return path;
+}
+
 static int has_disk(void) {
-  int fd = (int)call3(SYS_OPEN, "/sys/class/block/vda/size", O_RDONLY, 0);
+  int fd = (int)call3(SYS_OPEN, disk_path("/sys/class/block/", "/size"), O_RDONLY, 0);
   if (fd >= 0) call1(SYS_CLOSE, fd);
   return fd >= 0;
 }
 
-/** The first virtio disk, if there is one; its device may take a moment to come. */
+/** The first virtio disk, or the one that the command line names; its device may take a moment to come. */
 static void open_disk(void) {
   for (int waited = 0; !has_disk() && waited < DISK_PATIENCE_MS; waited += 10) sleep_ms(10);
-  disk = (int)call3(SYS_OPEN, "/dev/vda", O_RDWR | O_DIRECT, 0);
+  disk = (int)call3(SYS_OPEN, disk_path("/dev/", ""), O_RDWR | O_DIRECT, 0);
   if (disk < 0) return;
   u32 sector = 0;
   call3(SYS_IOCTL, disk, BLKGETSIZE64, &disk_bytes);
@@ -94,16 +116,6 @@ static int power_button_pressed(void) {
     }
   }
   return pressed;
-}
-
-/** The word behind `name=` on the kernel's command line, or null. */
-static const char *argument(const char *name) {
-  u64 length = length_of(name);
-  for (const char *at = command_line; *at; at++) {
-    int begins = at == command_line || at[-1] == ' ';
-    if (begins && starts_with(at, name) && at[length] == '=') return at + length + 1;
-  }
-  return 0;
 }
 
 static double number_of(const char *text, double otherwise) {

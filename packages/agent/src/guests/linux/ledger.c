@@ -5,7 +5,7 @@
 // It has a network too, if it is given an address: network.h.
 //
 // On the kernel's command line: stellwerk.vm=NAME, and stellwerk.dirtyMiBPerSecond (0), stellwerk.writesPerSecond
-// (10), stellwerk.workingSetMiB (half of what is free), stellwerk.readBacksPerSecond (1).
+// (10), stellwerk.workingSetMiB (half of what is free), stellwerk.readBacksPerSecond (1), stellwerk.disk (vda).
 
 #include "network.h"
 

@@ -16,6 +16,9 @@ export const CONSOLE_SOCKET = 'console.sock'
 export const INCOMING_SOCKET = 'incoming.sock'
 export const KERNEL_FILE = 'kernel'
 export const INITRD_FILE = 'initrd'
+/** UEFI's. */
+export const VARIABLES_FILE = 'variables'
+export const SEED_FILE = 'seed'
 
 export type Accelerator = 'kvm' | 'tcg'
 
@@ -39,32 +42,49 @@ export function nicSocket(index: number): string {
   return `nic${index}.sock`
 }
 
+/** What it boots: a kernel that it is given, or what firmware finds on its first disk. */
+export type Boot =
+  | { readonly kind: 'kernel'; readonly commandLine: string }
+  | { readonly kind: 'bios' }
+  | { readonly kind: 'uefi'; readonly code: string }
+
 export interface CommandLineOptions {
   readonly spec: MachineSpec
   readonly accelerator: Accelerator
   readonly disks: number
   /** The MACs of its cards. */
   readonly macs: readonly string[]
-  readonly commandLine: string
+  readonly boot: Boot
+  /** With a disk for cloud-init behind its own. */
+  readonly seed: boolean
   /** It waits for a migration stream. */
   readonly incoming: boolean
 }
 
-export function commandLine({ spec, accelerator, disks, macs, commandLine, incoming }: CommandLineOptions): string[] {
+export function commandLine(options: CommandLineOptions): string[] {
+  const { spec, accelerator, disks, macs, boot, seed, incoming } = options
   const cpus = typeof spec.parameters['cpus'] === 'number' ? spec.parameters['cpus'] : 1
   return [
     ...['-name', `guest=${spec.vm}`, '-nodefaults', '-no-user-config', '-display', 'none', '-S'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
-    ...['-machine', `${MACHINE_TYPE},usb=off,vmport=off`, '-accel', ACCELERATORS[accelerator], '-cpu', CPU_MODEL],
+    ...[
+      '-machine',
+      `${MACHINE_TYPE},usb=off,vmport=off${machineWords(boot)}`,
+      '-accel',
+      ACCELERATORS[accelerator],
+      '-cpu',
+      CPU_MODEL,
+    ],
     ...['-m', `size=${ramKiB(spec.memoryBytes, accelerator)}k`, '-smp', `${cpus}`],
     ...['-chardev', `socket,id=monitor,path=${MONITOR_SOCKET}`, '-mon', 'chardev=monitor,mode=control'],
     ...['-chardev', `socket,id=console,path=${CONSOLE_SOCKET}`, '-serial', 'chardev:console'],
     ...['-device', 'pvpanic-pci', '-action', 'panic=pause'],
     // A guest that sleeps by itself can't be stopped, and wakes by itself.
     ...['-global', 'ICH9-LPC.disable_s3=1', '-global', 'ICH9-LPC.disable_s4=1'],
-    ...Array.from({ length: disks }, (_, index) => disk(index)).flat(),
+    ...Array.from({ length: disks }, (_, index) => disk(index, boot)).flat(),
+    ...(seed ? seedDisk() : []),
     ...macs.flatMap(nic),
-    ...['-kernel', KERNEL_FILE, '-initrd', INITRD_FILE, '-append', commandLine],
+    ...bootWords(boot),
     ...(incoming ? ['-incoming', 'defer'] : []),
   ]
 }
@@ -79,16 +99,46 @@ function ramKiB(memoryBytes: number, accelerator: Accelerator): number {
 }
 
 /** Held back by an error, a request stops the machine and is issued again when it goes on: the guest never hears of it. */
-function disk(index: number): string[] {
+function disk(index: number, boot: Boot): string[] {
   const name = diskName(index)
   const server = { type: 'unix', path: diskSocket(index) }
+  const order = boot.kind === 'kernel' || index > 0 ? '' : ',bootindex=0'
   return [
     ...['-blockdev', JSON.stringify({ driver: 'nbd', 'node-name': name, server, export: name, discard: 'unmap' })],
     ...[
       '-device',
-      `virtio-blk-pci,id=${name}-device,drive=${name},serial=${name},write-cache=on,werror=stop,rerror=stop`,
+      `virtio-blk-pci,id=${name}-device,drive=${name},serial=${name},write-cache=on,werror=stop,rerror=stop${order}`,
     ],
   ]
+}
+
+/** A file of the machine's own, the same on every host. */
+function seedDisk(): string[] {
+  const node = { driver: 'file', 'node-name': 'seed', filename: SEED_FILE, 'read-only': true }
+  return ['-blockdev', JSON.stringify(node), '-device', 'virtio-blk-pci,id=seed-device,drive=seed,serial=cidata']
+}
+
+/** Without a screen firmware and loaders speak to the serial console. */
+function machineWords(boot: Boot): string {
+  if (boot.kind === 'kernel') return ''
+  return boot.kind === 'uefi' ? ',graphics=off,pflash0=code,pflash1=variables' : ',graphics=off'
+}
+
+function bootWords(boot: Boot): string[] {
+  switch (boot.kind) {
+    case 'kernel':
+      return ['-kernel', KERNEL_FILE, '-initrd', INITRD_FILE, '-append', boot.commandLine]
+    case 'bios':
+      return []
+    case 'uefi': {
+      const flash = (name: string, filename: string, more: object) =>
+        JSON.stringify({ driver: 'file', 'node-name': name, filename, ...more })
+      return [
+        ...['-blockdev', flash('code', boot.code, { 'read-only': true })],
+        ...['-blockdev', flash('variables', VARIABLES_FILE, {})],
+      ]
+    }
+  }
 }
 
 /** Without the boot ROM that a card has otherwise: it is not booted from, and Debian has the ROMs in another package. */

@@ -9,12 +9,22 @@ import { MIB } from '@stellwerk/runtime/units.ts'
 import type { Capabilities, Hypervisor, Incoming, Machine, MachineSpec, NetworkPort } from '../hypervisor.ts'
 import type { HypervisorOptions } from '../options.ts'
 import { type BootImage, decodeBootImage } from './boot-image.ts'
-import { commandLine, kernelWords } from './command-line.ts'
+import {
+  type Boot,
+  commandLine,
+  INITRD_FILE,
+  KERNEL_FILE,
+  kernelWords,
+  SEED_FILE,
+  VARIABLES_FILE,
+} from './command-line.ts'
+import { emptyVariables, findUefi, firmwareOf } from './firmware.ts'
 import { GuestDisk } from './guest-disk.ts'
 import { QemuIncoming } from './incoming.ts'
 import { QemuMachine } from './machine.ts'
 import { probeQemu, QEMU_PROGRAM, type QemuFacts } from './probe.ts'
 import { MACHINES, QemuProcess, removeMachines, type StartProgram } from './qemu-process.ts'
+import { checkUserData, seedImage } from './seed-image.ts'
 
 const DISKS_MAX = 8
 const CPUS_MAX = 256
@@ -83,27 +93,46 @@ export class QemuHypervisor implements Hypervisor {
     checkQemuMachine(spec, disks.length, ports.length)
     const { env } = this.#options
     const { accelerator } = await this.#probed()
-    const image = await this.#image(spec)
+    const { boot, contents } = await this.#boot(spec)
     const identity = { ...(spec.identity ?? { epoch: 0, instance: env.random.id() }) }
     const directory = `${MACHINES}/${identity.instance.slice(0, 12)}-${++this.#count}`
     let machine: QemuMachine | null = null
     const guestDisks = disks.map(disk => new GuestDisk(disk, () => machine?.mayPass() ?? false))
-    const words = kernelWords(image.commandLine, spec)
     const macs = ports.map(({ mac }) => present(mac, 'the MAC of a machine’s port'))
     const qemu = await QemuProcess.start({
       env,
       vm: spec.vm,
       program: QEMU_PROGRAM,
-      args: commandLine({ spec, accelerator, disks: disks.length, macs, commandLine: words, incoming }),
+      args: commandLine({ spec, accelerator, disks: disks.length, macs, boot, seed: SEED_FILE in contents, incoming }),
       start: this.#qemu.start,
       directory,
-      kernel: image.kernel,
-      initrd: image.initrd,
+      contents,
       disks: guestDisks,
       nics: ports.length,
     })
     machine = new QemuMachine(this.#options, spec, identity, qemu, guestDisks, ports)
     return machine
+  }
+
+  async #boot(spec: MachineSpec): Promise<{ boot: Boot; contents: { [name: string]: Uint8Array } }> {
+    const { userData } = spec.parameters
+    const seed = typeof userData === 'string' ? { [SEED_FILE]: seedImage(spec.vm, userData) } : {}
+    switch (firmwareOf(spec.guest)) {
+      case 'bios':
+        return { boot: { kind: 'bios' }, contents: seed }
+      case 'uefi':
+        return {
+          boot: { kind: 'uefi', code: await findUefi(this.#qemu.start) },
+          contents: { ...seed, [VARIABLES_FILE]: emptyVariables() },
+        }
+      case null: {
+        const { kernel, initrd, commandLine: words } = await this.#image(spec)
+        return {
+          boot: { kind: 'kernel', commandLine: kernelWords(words, spec) },
+          contents: { [KERNEL_FILE]: kernel, [INITRD_FILE]: initrd },
+        }
+      }
+    }
   }
 
   async #image({ guest }: MachineSpec): Promise<BootImage> {
@@ -135,6 +164,10 @@ export function checkQemuMachine(spec: MachineSpec, disks: number, ports: number
   if (cpus !== undefined && !(Number.isInteger(cpus) && Number(cpus) >= 1 && Number(cpus) <= CPUS_MAX)) {
     throw bad(`${JSON.stringify(cpus)} processors`, `give it a whole number from 1 to ${CPUS_MAX}`)
   }
+  if (firmwareOf(spec.guest) !== null) {
+    checkFirmwareMachine(spec, disks, bad)
+    return
+  }
   if (kernelWords('', spec).length > WORDS_MAX) {
     throw bad(
       'its parameters are too long',
@@ -144,5 +177,18 @@ export function checkQemuMachine(spec: MachineSpec, disks: number, ports: number
   for (const [name, value] of Object.entries(spec.parameters)) {
     if (/^[A-Za-z][A-Za-z0-9]*$/.test(name) && /^[!-~]*$/.test(String(value))) continue
     throw bad(`the parameter ${name}=${String(value)}`, 'names are letters and digits, values have no spaces')
+  }
+}
+
+/** What is on its disk takes no words from us, but cloud-init does. */
+function checkFirmwareMachine(
+  spec: MachineSpec,
+  disks: number,
+  bad: (what: string, hint: string) => StellwerkError,
+): void {
+  if (disks === 0) throw bad(`it boots by ${spec.guest} and has no disk`, 'give it one: --disk VOLUME/SNAPSHOT')
+  for (const [name, value] of Object.entries(spec.parameters)) {
+    if (name === 'userData') checkUserData(spec.vm, value)
+    else if (name !== 'cpus') throw bad(`the parameter ${name}, which a machine with firmware has not`, 'it has cpus')
   }
 }

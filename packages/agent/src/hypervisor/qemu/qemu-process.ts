@@ -4,15 +4,7 @@ import type { BlockDevice } from '@stellwerk/block/device.ts'
 import type { ByteStream, Command, CommandExit, CommandSpec, Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type DiskExport, exportDisk } from '../../volume/disk-export.ts'
-import {
-  CONSOLE_SOCKET,
-  diskName,
-  diskSocket,
-  INITRD_FILE,
-  KERNEL_FILE,
-  MONITOR_SOCKET,
-  nicSocket,
-} from './command-line.ts'
+import { CONSOLE_SOCKET, diskName, diskSocket, MONITOR_SOCKET, nicSocket } from './command-line.ts'
 import { Qmp } from './qmp.ts'
 import { MachineSockets } from './sockets.ts'
 
@@ -34,8 +26,8 @@ export interface QemuProcessOptions {
   readonly start: StartProgram
   /** Of the machine, among the process's files. */
   readonly directory: string
-  readonly kernel: Uint8Array
-  readonly initrd: Uint8Array
+  /** What is to be in it, by name. */
+  readonly contents: { readonly [name: string]: Uint8Array }
   readonly disks: readonly BlockDevice[]
   /** How many. */
   readonly nics: number
@@ -90,8 +82,8 @@ export class QemuProcess {
       process?.kill()
     })
     try {
-      await files.writeAtomic(`${directory}/${KERNEL_FILE}`, options.kernel)
-      await files.writeAtomic(`${directory}/${INITRD_FILE}`, options.initrd)
+      for (const [name, bytes] of Object.entries(options.contents))
+        await files.writeAtomic(`${directory}/${name}`, bytes)
       for (const [index, device] of options.disks.entries()) {
         const address = sockets.address(diskSocket(index))
         exports.push(await exportDisk(env, { address, name: diskName(index), device }))

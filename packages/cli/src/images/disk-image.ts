@@ -1,0 +1,99 @@
+// Images of whole disks as QEMU's tools know them: what a file is, and its bytes written to a disk over NBD.
+
+import { dirname, resolve } from 'node:path'
+import type { Command, CommandExit, Processes } from '@stellwerk/runtime/environment.ts'
+import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+
+const PROGRAM = 'qemu-img'
+const HINT = 'install it: apt install qemu-utils (Debian), dnf install qemu-img (Fedora)'
+/** What `qemu-img info` calls them; `vpc` is VHD. */
+const FORMATS = ['raw', 'qcow2', 'vmdk', 'vhdx', 'vpc', 'vdi'] as const
+
+export interface DiskImage {
+  /** Absolute: no word before a colon in it is taken for a protocol. */
+  readonly path: string
+  readonly format: (typeof FORMATS)[number]
+  /** Of the disk, not of the file. */
+  readonly sizeBytes: number
+}
+
+interface Facts {
+  readonly format: string
+  readonly 'virtual-size': number
+  readonly 'backing-filename'?: string
+  readonly encrypted?: boolean
+  readonly 'format-specific'?: { readonly data?: { readonly extents?: readonly { readonly filename?: string }[] } }
+}
+
+/** Throws `no-program` and `bad-image`. */
+export async function inspectDiskImage(processes: Pick<Processes, 'command'>, path: string): Promise<DiskImage> {
+  const exit = await ended(start(processes, ['info', '--output=json', path]))
+  if (exit.code !== 0) throw bad(path, lastLine(exit), 'name a disk image that can be read')
+  const facts = JSON.parse(exit.output) as Facts
+  const format = FORMATS.find(name => name === facts.format)
+  if (format === undefined) throw bad(path, `it is of the format ${facts.format}`, `known: ${FORMATS.join(', ')}`)
+  if (facts.encrypted === true) throw bad(path, 'it is encrypted', 'decrypt it first: qemu-img convert')
+  // Whoever made the image could have named any file of this machine, and its bytes would be in the guest.
+  const backing = facts['backing-filename']
+  if (backing !== undefined) throw bad(path, `it is incomplete without ${backing}`, 'make it whole: qemu-img convert')
+  for (const { filename } of facts['format-specific']?.data?.extents ?? []) {
+    if (filename !== undefined && dirname(resolve(dirname(path), filename)) !== dirname(path)) {
+      throw bad(
+        path,
+        `parts of it are elsewhere: ${filename}`,
+        'put them beside it, or make it whole: qemu-img convert',
+      )
+    }
+  }
+  return { path, format, sizeBytes: facts['virtual-size'] }
+}
+
+export interface Copying {
+  /** Rejects with `bad-image`, in qemu-img's own words. */
+  readonly done: Promise<void>
+  kill(): void
+}
+
+/** Onto a disk that reads as zeroes. `told`: percent. What is written is on stable storage when it is done. */
+export function copyDiskImage(
+  processes: Pick<Processes, 'command'>,
+  image: DiskImage,
+  uri: string,
+  told: (percent: number) => void,
+): Copying {
+  const command = start(processes, [
+    ...['convert', '-p', '-n', '--target-is-zero', '-W', '-m', '8'],
+    // Its own default for the target, `unsafe`, leaves the flush at the end out.
+    ...['-t', 'writeback', '-f', image.format, '-O', 'raw', image.path, uri],
+  ])
+  command.onOutput(text => {
+    const percent = [...text.matchAll(/\(([\d.]+)\/100%\)/g)].at(-1)?.[1]
+    if (percent !== undefined) told(Number(percent))
+  })
+  const done = ended(command).then(exit => {
+    if (exit.code !== 0) throw bad(image.path, lastLine(exit), 'see whether the volume has room for it')
+  })
+  return { done, kill: () => command.kill() }
+}
+
+function start(processes: Pick<Processes, 'command'>, args: readonly string[]): Command {
+  try {
+    return processes.command({ program: PROGRAM, name: PROGRAM, args })
+  } catch (error) {
+    if (errorCode(error) !== 'no-program') throw error
+    throw new StellwerkError('no-program', 'qemu-img is not installed', { where: PROGRAM, hint: HINT, cause: error })
+  }
+}
+
+function ended(command: Command): Promise<CommandExit> {
+  return new Promise(resolve => command.onExit(resolve))
+}
+
+function lastLine({ errors, signal }: CommandExit): string {
+  const words = errors.trim().split('\n').at(-1) ?? ''
+  return words === '' ? `qemu-img ended${signal === null ? '' : ` by ${signal}`}` : words.replace(/^qemu-img: /, '')
+}
+
+function bad(path: string, what: string, hint: string): StellwerkError {
+  return new StellwerkError('bad-image', what, { where: path, hint })
+}
