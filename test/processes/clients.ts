@@ -1,7 +1,7 @@
 // Real clients at work on disks that a host exports: fio, which verifies what it wrote, round after round until it is told
 // to end, and nbdcopy with file systems on their way in. No error may reach any of them. Not a test itself.
 
-import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ExportView } from '@stellwerk/coordinator/view/schemas.ts'
 import { peer } from '@stellwerk/runtime/testing/peers.ts'
@@ -21,7 +21,8 @@ const PART_BYTES = IMAGE_BYTES / PARTS
 const BLOCK_BYTES = [4096, 8192, 16_384, 32_768, 65_536] as const
 /** Slow enough that a fault finds them in the middle of it. */
 const FIO_BYTES_PER_SECOND = 8 * MIB
-const COPY_BITS_PER_SECOND = 10_000_000
+/** The copies begin at the first rate, go on at the second, which takes longer than any test, and end at the third. */
+const COPY_BITS_PER_SECOND = { begin: 10_000_000, goOn: 1_000_000, finish: 200_000_000 }
 
 interface FioJob {
   readonly error: number
@@ -68,11 +69,13 @@ export class Clients {
     if (this.#isAtWork) throw new Error('the clients never finished what they did before')
     this.#isAtWork = true
     await makeImages(this.#stellwerk)
+    this.#copyAt('begin')
     const copies = FILE_SYSTEMS.map(system => this.#copy(system))
     let slowestWriteMs = 0
     let rounds = 0
     let round = this.#startRound()
     let isOver = false
+    let failed = false
     const writing = (async () => {
       for (;;) {
         slowestWriteMs = Math.max(slowestWriteMs, await this.#endRound(round))
@@ -82,11 +85,16 @@ export class Clients {
       }
     })()
     // Whoever finishes hears of it.
-    writing.catch(() => undefined)
+    writing.catch(() => {
+      failed = true
+    })
     await Promise.all([round.running.said(/connected to NBD server/), ...FILE_SYSTEMS.map(each => this.#isRead(each))])
+    this.#copyAt('goOn')
     return {
-      goesOn: () => [round.running, ...copies].every(({ process }) => process.exitCode === null),
+      // Between two of its rounds there is no fio, and that is no end.
+      goesOn: () => !failed && copies.every(({ process }) => process.exitCode === null),
       finish: async () => {
+        this.#copyAt('finish')
         for (const copy of copies) expect((await copy.ended).code, copy.lines.join('\n')).toBe(0)
         isOver = true
         await writing
@@ -121,9 +129,19 @@ export class Clients {
     return uri
   }
 
+  get #rateFile(): string {
+    return join(this.#stellwerk.directory, 'rate')
+  }
+
+  /** nbdkit looks into the file as it goes. */
+  #copyAt(rate: keyof typeof COPY_BITS_PER_SECOND): void {
+    writeFileSync(`${this.#rateFile}.new`, `${COPY_BITS_PER_SECOND[rate]}\n`)
+    renameSync(`${this.#rateFile}.new`, this.#rateFile)
+  }
+
   #copy(system: FileSystem): Running {
     rmSync(join(this.#stellwerk.directory, `${system}.log`), { force: true })
-    const options = [`rate=${COPY_BITS_PER_SECOND}`, `logfile=${system}.log`]
+    const options = [`rate-file=${this.#rateFile}`, `logfile=${system}.log`]
     const source = ['nbdkit', '--filter=log', '--filter=rate', 'file', `${system}.img`, ...options]
     return this.#stellwerk.startTool('nbdcopy', '--flush', '--requests=4', '--', '[', ...source, ']', this.#uri(system))
   }
