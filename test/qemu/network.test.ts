@@ -1,7 +1,8 @@
 // The network that moves with a VM: two Linux guests on different hosts talk over one TCP connection while one of them is
 // moved back and forth, and find each other again when a host's agent has died. What is wrong with a card is refused in a line.
 
-import { copyFileSync } from 'node:fs'
+import { copyFileSync, existsSync, readdirSync } from 'node:fs'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
@@ -23,6 +24,7 @@ interface Vm {
 const vm = (name: string) => stellwerk.json<Vm>('vm', 'show', name)
 const echoes = (lines: readonly string[]) =>
   lines.flatMap(line => /^echo (\d+) gap (\d+)$/.exec(line)?.slice(1).map(Number) ?? []).filter((_, i) => i % 2 === 0)
+const list = (directory: string) => (existsSync(directory) ? readdirSync(directory) : [])
 const lost = (lines: readonly string[]) => lines.filter(line => line.startsWith('talk lost'))
 
 describe.skipIf(qemu.missing)(`two Linux guests in one network on ${qemu.note}`, () => {
@@ -81,6 +83,56 @@ describe.skipIf(qemu.missing)(`two Linux guests in one network on ${qemu.note}`,
     // As fast as it goes, to the other's sink.
     heard.process.stdin?.write('push 10.0.0.1 1000\n')
     expect(await heard.said(/^pushed [1-9]\d* in \d+$/)).toBeDefined()
+  })
+
+  it('a forward leads from a host to a guest, and one connection through it is held over a migration', {
+    timeout: LONG,
+  }, async () => {
+    const refusals: [string[], RegExp][] = [
+      [['none', '80'], /no VM "none"/],
+      [['client', '80'], /which address VM "client" has.*--address/],
+      [['web', '0'], /"0" is no number/],
+      [['web', '80', '--listen', 'here'], /no number|no IPv4 address/],
+      [['web', '80', '--host', 'host-z'], /host "host-z" can open no way to guests: it is not up/],
+      [['web', '80', '--address', '10.0.0'], /no IPv4 address/],
+    ]
+    for (const [words, said] of refusals) {
+      const { code, lines } = await stellwerk.run('vm', 'forward', ...words)
+      expect([words, code, lines]).toEqual([words, 1, [expect.stringMatching(said)]])
+    }
+    const way = stellwerk.start('vm', 'forward', 'web', '7')
+    const toWeb = stellwerk.start('vm', 'forward', 'web', '80')
+    const portOf = (line: string) => Number(/^127\.0\.0\.1:(\d+) on host-[ab] leads to web, /.exec(line)?.[1])
+    const [port, webPort] = await Promise.all([way, toWeb].map(async each => portOf(await each.said(/leads to/))))
+    const again = await stellwerk.run('vm', 'forward', 'web', '7', '--listen', String(port))
+    expect(again).toEqual({ code: 1, lines: [expect.stringMatching(/does not let it listen there/)] })
+
+    const socket = connect(port ?? 0, '127.0.0.1')
+    const echoed = async (text: string): Promise<void> => {
+      const came: Buffer[] = []
+      const listen = (chunk: Buffer) => came.push(chunk)
+      socket.on('data', listen)
+      socket.write(text)
+      await expect.poll(() => Buffer.concat(came).toString(), PATIENT).toBe(text)
+      socket.off('data', listen)
+    }
+    await echoed('before')
+    const to = (await vm('web')).host === 'host-a' ? 'host-b' : 'host-a'
+    const over = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'web', '--to', to, '--wait')
+    expect(over.phase).toBe('done')
+    await echoed('behind')
+    socket.destroy()
+    const page = await fetch(`http://127.0.0.1:${webPort}/`)
+    expect([page.status, (await page.text()).length > 0]).toEqual([200, true])
+
+    for (const each of [way, toWeb]) {
+      each.process.kill('SIGINT')
+      expect((await each.ended).code).toBe(0)
+    }
+    await expect(fetch(`http://127.0.0.1:${webPort}/`)).rejects.toThrow()
+    // Nothing of the gateway stays when nobody needs it.
+    const gateways = () => ['host-a', 'host-b'].flatMap(host => list(join(stellwerk.state, host, 'agent', 'gateways')))
+    await expect.poll(gateways, PATIENT).toEqual([])
   })
 
   it('a guest that restarts elsewhere is found at its new place', { timeout: LONG }, async () => {

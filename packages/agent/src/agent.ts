@@ -25,6 +25,7 @@ import { QemuHypervisor } from './hypervisor/qemu/hypervisor.ts'
 import { WasmHypervisor } from './hypervisor/wasm/hypervisor.ts'
 import { RightToRun } from './lease/right-to-run.ts'
 import { BulkStreams } from './migration/streams.ts'
+import { Forwards } from './network/forwards.ts'
 import { type NetworkState, VirtualSwitch } from './network/virtual-switch.ts'
 import { Peers } from './peers.ts'
 import { Redirects } from './redirect/redirects.ts'
@@ -180,6 +181,8 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   system.spawn(self, actor, { mailbox: 8192 })
   system.spawn(`${host}/guests`, guests)
   system.spawn(`${host}/disks`, new HeldDisks(system, volumes))
+  const forwards = new Forwards({ env, system, host, start: programs.start, network })
+  system.spawn(`${host}/forwards`, forwards)
   const listener = await listenSessions(
     env,
     config.listen,
@@ -216,7 +219,10 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
       networks: network.states,
       access: luns.access(),
     }),
-    stop: () => stop(actor, listener, coordinator, peers, links, volumes, redirects, network, system),
+    stop: async () => {
+      await forwards.stop()
+      await stop(actor, listener, coordinator, peers, links, volumes, redirects, network, system)
+    },
   }
   endWithParent(env, gate, agent)
   return agent

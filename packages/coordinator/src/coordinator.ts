@@ -37,7 +37,8 @@ export interface Coordinator {
   command(command: Command): Promise<unknown>
   /** Asks a volume's owner directly, for what only it knows. */
   askOwner(volume: string, kind: string, body: unknown, deadlineMs?: number): Promise<unknown>
-  askAgent(host: string, kind: string, body: unknown): Promise<unknown>
+  /** Or another part of it: `HOST/part`. */
+  askAgent(host: string, kind: string, body: unknown, part?: string): Promise<unknown>
   stop(): Promise<void>
 }
 
@@ -90,9 +91,9 @@ export async function startCoordinator(env: Environment, config: CoordinatorConf
       const term = state.cluster.term
       return system.ask('coordinator/api', `${owner}/owner/${volume}`, kind, body, deadlineMs, { term })
     },
-    askAgent: (host, kind, body) => {
+    askAgent: (host, kind, body, part = 'agent') => {
       const term = state.cluster.term
-      return system.ask('coordinator/api', `${host}/agent`, kind, body, COMMAND_MS, { term })
+      return system.ask('coordinator/api', `${host}/${part}`, kind, body, COMMAND_MS, { term })
     },
     stop: () => stop(listener, storages, system),
   }

@@ -11,3 +11,7 @@ export function parseIpv4(text: string): number {
     return text.split('.').reduce((address, byte) => address * 256 + Number(byte), 0)
   throw new StellwerkError('bad-address', `"${text}" is no IPv4 address`, { hint: 'say for example 10.0.0.7' })
 }
+
+export function formatIpv4(address: number): string {
+  return [24, 16, 8, 0].map(shift => (address >>> shift) & 0xff).join('.')
+}

@@ -19,6 +19,7 @@ import { rungPhrase } from '../render/storage-phrases.ts'
 import { age, bytes } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
 import { CLOUD_INIT_OPTIONS, cloudInitOf } from './vm-cloud-init.ts'
+import { forwardCommand } from './vm-forward.ts'
 import { guestNamed } from './vm-guest.ts'
 import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
 
@@ -382,4 +383,7 @@ function addressOf(text: string): Address {
   return { network: 'cluster', host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) }
 }
 
-export const commands: readonly CommandSpec[] = [create, start, stop, remove, list, show, migrate, cancel, consoleOf]
+export const commands: readonly CommandSpec[] = [
+  ...[create, start, stop, remove, list, show, migrate, cancel],
+  ...[consoleOf, forwardCommand],
+]

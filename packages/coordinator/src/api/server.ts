@@ -15,6 +15,7 @@ import type { ApiContext, Hooks, Route } from './route.ts'
 import { clusterRoutes } from './routes/cluster.ts'
 import { diskCopyRoutes } from './routes/disk-copies.ts'
 import { exportRoutes } from './routes/exports.ts'
+import { forwardRoutes } from './routes/forwards.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { vmRoutes } from './routes/vms.ts'
 import { volumeRoutes } from './routes/volumes.ts'
@@ -28,6 +29,7 @@ export const ROUTES: readonly Route[] = [
   ...volumeRoutes,
   ...diskCopyRoutes,
   ...exportRoutes,
+  ...forwardRoutes,
 ]
 
 const VERSION = '1'

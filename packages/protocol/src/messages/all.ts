@@ -2,6 +2,7 @@
 
 import './cluster.ts'
 import './export.ts'
+import './forward.ts'
 import './guest.ts'
 import './handshake.ts'
 import './migration.ts'

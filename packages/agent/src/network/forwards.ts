@@ -1,0 +1,169 @@
+// The ways from this host into the guests' networks, as an actor: each is kept while somebody asks for it, and a network's
+// gateway while one leads through it.
+
+import type { OpenForward } from '@stellwerk/protocol/messages/forward.ts'
+import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
+import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
+import type { Environment } from '@stellwerk/runtime/environment.ts'
+import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { StartProgram } from '../hypervisor/qemu/qemu-process.ts'
+import { GATEWAYS, Gateway, type Listening } from './gateway.ts'
+import type { VirtualSwitch } from './virtual-switch.ts'
+
+/** Of one host at once. */
+const FORWARDS_MAX = 256
+const LOOK_MS = 1_000
+
+interface Forward {
+  readonly wanted: OpenForward
+  readonly gateway: string
+  readonly listening: Listening
+  until: number
+}
+
+export interface ForwardsOptions {
+  readonly env: Environment
+  readonly system: ActorSystem
+  readonly host: string
+  readonly start: StartProgram
+  readonly network: VirtualSwitch
+}
+
+export class Forwards implements Behavior {
+  readonly #options: ForwardsOptions
+  readonly #forwards = new Map<string, Forward>()
+  /** By network and address. */
+  readonly #gateways = new Map<string, Promise<Gateway>>()
+  #count = 0
+  #looking = false
+  #isCleaned: Promise<void> | null = null
+  /** One order after the other: each finds what the one before has made. */
+  #work: Promise<unknown> = Promise.resolve()
+
+  constructor(options: ForwardsOptions) {
+    this.#options = options
+  }
+
+  receive(message: Message, context: ActorContext): void {
+    const { system, env } = this.#options
+    const answer = (work: () => Promise<unknown>): void => {
+      this.#work = this.#work.then(work).then(
+        reply => system.reply(message, reply),
+        (error: unknown) => system.fail(message, error),
+      )
+    }
+    switch (message.kind) {
+      case 'forward.open':
+        answer(() => this.#open(message.body as OpenForward))
+        if (!this.#looking) context.after(LOOK_MS, 'forwards.look', null)
+        this.#looking = true
+        return
+      case 'forward.close':
+        answer(async () => {
+          await this.#close((message.body as { forward: string }).forward)
+          return {}
+        })
+        return
+      case 'forwards.look':
+        this.#work = this.#work
+          .then(() => this.#look())
+          .catch((error: unknown) => env.log.warn({ why: describeError(error) }, 'a forward was not ended'))
+        if (this.#forwards.size > 0 || this.#gateways.size > 0) context.after(LOOK_MS, 'forwards.look', null)
+        else this.#looking = false
+        return
+      default:
+        if (message.re !== undefined) return
+        context.fail(message, new StellwerkError('unknown-kind', `forwards do not take ${message.kind}`))
+    }
+  }
+
+  /** With the agent's end. */
+  async stop(): Promise<void> {
+    await this.#work
+    const gateways = await Promise.allSettled(this.#gateways.values())
+    await Promise.all(gateways.map(each => (each.status === 'fulfilled' ? each.value.stop() : undefined)))
+  }
+
+  async #open(wanted: OpenForward): Promise<Listening> {
+    const { env } = this.#options
+    const known = this.#forwards.get(wanted.forward)
+    if (known !== undefined) {
+      known.until = env.clock.now() + wanted.keepMs
+      return known.listening
+    }
+    if (this.#forwards.size >= FORWARDS_MAX) {
+      throw new StellwerkError('busy', `this host keeps ${FORWARDS_MAX} forwards already`, { hint: 'end one of them' })
+    }
+    const gateway = gatewayOf(wanted)
+    const through = await this.#gateway(gateway, wanted)
+    const { host, port } = wanted.listen
+    const listening = { host, port: port === 0 ? await this.#freePort(host) : port }
+    await through.forward(listening, wanted.guest, wanted.guestPort)
+    this.#forwards.set(wanted.forward, { wanted, gateway, listening, until: env.clock.now() + wanted.keepMs })
+    return listening
+  }
+
+  #gateway(key: string, { network, gateway: address, bits }: OpenForward): Promise<Gateway> {
+    const known = this.#gateways.get(key)
+    if (known !== undefined) return known
+    const { env, start, network: virtualSwitch } = this.#options
+    const owner = `gateway/${network}`
+    const port = virtualSwitch.port({ network, mac: null, addresses: [], placementEpoch: 0, owner })
+    const directory = `${GATEWAYS}/${++this.#count}`
+    const spec = { network, address, bits }
+    const begun = this.#cleaned().then(() => Gateway.start({ env, start, port, directory, spec }))
+    this.#gateways.set(key, begun)
+    const forget = (): void => {
+      if (this.#gateways.get(key) === begun) this.#gateways.delete(key)
+      for (const [id, forward] of this.#forwards) if (forward.gateway === key) this.#forwards.delete(id)
+    }
+    // Whoever wanted it hears why; asked again, it is begun anew.
+    begun.then(started => void started.gone.then(forget), forget)
+    return begun
+  }
+
+  /** Of a predecessor's gateways, which have ended with it. */
+  #cleaned(): Promise<void> {
+    this.#isCleaned ??= removeGateways(this.#options.env)
+    return this.#isCleaned
+  }
+
+  /** Free a moment ago: QEMU does not say which one it took. */
+  async #freePort(host: string): Promise<number> {
+    const { network } = this.#options.env
+    const listener = await network.listenStream({ network: 'cluster', host, port: 0 }, stream => stream.destroy())
+    await listener.close()
+    return listener.address.port
+  }
+
+  async #close(id: string): Promise<void> {
+    const forward = this.#forwards.get(id)
+    if (forward === undefined) return
+    this.#forwards.delete(id)
+    const gateway = await this.#gateways.get(forward.gateway)
+    await gateway?.unforward(forward.listening)
+  }
+
+  /** Ends what nobody has asked for again, and gateways that nothing leads through. */
+  async #look(): Promise<void> {
+    const now = this.#options.env.clock.now()
+    for (const [id, { until }] of this.#forwards) if (until <= now) await this.#close(id)
+    for (const [key, gateway] of this.#gateways) {
+      if ([...this.#forwards.values()].some(forward => forward.gateway === key)) continue
+      this.#gateways.delete(key)
+      await (await gateway).stop()
+    }
+  }
+}
+
+function gatewayOf({ network, gateway, bits }: OpenForward): string {
+  return `${network} ${gateway}/${bits}`
+}
+
+/** What a dead predecessor has left. */
+async function removeGateways({ files }: Environment): Promise<void> {
+  for (const name of await files.list(GATEWAYS)) {
+    for (const file of await files.list(`${GATEWAYS}/${name}`)) await files.remove(`${GATEWAYS}/${name}/${file}`)
+    await files.remove(`${GATEWAYS}/${name}`)
+  }
+}
