@@ -3,9 +3,11 @@
 import { formatLine } from '@stellwerk/protocol/trace/format-line.ts'
 import { type CommandSpec, DIR, FAILED, JSON_OUT, OK, type Terminal } from '../command-line/command.ts'
 import { table } from '../render/table.ts'
+import { untilInterrupted } from '../terminal/until-interrupted.ts'
 import { type CheckReport, checkTrace, DOUBT_MS, type ToldViolation } from '../trace/check.ts'
+import { type WatchOptions, watchTrace } from '../trace/check-follow.ts'
 import { rulesNamed } from '../trace/check-rules.ts'
-import { FROM, openTrace } from '../trace/source.ts'
+import { FROM, openTrace, type TraceSource } from '../trace/source.ts'
 import { type Damage, tolerant } from '../trace/tolerant.ts'
 
 /** Violations told in full; of the others only what they are. */
@@ -13,6 +15,7 @@ const TOLD_MAX = 5
 /** Places where records are missing that are named one by one. */
 const MISSING_MAX = 5
 const BODY_CHARS = 160
+const LOOK_MS = 100
 
 export const check: CommandSpec = {
   words: 'trace check',
@@ -21,6 +24,7 @@ export const check: CommandSpec = {
     dir: DIR,
     from: FROM,
     rule: { type: 'string', multiple: true, value: 'R', help: 'only this rule of docs/SPEC.md: FEN1, IO3, …' },
+    follow: { type: 'boolean', help: 'go on while the cluster runs, until a rule is broken or Ctrl-C' },
     json: JSON_OUT,
   },
   summary: 'Whether a recorded trace keeps the rules; with what led to it where one is broken',
@@ -31,13 +35,43 @@ export const check: CommandSpec = {
     const source = await openTrace(context.directory(input), input.texts('from'))
     const damage: Damage = { count: 0 }
     const { onDamaged } = tolerant(context, damage)
-    const report = await checkTrace(source, { rules, ...(onDamaged === undefined ? {} : { onDamaged }) })
+    const options = { rules, ...(onDamaged === undefined ? {} : { onDamaged }) }
+    const reopen = () => openTrace(context.directory(input), input.texts('from'))
+    const report = input.flag('follow')
+      ? await watched(terminal, source, { ...options, reopen })
+      : await checkTrace(source, options)
     if (input.flag('json')) terminal.out(JSON.stringify(report))
     else tell(terminal, report)
     // Who asks for one rule wants to know: that it can't be told is no yes.
     const unanswered = named.length > 0 && report.rules.some(({ verdict }) => verdict === 'not-judged')
     return report.violations.length > 0 || damage.count > 0 || unanswered ? FAILED : OK
   },
+}
+
+/** Says on the side what it does: its output is the report. */
+async function watched(
+  terminal: Terminal,
+  source: TraceSource,
+  options: Pick<WatchOptions, 'rules' | 'reopen' | 'onDamaged'>,
+): Promise<CheckReport> {
+  const watching = Promise.withResolvers<CheckReport>()
+  await untilInterrupted(async sleep => {
+    let isInterrupted = false
+    let isOver = false
+    const report = watchTrace(source, {
+      ...options,
+      onCaughtUp: records => terminal.err(`watching: ${records} records so far; Ctrl-C ends it`),
+      onUnconfirmed: ({ rule, message }) => terminal.err(`not borne out by the whole trace: ${rule}: ${message}`),
+      isOver: () => isInterrupted,
+    }).finally(() => {
+      isOver = true
+    })
+    report.then(watching.resolve, watching.reject)
+    while (!isOver && (await sleep(LOOK_MS)));
+    isInterrupted = true
+    await watching.promise
+  })
+  return watching.promise
 }
 
 function tell(terminal: Terminal, report: CheckReport): void {

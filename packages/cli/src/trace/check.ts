@@ -83,7 +83,7 @@ export async function checkTrace(source: TraceSource, options: CheckOptions): Pr
   const levels = new Set<TraceLevel>()
   let current: TraceRecord | null = null
   const monitors = createMonitors({
-    ...optionsOf(facts),
+    ...monitorOptions(facts),
     rules,
     onViolation: found => void closing.set(found, current),
   })
@@ -101,8 +101,7 @@ export async function checkTrace(source: TraceSource, options: CheckOptions): Pr
       continue
     }
     if (record.kind === ENDED_KIND) continue
-    // What guests acknowledged is what was heard outside, not what their hosts say of them.
-    if (!simulated && SAID.has(record.kind) && !HEARERS.has(record.process)) continue
+    if (!isHeard(record, facts)) continue
     records += 1
     counts.set(record.kind, (counts.get(record.kind) ?? 0) + 1)
     levels.add(record.level)
@@ -141,7 +140,7 @@ export async function checkTrace(source: TraceSource, options: CheckOptions): Pr
   }
 }
 
-function optionsOf(facts: TraceFacts): MonitorOptions {
+export function monitorOptions(facts: TraceFacts): MonitorOptions {
   if (facts.kind === 'real') {
     const { leaseMs, driftFraction } = facts
     return { vm2: { mayMissLines: true }, fen2: { slackMs: REAL_SLACK_MS, leaseMs, driftFraction } }
@@ -150,6 +149,11 @@ function optionsOf(facts: TraceFacts): MonitorOptions {
   const extentAt = (_: string, offset: number): number | null =>
     offset < extents.offset ? null : Math.floor((offset - extents.offset) / extents.bytes)
   return { fen2: { driftFraction }, csv2: { extentAt } }
+}
+
+/** What guests acknowledged is what was heard outside, not what their hosts say of them. */
+export function isHeard({ kind, process }: TraceRecord, { kind: of }: TraceFacts): boolean {
+  return of === 'simulated' || !SAID.has(kind) || HEARERS.has(process)
 }
 
 /** On one timeline for all processes: in a simulated run every record has true time. */

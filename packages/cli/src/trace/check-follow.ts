@@ -1,0 +1,69 @@
+// `stellwerk trace check --follow`: the monitors over a cluster's traces while they are written. What is read so soon may be out
+// of order, or lack what a slow process has still to write; so what they find is only a suspicion, which the whole trace, read
+// in order, must confirm.
+
+import { createMonitors } from '@stellwerk/protocol/monitors/all-monitors.ts'
+import type { RuleId, Violation } from '@stellwerk/protocol/monitors/monitor.ts'
+import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { type CheckReport, checkTrace, isHeard, monitorOptions, timeOf } from './check.ts'
+import { factsOf } from './check-facts.ts'
+import { canConvict } from './check-rules.ts'
+import { follow } from './show-follow.ts'
+import type { TraceSource } from './source.ts'
+
+export interface WatchOptions {
+  readonly rules: readonly RuleId[]
+  readonly reopen: () => Promise<TraceSource>
+  readonly onDamaged?: (error: StellwerkError) => void
+  /** All that there was when it began has been judged. */
+  readonly onCaughtUp: (records: number) => void
+  /** A finding that the whole trace does not bear out. */
+  readonly onUnconfirmed: (finding: Violation) => void
+  readonly isOver: () => boolean
+}
+
+/** The report of the whole trace when a rule is broken, or when it is over. */
+export async function watchTrace(source: TraceSource, options: WatchOptions): Promise<CheckReport> {
+  const { rules, reopen, isOver, onDamaged } = options
+  const tolerant = onDamaged === undefined ? {} : { onDamaged }
+  const facts = await factsOf(source, tolerant)
+  const unconfirmed = new Set<string>()
+  let current = source
+  for (let caughtUp = false; ; ) {
+    const suspected: Violation[] = []
+    // What the last ones have seen may have been out of order: these begin anew, with all that has come since.
+    const monitors = createMonitors({
+      ...monitorOptions(facts),
+      rules,
+      onViolation: found => void suspected.push(found),
+    })
+    let records = 0
+    let suspicion: Violation | undefined
+    await follow(current, {
+      ...tolerant,
+      filter: { kinds: monitors.kinds },
+      last: Number.POSITIVE_INFINITY,
+      reopen,
+      onRecord: record => {
+        if (!isHeard(record, facts)) return
+        records += 1
+        monitors.observe(record, timeOf(facts, { wallMs: record.hlc.wallMs, at: record.at }))
+      },
+      isOver: () => {
+        if (!caughtUp) options.onCaughtUp(records)
+        caughtUp = true
+        suspicion = suspected.splice(0).find(({ rule, message }) => couldConvict(rule) && !unconfirmed.has(message))
+        return suspicion !== undefined || isOver()
+      },
+    })
+    current = await reopen()
+    const report = await checkTrace(current, { rules, ...tolerant })
+    if (suspicion === undefined || report.violations.length > 0) return report
+    unconfirmed.add(suspicion.message)
+    options.onUnconfirmed(suspicion)
+  }
+
+  function couldConvict(rule: RuleId): boolean {
+    return canConvict(rule, { simulated: facts.kind === 'simulated', whole: true })
+  }
+}
