@@ -1,7 +1,7 @@
 // Real machines as an operator uses them: an image is made, a Linux guest runs from it with its disk on a shared volume, is
 // moved live, survives the loss of its host's agent, and shuts down. What can't run is refused in one line.
 
-import { copyFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
@@ -90,4 +90,27 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     expect(said.lines.filter(line => /damaged|disk error/.test(line))).toEqual([])
     said.process.kill()
   })
+
+  it.runIf(process.env['STELLWERK_LONG'] === '1')(
+    'a QEMU that hangs is ended, and its VM starts again',
+    {
+      timeout: LONG,
+    },
+    async () => {
+      const words = ['--guest', 'tiny.boot', '--disk', 'csv1:64MiB', '--param', 'writesPerSecond=20']
+      expect((await stellwerk.run('vm', 'create', 'hung', ...words)).code).toBe(0)
+      const said = stellwerk.console('hung')
+      const last = () => acknowledged(said.lines).at(-1) ?? 0
+      await expect.poll(last, PATIENT).toBeGreaterThanOrEqual(20)
+      const { host } = await stellwerk.json<Vm>('vm', 'show', 'hung')
+      const children = readFileSync(join(stellwerk.state, host ?? '', 'guardian', 'children.json'), 'utf8')
+      const qemuOf = (JSON.parse(children) as { name: string; pid: number }[]).find(({ name }) => name === 'hung/qemu')
+      process.kill(qemuOf?.pid ?? 0, 'SIGSTOP')
+      const before = last()
+      await expect.poll(last, PATIENT).toBeGreaterThanOrEqual(before + 20)
+      expect((await stellwerk.run('events')).lines.join('\n')).toMatch(/hung: start it again .*its guest crashed/)
+      expect(said.lines.filter(line => line.startsWith('recovered')).at(-1)).toMatch(/^recovered [1-9]\d* intact$/)
+      said.process.kill()
+    },
+  )
 })

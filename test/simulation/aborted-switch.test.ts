@@ -110,3 +110,17 @@ describe('the source of an aborted migration whose leases are lost (MIG2, FEN2, 
     },
   )
 })
+
+describe('a migration that is aborted because its source has died (LIV1)', () => {
+  it('leaves nothing reserved: a VM that is deleted then is gone, and its disk with it', TIMEOUT, async () => {
+    const { world, sim, agent, monitors } = await switching('source-dies')
+    agent?.kill()
+    let deleted = false
+    world.command({ kind: 'vm-delete', name: 'vm-1' }, ({ ok }) => {
+      deleted = ok
+    })
+    expect(await sim.runUntil(() => world.coordinator?.state.vms.has('vm-1') === false, SETTLE_MS)).toBe(true)
+    expect(deleted).toBe(true)
+    expect(monitors.violations.map(({ rule, message }) => `${rule}: ${message}`)).toEqual([])
+  })
+})

@@ -25,6 +25,8 @@ export class IncomingMigration {
   readonly #vm: VmActor
   readonly #order: ReceiveOrder
   #phase: Phase = 'reserving'
+  /** By the coordinator's word: what was reserved for it is nobody's. */
+  #aborted = false
   #disks: DiskSet | null = null
   #incoming: Incoming | null = null
   #stream: ByteStream | null = null
@@ -168,6 +170,7 @@ export class IncomingMigration {
 
   #abort(): void {
     this.#phase = 'over'
+    this.#aborted = true
     this.#discard()
     this.#vm.reportDone(this.id, {})
     this.#vm.receivingEnded()
@@ -215,6 +218,9 @@ export class IncomingMigration {
     this.#incoming?.discard().catch((error: unknown) => {
       env.log.error({ vm: this.#order.order.vm }, `the received copy was not discarded: ${errorMessage(error)}`)
     })
-    if (this.#phase === 'over') this.#disks?.drop()
+    if (this.#phase !== 'over') return
+    // The source does it, too, if it lives: without either the disks would be reserved until the VM's next start.
+    if (this.#aborted) this.#disks?.burn(this.#order.order.epoch)
+    this.#disks?.drop()
   }
 }

@@ -32,7 +32,7 @@ export interface DiskSet {
   committed(): void
   /** Gives them back to the owner: drained, bits cleared, detached. Resolves when the owner has taken it. */
   detach(): Promise<void>
-  /** After an abort: burns the epoch that was reserved for the other side, in the background. */
+  /** After an abort: burns the epoch that was reserved for the target, in the background, also when they are dropped since. */
   burn(epoch: number): void
   /** Closes them here without a word: they are fenced, or somebody else's by now. */
   drop(): void

@@ -169,7 +169,7 @@ export class VmDisks implements DiskSet {
 
   burn(epoch: number): void {
     for (const { volume, disk, owner } of this.#places) {
-      this.#tell('volume.abort', owner, { volume: volume.options.volume, disk, epoch })
+      this.#tell('volume.abort', owner, { volume: volume.options.volume, disk, epoch }, true)
     }
   }
 
@@ -211,9 +211,9 @@ export class VmDisks implements DiskSet {
   }
 
   /** In the background, until the owner, whoever that is by then, has taken or refused it. */
-  #tell<K extends VolumeKind>(kind: K, owner: OwnerCall, body: VolumeBody<K>): void {
+  #tell<K extends VolumeKind>(kind: K, owner: OwnerCall, body: VolumeBody<K>, evenDropped = false): void {
     const told = untilAnswered<VolumeReply<K>>(this.#env, () => {
-      if (this.#dropped) throw new StellwerkError('disk-closed', 'the disk is no longer this host’s')
+      if (this.#dropped && !evenDropped) throw new StellwerkError('disk-closed', 'the disk is no longer this host’s')
       return owner(kind, body)
     }).then(
       () => undefined,

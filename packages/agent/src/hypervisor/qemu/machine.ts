@@ -31,6 +31,9 @@ const WATCH_MS = 25
 const POWER_BUTTON_MS = 3_000
 /** Run states that nothing leads out of. */
 const FINAL_STATES = ['internal-error', 'guest-panicked', 'shutdown']
+/** How often QEMU is asked whether it is there, and how many looks may find it without an answer. */
+const LOOK_MS = 2_500
+const SILENT_LOOKS = 4
 /** After a request failed the machine stands still so long, then tries again. */
 const DISK_RETRY_MS = 500
 
@@ -55,6 +58,9 @@ export class QemuMachine implements Machine {
   #watch: Timer | null = null
   #retry: Timer | null = null
   #button: Timer | null = null
+  #look: Timer | null = null
+  /** Looks since QEMU has not answered the last one. */
+  #silentLooks = 0
   #shutdownSeen: string | null = null
   #panicSeen = false
   #outgoing: QemuOutgoing | null = null
@@ -83,6 +89,7 @@ export class QemuMachine implements Machine {
     })
     qemu.qmp.onEvent(event => this.#heard(event))
     qemu.onExit(exit => void this.#exited(exit))
+    this.#lookAgain()
   }
 
   get qmp(): Qmp {
@@ -308,6 +315,30 @@ export class QemuMachine implements Machine {
     })
   }
 
+  /**
+   * A QEMU that hangs runs no guest, and says nothing of it. Counted by looks, not by time: when this process has slept itself,
+   * there was one. During a migration QEMU may wait for the guest's requests, and answers nobody meanwhile.
+   */
+  #lookAgain(): void {
+    this.#look = this.#options.env.timers.after(LOOK_MS, () => {
+      if (!this.#executes || this.#outgoing !== null) this.#silentLooks = 0
+      else if (this.#silentLooks === 0) this.#askForLife()
+      else if (++this.#silentLooks > SILENT_LOOKS) {
+        void this.#disobeyed(`it has not answered for ${(SILENT_LOOKS * LOOK_MS) / 1_000} s`)
+        return
+      }
+      this.#lookAgain()
+    })
+  }
+
+  #askForLife(): void {
+    this.#silentLooks = 1
+    const answered = (): void => {
+      this.#silentLooks = 0
+    }
+    this.qmp.execute('query-status').then(answered, answered)
+  }
+
   #command(command: string): void {
     this.qmp.execute(command).catch((error: unknown) => {
       const { log } = this.#options.env
@@ -333,6 +364,7 @@ export class QemuMachine implements Machine {
     this.#watch?.cancel()
     this.#retry?.cancel()
     this.#button?.cancel()
+    this.#look?.cancel()
     for (const disk of this.#disks) disk.refuse()
     this.#outgoing?.machineEnded(new StellwerkError('stream-lost', 'the machine has ended', { where: this.life.vm }))
   }
