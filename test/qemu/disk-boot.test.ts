@@ -46,10 +46,21 @@ describe.skipIf(qemu.missing || loaders.missing || tools.missing)(
     }, async () => {
       writeFileSync(inDirectory('notes.txt'), 'no disk')
       run('qemu-img', 'create', '-f', 'qcow2', '-b', '/etc/hostname', '-F', 'raw', inDirectory('backed.qcow2'), '1M')
+      run(
+        'qemu-img',
+        'create',
+        '-f',
+        'qcow2',
+        '-o',
+        `data_file=${inDirectory('data.raw')},data_file_raw=on`,
+        inDirectory('split.qcow2'),
+        '1M',
+      )
       const cases: [string[], RegExp][] = [
         [['none.qcow2', 'csv1', 'x'], /No such file/],
         [['notes.txt', 'csv1', 'x'], /neither a boot sector nor a partition table.*--data/],
         [['backed.qcow2', 'csv1', 'x'], /incomplete without \/etc\/hostname/],
+        [['split.qcow2', 'csv1', 'x'], /parts of it are in another file: .*data.raw/],
         [['tux.qcow2', 'none', 'x'], /no volume "none"/],
         [['tux.qcow2', 'csv1', 'x', '--size', '1MiB'], /the image needs 96 MiB/],
         [['tux.qcow2', 'csv1', '../x'], /\.\.\/x/],

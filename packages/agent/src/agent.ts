@@ -220,7 +220,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
       access: luns.access(),
     }),
     stop: async () => {
-      await forwards.stop()
+      forwards.stop()
       await stop(actor, listener, coordinator, peers, links, volumes, redirects, network, system)
     },
   }

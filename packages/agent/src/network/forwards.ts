@@ -6,7 +6,7 @@ import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import type { StartProgram } from '../hypervisor/qemu/qemu-process.ts'
+import type { StartedProgram, StartProgram } from '../hypervisor/qemu/qemu-process.ts'
 import { GATEWAYS, Gateway, type Listening } from './gateway.ts'
 import type { VirtualSwitch } from './virtual-switch.ts'
 
@@ -36,6 +36,8 @@ export class Forwards implements Behavior {
   readonly #gateways = new Map<string, Promise<Gateway>>()
   #count = 0
   #looking = false
+  #isOver = false
+  readonly #programs = new Set<StartedProgram>()
   #isCleaned: Promise<void> | null = null
   /** One order after the other: each finds what the one before has made. */
   #work: Promise<unknown> = Promise.resolve()
@@ -47,17 +49,23 @@ export class Forwards implements Behavior {
   receive(message: Message, context: ActorContext): void {
     const { system, env } = this.#options
     const answer = (work: () => Promise<unknown>): void => {
-      this.#work = this.#work.then(work).then(
-        reply => system.reply(message, reply),
-        (error: unknown) => system.fail(message, error),
-      )
+      this.#work = this.#work
+        .then(work)
+        .then(
+          reply => system.reply(message, reply),
+          (error: unknown) => system.fail(message, error),
+        )
+        .then(() => this.#lookLater(context))
     }
     switch (message.kind) {
-      case 'forward.open':
-        answer(() => this.#open(message.body as OpenForward))
-        if (!this.#looking) context.after(LOOK_MS, 'forwards.look', null)
-        this.#looking = true
+      case 'forward.open': {
+        const wanted = message.body as OpenForward
+        // At once: what it waits for may take longer than it is kept.
+        const known = this.#forwards.get(wanted.forward)
+        if (known !== undefined) known.until = env.clock.now() + wanted.keepMs
+        answer(() => this.#open(wanted))
         return
+      }
       case 'forward.close':
         answer(async () => {
           await this.#close((message.body as { forward: string }).forward)
@@ -68,8 +76,10 @@ export class Forwards implements Behavior {
         this.#work = this.#work
           .then(() => this.#look())
           .catch((error: unknown) => env.log.warn({ why: describeError(error) }, 'a forward was not ended'))
-        if (this.#forwards.size > 0 || this.#gateways.size > 0) context.after(LOOK_MS, 'forwards.look', null)
-        else this.#looking = false
+          .then(() => {
+            this.#looking = false
+            this.#lookLater(context)
+          })
         return
       default:
         if (message.re !== undefined) return
@@ -77,15 +87,21 @@ export class Forwards implements Behavior {
     }
   }
 
-  /** With the agent's end. */
-  async stop(): Promise<void> {
-    await this.#work
-    const gateways = await Promise.allSettled(this.#gateways.values())
-    await Promise.all(gateways.map(each => (each.status === 'fulfilled' ? each.value.stop() : undefined)))
+  /** With the agent's end, which waits for none of them: their guardian sees to what is left. */
+  stop(): void {
+    this.#isOver = true
+    for (const program of this.#programs) program.kill()
+  }
+
+  #lookLater(context: ActorContext): void {
+    if (this.#looking || this.#isOver || (this.#forwards.size === 0 && this.#gateways.size === 0)) return
+    this.#looking = true
+    context.after(LOOK_MS, 'forwards.look', null)
   }
 
   async #open(wanted: OpenForward): Promise<Listening> {
     const { env } = this.#options
+    if (this.#isOver) throw new StellwerkError('stopping', 'the agent ends')
     const known = this.#forwards.get(wanted.forward)
     if (known !== undefined) {
       known.until = env.clock.now() + wanted.keepMs
@@ -106,7 +122,14 @@ export class Forwards implements Behavior {
   #gateway(key: string, { network, gateway: address, bits }: OpenForward): Promise<Gateway> {
     const known = this.#gateways.get(key)
     if (known !== undefined) return known
-    const { env, start, network: virtualSwitch } = this.#options
+    const { env, network: virtualSwitch } = this.#options
+    let program: StartedProgram | null = null
+    const start: StartProgram = async (vm, spec) => {
+      program = await this.#options.start(vm, spec)
+      this.#programs.add(program)
+      if (this.#isOver) program.kill()
+      return program
+    }
     const owner = `gateway/${network}`
     const port = virtualSwitch.port({ network, mac: null, addresses: [], placementEpoch: 0, owner })
     const directory = `${GATEWAYS}/${++this.#count}`
@@ -114,17 +137,21 @@ export class Forwards implements Behavior {
     const begun = this.#cleaned().then(() => Gateway.start({ env, start, port, directory, spec }))
     this.#gateways.set(key, begun)
     const forget = (): void => {
+      if (program !== null) this.#programs.delete(program)
       if (this.#gateways.get(key) === begun) this.#gateways.delete(key)
       for (const [id, forward] of this.#forwards) if (forward.gateway === key) this.#forwards.delete(id)
     }
     // Whoever wanted it hears why; asked again, it is begun anew.
-    begun.then(started => void started.gone.then(forget), forget)
+    begun.then(started => void started.gone.then(forget, forget), forget)
     return begun
   }
 
   /** Of a predecessor's gateways, which have ended with it. */
   #cleaned(): Promise<void> {
-    this.#isCleaned ??= removeGateways(this.#options.env)
+    this.#isCleaned ??= removeGateways(this.#options.env).catch((error: unknown) => {
+      this.#isCleaned = null
+      throw error
+    })
     return this.#isCleaned
   }
 

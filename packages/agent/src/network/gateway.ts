@@ -5,7 +5,7 @@
 import { formatIpv4, parseIpv4 } from '@stellwerk/protocol/ipv4.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
 import type { CommandExit, Environment } from '@stellwerk/runtime/environment.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { NetworkPort } from '../hypervisor/hypervisor.ts'
 import { GuestNic } from '../hypervisor/qemu/guest-nic.ts'
 import { QEMU_HINT, QEMU_PROGRAM } from '../hypervisor/qemu/probe.ts'
@@ -18,7 +18,8 @@ import { mayEnter } from './gateway-filter.ts'
 export const GATEWAYS = 'gateways'
 const MONITOR_SOCKET = 'qmp.sock'
 const WIRE_SOCKET = 'wire.sock'
-const START_MS = 30_000
+const START_MS = 10_000
+const COMMAND_MS = 3_000
 
 export interface GatewaySpec {
   readonly network: string
@@ -46,10 +47,12 @@ export class Gateway {
   readonly spec: GatewaySpec
   /** Resolves when its process has ended, however. */
   readonly gone: Promise<void>
+  readonly #env: Environment
   readonly #program: StartedProgram
   readonly #qmp: Qmp
 
-  private constructor(spec: GatewaySpec, program: StartedProgram, qmp: Qmp, gone: Promise<void>) {
+  private constructor(env: Environment, spec: GatewaySpec, program: StartedProgram, qmp: Qmp, gone: Promise<void>) {
+    this.#env = env
     this.spec = spec
     this.#program = program
     this.#qmp = qmp
@@ -64,17 +67,26 @@ export class Gateway {
     const sockets = new MachineSockets(env, full)
     const clean = async (): Promise<void> => {
       port.detach()
-      await sockets.close()
-      for (const name of await env.files.list(directory)) await env.files.remove(`${directory}/${name}`)
-      await env.files.remove(directory)
+      try {
+        await sockets.close()
+        for (const name of await env.files.list(directory)) await env.files.remove(`${directory}/${name}`)
+        await env.files.remove(directory)
+      } catch (error) {
+        env.log.warn({ directory, code: errorCode(error) }, 'what is left of a gateway was not removed')
+      }
     }
     let program: StartedProgram | null = null
-    const timer = env.timers.after(START_MS, () => program?.kill())
+    let late = false
+    const timer = env.timers.after(START_MS, () => {
+      late = true
+      program?.kill()
+    })
     try {
       const monitor = await sockets.expect(MONITOR_SOCKET)
       const wire = await sockets.expect(WIRE_SOCKET)
       const name = `gateway/${spec.network}`
       program = await options.start(null, { program: QEMU_PROGRAM, name, args: commandLine(spec), directory: full })
+      if (late) program.kill()
       const { promise: exit, resolve } = Promise.withResolvers<CommandExit>()
       program.onExit(resolve)
       const failed = exit.then(how => {
@@ -98,7 +110,7 @@ export class Gateway {
       const always = (): boolean => true
       new GuestNic(filtered, stream, always, always)
       port.attach()
-      return new Gateway(spec, program, qmp, exit.then(clean))
+      return new Gateway(env, spec, program, qmp, exit.then(clean))
     } catch (error) {
       program?.kill()
       await clean()
@@ -128,7 +140,10 @@ export class Gateway {
   }
 
   async #command(line: string): Promise<string> {
-    const said = await this.#qmp.execute('human-monitor-command', { 'command-line': line })
+    // One that hangs is ended, and the command fails with its monitor.
+    const timer = this.#env.timers.after(COMMAND_MS, () => this.#program.kill())
+    const asked = this.#qmp.execute('human-monitor-command', { 'command-line': line })
+    const said = await asked.finally(() => timer.cancel())
     return typeof said === 'string' ? said.trim() : ''
   }
 }

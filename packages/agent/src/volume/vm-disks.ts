@@ -22,6 +22,8 @@ export interface VmDisk {
 
 /** Between two tries of what the owner must be told. */
 const RETRY_MS = 200
+/** So long an owner is told of an epoch that is burnt, by who has nothing else to do with the disk. */
+const BURN_MS = 60_000
 
 export class VmDisks implements DiskSet {
   readonly devices: readonly BlockDevice[]
@@ -82,24 +84,38 @@ export class VmDisks implements DiskSet {
   ): Promise<VmDisks> {
     const late: LateDevice[] = []
     const reserved: DiskInfo[] = []
-    for (const { volume, disk, owner } of places) {
-      const { vm, host, hostEpoch, epoch } = order
-      const of = { volume: volume.options.volume, disk }
-      await untilAnswered(env, () => owner('volume.reserve', { ...of, vm, host, hostEpoch, epoch }))
-      const { disks } = await untilAnswered(env, () => owner('volume.list-disks', { volume: of.volume }))
-      const info = disks.find(d => d.disk === disk || d.name === disk)
-      if (info === undefined) throw new StellwerkError('disk-missing', `there is no disk ${disk}`, { where: of.volume })
-      reserved.push(info)
-      const { device } = volume.options
-      late.push(
-        new LateDevice(info.sizeBytes, device.limits, {
-          ...device.caps,
-          flush: true,
-          fua: true,
-          trim: true,
-          zero: true,
-        }),
-      )
+    const { vm, host, hostEpoch, epoch } = order
+    const asked: VmDisk[] = []
+    try {
+      for (const place of places) {
+        const { volume, disk, owner } = place
+        asked.push(place)
+        const of = { volume: volume.options.volume, disk }
+        await untilAnswered(env, () => owner('volume.reserve', { ...of, vm, host, hostEpoch, epoch }))
+        const { disks } = await untilAnswered(env, () => owner('volume.list-disks', { volume: of.volume }))
+        const info = disks.find(d => d.disk === disk || d.name === disk)
+        if (info === undefined)
+          throw new StellwerkError('disk-missing', `there is no disk ${disk}`, { where: of.volume })
+        reserved.push(info)
+        const { device } = volume.options
+        late.push(
+          new LateDevice(info.sizeBytes, device.limits, {
+            ...device.caps,
+            flush: true,
+            fua: true,
+            trim: true,
+            zero: true,
+          }),
+        )
+      }
+    } catch (error) {
+      // Nobody else knows of those that were reserved.
+      for (const { volume, disk, owner } of asked) {
+        owner('volume.abort', { volume: volume.options.volume, disk, epoch }).catch((cause: unknown) => {
+          env.log.info({ vm, code: errorCode(cause) }, `a reservation was not given up: ${errorMessage(cause)}`)
+        })
+      }
+      throw error
     }
     return new VmDisks(env, order, places, storages, [], late, reserved)
   }
@@ -212,8 +228,11 @@ export class VmDisks implements DiskSet {
 
   /** In the background, until the owner, whoever that is by then, has taken or refused it. */
   #tell<K extends VolumeKind>(kind: K, owner: OwnerCall, body: VolumeBody<K>, evenDropped = false): void {
+    const { clock } = this.#env
+    const until = clock.now() + (evenDropped ? BURN_MS : 0)
     const told = untilAnswered<VolumeReply<K>>(this.#env, () => {
-      if (this.#dropped && !evenDropped) throw new StellwerkError('disk-closed', 'the disk is no longer this host’s')
+      if (this.#dropped && clock.now() >= until)
+        throw new StellwerkError('disk-closed', 'the disk is no longer this host’s')
       return owner(kind, body)
     }).then(
       () => undefined,

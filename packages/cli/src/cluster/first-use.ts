@@ -95,7 +95,7 @@ export async function ensureGuests(cluster: LocalCluster, choice: GuestChoice): 
     return []
   } catch (error) {
     if (!(error instanceof StellwerkError)) throw error
-    return [`no guests: ${describeError(error)}`]
+    return [`not all guests are made: ${describeError(error)}`]
   }
 }
 

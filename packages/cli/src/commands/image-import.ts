@@ -4,7 +4,7 @@ import { isAbsolute, join } from 'node:path'
 import { connectNbd } from '@stellwerk/block/nbd/client.ts'
 import { parseNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime/node/scratch-directory.ts'
@@ -83,20 +83,30 @@ async function importImage(work: Import): Promise<void> {
   const { client, volume, name, sizeBytes } = work
   const disk = `${name}.import`
   await refuseTaken(work)
-  await client.post(pathOf('volumes', volume, 'disks'), { disk, sizeBytes })
   let whole = false
-  try {
-    await untilInterrupted(async sleep => {
+  await untilInterrupted(async sleep => {
+    await client.post(pathOf('volumes', volume, 'disks'), { disk, sizeBytes })
+    try {
       await fill(work, disk, sleep)
       if (!(await sleep(0))) return
       await client.post(pathOf('volumes', volume, 'disks', disk, 'snapshots'), { name })
       whole = true
-    })
-  } finally {
+    } finally {
+      await remove(work, disk)
+    }
+  })
+  if (!whole) throw new StellwerkError('interrupted', 'the import was interrupted', { where: volume })
+}
+
+/** Says what is left, if it can't be removed: why it was to be is the news. */
+async function remove({ client, volume, say }: Import, disk: string): Promise<void> {
+  try {
     await client.delete(pathOf('volumes', volume, 'disks', disk))
+  } catch (error) {
+    if (!(error instanceof StellwerkError)) throw error
+    if (error.code === 'unknown-disk' || error.code === 'disk-missing') return
+    say(`${describeError(error)}; what is left of the copy: stellwerk disk delete ${volume} ${disk}`)
   }
-  if (!whole)
-    throw new StellwerkError('interrupted', 'the import was interrupted: nothing of it is left', { where: volume })
 }
 
 /** Before anything is copied. */
@@ -141,7 +151,16 @@ async function fill(work: Import, disk: string, sleep: Sleep): Promise<void> {
     await done
     if (bootable) await checkBootable(env, image, uri)
   } finally {
+    await ended(work, disk)
+  }
+}
+
+async function ended({ client, volume, say }: Import, disk: string): Promise<void> {
+  try {
     await endExport(client, volume, disk)
+  } catch (error) {
+    if (!(error instanceof StellwerkError)) throw error
+    say(`its export has not ended: ${describeError(error)}`)
   }
 }
 

@@ -67,6 +67,8 @@ async function watched(
       isOver = true
     })
     report.then(watching.resolve, watching.reject)
+    // Told below, when it is awaited.
+    watching.promise.catch(() => undefined)
     while (!isOver && (await sleep(LOOK_MS)));
     isInterrupted = true
     await watching.promise

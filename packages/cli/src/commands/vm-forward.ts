@@ -10,7 +10,10 @@ import { untilInterrupted } from '../terminal/until-interrupted.ts'
 
 const LOOPBACK = '127.0.0.1'
 /** What passes by itself: the forward is asked for again. */
-const PASSING = new Set(['coordinator-away', 'deadline', 'link-lost', 'no-route'])
+const PASSING = new Set([
+  ...['coordinator-away', 'deadline', 'link-lost', 'no-such-actor', 'busy'],
+  ...['host-unfit', 'qmp-closed', 'qemu-failed', 'stopping'],
+])
 
 interface Forward {
   readonly host: string
@@ -69,13 +72,15 @@ export const forwardCommand: CommandSpec = {
 
 /** On the same host; where that can't any more, on another. Null: nobody can say now. */
 async function again(same: () => Promise<Forward>, any: () => Promise<Forward>): Promise<Forward | null> {
-  try {
-    return await same()
-  } catch (error) {
-    if (PASSING.has(errorCode(error))) return null
-    if (errorCode(error) !== 'host-unfit') throw error
-    return any()
+  for (const ask of [same, any]) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (!PASSING.has(errorCode(error))) throw error
+      if (errorCode(error) !== 'host-unfit') return null
+    }
   }
+  return null
 }
 
 async function close(client: ApiClient, { host }: Forward, forward: string): Promise<void> {

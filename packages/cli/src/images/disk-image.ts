@@ -22,30 +22,42 @@ interface Facts {
   readonly 'virtual-size': number
   readonly 'backing-filename'?: string
   readonly encrypted?: boolean
-  readonly 'format-specific'?: { readonly data?: { readonly extents?: readonly { readonly filename?: string }[] } }
+  readonly 'format-specific'?: {
+    readonly data?: { readonly 'data-file'?: string; readonly extents?: readonly { readonly filename?: string }[] }
+  }
 }
 
 /** Throws `no-program` and `bad-image`. */
 export async function inspectDiskImage(processes: Pick<Processes, 'command'>, path: string): Promise<DiskImage> {
   const exit = await ended(start(processes, ['info', '--output=json', path]))
   if (exit.code !== 0) throw bad(path, lastLine(exit), 'name a disk image that can be read')
-  const facts = JSON.parse(exit.output) as Facts
+  const facts = factsIn(path, exit)
   const format = FORMATS.find(name => name === facts.format)
   if (format === undefined) throw bad(path, `it is of the format ${facts.format}`, `known: ${FORMATS.join(', ')}`)
   if (facts.encrypted === true) throw bad(path, 'it is encrypted', 'decrypt it first: qemu-img convert')
   // Whoever made the image could have named any file of this machine, and its bytes would be in the guest.
   const backing = facts['backing-filename']
   if (backing !== undefined) throw bad(path, `it is incomplete without ${backing}`, 'make it whole: qemu-img convert')
-  for (const { filename } of facts['format-specific']?.data?.extents ?? []) {
-    if (filename !== undefined && dirname(resolve(dirname(path), filename)) !== dirname(path)) {
-      throw bad(
-        path,
-        `parts of it are elsewhere: ${filename}`,
-        'put them beside it, or make it whole: qemu-img convert',
-      )
-    }
+  const { 'data-file': dataFile, extents = [] } = facts['format-specific']?.data ?? {}
+  const parts = [dataFile, ...extents.map(({ filename }) => filename)].filter(name => name !== undefined)
+  const elsewhere = parts.find(name => resolve(dirname(path), name) !== path)
+  if (elsewhere !== undefined) {
+    throw bad(path, `parts of it are in another file: ${elsewhere}`, 'make it whole: qemu-img convert')
   }
   return { path, format, sizeBytes: facts['virtual-size'] }
+}
+
+/** Of an output that is too long the end is there alone. */
+function factsIn(path: string, { output }: CommandExit): Facts {
+  try {
+    return JSON.parse(output) as Facts
+  } catch (cause) {
+    throw new StellwerkError('bad-image', 'qemu-img has too much to say of it', {
+      where: path,
+      hint: 'make a plain one: qemu-img convert',
+      cause,
+    })
+  }
 }
 
 export interface Copying {

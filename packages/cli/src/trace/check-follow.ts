@@ -5,11 +5,16 @@
 import { createMonitors } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import type { RuleId, Violation } from '@stellwerk/protocol/monitors/monitor.ts'
 import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { createClock } from '@stellwerk/runtime/node/clock.ts'
+import { createTimers } from '@stellwerk/runtime/node/timers.ts'
 import { type CheckReport, checkTrace, isHeard, monitorOptions, timeOf } from './check.ts'
 import { factsOf } from './check-facts.ts'
 import { canConvict } from './check-rules.ts'
 import { follow } from './show-follow.ts'
 import type { TraceSource } from './source.ts'
+
+/** A process that is slower than this with its records has lost them. */
+const SETTLES_MS = 3_000
 
 export interface WatchOptions {
   readonly rules: readonly RuleId[]
@@ -27,7 +32,9 @@ export async function watchTrace(source: TraceSource, options: WatchOptions): Pr
   const { rules, reopen, isOver, onDamaged } = options
   const tolerant = onDamaged === undefined ? {} : { onDamaged }
   const facts = await factsOf(source, tolerant)
+  const timers = createTimers(createClock())
   const unconfirmed = new Set<string>()
+  const { missing } = await checkTrace(source, { rules, ...tolerant })
   let current = source
   for (let caughtUp = false; ; ) {
     const suspected: Violation[] = []
@@ -52,18 +59,27 @@ export async function watchTrace(source: TraceSource, options: WatchOptions): Pr
       isOver: () => {
         if (!caughtUp) options.onCaughtUp(records)
         caughtUp = true
-        suspicion = suspected.splice(0).find(({ rule, message }) => couldConvict(rule) && !unconfirmed.has(message))
+        suspicion = suspected.find(({ rule, message }) => couldConvict(rule) && !unconfirmed.has(message))
         return suspicion !== undefined || isOver()
       },
     })
-    current = await reopen()
-    const report = await checkTrace(current, { rules, ...tolerant })
-    if (suspicion === undefined || report.violations.length > 0) return report
-    unconfirmed.add(suspicion.message)
+    const look = async () => {
+      current = await reopen()
+      return checkTrace(current, { rules, ...tolerant })
+    }
+    let report = await look()
+    if (suspicion === undefined) return report
+    if (report.violations.length > 0) {
+      // What would explain it may still be on its way to the disk.
+      await new Promise<void>(resolve => timers.after(SETTLES_MS, resolve))
+      report = await look()
+      if (report.violations.length > 0) return report
+    }
+    for (const { message } of suspected) unconfirmed.add(message)
     options.onUnconfirmed(suspicion)
   }
 
   function couldConvict(rule: RuleId): boolean {
-    return canConvict(rule, { simulated: facts.kind === 'simulated', whole: true })
+    return canConvict(rule, { simulated: facts.kind === 'simulated', whole: missing.length === 0 })
   }
 }

@@ -321,7 +321,7 @@ export class QemuMachine implements Machine {
    */
   #lookAgain(): void {
     this.#look = this.#options.env.timers.after(LOOK_MS, () => {
-      if (!this.#executes || this.#outgoing !== null) this.#silentLooks = 0
+      if (!this.#executes || this.#outgoing !== null || this.#shutdownSeen !== null) this.#silentLooks = 0
       else if (this.#silentLooks === 0) this.#askForLife()
       else if (++this.#silentLooks > SILENT_LOOKS) {
         void this.#disobeyed(`it has not answered for ${(SILENT_LOOKS * LOOK_MS) / 1_000} s`)

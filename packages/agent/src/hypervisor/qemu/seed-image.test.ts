@@ -26,7 +26,7 @@ it.skipIf(tools.missing)(`${tools.note} find the label and both files whole`, ()
       writeFileSync(path, seedImage('web-1', userData))
       run('fsck.fat', '-n', path)
       expect(run('mcopy', '-n', '-i', path, '::user-data', '-').equals(Buffer.from(userData))).toBe(true)
-      const metaData = 'instance-id: web-1\nlocal-hostname: web-1\n'
+      const metaData = 'instance-id: "web-1"\nlocal-hostname: "web-1"\n'
       expect(run('mcopy', '-n', '-i', path, '::meta-data', '-').toString()).toBe(metaData)
     }),
     { numRuns: 10 },

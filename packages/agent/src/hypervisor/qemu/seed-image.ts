@@ -41,7 +41,8 @@ export function seedImage(vm: string, userData: string): Uint8Array {
   label.write(LABEL, 'latin1')
   label[11] = VOLUME_LABEL
   // Another instance for cloud-init, which does its work once for each, only if it is another VM.
-  const metaData = `instance-id: ${vm}\nlocal-hostname: ${vm}\n`
+  // Quoted: a VM may have a name that YAML takes for a number or a date.
+  const metaData = `instance-id: ${JSON.stringify(vm)}\nlocal-hostname: ${JSON.stringify(vm)}\n`
   for (const [name, short, text] of [
     ['meta-data', 'META-D~1   ', metaData],
     ['user-data', 'USER-D~1   ', userData],
