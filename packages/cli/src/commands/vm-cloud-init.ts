@@ -1,10 +1,11 @@
-// `--user-data` and `--ssh-key` of `vm create`: what cloud-init in the machine is to read.
+// `--user-data`, `--ssh-key` and `--network-config` of `vm create`: what cloud-init in the machine is to read.
 
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Input, OptionSpec, Terminal } from '../command-line/command.ts'
 import { readGuestFile } from '../images/guest-file.ts'
 
 export const CLOUD_INIT_OPTIONS: { readonly [name: string]: OptionSpec } = {
+  'network-config': { type: 'string', value: 'FILE', help: 'for cloud-init: its addresses; without it asks by DHCP' },
   'user-data': { type: 'string', value: 'FILE', help: 'for cloud-init in a machine that boots by bios or uefi' },
   'ssh-key': {
     type: 'string',
@@ -17,7 +18,17 @@ export const CLOUD_INIT_OPTIONS: { readonly [name: string]: OptionSpec } = {
 const KEY = /^(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\n]*)?$/
 
 /** The parameters that say it. Throws `bad-value` and `missing-file`. */
-export async function cloudInitOf(terminal: Terminal, input: Input): Promise<{ readonly userData?: string }> {
+export async function cloudInitOf(
+  terminal: Terminal,
+  input: Input,
+): Promise<{ readonly userData?: string; readonly networkConfig?: string }> {
+  const network = input.text('network-config')
+  const networkConfig =
+    network === undefined ? {} : { networkConfig: await textOf(terminal, '--network-config', network) }
+  return { ...(await userDataOf(terminal, input)), ...networkConfig }
+}
+
+async function userDataOf(terminal: Terminal, input: Input): Promise<{ readonly userData?: string }> {
   const file = input.text('user-data')
   const keys = input.texts('ssh-key')
   if (file !== undefined && keys.length > 0) {

@@ -217,7 +217,7 @@ const show: CommandSpec = {
       ['host', `${vm.host ?? '-'}${vm.preferredHost === null ? '' : ` (prefers ${vm.preferredHost})`}`],
       ['epoch', String(vm.epoch)],
       ['guest', `${vm.guest} on ${vm.hypervisor}, ${bytes(vm.memoryBytes)}`],
-      ...Object.entries(vm.parameters).map(([name, value]): [string, string] => [`  ${name}`, String(value)]),
+      ...Object.entries(vm.parameters).map(([name, value]): [string, string] => [`  ${name}`, shown(value)]),
       ...vm.disks.map((disk): [string, string] => ['disk', `${disk.disk} on ${disk.volume}, ${bytes(disk.sizeBytes)}`]),
       ...vm.nics.map((nic): [string, string] => [
         'card',
@@ -361,6 +361,12 @@ const consoleOf: CommandSpec = {
     await env.close()
     return isRefused ? FAILED : OK
   },
+}
+
+/** What cloud-init is told is a text of many lines. */
+function shown(value: unknown): string {
+  const text = String(value)
+  return text.includes('\n') ? `${bytes(Buffer.byteLength(text))} of text` : text
 }
 
 async function localJoinToken(directory: string): Promise<string> {

@@ -24,7 +24,7 @@ import { QemuIncoming } from './incoming.ts'
 import { QemuMachine } from './machine.ts'
 import { probeQemu, QEMU_PROGRAM, type QemuFacts } from './probe.ts'
 import { MACHINES, QemuProcess, removeMachines, type StartProgram } from './qemu-process.ts'
-import { checkUserData, seedImage } from './seed-image.ts'
+import { checkNetworkConfig, checkUserData, seedDataOf, seedImage } from './seed-image.ts'
 
 const DISKS_MAX = 8
 const CPUS_MAX = 256
@@ -115,8 +115,8 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   async #boot(spec: MachineSpec): Promise<{ boot: Boot; contents: { [name: string]: Uint8Array } }> {
-    const { userData } = spec.parameters
-    const seed = typeof userData === 'string' ? { [SEED_FILE]: seedImage(spec.vm, userData) } : {}
+    const data = seedDataOf(spec.parameters)
+    const seed = data === null ? {} : { [SEED_FILE]: seedImage(spec.vm, data) }
     switch (firmwareOf(spec.guest)) {
       case 'bios':
         return { boot: { kind: 'bios' }, contents: seed }
@@ -189,6 +189,7 @@ function checkFirmwareMachine(
   if (disks === 0) throw bad(`it boots by ${spec.guest} and has no disk`, 'give it one: --disk VOLUME/SNAPSHOT')
   for (const [name, value] of Object.entries(spec.parameters)) {
     if (name === 'userData') checkUserData(spec.vm, value)
+    else if (name === 'networkConfig') checkNetworkConfig(spec.vm, value)
     else if (name !== 'cpus') throw bad(`the parameter ${name}, which a machine with firmware has not`, 'it has cpus')
   }
 }

@@ -1,5 +1,5 @@
 // The disk from which cloud-init takes what a machine is to become, as its data source NoCloud wants it: a file system with the
-// label CIDATA that has `user-data` and `meta-data` (cloudinit.readthedocs.io, "NoCloud"). It follows from the VM's definition
+// label CIDATA that has `user-data`, `meta-data` and, if need be, `network-config` (cloudinit.readthedocs.io, "NoCloud"). It follows from the VM's definition
 // alone, so that every host makes the same.
 //
 // FAT12 of 64 KiB (Microsoft, "FAT: General Overview of On-Disk Format"): boot sector · one FAT · root directory · data, in
@@ -21,6 +21,7 @@ const LABEL = 'CIDATA     '
 
 /** Of a definition: it is kept by every volume that the VM has a disk on. */
 export const USER_DATA_MAX_BYTES = 16 * KIB
+const NETWORK_CONFIG_MAX_BYTES = 4 * KIB
 
 const READ_ONLY = 0x01
 const VOLUME_LABEL = 0x08
@@ -29,7 +30,21 @@ const LAST_LONG_NAME = 0x40
 /** Where the 13 letters of an entry for a long name stand. */
 const LONG_NAME_AT = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30]
 
-export function seedImage(vm: string, userData: string): Uint8Array {
+/** What cloud-init is to read, as the files of those names have it. */
+export interface SeedData {
+  readonly userData: string
+  /** Absent: it asks by DHCP. */
+  readonly networkConfig?: string
+}
+
+/** Null: the VM's definition has nothing for cloud-init. */
+export function seedDataOf({ userData, networkConfig }: { readonly [name: string]: unknown }): SeedData | null {
+  const network = typeof networkConfig === 'string' ? { networkConfig } : {}
+  if (typeof userData === 'string') return { userData, ...network }
+  return typeof networkConfig === 'string' ? { userData: '#cloud-config\n', ...network } : null
+}
+
+export function seedImage(vm: string, { userData, networkConfig }: SeedData): Uint8Array {
   const image = Buffer.alloc(SECTORS * SECTOR)
   writeBootSector(image)
   writeFat(image, 0, 0xf00 | MEDIA)
@@ -43,23 +58,26 @@ export function seedImage(vm: string, userData: string): Uint8Array {
   // Another instance for cloud-init, which does its work once for each, only if it is another VM.
   // Quoted: a VM may have a name that YAML takes for a number or a date.
   const metaData = `instance-id: ${JSON.stringify(vm)}\nlocal-hostname: ${JSON.stringify(vm)}\n`
-  for (const [name, short, text] of [
-    ['meta-data', 'META-D~1   ', metaData],
-    ['user-data', 'USER-D~1   ', userData],
-  ] as const) {
+  const add = (name: string, short: string, text: string): void => {
     const bytes = Buffer.from(text, 'utf8')
-    const clusters = Math.max(1, Math.ceil(bytes.length / SECTOR))
-    writeLongName(root(), name, short)
+    const clusters = Math.ceil(bytes.length / SECTOR)
+    const parts = Math.ceil(name.length / LONG_NAME_AT.length)
+    // The last part stands first.
+    for (let part = parts; part >= 1; part--) writeLongName(root(), name, short, part, part === parts)
     const file = root()
     file.write(short, 'latin1')
     file[11] = READ_ONLY
-    file.writeUInt16LE(cluster, 26)
+    // An empty file has none.
+    file.writeUInt16LE(clusters === 0 ? 0 : cluster, 26)
     file.writeUInt32LE(bytes.length, 28)
     image.set(bytes, (DATA_SECTOR + cluster - FIRST_CLUSTER) * SECTOR)
     for (let i = 0; i < clusters; i++, cluster++) {
       writeFat(image, cluster, i + 1 < clusters ? cluster + 1 : END_OF_CHAIN)
     }
   }
+  add('meta-data', 'META-D~1   ', metaData)
+  add('user-data', 'USER-D~1   ', userData)
+  if (networkConfig !== undefined) add('network-config', 'NETWOR~1   ', networkConfig)
   return image
 }
 
@@ -92,13 +110,25 @@ function writeFat(image: Buffer, index: number, value: number): void {
   image.writeUInt16LE(index % 2 === 0 ? (both & 0xf000) | value : (both & 0x000f) | (value << 4), at)
 }
 
-function writeLongName(entry: Buffer, name: string, short: string): void {
-  entry[0] = LAST_LONG_NAME | 1
+/** `part`: from 1 on, of 13 letters each. */
+function writeLongName(entry: Buffer, name: string, short: string, part: number, isLast: boolean): void {
+  entry[0] = isLast ? LAST_LONG_NAME | part : part
   entry[11] = LONG_NAME
   entry[13] = [...short].reduce((sum, letter) => ((sum >> 1) + ((sum & 1) << 7) + letter.charCodeAt(0)) & 0xff, 0)
+  const from = (part - 1) * LONG_NAME_AT.length
   for (const [i, at] of LONG_NAME_AT.entries()) {
-    entry.writeUInt16LE(i < name.length ? name.charCodeAt(i) : i === name.length ? 0 : 0xffff, at)
+    const letter = from + i
+    entry.writeUInt16LE(letter < name.length ? name.charCodeAt(letter) : letter === name.length ? 0 : 0xffff, at)
   }
+}
+
+/** Throws `bad-machine`. */
+export function checkNetworkConfig(vm: string, networkConfig: unknown): void {
+  if (typeof networkConfig === 'string' && Buffer.byteLength(networkConfig) <= NETWORK_CONFIG_MAX_BYTES) return
+  throw new StellwerkError('bad-machine', 'its network configuration is no text, or too long', {
+    where: `vm ${vm}`,
+    hint: `give at most ${NETWORK_CONFIG_MAX_BYTES} bytes`,
+  })
 }
 
 /** Throws `bad-machine`. */
