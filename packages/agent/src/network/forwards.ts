@@ -6,7 +6,7 @@ import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import type { StartedProgram, StartProgram } from '../hypervisor/qemu/qemu-process.ts'
+import { removeMachines, type StartedProgram, type StartProgram } from '../hypervisor/qemu/qemu-process.ts'
 import { GATEWAYS, Gateway, type Listening } from './gateway.ts'
 import type { VirtualSwitch } from './virtual-switch.ts'
 
@@ -38,7 +38,6 @@ export class Forwards implements Behavior {
   #looking = false
   #isOver = false
   readonly #programs = new Set<StartedProgram>()
-  #isCleaned: Promise<void> | null = null
   /** One order after the other: each finds what the one before has made. */
   #work: Promise<unknown> = Promise.resolve()
 
@@ -134,7 +133,9 @@ export class Forwards implements Behavior {
     const port = virtualSwitch.port({ network, mac: null, addresses: [], placementEpoch: 0, owner })
     const directory = `${GATEWAYS}/${++this.#count}`
     const spec = { network, address, bits }
-    const begun = this.#cleaned().then(() => Gateway.start({ env, start, port, directory, spec }))
+    // Where there is no gateway, what is there is left of a dead predecessor's.
+    const leftovers = this.#gateways.size === 0 ? removeMachines(env, GATEWAYS) : Promise.resolve()
+    const begun = leftovers.then(() => Gateway.start({ env, start, port, directory, spec }))
     this.#gateways.set(key, begun)
     const forget = (): void => {
       if (program !== null) this.#programs.delete(program)
@@ -144,15 +145,6 @@ export class Forwards implements Behavior {
     // Whoever wanted it hears why; asked again, it is begun anew.
     begun.then(started => void started.gone.then(forget, forget), forget)
     return begun
-  }
-
-  /** Of a predecessor's gateways, which have ended with it. */
-  #cleaned(): Promise<void> {
-    this.#isCleaned ??= removeGateways(this.#options.env).catch((error: unknown) => {
-      this.#isCleaned = null
-      throw error
-    })
-    return this.#isCleaned
   }
 
   /** Free a moment ago: QEMU does not say which one it took. */
@@ -185,12 +177,4 @@ export class Forwards implements Behavior {
 
 function gatewayOf({ network, gateway, bits }: OpenForward): string {
   return `${network} ${gateway}/${bits}`
-}
-
-/** What a dead predecessor has left. */
-async function removeGateways({ files }: Environment): Promise<void> {
-  for (const name of await files.list(GATEWAYS)) {
-    for (const file of await files.list(`${GATEWAYS}/${name}`)) await files.remove(`${GATEWAYS}/${name}/${file}`)
-    await files.remove(`${GATEWAYS}/${name}`)
-  }
 }

@@ -5,11 +5,11 @@
 import { formatIpv4, parseIpv4 } from '@stellwerk/protocol/ipv4.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
 import type { CommandExit, Environment } from '@stellwerk/runtime/environment.ts'
-import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { NetworkPort } from '../hypervisor/hypervisor.ts'
 import { GuestNic } from '../hypervisor/qemu/guest-nic.ts'
 import { QEMU_HINT, QEMU_PROGRAM } from '../hypervisor/qemu/probe.ts'
-import { lastWords, type StartedProgram, type StartProgram } from '../hypervisor/qemu/qemu-process.ts'
+import { lastWords, removeDirectory, type StartedProgram, type StartProgram } from '../hypervisor/qemu/qemu-process.ts'
 import { Qmp } from '../hypervisor/qemu/qmp.ts'
 import { MachineSockets } from '../hypervisor/qemu/sockets.ts'
 import { mayEnter } from './gateway-filter.ts'
@@ -67,13 +67,8 @@ export class Gateway {
     const sockets = new MachineSockets(env, full)
     const clean = async (): Promise<void> => {
       port.detach()
-      try {
-        await sockets.close()
-        for (const name of await env.files.list(directory)) await env.files.remove(`${directory}/${name}`)
-        await env.files.remove(directory)
-      } catch (error) {
-        env.log.warn({ directory, code: errorCode(error) }, 'what is left of a gateway was not removed')
-      }
+      await sockets.close()
+      await removeDirectory(env, directory)
     }
     let program: StartedProgram | null = null
     let late = false

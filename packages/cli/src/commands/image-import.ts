@@ -1,6 +1,6 @@
 // `stellwerk image import`: a disk image becomes a snapshot on a volume, and a VM's disk is made of it in no time: a clone.
 
-import { isAbsolute, join } from 'node:path'
+import { resolve } from 'node:path'
 import { connectNbd } from '@stellwerk/block/nbd/client.ts'
 import { parseNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
@@ -37,7 +37,7 @@ export const importCommand: CommandSpec = {
   run: async (context, input) => {
     const { terminal } = context
     const [file = '', volume = '', name = ''] = input.args
-    const path = isAbsolute(file) ? file : join(terminal.cwd, file)
+    const path = resolve(terminal.cwd, file)
     const asked = input.text('size')
     const client = await context.api(input)
     const scratch = await makeScratchDirectory('stellwerk-import-')

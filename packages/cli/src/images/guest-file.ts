@@ -1,6 +1,6 @@
 // The file of a guest's module or boot image.
 
-import { isAbsolute, join } from 'node:path'
+import { resolve } from 'node:path'
 import { MAX_MODULE_BYTES } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { filesOf } from '../cluster/directory.ts'
@@ -10,7 +10,7 @@ export async function readGuestFile(
   name: string,
   directory: string,
 ): Promise<{ readonly path: string; readonly bytes: Uint8Array | null }> {
-  const path = isAbsolute(name) ? name : join(directory, name)
+  const path = resolve(directory, name)
   const at = path.lastIndexOf('/')
   try {
     const file = await filesOf(path.slice(0, at) || '/').open(path.slice(at + 1))

@@ -7,7 +7,7 @@ import type { RuleId, Violation } from '@stellwerk/protocol/monitors/monitor.ts'
 import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
-import { type CheckReport, checkTrace, isHeard, monitorOptions, timeOf } from './check.ts'
+import { beginnings, type CheckReport, checkTrace, isHeard, monitorOptions, timeOf } from './check.ts'
 import { factsOf } from './check-facts.ts'
 import { canConvict } from './check-rules.ts'
 import { follow } from './show-follow.ts'
@@ -34,7 +34,7 @@ export async function watchTrace(source: TraceSource, options: WatchOptions): Pr
   const facts = await factsOf(source, tolerant)
   const timers = createTimers(createClock())
   const unconfirmed = new Set<string>()
-  const { missing } = await checkTrace(source, { rules, ...tolerant })
+  const { isNone: whole } = await beginnings(source, facts, tolerant)
   let current = source
   for (let caughtUp = false; ; ) {
     const suspected: Violation[] = []
@@ -80,6 +80,6 @@ export async function watchTrace(source: TraceSource, options: WatchOptions): Pr
   }
 
   function couldConvict(rule: RuleId): boolean {
-    return canConvict(rule, { simulated: facts.kind === 'simulated', whole: missing.length === 0 })
+    return canConvict(rule, { simulated: facts.kind === 'simulated', whole })
   }
 }

@@ -181,7 +181,7 @@ class Losses {
 }
 
 /** A process's trace that begins in the middle: older segments were rotated out. */
-async function beginnings(source: TraceSource, facts: TraceFacts, options: TraceReadOptions): Promise<Losses> {
+export async function beginnings(source: TraceSource, facts: TraceFacts, options: TraceReadOptions): Promise<Losses> {
   const losses = new Losses()
   for (const stream of source.streamsOf()) {
     for await (const [first] of source.batchesOf(stream, options)) {

@@ -132,11 +132,11 @@ export class QemuProcess {
 }
 
 /** What machines of a dead predecessor have left. */
-export async function removeMachines(env: Environment): Promise<void> {
-  for (const name of await env.files.list(MACHINES)) await removeDirectory(env, `${MACHINES}/${name}`)
+export async function removeMachines(env: Environment, root = MACHINES): Promise<void> {
+  for (const name of await env.files.list(root)) await removeDirectory(env, `${root}/${name}`)
 }
 
-async function removeDirectory({ files, log }: Environment, directory: string): Promise<void> {
+export async function removeDirectory({ files, log }: Environment, directory: string): Promise<void> {
   try {
     const names = await files.list(directory)
     for (const name of names) await files.remove(`${directory}/${name}`)
