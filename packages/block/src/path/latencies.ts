@@ -12,8 +12,11 @@ export class Latencies {
   /** Since a look last had enough of them, and since the last look. */
   #fresh = 0
   #news = 0
+  /** Of what is kept; null: not computed since the last sample. */
+  #median: number | null = null
 
   add(ms: number): void {
+    this.#median = null
     this.#ring[this.#next] = ms
     this.#next = (this.#next + 1) % KEPT
     if (this.#filled < KEPT) this.#filled += 1
@@ -24,8 +27,8 @@ export class Latencies {
   /** Of what is kept, however old; null: nothing was measured yet. */
   get median(): number | null {
     if (this.#filled === 0) return null
-    const sorted = this.#ring.slice(0, this.#filled).sort()
-    return sorted[Math.floor((this.#filled - 1) / 2)]!
+    this.#median ??= medianOf(this.#ring.slice(0, this.#filled))
+    return this.#median
   }
 
   /**
@@ -41,7 +44,11 @@ export class Latencies {
     this.#fresh = 0
     const samples = new Float64Array(fresh)
     for (let i = 0; i < fresh; i += 1) samples[i] = this.#ring[(this.#next - 1 - i + KEPT) % KEPT]!
-    samples.sort()
-    return samples[Math.floor((fresh - 1) / 2)]!
+    return medianOf(samples)
   }
+}
+
+/** Sorts them. */
+function medianOf(samples: Float64Array): number {
+  return samples.sort()[Math.floor((samples.length - 1) / 2)]!
 }

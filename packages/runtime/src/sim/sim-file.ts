@@ -137,8 +137,8 @@ export class SimFile implements File {
   }
 
   #put(at: number, parts: readonly Uint8Array[], durable: boolean): void {
-    this.#file.write(at, parts)
-    if (durable) this.#file.makeDurable(at, totalBytes(parts))
+    if (durable) this.#file.writeDurable(at, parts)
+    else this.#file.write(at, parts)
   }
 
   /** Nothing, everything or some sectors: they land in any order, each as a whole. */

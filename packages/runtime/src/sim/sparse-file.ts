@@ -62,29 +62,37 @@ export class SparseFile {
     const result = new Uint8Array(length)
     this.#eachPage(offset, length, (page, from, to, at) => {
       const bytes = this.#pages.get(page)
-      if (bytes !== undefined) result.set(bytes.subarray(from, to), at)
+      if (bytes === undefined) return
+      result.set(to - from === PAGE_BYTES ? bytes : bytes.subarray(from, to), at)
     })
     return result
   }
 
   write(offset: number, parts: readonly Uint8Array[]): void {
+    this.#write(offset, parts, true)
+  }
+
+  /** As a write with FUA does it: on stable storage at once, and nothing to undo. */
+  writeDurable(offset: number, parts: readonly Uint8Array[]): void {
+    const end = this.#write(offset, parts, false)
+    this.makeDurable(offset, end - offset)
+  }
+
+  /** The offset at which it ends. */
+  #write(offset: number, parts: readonly Uint8Array[], undoable: boolean): number {
     let at = offset
     for (const part of parts) {
       this.#eachPage(at, part.byteLength, (page, from, to, partAt) => {
-        const former = this.#pages.get(page)
-        this.#saveFormer(page, from, to)
+        if (undoable) this.#saveFormer(page, from, to)
         this.#changed?.add(page)
-        let bytes = former
         // A page that became the undo copy as it is must not be written to any more.
-        if (bytes === undefined || to - from === PAGE_BYTES) {
-          bytes = new Uint8Array(PAGE_BYTES)
-          this.#pages.set(page, bytes)
-        }
-        bytes.set(part.subarray(partAt, partAt + to - from), from)
+        if (to - from === PAGE_BYTES) this.#pages.set(page, new Uint8Array(part.subarray(partAt, partAt + PAGE_BYTES)))
+        else this.#pageToWrite(page).set(part.subarray(partAt, partAt + to - from), from)
       })
       at += part.byteLength
     }
     if (at > this.#size) this.#resize(at)
+    return at
   }
 
   punch(offset: number, length: number): void {
@@ -250,6 +258,15 @@ export class SparseFile {
     })
   }
 
+  #pageToWrite(page: number): Uint8Array {
+    let bytes = this.#pages.get(page)
+    if (bytes === undefined) {
+      bytes = new Uint8Array(PAGE_BYTES)
+      this.#pages.set(page, bytes)
+    }
+    return bytes
+  }
+
   /** Drops what lies past the size, without undo. */
   #zeroPages(size: number): void {
     for (const [page, bytes] of this.#pages) {
@@ -289,14 +306,11 @@ export class SparseFile {
         const former = layer.pages.get(page)
         if (former === undefined || (former.mask & mask) === 0) continue
         if (!undo()) break
-        let bytes = this.#pages.get(page)
-        if (bytes === undefined) {
-          if (former.bytes === null) continue
-          bytes = new Uint8Array(PAGE_BYTES)
-          this.#pages.set(page, bytes)
+        if (former.bytes !== null) copySectors(former.bytes, this.#pageToWrite(page), mask)
+        else {
+          const bytes = this.#pages.get(page)
+          if (bytes !== undefined) zeroSectors(bytes, mask)
         }
-        if (former.bytes === null) zeroSectors(bytes, mask)
-        else copySectors(former.bytes, bytes, mask)
       }
     }
   }
