@@ -20,6 +20,7 @@ import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { Simulation, type SimulationOptions } from '@stellwerk/runtime/sim/simulation.ts'
 import { KIB, MIB } from '@stellwerk/runtime/units.ts'
 import { type StorageConfig, startStorage } from '@stellwerk/storage/server.ts'
+import { AWAY, OperatorCalls } from './operator-calls.ts'
 import type { PlannedVm } from './plan.ts'
 import { RepeatedOrders } from './repeated-orders.ts'
 import { Rot } from './rot.ts'
@@ -61,6 +62,7 @@ export class World {
   onExternalWrite: (peer: string) => void = () => undefined
   readonly rot: Rot
   readonly scrubs: ScrubOperator
+  readonly #calls: OperatorCalls
   #coordinator: { readonly handle: Coordinator; readonly process: SimProcess } | null = null
   readonly #disks = new Map<string, MemoryDevice>()
   readonly #agents = new Map<string, { readonly handle: Agent; readonly process: SimProcess }>()
@@ -75,6 +77,7 @@ export class World {
       ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
       ...(options.onCoreInput === undefined ? {} : { onCoreInput: options.onCoreInput }),
     })
+    this.#calls = new OperatorCalls(this.sim)
     this.repeated = new RepeatedOrders(new SimRandom(`repeated/${options.seed}`))
     this.rot = new Rot(this)
     this.scrubs = new ScrubOperator(this)
@@ -225,12 +228,11 @@ export class World {
       then(null)
       return
     }
-    this.sim.enter(current.process, () => {
-      current.handle.askOwner(volume, 'volume.list-disks', { volume }).then(
-        reply => then((reply as { disks: readonly DiskInfo[] }).disks),
-        () => then(null),
-      )
-    })
+    this.#calls.put(
+      current.process,
+      () => current.handle.askOwner(volume, 'volume.list-disks', { volume }),
+      said => then(said.ok ? (said.reply as { disks: readonly DiskInfo[] }).disks : null),
+    )
   }
 
   /** Asks a volume's owner, through the coordinator. */
@@ -240,27 +242,25 @@ export class World {
       then({ ok: false, final: false, reply: null })
       return
     }
-    this.sim.enter(current.process, () => {
-      current.handle.askOwner(volume, kind, body).then(
-        reply => then({ ok: true, final: true, reply }),
-        (error: { code?: string }) => then({ ok: false, final: isFinal(error.code ?? ''), reply: null }),
-      )
-    })
+    this.#calls.put(
+      current.process,
+      () => current.handle.askOwner(volume, kind, body),
+      said => then(said.ok ? { ...said, final: true } : { ok: false, final: isFinal(said.code), reply: null }),
+    )
   }
 
   /** An operator's command; what becomes of it is told to `then`. Dropped when no coordinator is there. */
   command(command: Command, then: (result: { ok: boolean; code: string }) => void = () => undefined): void {
     const current = this.#coordinator
     if (current === null || !current.process.alive || current.process.paused) {
-      then({ ok: false, code: 'coordinator-away' })
+      then({ ok: false, code: AWAY })
       return
     }
-    this.sim.enter(current.process, () => {
-      current.handle.command(command).then(
-        () => then({ ok: true, code: '' }),
-        (error: { code?: string }) => then({ ok: false, code: error.code ?? 'unknown' }),
-      )
-    })
+    this.#calls.put(
+      current.process,
+      () => current.handle.command(command),
+      said => then({ ok: said.ok, code: said.ok ? '' : said.code }),
+    )
   }
 }
 
