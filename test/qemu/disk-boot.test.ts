@@ -11,6 +11,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFailed } from 'vitest'
 import { Stellwerk } from '../processes/stellwerk.ts'
 import { loaders, makeBootableDisk } from './bootable-disk.ts'
 import { qemu, tinyImageFile } from './tiny-image.ts'
+import { lookAt } from './vnc-viewer.ts'
 
 const LONG_TESTS = process.env['STELLWERK_LONG'] === '1'
 const LONG = 600_000
@@ -75,12 +76,22 @@ describe.skipIf(qemu.missing || loaders.missing || tools.missing)(
           ['--guest', 'bios', '--disk', 'csv1:1GiB', '--param', 'x=1'],
           /parameter x, which a machine with firmware has not/,
         ],
+        [['--guest', 'bios', '--disk', 'csv1:1GiB', '--param', 'screen=7'], /the screen 7.*true or false/],
         [['--guest', 'bios', '--disk', 'csv1:1GiB', '--user-data', 'notes.txt'], /begins with no #/],
         [['--guest', 'bios', '--disk', 'csv1:1GiB', '--ssh-key', 'notes.txt'], /no public key of SSH/],
       ]
       for (const [words, said] of definitions) {
         const { code, lines } = await stellwerk.run('vm', 'create', 'bad', ...words)
         expect([words, code, lines]).toEqual([words, 1, [expect.stringMatching(said)]])
+      }
+      const looks: [string[], RegExp][] = [
+        [['none', '--vnc'], /no VM "none"/],
+        [['none', '--vnc', '--listen', 'here'], /no number|no IPv4 address/],
+        [['none', '--json'], /for screens.*--vnc/],
+      ]
+      for (const [words, said] of looks) {
+        const { code, lines } = await stellwerk.run('vm', 'console', ...words)
+        expect([words, code === 0, lines]).toEqual([words, false, [expect.stringMatching(said)]])
       }
       expect(await disksOf()).toEqual([])
       expect(await stellwerk.json<object>('vm', 'list')).toEqual({})
@@ -106,19 +117,40 @@ describe.skipIf(qemu.missing || loaders.missing || tools.missing)(
       }, async () => {
         onTestFailed(async () => console.log((await stellwerk.run('events')).lines.slice(-40).join('\n')))
         writeFileSync(inDirectory('key.pub'), 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 someone@somewhere\n')
-        const words = ['--guest', firmware, '--disk', 'csv1/tux-1.0', '--memory', '256MiB', '--host', 'host-a']
+        const words = [
+          '--guest',
+          firmware,
+          '--disk',
+          'csv1/tux-1.0',
+          '--memory',
+          '256MiB',
+          '--host',
+          'host-a',
+          '--screen',
+        ]
         const create = () => stellwerk.run('vm', 'create', firmware, ...words, '--ssh-key', 'key.pub')
         await expect.poll(async () => (await create()).code, PATIENT).toBe(0)
         const said = stellwerk.console(firmware)
         const upTo = (count: number) =>
           expect.poll(() => entries(said.lines).at(-1) ?? 0, PATIENT).toBeGreaterThanOrEqual(count)
         await upTo(20)
+        const viewers = stellwerk.start('vm', 'console', firmware, '--vnc', '--json')
+        const seenOn = async (host: string) => {
+          const line = await viewers.said(new RegExp(`"host":"${host}"`))
+          const { address, port } = JSON.parse(line) as { address: string; port: number }
+          return lookAt(address, port)
+        }
+        const drawn = { name: `QEMU (${firmware})`, colours: expect.toSatisfy(count => count > 1) }
+        expect(await seenOn('host-a')).toMatchObject(drawn)
 
         const moved = await stellwerk.json<{ phase: string }>('vm', 'migrate', firmware, '--to', 'host-b', '--wait')
         expect(moved.phase).toBe('done')
         await upTo((entries(said.lines).at(-1) ?? 0) + 20)
         const first = entries(said.lines)
         expect(first.every((entry, n) => n === 0 || entry === first[n - 1]! + 1)).toBe(true)
+        expect(await seenOn('host-b')).toMatchObject(drawn)
+        viewers.process.kill('SIGINT')
+        expect((await viewers.ended).code).toBe(0)
 
         await stellwerk.kill('host-b/agent')
         const last = entries(said.lines).at(-1)!

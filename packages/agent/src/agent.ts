@@ -8,7 +8,7 @@ import { bindSession } from '@stellwerk/protocol/session-bridge.ts'
 import { listenSessions } from '@stellwerk/protocol/session-handshake.ts'
 import { TermGuard } from '@stellwerk/protocol/term-guard.ts'
 import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
-import type { Environment, Listener } from '@stellwerk/runtime/environment.ts'
+import type { ByteStream, Environment, Listener } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { AgentConfig } from './agent-config.ts'
 import { AskedPrograms } from './guardian/ask-programs.ts'
@@ -181,7 +181,12 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   system.spawn(self, actor, { mailbox: 8192 })
   system.spawn(`${host}/guests`, guests)
   system.spawn(`${host}/disks`, new HeldDisks(system, volumes))
-  const forwards = new Forwards({ env, system, host, start: programs.start, network })
+  const dialScreen = async (vm: string): Promise<ByteStream> => {
+    const screen = await qemu?.dialScreen?.(vm)
+    if (screen !== undefined) return screen
+    throw new StellwerkError('no-screen', 'this host has no machines with screens', { where: host })
+  }
+  const forwards = new Forwards({ env, system, host, start: programs.start, network, dialScreen })
   system.spawn(`${host}/forwards`, forwards)
   const listener = await listenSessions(
     env,

@@ -68,6 +68,8 @@ export interface Hypervisor {
   receive(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Incoming>
   /** A machine that outlived the agent, or null. */
   adopt(vm: string): Promise<Machine | null>
+  /** A connection to the screen of the VM's machine here (RFB, RFC 6143). Absent: its machines have none. Rejects with `no-screen`. */
+  dialScreen?(vm: string): Promise<ByteStream>
 }
 
 export interface Machine {

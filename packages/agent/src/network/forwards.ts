@@ -1,23 +1,30 @@
-// The ways from this host into the guests' networks, as an actor: each is kept while somebody asks for it, and a network's
-// gateway while one leads through it.
+// The ways from this host into the guests' networks and to its machines' screens, as an actor: each is kept while somebody asks
+// for it, and a network's gateway while one leads through it.
 
-import type { OpenForward } from '@stellwerk/protocol/messages/forward.ts'
+import type { OpenForward, OpenScreen } from '@stellwerk/protocol/messages/forward.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
-import type { Environment } from '@stellwerk/runtime/environment.ts'
+import type { ByteStream, Environment } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { removeMachines, type StartedProgram, type StartProgram } from '../hypervisor/qemu/qemu-process.ts'
 import { GATEWAYS, Gateway, type Listening } from './gateway.ts'
+import { relayScreen } from './screen-relay.ts'
 import type { VirtualSwitch } from './virtual-switch.ts'
 
 /** Of one host at once. */
 const FORWARDS_MAX = 256
 const LOOK_MS = 1_000
 
-interface Forward {
-  readonly wanted: OpenForward
-  readonly gateway: string
+type Kept = Pick<OpenForward, 'forward' | 'keepMs'>
+
+interface Way {
   readonly listening: Listening
+  /** Null: it leads through none. */
+  readonly gateway: string | null
+  close(): Promise<void>
+}
+
+interface KeptWay extends Way {
   until: number
 }
 
@@ -27,11 +34,13 @@ export interface ForwardsOptions {
   readonly host: string
   readonly start: StartProgram
   readonly network: VirtualSwitch
+  /** Rejects when no machine of that VM with a screen is here. */
+  readonly dialScreen: (vm: string) => Promise<ByteStream>
 }
 
 export class Forwards implements Behavior {
   readonly #options: ForwardsOptions
-  readonly #forwards = new Map<string, Forward>()
+  readonly #forwards = new Map<string, KeptWay>()
   /** By network and address. */
   readonly #gateways = new Map<string, Promise<Gateway>>()
   #count = 0
@@ -59,10 +68,14 @@ export class Forwards implements Behavior {
     switch (message.kind) {
       case 'forward.open': {
         const wanted = message.body as OpenForward
-        // At once: what it waits for may take longer than it is kept.
-        const known = this.#forwards.get(wanted.forward)
-        if (known !== undefined) known.until = env.clock.now() + wanted.keepMs
-        answer(() => this.#open(wanted))
+        this.#stillWanted(wanted)
+        answer(() => this.#keep(wanted, () => this.#openForward(wanted)))
+        return
+      }
+      case 'forward.screen': {
+        const wanted = message.body as OpenScreen
+        this.#stillWanted(wanted)
+        answer(() => this.#keep(wanted, () => this.#openScreen(wanted)))
         return
       }
       case 'forward.close':
@@ -98,24 +111,39 @@ export class Forwards implements Behavior {
     context.after(LOOK_MS, 'forwards.look', null)
   }
 
-  async #open(wanted: OpenForward): Promise<Listening> {
-    const { env } = this.#options
+  /** At once: what an order waits for may take longer than its way is kept. */
+  #stillWanted({ forward, keepMs }: Kept): KeptWay | null {
+    const known = this.#forwards.get(forward)
+    if (known === undefined) return null
+    known.until = this.#options.env.clock.now() + keepMs
+    return known
+  }
+
+  async #keep(wanted: Kept, open: () => Promise<Way>): Promise<Listening> {
     if (this.#isOver) throw new StellwerkError('stopping', 'the agent ends')
-    const known = this.#forwards.get(wanted.forward)
-    if (known !== undefined) {
-      known.until = env.clock.now() + wanted.keepMs
-      return known.listening
-    }
+    const known = this.#stillWanted(wanted)
+    if (known !== null) return known.listening
     if (this.#forwards.size >= FORWARDS_MAX) {
       throw new StellwerkError('busy', `this host keeps ${FORWARDS_MAX} forwards already`, { hint: 'end one of them' })
     }
+    const way = await open()
+    this.#forwards.set(wanted.forward, { ...way, until: this.#options.env.clock.now() + wanted.keepMs })
+    return way.listening
+  }
+
+  async #openForward(wanted: OpenForward): Promise<Way> {
     const gateway = gatewayOf(wanted)
     const through = await this.#gateway(gateway, wanted)
     const { host, port } = wanted.listen
     const listening = { host, port: port === 0 ? await this.#freePort(host) : port }
     await through.forward(listening, wanted.guest, wanted.guestPort)
-    this.#forwards.set(wanted.forward, { wanted, gateway, listening, until: env.clock.now() + wanted.keepMs })
-    return listening
+    return { listening, gateway, close: () => through.unforward(listening) }
+  }
+
+  async #openScreen({ vm, listen }: OpenScreen): Promise<Way> {
+    const { env, dialScreen } = this.#options
+    const relay = await relayScreen({ env, vm, listen, dial: () => dialScreen(vm) })
+    return { listening: relay.listening, gateway: null, close: () => relay.close() }
   }
 
   #gateway(key: string, { network, gateway: address, bits }: OpenForward): Promise<Gateway> {
@@ -159,8 +187,7 @@ export class Forwards implements Behavior {
     const forward = this.#forwards.get(id)
     if (forward === undefined) return
     this.#forwards.delete(id)
-    const gateway = await this.#gateways.get(forward.gateway)
-    await gateway?.unforward(forward.listening)
+    await forward.close()
   }
 
   /** Ends what nobody has asked for again, and gateways that nothing leads through. */

@@ -18,10 +18,12 @@ import { vmLines } from '../render/status.ts'
 import { rungPhrase } from '../render/storage-phrases.ts'
 import { age, bytes } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
+import { LISTEN } from './kept-way.ts'
 import { CLOUD_INIT_OPTIONS, cloudInitOf } from './vm-cloud-init.ts'
 import { forwardCommand } from './vm-forward.ts'
 import { guestNamed } from './vm-guest.ts'
 import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
+import { showScreen } from './vm-screen.ts'
 
 const POLL_MS = 100
 /** So long lines wait for a link to the VM's host. */
@@ -57,6 +59,7 @@ const create: CommandSpec = {
     host: { type: 'string', value: 'H', help: 'the host to prefer' },
     priority: { type: 'string', value: 'N', help: 'higher is started first (default 0)' },
     hypervisor: { type: 'string', value: 'wasm|model|qemu', help: 'default wasm, or qemu for a boot image' },
+    screen: { type: 'boolean', help: 'of a real machine: it has a screen, which vm console --vnc shows' },
     ...CLOUD_INIT_OPTIONS,
     ...RESTART_OPTIONS,
     stopped: { type: 'boolean', help: 'only define it' },
@@ -65,7 +68,11 @@ const create: CommandSpec = {
   summary: 'Define a VM and start it',
   run: async (context, input) => {
     const named = input.text('guest') ?? 'ledger'
-    const parameters = { ...parseParameters(input.texts('param')), ...(await cloudInitOf(context.terminal, input)) }
+    const parameters = {
+      ...parseParameters(input.texts('param')),
+      ...(input.flag('screen') ? { screen: true } : {}),
+      ...(await cloudInitOf(context.terminal, input)),
+    }
     const memory = input.text('memory')
     const hypervisor = input.text('hypervisor')
     const guest = await guestNamed(context.terminal, named, {
@@ -302,9 +309,18 @@ function migrationLine(migration: MigrationView): string {
 const consoleOf: CommandSpec = {
   words: 'vm console',
   args: ['NAME'],
-  options: { dir: DIR },
+  options: {
+    dir: DIR,
+    vnc: { type: 'boolean', help: 'its screen instead, for a VNC viewer: opens a port of its host and prints it' },
+    listen: { ...LISTEN, help: `with --vnc: ${LISTEN.help}` },
+    json: { type: 'boolean', help: 'with --vnc: JSON on stdout' },
+  },
   summary: 'What it says, and lines for it to read; Ctrl-C leaves it',
   run: async (context, input) => {
+    if (input.flag('vnc')) return showScreen(context, input)
+    if (input.flag('json') || input.text('listen') !== undefined) {
+      throw new StellwerkError('usage', '--json and --listen are for screens', { hint: 'say --vnc, too' })
+    }
     const { terminal } = context
     const name = input.args[0] ?? ''
     const client = await context.api(input)

@@ -1,7 +1,7 @@
 // Which host opens a way to a guest, by which address, and why none can.
 
 import { expect, test } from 'vitest'
-import { type ForwardRequest, routeForward } from './forwards.ts'
+import { type ForwardRequest, routeForward, screenHost } from './forwards.ts'
 import type { CoordinatorState, VmRecord } from './state.ts'
 
 interface Given {
@@ -81,4 +81,18 @@ test.each([
   ],
 ])('%s', (code, state, vm, request) => {
   expect(() => routeForward(state, vm, request)).toThrow(expect.objectContaining({ code }))
+})
+
+test('a screen is on the host that runs the VM, and a VM without one, or that does not run, is refused', () => {
+  const vm = (screen: boolean, phase: string | null, hypervisor = 'qemu') =>
+    ({
+      name: 'web',
+      spec: { hypervisor, parameters: screen ? { screen } : {} },
+      placement: phase === null ? null : { host: 'host-b', phase },
+    }) as unknown as VmRecord
+  expect(screenHost(vm(true, 'running'))).toBe('host-b')
+  expect(() => screenHost(vm(true, null))).toThrow(/not running/)
+  expect(() => screenHost(vm(true, 'starting'))).toThrow(/not running/)
+  expect(() => screenHost(vm(false, 'running'))).toThrow(/no screen/)
+  expect(() => screenHost(vm(true, 'running', 'wasm'))).toThrow(/no screen/)
 })

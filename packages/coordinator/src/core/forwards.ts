@@ -1,5 +1,5 @@
-// Which host opens a way into a guests' network, and by which address there. Nothing of it is kept: whoever needs the way asks
-// again while he does.
+// Which host opens a way into a guests' network, and by which address there, or to a machine's screen. Nothing of it is kept:
+// whoever needs the way asks again while he does.
 
 import { formatIpv4, parseIpv4 } from '@stellwerk/protocol/ipv4.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -40,6 +40,19 @@ export function routeForward(state: CoordinatorState, vm: VmRecord, request: For
   }
   const host = chooseHost(state, request.host)
   return { host, network: nic.network, guest, gateway: gatewayAddress(state, host, nic.network, guest, request.bits) }
+}
+
+/** The host that has the VM's machine. Throws `no-screen`, `not-running`. */
+export function screenHost(vm: VmRecord): string {
+  if (vm.spec.hypervisor !== 'qemu' || vm.spec.parameters['screen'] !== true) {
+    throw new StellwerkError('no-screen', `VM "${vm.name}" has no screen`, {
+      hint: 'real machines may have one, if it is asked for when they are defined: vm create --screen',
+    })
+  }
+  if (vm.placement?.phase === 'running') return vm.placement.host
+  throw new StellwerkError('not-running', `VM "${vm.name}" is not running`, {
+    hint: `start it: stellwerk vm start ${vm.name}`,
+  })
 }
 
 function chooseHost(state: CoordinatorState, wanted: string | null): string {

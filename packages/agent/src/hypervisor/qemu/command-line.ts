@@ -13,6 +13,7 @@ export const CPU_MODEL = 'qemu64,enforce'
 
 export const MONITOR_SOCKET = 'qmp.sock'
 export const CONSOLE_SOCKET = 'console.sock'
+export const SCREEN_SOCKET = 'screen.sock'
 export const INCOMING_SOCKET = 'incoming.sock'
 export const KERNEL_FILE = 'kernel'
 export const INITRD_FILE = 'initrd'
@@ -24,6 +25,12 @@ export type Accelerator = 'kvm' | 'tcg'
 
 /** Without a bound TCG keeps up to a GiB of translated code for each machine, however small that is. */
 const ACCELERATORS: { readonly [name in Accelerator]: string } = { kvm: 'kvm', tcg: 'tcg,tb-size=64' }
+
+/** A pointer that says where it is, not how far it went: the viewer's and the guest's never part. */
+const SCREEN = [
+  ...['-vnc', `unix:${SCREEN_SOCKET}`, '-device', 'VGA,id=screen'],
+  ...['-device', 'qemu-xhci,id=usb', '-device', 'usb-tablet,id=pointer,bus=usb.0'],
+]
 
 /** Of one migration. */
 export function outgoingSocket(id: string): string {
@@ -69,7 +76,7 @@ export function commandLine(options: CommandLineOptions): string[] {
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     ...[
       '-machine',
-      `${MACHINE_TYPE},usb=off,vmport=off${machineWords(boot)}`,
+      `${MACHINE_TYPE},usb=off,vmport=off${machineWords(spec, boot)}`,
       '-accel',
       ACCELERATORS[accelerator],
       '-cpu',
@@ -78,6 +85,7 @@ export function commandLine(options: CommandLineOptions): string[] {
     ...['-m', `size=${ramKiB(spec.memoryBytes, accelerator)}k`, '-smp', `${cpus}`],
     ...['-chardev', `socket,id=monitor,path=${MONITOR_SOCKET}`, '-mon', 'chardev=monitor,mode=control'],
     ...['-chardev', `socket,id=console,path=${CONSOLE_SOCKET}`, '-serial', 'chardev:console'],
+    ...(hasScreen(spec) ? SCREEN : []),
     ...['-device', 'pvpanic-pci', '-action', 'panic=pause'],
     // A guest that sleeps by itself can't be stopped, and wakes by itself.
     ...['-global', 'ICH9-LPC.disable_s3=1', '-global', 'ICH9-LPC.disable_s4=1'],
@@ -119,9 +127,13 @@ function seedDisk(): string[] {
 }
 
 /** Without a screen firmware and loaders speak to the serial console. */
-function machineWords(boot: Boot): string {
-  if (boot.kind === 'kernel') return ''
-  return boot.kind === 'uefi' ? ',graphics=off,pflash0=code,pflash1=variables' : ',graphics=off'
+function machineWords(spec: MachineSpec, boot: Boot): string {
+  const graphics = boot.kind === 'kernel' || hasScreen(spec) ? '' : ',graphics=off'
+  return boot.kind === 'uefi' ? `${graphics},pflash0=code,pflash1=variables` : graphics
+}
+
+export function hasScreen({ parameters }: MachineSpec): boolean {
+  return parameters['screen'] === true
 }
 
 function bootWords(boot: Boot): string[] {
@@ -150,10 +162,13 @@ function nic(mac: string, index: number): string[] {
   ]
 }
 
+/** Said of the machine, not to its guest. */
+export const MACHINE_PARAMETERS: readonly string[] = ['cpus', 'screen']
+
 /** What the kernel is told: the image's words, the VM's name and its parameters, which a guest may look for. */
 export function kernelWords(image: string, spec: MachineSpec): string {
   const parameters = Object.entries(spec.parameters)
-    .filter(([name]) => name !== 'cpus')
+    .filter(([name]) => !MACHINE_PARAMETERS.includes(name))
     .map(([name, value]) => `stellwerk.${name}=${String(value)}`)
   return [image, `stellwerk.vm=${spec.vm}`, ...parameters].filter(word => word !== '').join(' ')
 }

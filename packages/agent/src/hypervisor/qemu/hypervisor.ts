@@ -4,6 +4,7 @@ import type { BlockDevice } from '@stellwerk/block/device.ts'
 import { digestOf, digestOfGuest, pathOf } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import { MAX_NICS } from '@stellwerk/protocol/messages/cluster.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
+import type { ByteStream } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import type { Capabilities, Hypervisor, Incoming, Machine, MachineSpec, NetworkPort } from '../hypervisor.ts'
@@ -12,9 +13,12 @@ import { type BootImage, decodeBootImage } from './boot-image.ts'
 import {
   type Boot,
   commandLine,
+  hasScreen,
   INITRD_FILE,
   KERNEL_FILE,
   kernelWords,
+  MACHINE_PARAMETERS,
+  SCREEN_SOCKET,
   SEED_FILE,
   VARIABLES_FILE,
 } from './command-line.ts'
@@ -41,6 +45,8 @@ export class QemuHypervisor implements Hypervisor {
   readonly #qemu: QemuOptions
   #facts: Promise<QemuFacts> | null = null
   #count = 0
+  /** With a screen, by VM. */
+  readonly #screens = new Map<string, QemuProcess>()
 
   constructor(options: HypervisorOptions, qemu: QemuOptions) {
     this.#options = options
@@ -84,6 +90,12 @@ export class QemuHypervisor implements Hypervisor {
     return null
   }
 
+  async dialScreen(vm: string): Promise<ByteStream> {
+    const qemu = this.#screens.get(vm)
+    if (qemu !== undefined) return qemu.sockets.dial(SCREEN_SOCKET)
+    throw new StellwerkError('no-screen', `no machine of VM "${vm}" with a screen is here`, { retryable: true })
+  }
+
   async #start(
     spec: MachineSpec,
     disks: readonly BlockDevice[],
@@ -111,7 +123,15 @@ export class QemuHypervisor implements Hypervisor {
       nics: ports.length,
     })
     machine = new QemuMachine(this.#options, spec, identity, qemu, guestDisks, ports)
+    if (hasScreen(spec)) this.#showScreen(spec.vm, qemu)
     return machine
+  }
+
+  #showScreen(vm: string, qemu: QemuProcess): void {
+    this.#screens.set(vm, qemu)
+    void qemu.gone.then(() => {
+      if (this.#screens.get(vm) === qemu) this.#screens.delete(vm)
+    })
   }
 
   async #boot(spec: MachineSpec): Promise<{ boot: Boot; contents: { [name: string]: Uint8Array } }> {
@@ -164,6 +184,10 @@ export function checkQemuMachine(spec: MachineSpec, disks: number, ports: number
   if (cpus !== undefined && !(Number.isInteger(cpus) && Number(cpus) >= 1 && Number(cpus) <= CPUS_MAX)) {
     throw bad(`${JSON.stringify(cpus)} processors`, `give it a whole number from 1 to ${CPUS_MAX}`)
   }
+  const { screen } = spec.parameters
+  if (screen !== undefined && typeof screen !== 'boolean') {
+    throw bad(`the screen ${JSON.stringify(screen)}`, 'it has one or not: true or false')
+  }
   if (firmwareOf(spec.guest) !== null) {
     checkFirmwareMachine(spec, disks, bad)
     return
@@ -190,6 +214,11 @@ function checkFirmwareMachine(
   for (const [name, value] of Object.entries(spec.parameters)) {
     if (name === 'userData') checkUserData(spec.vm, value)
     else if (name === 'networkConfig') checkNetworkConfig(spec.vm, value)
-    else if (name !== 'cpus') throw bad(`the parameter ${name}, which a machine with firmware has not`, 'it has cpus')
+    else if (!MACHINE_PARAMETERS.includes(name)) {
+      throw bad(
+        `the parameter ${name}, which a machine with firmware has not`,
+        `it has ${MACHINE_PARAMETERS.join(', ')}`,
+      )
+    }
   }
 }
