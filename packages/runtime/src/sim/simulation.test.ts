@@ -34,6 +34,18 @@ test('a delay too small to change the sum passes time all the same: who waits fo
   expect([...new Set(times)].sort((a, b) => a - b)).toEqual(times)
 })
 
+test('what reaches a process comes in order, also when the scenario has just entered another one between two runs', async () => {
+  const sim = new Simulation({ seed: 1 })
+  sim.program('idle', () => undefined)
+  const [one, other] = ['one', 'other'].map(name => sim.host(name).spawn('idle', name, {}))
+  await sim.runFor(10)
+  const seen: string[] = []
+  for (const piece of ['first', 'second']) sim.schedule(1, null, () => other!.deliver(() => seen.push(piece)))
+  sim.enter(one!, () => undefined)
+  await sim.runFor(10)
+  expect(seen).toEqual(['first', 'second'])
+})
+
 test('all microtasks of an event run before the next event', async () => {
   const sim = new Simulation({ seed: 1 })
   const seen: string[] = []

@@ -171,6 +171,8 @@ export class Simulation {
 
   #batch(endTime: number, predicate: (() => boolean) | null): 'more' | 'reached' | 'end' {
     this.#throwFailure()
+    // The scenario may have entered a process since the last event.
+    this.#leave()
     if (predicate?.() === true) return 'reached'
     for (let i = 0; i < BATCH_EVENTS; i++) {
       const event = this.#queue.peek()
@@ -181,13 +183,19 @@ export class Simulation {
       this.#queue.pop()
       this.#execute(event)
       if (!this.#dirty) continue
-      drain()
-      this.#dirty = false
-      this.#current = null
+      this.#leave()
       this.#throwFailure()
       if (predicate?.() === true) return 'reached'
     }
     return 'more'
+  }
+
+  /** All that the code that ran has begun is done, and no process is entered. */
+  #leave(): void {
+    if (!this.#dirty) return
+    drain()
+    this.#dirty = false
+    this.#current = null
   }
 
   #execute(event: SimEvent): void {
