@@ -2,7 +2,7 @@
 // BIOS and by UEFI, move live, and come back when their host's agent is gone.
 
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
@@ -21,6 +21,18 @@ const stellwerk = new Stellwerk('boots')
 const inDirectory = (name: string): string => join(stellwerk.directory, name)
 const run = (program: string, ...args: string[]) => execFileSync(program, args, { stdio: 'pipe' })
 const disksOf = async () => (await stellwerk.json<{ disk: string }[]>('disk', 'list', 'csv1')).map(({ disk }) => disk)
+/** Of the processes whose directory is a machine's. */
+const usersOfMachines = (): number[] =>
+  readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .flatMap(pid => {
+      try {
+        return readlinkSync(`/proc/${pid}/cwd`).startsWith(stellwerk.state) ? [statSync(`/proc/${pid}`).uid] : []
+      } catch {
+        // It has ended meanwhile.
+        return []
+      }
+    })
 const entries = (lines: readonly string[]) =>
   lines.flatMap(line => (/^ack \d+$/.test(line) ? [Number(line.slice(4))] : []))
 
@@ -134,6 +146,9 @@ describe.skipIf(qemu.missing || loaders.missing || tools.missing)(
         const upTo = (count: number) =>
           expect.poll(() => entries(said.lines).at(-1) ?? 0, PATIENT).toBeGreaterThanOrEqual(count)
         await upTo(20)
+        expect(usersOfMachines()).toEqual([
+          process.getuid?.() === 0 ? expect.toSatisfy(uid => uid > 65_535) : process.getuid?.(),
+        ])
         const viewers = stellwerk.start('vm', 'console', firmware, '--vnc', '--json')
         const seenOn = async (host: string) => {
           const line = await viewers.said(new RegExp(`"host":"${host}"`))

@@ -140,6 +140,8 @@ export interface Files {
   /** Names in a directory, sorted; empty if there is no such directory. */
   list(path: string): Promise<string[]>
   makeDirectory(path: string): Promise<void>
+  /** The file belongs to whoever its directory belongs to. */
+  handOver(path: string): Promise<void>
   /** A file, or an empty directory. Nothing there is well, too. */
   remove(path: string): Promise<void>
   /** An exclusive lock that ends with the process; `locked` if another process has it. */
@@ -223,6 +225,11 @@ export interface CommandSpec {
   readonly args: readonly string[]
   /** The working directory, absolute; absent: this process's. */
   readonly directory?: string
+  /**
+   * Where this process is root, the program runs as a user of its own, to whom `directory` and what is in it then belong, and
+   * who has these capabilities (capabilities(7)) and no others.
+   */
+  readonly ownUser?: { readonly capabilities: readonly string[] }
 }
 
 export interface CommandExit {

@@ -62,9 +62,8 @@ export class Gateway {
   /** Rejects with `no-program` and `qemu-failed`. */
   static async start(options: GatewayOptions): Promise<Gateway> {
     const { env, spec, port, directory } = options
-    const full = env.files.locate(directory)
     await env.files.makeDirectory(directory)
-    const sockets = new MachineSockets(env, full)
+    const sockets = new MachineSockets(env, directory)
     const clean = async (): Promise<void> => {
       port.detach()
       await sockets.close()
@@ -80,7 +79,11 @@ export class Gateway {
       const monitor = await sockets.expect(MONITOR_SOCKET)
       const wire = await sockets.expect(WIRE_SOCKET)
       const name = `gateway/${spec.network}`
-      program = await options.start(null, { program: QEMU_PROGRAM, name, args: commandLine(spec), directory: full })
+      program = await options.start(null, {
+        ...{ program: QEMU_PROGRAM, name, args: commandLine(spec), directory: env.files.locate(directory) },
+        // It listens where an operator wants it to, which may be the port of a well-known service.
+        ownUser: { capabilities: ['net_bind_service'] },
+      })
       if (late) program.kill()
       const { promise: exit, resolve } = Promise.withResolvers<CommandExit>()
       program.onExit(resolve)

@@ -55,6 +55,10 @@ export class MemoryFiles implements Files {
     return Promise.resolve(this.contents.get(path) ?? null)
   }
 
+  handOver(): Promise<void> {
+    return Promise.resolve()
+  }
+
   writeAtomic(path: string, data: Uint8Array): Promise<void> {
     this.contents.set(path, data.slice())
     return Promise.resolve()

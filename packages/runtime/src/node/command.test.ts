@@ -1,12 +1,15 @@
 // Programs of the machine: what they say, how they end, and that they end with whoever started them.
 
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { COMMAND_OUTPUT_MAX, type CommandExit, type Logger } from '../environment.ts'
 import { findProgram, startCommand } from './command.ts'
+import { createFiles } from './files.ts'
 import { identifyProcess } from './pid-record.ts'
 
 const unheard = (): void => undefined
@@ -61,3 +64,45 @@ test('it dies with a parent that is killed', async () => {
     await sleep(10)
   }
 })
+
+test.skipIf(process.getuid?.() !== 0)(
+  'root runs a program as a user of its own, who has its directory and no privilege but what it was left',
+  async () => {
+    const root = mkdtempSync(join(tmpdir(), 'own-user-'))
+    const directory = join(root, 'its')
+    const [secret, elsewhere] = [join(root, 'secret'), join(root, 'elsewhere')]
+    mkdirSync(directory)
+    for (const path of [secret, elsewhere]) writeFileSync(path, 'x', { mode: 0o600 })
+    writeFileSync(join(directory, 'given'), 'given', { mode: 0o600 })
+    symlinkSync(elsewhere, join(directory, 'link'))
+    chmodSync(root, 0o755)
+    const runs = (capabilities: readonly string[]): Promise<CommandExit> => {
+      const words = 'id -u; id -G; cat given; touch made; cat ../secret; grep CapEff /proc/self/status'
+      const spec = { program: 'sh', name: 'test', args: ['-c', words], directory, ownUser: { capabilities } }
+      return new Promise(resolve => startCommand(spec, log).onExit(resolve))
+    }
+    const { output, errors } = await runs([])
+    const { uid } = statSync(directory)
+    expect(uid).toBeGreaterThan(65_535)
+    const [said, groups, rest] = output.split('\n')
+    expect([said, groups?.split(' ').includes('0'), rest]).toEqual([
+      String(uid),
+      false,
+      expect.stringMatching(/^givenCapEff:\s*0+$/),
+    ])
+    expect(errors).toMatch(/secret.*denied/)
+    expect(statSync(join(directory, 'made')).uid).toBe(uid)
+    expect(statSync(directory).mode & 0o077).toBe(0)
+    // What a link leads to is nobody's but whose it was.
+    expect(statSync(elsewhere).uid).toBe(0)
+    expect((await runs(['net_bind_service'])).output).toMatch(/CapEff:\s*0+400$/m)
+
+    const files = createFiles(root, 'test', log)
+    await files.writeAtomic('its/late', Buffer.from('late'))
+    await files.handOver('its/late')
+    expect(statSync(join(directory, 'late')).uid).toBe(uid)
+    await files.handOver('its/link')
+    expect(statSync(elsewhere).uid).toBe(0)
+    rmSync(root, { recursive: true })
+  },
+)

@@ -6,19 +6,22 @@ import { accessSync, constants, statSync } from 'node:fs'
 import { delimiter, isAbsolute, join } from 'node:path'
 import { COMMAND_OUTPUT_MAX, type Command, type CommandExit, type CommandSpec, type Logger } from '../environment.ts'
 import { errorCode, StellwerkError } from '../errors.ts'
+import { ownUser } from './own-user.ts'
 
 /** Ends with its parent: see setpriv(1). The signal is the last thing set before the program is executed. */
-const TIE = ['--pdeathsig', 'KILL', '--'] as const
+const TIE = ['--pdeathsig', 'KILL'] as const
 /** Where the system's programs are, also for a service that was started with a short PATH. */
 const SYSTEM_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'] as const
 
 export function startCommand(spec: CommandSpec, log: Logger): NodeCommand {
   const setpriv = findProgram('setpriv', spec.name, 'it comes with util-linux, from version 2.33 on')
   const program = findProgram(spec.program, spec.name)
-  const child = spawn(setpriv, [...TIE, program, ...spec.args], {
+  const { directory, ownUser: wanted } = spec
+  const user = wanted === undefined || directory === undefined ? [] : ownUser(directory, wanted.capabilities)
+  const child = spawn(setpriv, [...user, ...TIE, '--', program, ...spec.args], {
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
-    ...(spec.directory === undefined ? {} : { cwd: spec.directory }),
+    ...(directory === undefined ? {} : { cwd: directory }),
   })
   if (child.pid !== undefined) return new NodeCommand(child.pid, child)
   child.on('error', error => log.error({ code: errorCode(error), name: spec.name }, 'a program did not start'))

@@ -1,6 +1,6 @@
 // The files of one process: everything below one directory, by paths relative to it.
 
-import { mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promises'
+import { lchown, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, resolve, sep } from 'node:path'
 import type { Files, Logger } from '../environment.ts'
 import { errorCode, StellwerkError } from '../errors.ts'
@@ -87,6 +87,13 @@ export function createFiles(directory: string, name: string, log: Logger, faults
     },
 
     locate: path => absolute(path),
+
+    async handOver(path) {
+      const full = absolute(path)
+      const { uid, gid } = await stat(dirname(full))
+      // Never what a link leads to: whose directory it is may have put one there.
+      if (uid !== process.getuid?.()) await lchown(full, uid, gid)
+    },
 
     async remove(path) {
       const full = absolute(path)

@@ -50,6 +50,7 @@ export function createReadingFiles(directory: string): ReadingFiles {
     locate: absolute,
     writeAtomic: refuse,
     makeDirectory: refuse,
+    handOver: refuse,
     remove: refuse,
     lock: refuse,
   }

@@ -42,6 +42,8 @@ export function createFiles(process: SimProcess): Files {
         },
       })
     },
+    // Nobody but us is in there.
+    handOver: async () => undefined,
     remove(path) {
       const at = normalPath(path)
       return disk.run(process, {

@@ -1,7 +1,7 @@
 // What QEMU can do on this host, found by trying. On some machines /dev/kvm opens and guests hang, so a guest of a few
 // instructions is run, on the machine that VMs get: 64 KiB of ROM whose reset vector tells QEMU's debug exit device to end.
 
-import type { CommandExit, Environment } from '@stellwerk/runtime/environment.ts'
+import type { CommandExit, CommandSpec, Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type Accelerator, CPU_MODEL, MACHINE_TYPE } from './command-line.ts'
 import { MACHINES, type StartProgram } from './qemu-process.ts'
@@ -11,7 +11,7 @@ export const QEMU_HINT = 'install it: apt install qemu-system-x86 (Debian), dnf 
 const OLDEST = { major: 7, minor: 2 }
 
 const PROBE_DIRECTORY = `${MACHINES}/probe`
-const ROM_FILE = `${PROBE_DIRECTORY}/rom`
+const ROM_FILE = 'rom'
 const ROM_BYTES = 64 * 1024
 /** From the end: where a processor begins. */
 const RESET_VECTOR = 16
@@ -33,12 +33,12 @@ export async function probeQemu(env: Environment, start: StartProgram): Promise<
   await env.files.makeDirectory(PROBE_DIRECTORY)
   const rom = Buffer.alloc(ROM_BYTES)
   rom.set(CODE, ROM_BYTES - RESET_VECTOR)
-  await env.files.writeAtomic(ROM_FILE, rom)
+  await env.files.writeAtomic(`${PROBE_DIRECTORY}/${ROM_FILE}`, rom)
   try {
     if (await executes(env, start, 'kvm')) return { version, accelerator: 'kvm' }
     if (await executes(env, start, 'tcg')) return { version, accelerator: 'tcg' }
   } finally {
-    await env.files.remove(ROM_FILE)
+    await env.files.remove(`${PROBE_DIRECTORY}/${ROM_FILE}`)
   }
   throw new StellwerkError('qemu-failed', 'QEMU runs no guest here, neither by KVM nor by TCG', {
     where: QEMU_PROGRAM,
@@ -47,7 +47,7 @@ export async function probeQemu(env: Environment, start: StartProgram): Promise<
 }
 
 async function qemuVersion(env: Environment, start: StartProgram): Promise<string> {
-  const { output, code } = await run(env, start, ['--version']).catch(error => {
+  const { output, code } = await run(env, start, { args: ['--version'] }).catch(error => {
     if (errorCode(error) !== 'no-program') throw error
     throw new StellwerkError('no-program', 'QEMU is not installed', { where: QEMU_PROGRAM, hint: QEMU_HINT })
   })
@@ -69,16 +69,21 @@ async function qemuVersion(env: Environment, start: StartProgram): Promise<strin
 }
 
 async function executes(env: Environment, start: StartProgram, accelerator: Accelerator): Promise<boolean> {
-  const { code } = await run(env, start, [
+  const args = [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', MACHINE_TYPE, '-m', '16M'],
     ...['-cpu', CPU_MODEL, '-accel', accelerator],
-    ...['-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04', '-bios', env.files.locate(ROM_FILE)],
-  ])
+    ...['-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04', '-bios', ROM_FILE],
+  ]
+  const directory = env.files.locate(PROBE_DIRECTORY)
+  // As machines run, whose user may be refused what this one is given.
+  const { code } = await run(env, start, { args, directory, ownUser: { capabilities: [] } })
   return code === STATUS
 }
 
-async function run(env: Environment, start: StartProgram, args: readonly string[]): Promise<CommandExit> {
-  const process = await start(null, { program: QEMU_PROGRAM, name: 'qemu-probe', args })
+type How = Pick<CommandSpec, 'args' | 'directory' | 'ownUser'>
+
+async function run(env: Environment, start: StartProgram, how: How): Promise<CommandExit> {
+  const process = await start(null, { program: QEMU_PROGRAM, name: 'qemu-probe', ...how })
   const timer = env.timers.after(TRY_MS, () => process.kill())
   return new Promise(resolve =>
     process.onExit(exit => {

@@ -68,7 +68,7 @@ export class QemuProcess {
     const { files } = env
     const fullDirectory = files.locate(directory)
     await files.makeDirectory(directory)
-    const sockets = new MachineSockets(env, fullDirectory)
+    const sockets = new MachineSockets(env, directory)
     const exports: DiskExport[] = []
     const clean = async (): Promise<void> => {
       await Promise.all(exports.map(each => each.close('the machine has ended')))
@@ -95,7 +95,10 @@ export class QemuProcess {
         nics.push((await sockets.expect(nicSocket(index))).connected)
       }
       const { program, args } = options
-      process = await options.start(vm, { program, args, name: `${vm}/qemu`, directory: fullDirectory })
+      process = await options.start(vm, {
+        ...{ program, args, name: `${vm}/qemu`, directory: fullDirectory },
+        ownUser: { capabilities: [] },
+      })
       const { promise: exit, resolve } = Promise.withResolvers<CommandExit>()
       process.onExit(resolve)
       const failed = exit.then(how => {

@@ -4,17 +4,18 @@
 import type { Address, ByteStream, Environment, Listener } from '@stellwerk/runtime/environment.ts'
 
 export class MachineSockets {
-  readonly #env: Pick<Environment, 'network'>
+  readonly #env: Pick<Environment, 'network' | 'files'>
+  /** Among the process's files. */
   readonly #directory: string
   readonly #listeners: Listener[] = []
 
-  constructor(env: Pick<Environment, 'network'>, directory: string) {
+  constructor(env: Pick<Environment, 'network' | 'files'>, directory: string) {
     this.#env = env
     this.#directory = directory
   }
 
   address(name: string): Address {
-    return { network: 'local', host: `${this.#directory}/${name}`, port: 0 }
+    return { network: 'local', host: this.#env.files.locate(`${this.#directory}/${name}`), port: 0 }
   }
 
   /** Listens; `connected` resolves with the first connection, and later ones are dropped. */
@@ -30,6 +31,8 @@ export class MachineSockets {
       resolve(stream)
     })
     this.#listeners.push(listener)
+    // QEMU may be another user by now.
+    await this.#env.files.handOver(`${this.#directory}/${name}`)
     return { connected: promise, close: () => listener.close() }
   }
 
