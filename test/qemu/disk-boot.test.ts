@@ -2,10 +2,12 @@
 // BIOS and by UEFI, move live, and come back when their host's agent is gone.
 
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, mkdirSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { errorCode } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
+import { whyNoOwnUser } from '@stellwerk/runtime/node/own-user.ts'
 import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
 import { afterAll, beforeAll, describe, expect, it, onTestFailed } from 'vitest'
 import { Stellwerk } from '../processes/stellwerk.ts'
@@ -21,16 +23,18 @@ const stellwerk = new Stellwerk('boots')
 const inDirectory = (name: string): string => join(stellwerk.directory, name)
 const run = (program: string, ...args: string[]) => execFileSync(program, args, { stdio: 'pipe' })
 const disksOf = async () => (await stellwerk.json<{ disk: string }[]>('disk', 'list', 'csv1')).map(({ disk }) => disk)
-/** Of the processes whose directory is a machine's. */
-const usersOfMachines = (): number[] =>
+/** As whom the QEMUs of that VM run. */
+const usersOf = (vm: string): number[] =>
   readdirSync('/proc')
     .filter(name => /^\d+$/.test(name))
     .flatMap(pid => {
       try {
-        return readlinkSync(`/proc/${pid}/cwd`).startsWith(stellwerk.state) ? [statSync(`/proc/${pid}`).uid] : []
-      } catch {
+        if (!readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(`\0guest=${vm}\0`)) return []
+        return [Number(/^Uid:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1])]
+      } catch (error) {
         // It has ended meanwhile.
-        return []
+        if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ESRCH') return []
+        throw error
       }
     })
 const entries = (lines: readonly string[]) =>
@@ -88,6 +92,7 @@ describe.skipIf(qemu.missing || loaders.missing || tools.missing)(
           ['--guest', 'bios', '--disk', 'csv1:1GiB', '--param', 'x=1'],
           /parameter x, which a machine with firmware has not/,
         ],
+        [['--guest', 'ledger', '--screen'], /is to run on wasm, where machines have no screens/],
         [['--guest', 'bios', '--disk', 'csv1:1GiB', '--param', 'screen=7'], /the screen 7.*true or false/],
         [['--guest', 'bios', '--disk', 'csv1:1GiB', '--user-data', 'notes.txt'], /begins with no #/],
         [['--guest', 'bios', '--disk', 'csv1:1GiB', '--ssh-key', 'notes.txt'], /no public key of SSH/],
@@ -146,9 +151,9 @@ describe.skipIf(qemu.missing || loaders.missing || tools.missing)(
         const upTo = (count: number) =>
           expect.poll(() => entries(said.lines).at(-1) ?? 0, PATIENT).toBeGreaterThanOrEqual(count)
         await upTo(20)
-        expect(usersOfMachines()).toEqual([
-          process.getuid?.() === 0 ? expect.toSatisfy(uid => uid > 65_535) : process.getuid?.(),
-        ])
+        const itself = process.getuid?.()
+        const user = whyNoOwnUser() === null ? expect.toSatisfy(uid => uid > 65_535) : itself
+        expect(usersOf(firmware)).toEqual([user])
         const viewers = stellwerk.start('vm', 'console', firmware, '--vnc', '--json')
         const seenOn = async (host: string) => {
           const line = await viewers.said(new RegExp(`"host":"${host}"`))

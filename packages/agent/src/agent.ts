@@ -184,7 +184,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   const dialScreen = async (vm: string): Promise<ByteStream> => {
     const screen = await qemu?.dialScreen?.(vm)
     if (screen !== undefined) return screen
-    throw new StellwerkError('no-screen', 'this host has no machines with screens', { where: host })
+    throw new StellwerkError('screen-away', 'this host has no machines with screens', { where: host, retryable: true })
   }
   const forwards = new Forwards({ env, system, host, start: programs.start, network, dialScreen })
   system.spawn(`${host}/forwards`, forwards)

@@ -140,8 +140,10 @@ export interface Files {
   /** Names in a directory, sorted; empty if there is no such directory. */
   list(path: string): Promise<string[]>
   makeDirectory(path: string): Promise<void>
-  /** The file belongs to whoever its directory belongs to. */
+  /** The file is for the user to whom its directory was given, if it was given to one (`CommandSpec.ownUser`). */
   handOver(path: string): Promise<void>
+  /** From now on that user uses what is in the directory, but makes, renames and removes nothing there. */
+  seal(directory: string): Promise<void>
   /** A file, or an empty directory. Nothing there is well, too. */
   remove(path: string): Promise<void>
   /** An exclusive lock that ends with the process; `locked` if another process has it. */
@@ -226,10 +228,10 @@ export interface CommandSpec {
   /** The working directory, absolute; absent: this process's. */
   readonly directory?: string
   /**
-   * Where this process is root, the program runs as a user of its own, to whom `directory` and what is in it then belong, and
-   * who has these capabilities (capabilities(7)) and no others.
+   * Where this process is root and may, the program runs as a user of its own, to whom `directory` and what is in it then belong:
+   * with these capabilities (capabilities(7)) and no others, and also in the group of that file. Elsewhere as this process does.
    */
-  readonly ownUser?: { readonly capabilities: readonly string[] }
+  readonly ownUser?: { readonly capabilities: readonly 'net_bind_service'[]; readonly groupOf?: string }
 }
 
 export interface CommandExit {

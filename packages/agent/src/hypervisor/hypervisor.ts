@@ -68,7 +68,7 @@ export interface Hypervisor {
   receive(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Incoming>
   /** A machine that outlived the agent, or null. */
   adopt(vm: string): Promise<Machine | null>
-  /** A connection to the screen of the VM's machine here (RFB, RFC 6143). Absent: its machines have none. Rejects with `no-screen`. */
+  /** A connection to the screen of the VM's machine here (RFB, RFC 6143). Absent: its machines have none. Rejects with `screen-away`. */
   dialScreen?(vm: string): Promise<ByteStream>
 }
 

@@ -99,10 +99,16 @@ export class Forwards implements Behavior {
     }
   }
 
-  /** With the agent's end, which waits for none of them: their guardian sees to what is left. */
+  /** With the agent's end, which waits for none of them: the guardian sees to what is left of gateways. */
   stop(): void {
     this.#isOver = true
     for (const program of this.#programs) program.kill()
+    for (const way of this.#forwards.values()) if (way.gateway === null) this.#closeSoon(way)
+  }
+
+  #closeSoon(way: Way): void {
+    const { log } = this.#options.env
+    way.close().catch((error: unknown) => log.warn({ why: describeError(error) }, 'a way was not closed'))
   }
 
   #lookLater(context: ActorContext): void {

@@ -107,6 +107,7 @@ export class Gateway {
       }
       const always = (): boolean => true
       new GuestNic(filtered, stream, always, always)
+      await env.files.seal(directory)
       port.attach()
       return new Gateway(env, spec, program, qmp, exit.then(clean))
     } catch (error) {

@@ -2,12 +2,15 @@
 // with the viewers (RFB, RFC 6143).
 
 import type { ByteStream, Environment } from '@stellwerk/runtime/environment.ts'
-import { describeError } from '@stellwerk/runtime/errors.ts'
-import { joinStreams } from '../redirect/join-streams.ts'
+import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { joinStreams } from '../join-streams.ts'
 import type { Listening } from './gateway.ts'
 
+/** Of one way at once. */
+export const VIEWERS_MAX = 16
+
 export interface ScreenRelayOptions {
-  readonly env: Environment
+  readonly env: Pick<Environment, 'network' | 'timers' | 'log'>
   readonly vm: string
   /** Port 0: any. */
   readonly listen: Listening
@@ -26,26 +29,44 @@ export async function relayScreen({ env, vm, listen, dial }: ScreenRelayOptions)
   // Whoever asks for a screen that is not there hears so, and not first his viewer.
   const probe = await dial()
   probe.destroy()
-  const viewers = new Set<{ drop(): void }>()
+  /** With what ends each. */
+  const viewers = new Map<ByteStream, () => void>()
+  let isOver = false
+  /** One after the other: QEMU lets few wait. */
+  let admitting: Promise<unknown> = Promise.resolve()
   const admit = async (viewer: ByteStream): Promise<void> => {
-    // What it says before the screen is there waits.
-    viewer.pause()
     const screen = await dial()
-    const joined = joinStreams(viewer, screen, env.timers, () => viewers.delete(joined))
-    viewers.add(joined)
+    // It, or the way, has gone meanwhile.
+    if (!viewers.has(viewer) || isOver) {
+      screen.destroy()
+      return
+    }
+    const { drop } = joinStreams(viewer, screen, env.timers, () => viewers.delete(viewer))
+    viewers.set(viewer, drop)
     viewer.resume()
+  }
+  const turnAway = (viewer: ByteStream, error: unknown): void => {
+    env.log.info({ vm }, `a viewer is turned away: ${describeError(error)}`)
+    viewers.delete(viewer)
+    viewer.destroy()
   }
   const address = { network: 'cluster', ...listen } as const
   const listener = await env.network.listenStream(address, viewer => {
-    admit(viewer).catch((error: unknown) => {
-      env.log.info({ vm }, `a viewer finds no screen: ${describeError(error)}`)
-      viewer.destroy()
-    })
+    if (viewers.size >= VIEWERS_MAX) {
+      turnAway(viewer, new StellwerkError('busy', `${VIEWERS_MAX} look at it already`))
+      return
+    }
+    viewers.set(viewer, () => viewer.destroy())
+    viewer.onClose(() => viewers.delete(viewer))
+    // What it says before the screen is there waits.
+    viewer.pause()
+    admitting = admitting.then(() => admit(viewer)).catch((error: unknown) => turnAway(viewer, error))
   })
   return {
     listening: { host: listen.host, port: listener.address.port },
     close: async () => {
-      for (const viewer of viewers) viewer.drop()
+      isOver = true
+      for (const end of [...viewers.values()]) end()
       await listener.close()
     },
   }

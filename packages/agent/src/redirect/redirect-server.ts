@@ -9,7 +9,7 @@ import type { Reply, Session } from '@stellwerk/protocol/session.ts'
 import type { ByteStream, Environment, NetworkName } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { parseExportName } from '@stellwerk/storage/admission/export-name.ts'
-import { type Joined, joinStreams } from './join-streams.ts'
+import { type Joined, joinStreams } from '../join-streams.ts'
 import { JOIN_BELOW_BYTES } from './redirected-path.ts'
 
 /** Connections carried for others at once; more are refused, and their hosts ask another peer. */

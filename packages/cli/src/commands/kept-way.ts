@@ -2,10 +2,10 @@
 // again; where it leads from may change meanwhile, and is told then.
 
 import { IPV4_PATTERN } from '@stellwerk/protocol/ipv4.ts'
-import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createRandom } from '@stellwerk/runtime/node/random.ts'
 import { type ApiClient, pathOf } from '../api-client/client.ts'
-import type { OptionSpec } from '../command-line/command.ts'
+import type { OptionSpec, Terminal } from '../command-line/command.ts'
 import { parseCount } from '../command-line/values.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
 
@@ -33,42 +33,57 @@ export interface Way {
 
 export interface WayOrders<W extends Way> {
   readonly client: ApiClient
-  /** Opens the way of that id, or keeps it open. */
-  readonly open: (forward: string) => Promise<W>
-  /** As `open`, for one that is open. Null: nobody can say now. */
-  readonly keep: (forward: string, now: W) => Promise<W | null>
+  readonly terminal: Terminal
+  /** Opens the way of that id; in vain, if what keeps it from being opened passes by itself. */
+  readonly open: (forward: string) => Promise<W | InVain>
+  /** As `open`, for one that is open. */
+  readonly keep: (forward: string, now: W) => Promise<W | InVain>
   readonly say: (way: W) => void
 }
 
-export async function keepWay<W extends Way>({ client, open, keep, say }: WayOrders<W>): Promise<void> {
+/** Why nobody can say now, or null: that is nothing to tell. */
+export interface InVain {
+  readonly inVain: string | null
+}
+
+/** So often it is tried while there is none. */
+const TRY_MS = 500
+
+export async function keepWay<W extends Way>({ client, terminal, open, keep, say }: WayOrders<W>): Promise<void> {
   const forward = `f-${createRandom().id()}`
-  let now = await open(forward)
-  say(now)
+  let now: W | null = null
+  let told: string | null = null
+  const take = (said: W | InVain): void => {
+    if ('inVain' in said) {
+      if (said.inVain !== null && said.inVain !== told) terminal.err(`stellwerk: waiting: ${said.inVain}`)
+      told = said.inVain
+      return
+    }
+    const isNew = now === null || said.host !== now.host || said.port !== now.port
+    now = said
+    told = null
+    if (isNew) say(said)
+  }
+  take(await open(forward))
   try {
     await untilInterrupted(async sleep => {
-      while (await sleep(now.keepMs / 5)) {
-        const next = await keep(forward, now)
-        if (next === null) continue
-        const moved = next.host !== now.host || next.port !== now.port
-        now = next
-        if (moved) say(now)
+      while (await sleep(now === null || told !== null ? TRY_MS : now.keepMs / 5)) {
+        take(now === null ? await open(forward) : await keep(forward, now))
       }
     })
   } finally {
-    await close(client, now, forward)
+    if (now !== null) await close(client, now, forward)
   }
 }
 
-/** Null: it failed in a way that passes; `code` is told then. */
-export async function unlessPassing<W>(
-  ask: () => Promise<W>,
-  more: readonly string[] = [],
-): Promise<W | { code: string }> {
+/** What passes by itself is told as such, also what `more` says does: everything else is thrown. */
+export async function unlessPassing<W>(ask: () => Promise<W>, more: readonly string[] = []): Promise<W | InVain> {
   try {
     return await ask()
   } catch (error) {
     const code = errorCode(error)
-    if (PASSING.has(code) || more.includes(code)) return { code }
+    if (more.includes(code)) return { inVain: describeError(error) }
+    if (PASSING.has(code)) return { inVain: null }
     throw error
   }
 }

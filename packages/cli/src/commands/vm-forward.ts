@@ -1,5 +1,6 @@
 // `stellwerk vm forward`: a port of this host leads to one of a guest, wherever the guest runs, until Ctrl-C.
 
+import { errorCode } from '@stellwerk/runtime/errors.ts'
 import { pathOf } from '../api-client/client.ts'
 import { type CommandSpec, DIR, type Input, JSON_OUT, OK } from '../command-line/command.ts'
 import { parseCount } from '../command-line/values.ts'
@@ -29,13 +30,17 @@ export const forwardCommand: CommandSpec = {
       (await client.post(pathOf('vms', vm, 'forwards'), { forward, ...body, ...more })) as Forward
     await keepWay<Forward>({
       client,
+      terminal,
       open: ask,
       keep: async (forward, now) => {
         // On the same host; where that can't any more, on another.
-        const same = await unlessPassing(() => ask(forward, { host: input.text('host') ?? now.host }))
-        if ('port' in same) return same
-        const other = same.code === 'host-unfit' ? await unlessPassing(() => ask(forward)) : same
-        return 'port' in other ? other : null
+        const same = () => ask(forward, { host: input.text('host') ?? now.host })
+        return unlessPassing(() =>
+          same().catch(error => {
+            if (errorCode(error) !== 'host-unfit') throw error
+            return ask(forward)
+          }),
+        )
       },
       say: way =>
         terminal.out(

@@ -44,6 +44,7 @@ export async function guestNamed(terminal: Terminal, name: string, machine: Name
   const known = catalogGuest(name)
   if (known === null || machine.hypervisor === 'qemu') return ownGuest(terminal, name, machine)
   const hypervisor = machine.hypervisor ?? 'wasm'
+  refuseScreen(hypervisor, machine)
   const unknown = Object.keys(machine.parameters).find(parameter => !known.parameters.includes(parameter))
   if (unknown === undefined)
     return { guest: name, hypervisor, memoryBytes: machine.memoryBytes ?? MEMORY_BYTES[hypervisor] }
@@ -66,8 +67,17 @@ async function ownGuest(terminal: Terminal, name: string, machine: NamedMachine)
   }
   const { vm, parameters } = machine
   const hypervisor = machine.hypervisor ?? (isBootImage(bytes) ? 'qemu' : 'wasm')
+  refuseScreen(hypervisor, machine)
   const memoryBytes = machine.memoryBytes ?? MEMORY_BYTES[hypervisor]
   const guest = guestOfDigest(digestOf(bytes))
   await checkGuestFile(name, bytes, { vm, hypervisor, guest, memoryBytes, parameters })
   return { guest, module: Buffer.from(bytes).toString('base64'), hypervisor, memoryBytes }
+}
+
+function refuseScreen(hypervisor: Hypervisor, { parameters, vm }: NamedMachine): void {
+  if (hypervisor === 'qemu' || parameters['screen'] !== true) return
+  throw new StellwerkError('no-screen', `VM "${vm}" is to run on ${hypervisor}, where machines have no screens`, {
+    where: '--screen',
+    hint: 'real machines may have one: --guest bios, uefi or a boot image',
+  })
 }

@@ -5,8 +5,10 @@ import { pathOf } from '../api-client/client.ts'
 import { type CommandContext, type Input, OK } from '../command-line/command.ts'
 import { keepWay, parseListen, unlessPassing, type Way } from './kept-way.ts'
 
-/** While it is between two hosts, or is started again. */
-const BETWEEN = ['not-running', 'no-screen', 'address-in-use']
+/** While it is started. */
+const SOON = ['screen-away']
+/** While it is between two hosts, is started again, or is where that address is not, or is somebody else's. */
+const BETWEEN = [...SOON, 'not-running', 'address-in-use', 'address-unavailable']
 
 export async function showScreen(context: CommandContext, input: Input): Promise<number> {
   const { terminal } = context
@@ -17,11 +19,9 @@ export async function showScreen(context: CommandContext, input: Input): Promise
   const ask = async (forward: string) => (await client.post(pathOf('vms', vm, 'screens'), { forward, ...body })) as Way
   await keepWay({
     client,
-    open: ask,
-    keep: async forward => {
-      const way = await unlessPassing(() => ask(forward), BETWEEN)
-      return 'port' in way ? way : null
-    },
+    terminal,
+    open: forward => unlessPassing(() => ask(forward), SOON),
+    keep: forward => unlessPassing(() => ask(forward), BETWEEN),
     say: way =>
       terminal.out(
         input.flag('json')

@@ -84,15 +84,17 @@ test.each([
 })
 
 test('a screen is on the host that runs the VM, and a VM without one, or that does not run, is refused', () => {
-  const vm = (screen: boolean, phase: string | null, hypervisor = 'qemu') =>
+  const vm = (screen: boolean, phase: string | null, hypervisor = 'qemu', desired = 'stopped') =>
     ({
       name: 'web',
+      desired,
       spec: { hypervisor, parameters: screen ? { screen } : {} },
       placement: phase === null ? null : { host: 'host-b', phase },
     }) as unknown as VmRecord
   expect(screenHost(vm(true, 'running'))).toBe('host-b')
   expect(() => screenHost(vm(true, null))).toThrow(/not running/)
-  expect(() => screenHost(vm(true, 'starting'))).toThrow(/not running/)
+  expect(screenHost(vm(true, 'stopping'))).toBe('host-b')
+  expect(() => screenHost(vm(true, null, 'qemu', 'running'))).toThrow(/not placed yet/)
   expect(() => screenHost(vm(false, 'running'))).toThrow(/no screen/)
   expect(() => screenHost(vm(true, 'running', 'wasm'))).toThrow(/no screen/)
 })

@@ -42,14 +42,20 @@ export function routeForward(state: CoordinatorState, vm: VmRecord, request: For
   return { host, network: nic.network, guest, gateway: gatewayAddress(state, host, nic.network, guest, request.bits) }
 }
 
-/** The host that has the VM's machine. Throws `no-screen`, `not-running`. */
+/** The host that has the VM's machine, also while it is being stopped. Throws `no-screen`, `not-running`; `screen-away`: not yet. */
 export function screenHost(vm: VmRecord): string {
   if (vm.spec.hypervisor !== 'qemu' || vm.spec.parameters['screen'] !== true) {
     throw new StellwerkError('no-screen', `VM "${vm.name}" has no screen`, {
       hint: 'real machines may have one, if it is asked for when they are defined: vm create --screen',
     })
   }
-  if (vm.placement?.phase === 'running') return vm.placement.host
+  if (vm.placement !== null) return vm.placement.host
+  if (vm.desired === 'running') {
+    throw new StellwerkError('screen-away', `VM "${vm.name}" is not placed yet`, {
+      retryable: true,
+      hint: `see why: stellwerk why vm ${vm.name}`,
+    })
+  }
   throw new StellwerkError('not-running', `VM "${vm.name}" is not running`, {
     hint: `start it: stellwerk vm start ${vm.name}`,
   })

@@ -59,6 +59,10 @@ export class MemoryFiles implements Files {
     return Promise.resolve()
   }
 
+  seal(): Promise<void> {
+    return Promise.resolve()
+  }
+
   writeAtomic(path: string, data: Uint8Array): Promise<void> {
     this.contents.set(path, data.slice())
     return Promise.resolve()

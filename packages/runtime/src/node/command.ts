@@ -17,14 +17,16 @@ export function startCommand(spec: CommandSpec, log: Logger): NodeCommand {
   const setpriv = findProgram('setpriv', spec.name, 'it comes with util-linux, from version 2.33 on')
   const program = findProgram(spec.program, spec.name)
   const { directory, ownUser: wanted } = spec
-  const user = wanted === undefined || directory === undefined ? [] : ownUser(directory, wanted.capabilities)
+  const user = wanted === undefined || directory === undefined ? [] : ownUser(directory, wanted, log)
   const child = spawn(setpriv, [...user, ...TIE, '--', program, ...spec.args], {
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(directory === undefined ? {} : { cwd: directory }),
   })
+  child.on('error', error =>
+    log.error({ code: errorCode(error), name: spec.name }, 'a program was not started, or not killed'),
+  )
   if (child.pid !== undefined) return new NodeCommand(child.pid, child)
-  child.on('error', error => log.error({ code: errorCode(error), name: spec.name }, 'a program did not start'))
   throw new StellwerkError('spawn-failed', `the system did not start ${spec.program}`, {
     where: spec.name,
     retryable: true,

@@ -1,12 +1,13 @@
 // The files of one process: everything below one directory, by paths relative to it.
 
-import { lchown, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promises'
 import { dirname, resolve, sep } from 'node:path'
 import type { Files, Logger } from '../environment.ts'
 import { errorCode, StellwerkError } from '../errors.ts'
 import type { DiskFaults } from './faults/disk-faults.ts'
 import { lockFile } from './file-lock.ts'
 import { NodeFile } from './node-file.ts'
+import { handOver, seal } from './own-user.ts'
 import { Puncher } from './puncher.ts'
 import { quickReader } from './quick-reader.ts'
 import { RawFile } from './raw-file.ts'
@@ -88,12 +89,8 @@ export function createFiles(directory: string, name: string, log: Logger, faults
 
     locate: path => absolute(path),
 
-    async handOver(path) {
-      const full = absolute(path)
-      const { uid, gid } = await stat(dirname(full))
-      // Never what a link leads to: whose directory it is may have put one there.
-      if (uid !== process.getuid?.()) await lchown(full, uid, gid)
-    },
+    handOver: path => handOver(absolute(path)),
+    seal: path => seal(absolute(path)),
 
     async remove(path) {
       const full = absolute(path)

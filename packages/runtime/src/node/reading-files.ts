@@ -51,6 +51,7 @@ export function createReadingFiles(directory: string): ReadingFiles {
     writeAtomic: refuse,
     makeDirectory: refuse,
     handOver: refuse,
+    seal: refuse,
     remove: refuse,
     lock: refuse,
   }

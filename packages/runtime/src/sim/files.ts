@@ -44,6 +44,7 @@ export function createFiles(process: SimProcess): Files {
     },
     // Nobody but us is in there.
     handOver: async () => undefined,
+    seal: async () => undefined,
     remove(path) {
       const at = normalPath(path)
       return disk.run(process, {

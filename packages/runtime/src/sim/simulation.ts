@@ -170,9 +170,9 @@ export class Simulation {
   }
 
   #batch(endTime: number, predicate: (() => boolean) | null): 'more' | 'reached' | 'end' {
-    this.#throwFailure()
     // The scenario may have entered a process since the last event.
     this.#leave()
+    this.#throwFailure()
     if (predicate?.() === true) return 'reached'
     for (let i = 0; i < BATCH_EVENTS; i++) {
       const event = this.#queue.peek()

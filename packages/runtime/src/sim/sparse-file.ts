@@ -142,8 +142,7 @@ export class SparseFile {
 
   /** Changes bytes on the medium itself, seen and durable: bit rot. */
   corrupt(offset: number, bytes: Uint8Array): void {
-    this.write(offset, [bytes])
-    this.makeDurable(offset, bytes.byteLength)
+    this.writeDurable(offset, [bytes])
   }
 
   // --- durability ----------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ const ACCELERATORS: { readonly [name in Accelerator]: string } = { kvm: 'kvm', t
 
 /** A pointer that says where it is, not how far it went: the viewer's and the guest's never part. */
 const SCREEN = [
-  ...['-vnc', `unix:${SCREEN_SOCKET}`, '-device', 'VGA,id=screen'],
+  ...['-vnc', `unix:${SCREEN_SOCKET},share=force-shared`, '-device', 'VGA,id=screen'],
   ...['-device', 'qemu-xhci,id=usb', '-device', 'usb-tablet,id=pointer,bus=usb.0'],
 ]
 

@@ -92,8 +92,14 @@ export class QemuHypervisor implements Hypervisor {
 
   async dialScreen(vm: string): Promise<ByteStream> {
     const qemu = this.#screens.get(vm)
-    if (qemu !== undefined) return qemu.sockets.dial(SCREEN_SOCKET)
-    throw new StellwerkError('no-screen', `no machine of VM "${vm}" with a screen is here`, { retryable: true })
+    const away = (why: string, cause?: unknown): StellwerkError =>
+      new StellwerkError('screen-away', `the screen of VM "${vm}" is not here: ${why}`, { retryable: true, cause })
+    if (qemu === undefined) throw away('no machine of it is, or it has none')
+    try {
+      return await qemu.sockets.dial(SCREEN_SOCKET)
+    } catch (error) {
+      throw away(describeError(error), error)
+    }
   }
 
   async #start(
@@ -121,6 +127,7 @@ export class QemuHypervisor implements Hypervisor {
       contents,
       disks: guestDisks,
       nics: ports.length,
+      incoming,
     })
     machine = new QemuMachine(this.#options, spec, identity, qemu, guestDisks, ports)
     if (hasScreen(spec)) this.#showScreen(spec.vm, qemu)

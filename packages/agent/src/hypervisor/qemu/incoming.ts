@@ -49,6 +49,7 @@ export class QemuIncoming implements Incoming {
     await qmp.execute('migrate-incoming', { uri: `unix:${INCOMING_SOCKET}` })
     const into = await qemu.sockets.dial(INCOMING_SOCKET)
     try {
+      await qemu.seal()
       const end = await this.#pass(stream, into)
       into.end()
       await complete.promise

@@ -4,7 +4,7 @@
 import type { CommandExit, CommandSpec, Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type Accelerator, CPU_MODEL, MACHINE_TYPE } from './command-line.ts'
-import { MACHINES, type StartProgram } from './qemu-process.ts'
+import { lastWords, MACHINE_USER, MACHINES, type StartProgram } from './qemu-process.ts'
 
 export const QEMU_PROGRAM = 'qemu-system-x86_64'
 export const QEMU_HINT = 'install it: apt install qemu-system-x86 (Debian), dnf install qemu-system-x86-core (Fedora)'
@@ -34,13 +34,20 @@ export async function probeQemu(env: Environment, start: StartProgram): Promise<
   const rom = Buffer.alloc(ROM_BYTES)
   rom.set(CODE, ROM_BYTES - RESET_VECTOR)
   await env.files.writeAtomic(`${PROBE_DIRECTORY}/${ROM_FILE}`, rom)
+  let why: string | null
   try {
-    if (await executes(env, start, 'kvm')) return { version, accelerator: 'kvm' }
-    if (await executes(env, start, 'tcg')) return { version, accelerator: 'tcg' }
+    const whyNoKvm = await whyNot(env, start, 'kvm')
+    if (whyNoKvm === null) return { version, accelerator: 'kvm' }
+    why = await whyNot(env, start, 'tcg')
+    if (why === null) {
+      const hint = 'where /dev/kvm is not for the user of the machines: chgrp kvm /dev/kvm; chmod 660 /dev/kvm'
+      env.log.warn({ why: whyNoKvm }, `machines run in software, many times slower than by KVM; ${hint}`)
+      return { version, accelerator: 'tcg' }
+    }
   } finally {
     await env.files.remove(`${PROBE_DIRECTORY}/${ROM_FILE}`)
   }
-  throw new StellwerkError('qemu-failed', 'QEMU runs no guest here, neither by KVM nor by TCG', {
+  throw new StellwerkError('qemu-failed', `QEMU runs no guest here, neither by KVM nor by TCG: ${why}`, {
     where: QEMU_PROGRAM,
     hint: `try it: ${QEMU_PROGRAM} -accel tcg -display none`,
   })
@@ -68,7 +75,8 @@ async function qemuVersion(env: Environment, start: StartProgram): Promise<strin
   )
 }
 
-async function executes(env: Environment, start: StartProgram, accelerator: Accelerator): Promise<boolean> {
+/** Null: it executes a guest. */
+async function whyNot(env: Environment, start: StartProgram, accelerator: Accelerator): Promise<string | null> {
   const args = [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', MACHINE_TYPE, '-m', '16M'],
     ...['-cpu', CPU_MODEL, '-accel', accelerator],
@@ -76,8 +84,8 @@ async function executes(env: Environment, start: StartProgram, accelerator: Acce
   ]
   const directory = env.files.locate(PROBE_DIRECTORY)
   // As machines run, whose user may be refused what this one is given.
-  const { code } = await run(env, start, { args, directory, ownUser: { capabilities: [] } })
-  return code === STATUS
+  const exit = await run(env, start, { args, directory, ownUser: MACHINE_USER })
+  return exit.code === STATUS ? null : lastWords(exit)
 }
 
 type How = Pick<CommandSpec, 'args' | 'directory' | 'ownUser'>

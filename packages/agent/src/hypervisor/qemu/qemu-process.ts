@@ -1,12 +1,22 @@
 // A QEMU process with its directory, its sockets and its monitor.
 
 import type { BlockDevice } from '@stellwerk/block/device.ts'
-import type { ByteStream, Command, CommandExit, CommandSpec, Environment } from '@stellwerk/runtime/environment.ts'
+import type {
+  ByteStream,
+  Command,
+  CommandExit,
+  CommandSpec,
+  Environment,
+  Files,
+} from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type DiskExport, exportDisk } from '../../volume/disk-export.ts'
 import { CONSOLE_SOCKET, diskName, diskSocket, MONITOR_SOCKET, nicSocket } from './command-line.ts'
 import { Qmp } from './qmp.ts'
 import { MachineSockets } from './sockets.ts'
+
+/** Of /dev/kvm's group, which is who may use it. */
+export const MACHINE_USER = { capabilities: [], groupOf: '/dev/kvm' } as const
 
 /** Where machines have their directories, among the agent's files. */
 export const MACHINES = 'machines'
@@ -31,6 +41,8 @@ export interface QemuProcessOptions {
   readonly disks: readonly BlockDevice[]
   /** How many. */
   readonly nics: number
+  /** It waits for a migration stream, for which it will make a socket: whoever dials that calls `seal`. */
+  readonly incoming: boolean
 }
 
 export class QemuProcess {
@@ -41,10 +53,13 @@ export class QemuProcess {
   readonly sockets: MachineSockets
   /** Resolves when the process was reaped, and everything that served it is gone. */
   readonly gone: Promise<void>
+  readonly #files: Files
+  readonly #directory: string
   readonly #process: StartedProgram
   readonly #exit: Promise<CommandExit>
 
   private constructor(
+    options: QemuProcessOptions,
     process: StartedProgram,
     exit: Promise<CommandExit>,
     sockets: MachineSockets,
@@ -53,6 +68,8 @@ export class QemuProcess {
     nics: readonly ByteStream[],
     clean: () => Promise<void>,
   ) {
+    this.#files = options.env.files
+    this.#directory = options.directory
     this.#process = process
     this.#exit = exit
     this.sockets = sockets
@@ -97,7 +114,7 @@ export class QemuProcess {
       const { program, args } = options
       process = await options.start(vm, {
         ...{ program, args, name: `${vm}/qemu`, directory: fullDirectory },
-        ownUser: { capabilities: [] },
+        ownUser: MACHINE_USER,
       })
       const { promise: exit, resolve } = Promise.withResolvers<CommandExit>()
       process.onExit(resolve)
@@ -115,7 +132,8 @@ export class QemuProcess {
       })
       const others = Promise.all([console.connected, ...nics])
       const [itsConsole, ...itsNics] = await Promise.race([others, failed])
-      return new QemuProcess(process, exit, sockets, said, itsConsole!, itsNics, clean)
+      if (!options.incoming) await env.files.seal(directory)
+      return new QemuProcess(options, process, exit, sockets, said, itsConsole!, itsNics, clean)
     } catch (error) {
       process?.kill()
       await clean()
@@ -123,6 +141,14 @@ export class QemuProcess {
     } finally {
       timer.cancel()
     }
+  }
+
+  /**
+   * QEMU has made all that it makes in its directory. To be called before a guest or a stream has had any influence on it: who has
+   * taken QEMU over can't put anything in the place of a socket that the agent dials.
+   */
+  seal(): Promise<void> {
+    return this.#files.seal(this.#directory)
   }
 
   onExit(f: (exit: CommandExit) => void): void {

@@ -31,7 +31,7 @@ export class MachineSockets {
       resolve(stream)
     })
     this.#listeners.push(listener)
-    // QEMU may be another user by now.
+    // QEMU may be another user.
     await this.#env.files.handOver(`${this.#directory}/${name}`)
     return { connected: promise, close: () => listener.close() }
   }
