@@ -76,6 +76,37 @@ describe('stellwerk cluster restore', () => {
 })
 
 describe('a coordinator’s directory that is older than the cluster', () => {
+  it('by less than a run, copied while it ran, is noticed too, and the newest is taken again', {
+    timeout: LONG,
+  }, async () => {
+    const directory = join(state, 'coordinator')
+    const copy = join(state, 'coordinator-copy')
+    const up = stellwerk.start('up')
+    await up.said(/^up after/)
+    cpSync(directory, copy, { recursive: true })
+    expect((await stellwerk.run('vm', 'create', 'meanwhile', '--memory', '4MiB', '--guest', 'ledger')).code).toBe(0)
+    const running = async () => (await stellwerk.json<Status>('status')).vms['meanwhile']?.state
+    await expect.poll(running, { timeout: 60_000 }).toBe('running')
+    await end(up)
+    renameSync(directory, join(state, 'coordinator-newer'))
+    renameSync(copy, directory)
+    for (const words of [['up'], ['up', '--detach']]) {
+      const { code, lines } = await stellwerk.run(...words)
+      expect([words, code, lines.at(-1)]).toEqual([
+        words,
+        1,
+        expect.stringMatching(/^stellwerk: the coordinator's state is older than the cluster/),
+      ])
+    }
+    rmSync(directory, { recursive: true })
+    renameSync(join(state, 'coordinator-newer'), directory)
+    const again = stellwerk.start('up')
+    await again.said(/^up after/)
+    await expect.poll(running, { timeout: 60_000 }).toBe('running')
+    expect((await stellwerk.run('vm', 'delete', 'meanwhile')).code).toBe(0)
+    await end(again)
+  })
+
   it('by a single run is noticed: what was made in that run is not forgotten', { timeout: LONG }, async () => {
     const directory = join(state, 'coordinator')
     const older = join(state, 'coordinator-older')

@@ -9,11 +9,12 @@ import { type Admission, type Introduction, listenSessions } from '@stellwerk/pr
 import { PROFILES, type Profile, type Settings } from '@stellwerk/protocol/settings.ts'
 import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Address, Environment, Listener } from '@stellwerk/runtime/environment.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Command } from './core/commands.ts'
 import { orderedStorages } from './core/external.ts'
 import { foreignGuardian, isForeignGuardian } from './core/guardians.ts'
 import { COORDINATOR_NAME, whyNoHostName } from './core/host-names.ts'
-import { load } from './core/load.ts'
+import { load, whyMarkedAsOlder } from './core/load.ts'
 import type { CoordinatorState, StorageRecord } from './core/state.ts'
 import { DECIDER, Decider } from './decider.ts'
 import { GuestLibrary, LIBRARY } from './guest-library.ts'
@@ -45,6 +46,12 @@ export interface Coordinator {
 const COMMAND_MS = 5_000
 
 export async function startCoordinator(env: Environment, config: CoordinatorConfig): Promise<Coordinator> {
+  const older = whyMarkedAsOlder(env.store)
+  if (older !== null) {
+    throw new StellwerkError('stale-state', `the coordinator's state is older than the cluster: ${older}`, {
+      hint: 'put the newer state back, or use "stellwerk cluster restore"',
+    })
+  }
   const settings: Settings = { ...PROFILES[config.profile], ...config.settings }
   const state = load(
     env.store,

@@ -10,6 +10,7 @@ import type { Command } from './core/commands.ts'
 import { type Input, step } from './core/core.ts'
 import { foreignGuardian, isForeignGuardian } from './core/guardians.ts'
 import { usableHosts, whoHears } from './core/hosts.ts'
+import { markAsOlder } from './core/load.ts'
 import type { AgentHello } from './core/membership.ts'
 import type { Effect } from './core/output.ts'
 import type { CoordinatorState } from './core/state.ts'
@@ -158,6 +159,7 @@ export class Decider implements Behavior {
         context.env.trace.emit(effect.event)
         break
       case 'step-down':
+        if (effect.forGood === true) markAsOlder(this.#parts.store, effect.why)
         context.env.log.error({ term: state.cluster.term }, `another coordinator has taken over: ${effect.why}`)
         context.env.processes.exit(EXIT_DEPOSED)
         break

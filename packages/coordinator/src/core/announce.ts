@@ -1,5 +1,6 @@
-// A coordinator that has started says so to every storage. Each keeps which run its highest term was, so that a run from an
-// older copy of the state, which gives the same term out again, is refused and steps down.
+// A coordinator that has started says so to every storage, and then how many decisions it has taken, whenever there are more. Each
+// keeps which run its highest term was, and how many decisions it has heard of, so that a run from an older copy of the state, also
+// from one that was made while a run went on, is refused and steps down.
 
 import { shouldAsk } from './asking.ts'
 import { orderedNames } from './external.ts'
@@ -7,11 +8,44 @@ import type { StepOutput } from './output.ts'
 import type { CoordinatorState } from './state.ts'
 
 export function announceRun(state: CoordinatorState, now: number, out: StepOutput): void {
-  const { run, announced, cluster } = state
+  const { run, announcing, announced, cluster } = state
+  // Until it is known not to be an older copy's, only what was decided before it.
+  const decisions = isTaken(state) ? state.decisionSeq : state.decisionsAtStart
   for (const storage of orderedNames(state)) {
-    if (announced.has(storage)) continue
+    if (announced.get(storage) === decisions) continue
     const key = `run/${storage}`
     if (!shouldAsk(state, key, now, cluster.settings.requestMs)) continue
-    out.effect({ kind: 'storage', key, storage, message: 'storage.coordinator', body: { term: cluster.term, run } })
+    announcing.set(storage, decisions)
+    const body = { term: cluster.term, run, decisions }
+    out.effect({ kind: 'storage', key, storage, message: 'storage.coordinator', body })
   }
 }
+
+/** Whether a storage has taken this run for the newest one. Before that it carries nothing out. */
+export function isTaken(state: CoordinatorState): boolean {
+  return state.announced.size > 0 || orderedNames(state).length === 0
+}
+
+export function runTaken({ announcing, announced }: CoordinatorState, storage: string): void {
+  const decisions = announcing.get(storage)
+  if (decisions !== undefined) announced.set(storage, decisions)
+}
+
+/** What a storage has seen is newer than what we know: our state is an older copy, and must decide nothing. Null: it is not. */
+export function whyOlderThan(
+  state: CoordinatorState,
+  name: string,
+  storage: string,
+  { admitted, fenced }: { readonly admitted: number; readonly fenced: number },
+): string | null {
+  const host = state.hosts.get(name)
+  if (host === undefined) return null
+  const seen = Math.max(admitted, fenced)
+  if (seen > host.epoch)
+    return `storage ${storage} has seen epoch ${seen} of host ${name}, known here: ${host.epoch}; ${OLDER_HINT}`
+  if (host.phase !== 'admitted' || fenced < host.epoch) return null
+  return `storage ${storage} has fenced epoch ${fenced} of host ${name}, of which nothing is known here; ${OLDER_HINT}`
+}
+
+export const OLDER_HINT =
+  'the state directory is older than the cluster: restore the newer one, or use "stellwerk cluster restore"'

@@ -80,6 +80,8 @@ export function copyTaken(state: CoordinatorState, volume: string, now: number):
 
 /** Terms and placement epochs of a restored coordinator begin this far above the copy's, which may be old. */
 const RESTORE_JUMP = 1_000
+/** And decisions so far, of which storages have heard, and each volume's copy only while it was served. */
+const RESTORE_JUMP_DECISIONS = 1_000_000
 
 /**
  * A coordinator's state from a copy, which may be older than what is out there: all epochs begin far above it. Nothing that
@@ -143,7 +145,7 @@ export function restoreFrom(value: Json, wallMs: number): StoreChange[] {
 
 /** Decisions are counted on from here: new VMs and exports begin at the last one's number, above every placement epoch. */
 function restoreDecision({ decisionSeq = 0, vms = [], cluster }: Partial<ClusterCopy>, wallMs: number): StoreChange {
-  const seq = vms.reduce((highest, { epoch }) => Math.max(highest, epoch), decisionSeq) + RESTORE_JUMP
+  const seq = vms.reduce((highest, { epoch }) => Math.max(highest, epoch), decisionSeq) + RESTORE_JUMP_DECISIONS
   const record: DecisionRecord = {
     seq,
     wallMs,

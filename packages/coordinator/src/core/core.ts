@@ -2,7 +2,7 @@
 
 import type { Beat, VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
 import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
-import { announceRun } from './announce.ts'
+import { announceRun, isTaken, runTaken, whyOlderThan } from './announce.ts'
 import { answered, forgetOldQuestions } from './asking.ts'
 import { copyTaken, spreadCopy } from './cluster-copy.ts'
 import { type Command, obey } from './commands.ts'
@@ -100,6 +100,7 @@ export function step(state: CoordinatorState, input: Input, now: number, wallMs:
 function take(state: CoordinatorState, input: Input, now: number, out: StepOutput): void {
   switch (input.kind) {
     case 'tick':
+      if (!isTaken(state)) break
       watchHosts(state, now, out)
       workOnQuarantines(state, now, out)
       break
@@ -151,7 +152,8 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
       break
     case 'unanswered':
       answered(state, input.key, now + state.cluster.settings.requestMs * RETRY_SHARE)
-      if (input.code === 'stale-term') out.effect({ kind: 'step-down', why: input.message })
+      if (input.code === 'older-state') out.effect({ kind: 'step-down', why: input.message, forGood: true })
+      else if (input.code === 'stale-term') out.effect({ kind: 'step-down', why: input.message })
       else takeRefusal(state, input, out)
       break
   }
@@ -160,6 +162,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
 /** Level-triggered: compares what is with what should be, and orders what is missing. */
 function follow(state: CoordinatorState, now: number, out: StepOutput): void {
   announceRun(state, now, out)
+  if (!isTaken(state)) return
   workOnFences(state, now, out)
   workOnLegs(state, now, out)
   noteSince(state, now)
@@ -172,21 +175,30 @@ function follow(state: CoordinatorState, now: number, out: StepOutput): void {
   spreadCopy(state, now, out)
 }
 
+function isOlder(state: CoordinatorState, host: string, storage: string, body: unknown, out: StepOutput): boolean {
+  const why = whyOlderThan(state, host, storage, body as { admitted: number; fenced: number })
+  if (why !== null) out.effect({ kind: 'step-down', why })
+  return why !== null
+}
+
 function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: number, out: StepOutput): void {
   const [what, a = '', b = '', c = ''] = key.split('/')
   answered(state, key, null)
   switch (what) {
     case 'run':
-      state.announced.add(a)
+      runTaken(state, a)
       break
     case 'fence':
+      if (isOlder(state, a, c, body, out)) break
       fenceAcknowledged(state, a, Number(b), c, (body as { lastSeenMs: number | null }).lastSeenMs, now, out)
       break
     case 'admit':
       state.outstanding.set(key, { retryAt: now + state.cluster.settings.requestMs })
-      admitAnswered(state, a, Number(b), c, body as { admitted: number; fenced: number }, out)
+      if (!isOlder(state, a, c, body, out))
+        admitAnswered(state, a, Number(b), c, body as { admitted: number; fenced: number }, out)
       break
     case 'seen':
+      if (isOlder(state, a, b, body, out)) break
       hostLive(state, a).seen.set(b, { seenAgoMs: (body as { lastSeenMs: number | null }).lastSeenMs, at: now })
       state.outstanding.set(key, { retryAt: now + state.cluster.settings.heartbeatMs })
       watchHosts(state, now, out)

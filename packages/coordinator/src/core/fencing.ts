@@ -277,10 +277,6 @@ export function admitAnswered(
   const ok = answer !== null && answer.fenced < epoch
   const host = state.hosts.get(name)
   if (host === undefined || host.epoch !== epoch || (host.phase !== 'admitting' && host.phase !== 'admitted')) return
-  if (answer !== null && (answer.fenced >= epoch || answer.admitted > epoch)) {
-    raiseEpoch(state, host, Math.max(answer.fenced, answer.admitted) + 1, storage, out)
-    return
-  }
   if (ok && host.admitOwed.includes(storage)) {
     out.put('hosts', name, { ...host, admitOwed: host.admitOwed.filter(owed => owed !== storage) })
   }
@@ -289,19 +285,6 @@ export function admitAnswered(
   if (answeredOnce > 0 && current.phase === 'admitting' && (!ok || current.admitOwed.length === 0)) {
     finishAdmit(state, current, out)
   }
-}
-
-/** Storage has seen higher epochs than our state has: it was restored from an older copy. Never below what is out there. */
-function raiseEpoch(state: CoordinatorState, host: HostRecord, epoch: number, storage: string, out: StepOutput): void {
-  if (host.phase !== 'admitting') return
-  out.put('hosts', host.name, { ...host, epoch, admitOwed: orderedNames(state) })
-  out.decide({
-    kind: 'raise-epoch',
-    subject: host.name,
-    saw: { epoch: host.epoch, storage },
-    chose: `admit at epoch ${epoch}`,
-    why: `storage ${storage} has seen higher epochs of this host than this coordinator's state`,
-  })
 }
 
 function finishAdmit(state: CoordinatorState, host: HostRecord, out: StepOutput): void {

@@ -20,6 +20,18 @@ import type {
 } from './state.ts'
 
 const CLUSTER_KEY = 'cluster'
+const OLDER_KEY = 'older'
+
+/** A storage has refused a run that began with this state: there is a newer one. What this one decides only makes it look newer. */
+export function markAsOlder(store: Store, why: string): void {
+  store.commit([{ put: OLDER_KEY, value: why }])
+}
+
+/** Null: the state is not known to be an older copy. */
+export function whyMarkedAsOlder(store: Store): string | null {
+  const why = store.get(OLDER_KEY)
+  return typeof why === 'string' ? why : null
+}
 
 /**
  * Opens the state and raises the term, durably, before anybody hears of it. Throws `foreign-state` when the directory
@@ -55,7 +67,8 @@ export function load(
   const state: CoordinatorState = {
     cluster: record,
     run,
-    announced: new Set(),
+    announcing: new Map(),
+    announced: new Map(),
     startedAt: now,
     wallAtStart: wallMs,
     storages: new Map(),
@@ -66,6 +79,7 @@ export function load(
     recoveries: new Map(),
     halted: false,
     decisionSeq: lastDecision(store),
+    decisionsAtStart: lastDecision(store),
     orders: 0,
     // Versions of an earlier run are lower, whatever that run had reached.
     mapVersion: record.term * VERSIONS_PER_TERM,

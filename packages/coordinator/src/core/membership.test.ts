@@ -2,8 +2,16 @@
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { describe, expect, it } from 'vitest'
-import { load } from './load.ts'
+import type { Command } from './commands.ts'
+import { step } from './core.ts'
+import { load, markAsOlder, whyMarkedAsOlder } from './load.ts'
 import { Bench } from './testing.ts'
+
+const vmCreate = (name: string): Command => ({
+  kind: 'vm-create',
+  spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 2 ** 26, parameters: {} },
+  ...{ name, start: true, priority: 0, host: null, disks: [] },
+})
 
 describe('a storage that is new in the configuration', () => {
   it('is told which hosts are admitted, as any that did not hear it', () => {
@@ -54,18 +62,6 @@ describe('a removed host', () => {
     expect(bench.state.hosts.get(name)).toMatchObject({ removed: false, phase: 'admitted', epoch: 2 })
     expect(bench.beat(name)).toMatchObject({ status: 'admitted', epoch: 2, leaseMs: 3000 })
     expect(bench.state.map?.hosts.map(host => host.name)).toContain(name)
-  })
-
-  it('comes back above what storage has seen of it, should that be higher still', () => {
-    const { bench, name } = removed()
-    bench.round(4)
-    bench.holdBack = key => key === `admit/${name}/2/san-a`
-    bench.command({ kind: 'host-readmit', name })
-    bench.join(name, 2)
-    bench.round(2)
-    bench.answer(`admit/${name}/2/san-a`, { admitted: 9, fenced: 8 })
-    bench.round(4)
-    expect(bench.state.hosts.get(name)).toMatchObject({ phase: 'admitted', epoch: 10 })
   })
 
   it('only what was removed comes back by that', () => {
@@ -212,6 +208,118 @@ describe('a coordinator whose state is older than the cluster steps down', () =>
     expect([...bench.store.values]).toEqual(before)
   })
 
+  it('when an agent runs a VM that was made later', () => {
+    const bench = rolledBack(before => {
+      before.command(vmCreate('later'))
+      before.round(3)
+      expect(before.placement('later')?.phase).toBe('running')
+    })
+    expect(() => bench.round()).toThrow(/VM later is at placement epoch \d+, known here: \d+/)
+  })
+
+  it('but not over a VM that it knows no more since it was deleted', () => {
+    const bench = Bench.cluster()
+    bench.command(vmCreate('gone'))
+    bench.round(3)
+    const { host, epoch } = bench.placement('gone')!
+    bench.command({ kind: 'vm-delete', name: 'gone' })
+    bench.round(6)
+    expect(bench.state.vms.has('gone')).toBe(false)
+    bench.hosts.get(host)!.machines.push({ vm: 'gone', epoch, state: 'running', why: null })
+    bench.round(2)
+    expect(bench.placement('web')?.phase).toBe('running')
+  })
+
+  it('when a storage knows a higher epoch of a host that it does not hear itself', () => {
+    const bench = Bench.cluster()
+    const copy = structuredClone([...bench.store.values])
+    const name = bench.placement('web')!.host
+    bench.hosts.get(name)!.beating = false
+    bench.round(20)
+    bench.hosts.get(name)!.beating = true
+    bench.join(name, 2)
+    bench.round(10)
+    expect(bench.state.hosts.get(name)).toMatchObject({ phase: 'admitted', epoch: 2 })
+    bench.command({ kind: 'vm-stop', name: 'web' })
+    bench.round(4)
+    for (const host of bench.hosts.values()) host.machines = []
+    bench.command({ kind: 'vm-start', name: 'web', host: name })
+    bench.round(6)
+    expect(bench.placement('web')).toMatchObject({ host: name, phase: 'running' })
+    // It runs there, is seen by storages, and does not reach the coordinator.
+    bench.hosts.get(name)!.beating = false
+    bench.storageMarks.set(name, { admitted: 2, fenced: 1 })
+    bench.lastSeenMs = host => (host === name ? 100 : 100_000)
+    bench.store.values.clear()
+    for (const [key, value] of copy) bench.store.values.set(key, value)
+    bench.traces.length = 0
+    bench.restart()
+    expect(() => bench.round(60)).toThrow(/storage san-. has seen epoch 2 of host \S+, known here: 1; .*restore/)
+    expect(bench.traces.filter(({ kind }) => kind === 'decision.fenced' || kind === 'failover.start')).toEqual([])
+  })
+
+  it('when a storage has fenced a host that it takes for admitted', () => {
+    const bench = Bench.cluster()
+    const name = bench.placement('web')!.host
+    bench.storageMarks.set(name, { admitted: 1, fenced: 1 })
+    expect(() =>
+      bench.input({
+        kind: 'answered',
+        key: `seen/${name}/san-a`,
+        body: { storage: 'san-a', admitted: 1, fenced: 1, lastSeenMs: 5 },
+      }),
+    ).toThrow(/has fenced epoch 1 of host .*, of which nothing is known here/)
+  })
+
+  it('tells storages of its decisions, so that one which begins with a copy of an earlier moment is refused', () => {
+    const bench = Bench.cluster()
+    const told: number[] = []
+    const { holdBack } = bench
+    bench.holdBack = key => {
+      if (key === 'run/san-a') told.push(bench.state.announcing.get('san-a')!)
+      return holdBack(key)
+    }
+    const before = bench.state.decisionSeq
+    bench.round(3)
+    expect(told).toEqual([])
+    bench.command(vmCreate('more'))
+    bench.round(3)
+    expect(bench.state.decisionSeq).toBeGreaterThan(before)
+    expect(told.at(-1)).toBe(bench.state.decisionSeq)
+    expect(bench.state.announced.get('san-a')).toBe(bench.state.decisionSeq)
+  })
+
+  it('carries nothing out, and tells of no decisions of its own, before a storage has taken its run', () => {
+    const bench = Bench.cluster()
+    const { decisionSeq } = bench.state
+    bench.holdBack = key => key.startsWith('run/')
+    bench.restart()
+    bench.orders.length = 0
+    bench.command(vmCreate('early'))
+    for (const host of bench.hosts.values()) host.beating = false
+    bench.round(60)
+    expect(bench.orders).toEqual([])
+    expect(bench.state.announcing.get('san-a')).toBe(decisionSeq)
+    expect([...bench.state.hosts.values()].map(({ phase }) => phase)).toEqual(['admitted', 'admitted', 'admitted'])
+    bench.answer('run/san-a', {})
+    for (const host of bench.hosts.values()) host.beating = true
+    bench.holdBack = () => false
+    bench.round(6)
+    expect(bench.placement('early')?.phase).toBe('running')
+  })
+
+  it('and when a storage has heard of more decisions: then for good, since what it decides makes it look newer', () => {
+    const bench = Bench.cluster()
+    const code = 'older-state'
+    const refused = { kind: 'unanswered', key: 'run/san-a', code, message: '9 decisions have been taken' } as const
+    expect(() => bench.input(refused)).toThrow('9 decisions')
+    const { effects } = step(bench.state, refused, bench.now, bench.now)
+    expect(effects).toContainEqual({ kind: 'step-down', why: '9 decisions have been taken', forGood: true })
+    expect(whyMarkedAsOlder(bench.store)).toBe(null)
+    markAsOlder(bench.store, '9 decisions have been taken')
+    expect(whyMarkedAsOlder(bench.store)).toBe('9 decisions have been taken')
+  })
+
   it('and when an order is refused because its term is over', () => {
     const bench = Bench.cluster()
     const unanswered = {
@@ -226,6 +334,7 @@ describe('a coordinator whose state is older than the cluster steps down', () =>
   it('and says which run it is to every storage until each has taken it, so that one from an older state is refused', () => {
     const bench = new Bench()
     const said: string[] = []
+    const { decisionSeq } = bench.state
     bench.holdBack = key => {
       if (key.startsWith('run/')) said.push(key)
       return key === 'run/san-b' && said.filter(each => each === key).length < 3

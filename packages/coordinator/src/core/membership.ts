@@ -4,6 +4,7 @@ import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
 import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { noteAccess, notePaths } from './access.ts'
+import { OLDER_HINT } from './announce.ts'
 import { shouldAsk } from './asking.ts'
 import { externalsWrittenBy, orderedNames, orderedStorages } from './external.ts'
 import { beginFencing } from './fencing.ts'
@@ -160,14 +161,13 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
 
 /** What this host was told is newer than what we know: our state is an older copy, and must decide nothing. */
 function aheadOf(state: CoordinatorState, host: HostRecord, message: Beat): string | null {
-  const hint =
-    'the state directory is older than the cluster: restore the newer one, or use "stellwerk cluster restore"'
   if (message.epoch > host.epoch)
-    return `host ${host.name} is at epoch ${message.epoch}, known here: ${host.epoch}; ${hint}`
+    return `host ${host.name} is at epoch ${message.epoch}, known here: ${host.epoch}; ${OLDER_HINT}`
   for (const machine of message.machines ?? []) {
-    const known = state.vms.get(machine.vm)
-    if (known !== undefined && machine.epoch > known.epoch) {
-      return `VM ${machine.vm} is at placement epoch ${machine.epoch}, known here: ${known.epoch}; ${hint}`
+    // Each placement takes a decision, so that one of a VM that is known no more was given out by then.
+    const known = state.vms.get(machine.vm)?.epoch ?? state.decisionSeq
+    if (machine.epoch > known) {
+      return `VM ${machine.vm} is at placement epoch ${machine.epoch}, known here: ${known}; ${OLDER_HINT}`
     }
   }
   return null

@@ -48,7 +48,8 @@ export type Effect =
       readonly hint?: string
     }
   /** Another coordinator has taken over: this one must end. */
-  | { readonly kind: 'step-down'; readonly why: string }
+  /** `forGood`: the state is an older copy, whatever becomes of it. */
+  | { readonly kind: 'step-down'; readonly why: string; readonly forGood?: true }
   | { readonly kind: 'trace'; readonly event: TraceEvent }
 
 /** Decisions kept in the store; older ones are only in the traces. */

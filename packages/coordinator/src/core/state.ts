@@ -393,9 +393,11 @@ export interface VmLive {
 
 export interface CoordinatorState {
   cluster: ClusterRecord
-  /** A random id of this run, and the storages that have taken it for the term's. */
+  /** A random id of this run. */
   readonly run: string
-  readonly announced: Set<string>
+  /** By storage: of how many decisions it is being told, and has taken. */
+  readonly announcing: Map<string, number>
+  readonly announced: Map<string, number>
   readonly startedAt: number
   /** The wall clock's time at `startedAt`: from there the state's calendar counts on by the monotonic clock. */
   readonly wallAtStart: number
@@ -408,6 +410,7 @@ export interface CoordinatorState {
   /** An operator ends the cluster's work in order: nothing is to run until the next start of the coordinator. */
   halted: boolean
   decisionSeq: number
+  readonly decisionsAtStart: number
   /** Orders about disks that this run has sent. */
   orders: number
   mapVersion: number

@@ -64,6 +64,8 @@ export class Bench {
   sync: { done: boolean; disks: number; synced: number; copiedBytes?: number; totalBytes?: number } | null = null
   /** What owners say of a scrub. */
   scrub: Beat['volumes'][number]['scrub'] = null
+  /** What storages know of a host; absent: what this coordinator has told them. */
+  readonly storageMarks = new Map<string, { admitted: number; fenced: number }>()
   /** Age of the host's last sign as each storage tells it; null: unknown. */
   lastSeenMs: (host: string, storage: string) => number | null = () => 100_000
   /** What the owners say of their volumes. */
@@ -181,7 +183,10 @@ export class Bench {
       )
       return { luns: luns.map(({ lun }) => ({ lun, ...(this.marks.get(`${effect.storage}/${lun}`) ?? UNMARKED) })) }
     }
-    return { lastSeenMs: this.lastSeenMs(host, effect.storage) }
+    const known = this.state.hosts.get(host)
+    const fenced = effect.message === 'storage.fence' ? epoch : (known?.epoch ?? 1) - 1
+    const marks = { admitted: known?.epoch ?? 0, fenced, ...this.storageMarks.get(host) }
+    return { storage: effect.storage, ...marks, lastSeenMs: this.lastSeenMs(host, effect.storage) }
   }
 
   #obey(effect: Extract<Effect, { kind: 'order' }>): void {

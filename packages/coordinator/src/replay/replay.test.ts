@@ -5,7 +5,7 @@ import type { Json } from '@stellwerk/runtime/environment.ts'
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import { Bench } from '../core/testing.ts'
-import { snapshotOf, stateOf } from '../snapshot.ts'
+import { SNAPSHOT_FORMAT, snapshotOf, stateOf } from '../snapshot.ts'
 import { firstDifference, fromPlain, toPlain } from './plain.ts'
 import { CoordinatorReplay, type CoreRecord, type ReplayDifference } from './replay.ts'
 
@@ -72,7 +72,11 @@ describe('a recorded coordinator', () => {
   it('names what is not as the next snapshot says', () => {
     const bench = Bench.cluster()
     const { state } = snapshotOf(bench.state) as { state: { [key: string]: Json } }
-    bench.recorded.push({ kind: 'snapshot', value: { format: 2, state: { ...state, decisionSeq: 1 } }, at: 'here' })
+    bench.recorded.push({
+      kind: 'snapshot',
+      value: { format: SNAPSHOT_FORMAT, state: { ...state, decisionSeq: 1 } },
+      at: 'here',
+    })
     expect(replayed(bench.recorded).found).toMatchObject({ at: 'here', fed: null, path: 'decisionSeq', expected: 1 })
   })
 

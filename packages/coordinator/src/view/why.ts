@@ -26,7 +26,6 @@ const KINDS: { readonly [what in WhyWhat]: readonly string[] } = {
     'fenced',
     'silent',
     'admit',
-    'raise-epoch',
     'not-fenced',
     'quarantine',
     'quarantine-over',

@@ -21,7 +21,12 @@ type Step =
 const lun = 'csv1'
 const order = fc.oneof(
   fc.record({ kind: fc.constantFrom('fence', 'admit'), host, epoch: small, term: small }),
-  fc.record({ kind: fc.constant('coordinator'), term: small, run: fc.constantFrom('first', 'older') }),
+  fc.record({
+    kind: fc.constant('coordinator'),
+    term: small,
+    run: fc.constantFrom('first', 'older'),
+    decisions: small,
+  }),
   fc.record({ kind: fc.constantFrom('fence', 'admit'), host, epoch: small, term: fc.constant(4) }),
   fc.record({
     kind: fc.constant('generation'),

@@ -27,7 +27,7 @@ export type Input =
 
 /** Ends with exactly one `answer` or `reject` of its ticket. */
 export type Order = { readonly ticket: number } & (
-  | { readonly kind: 'coordinator'; readonly term: number; readonly run: string }
+  | { readonly kind: 'coordinator'; readonly term: number; readonly run: string; readonly decisions: number }
   | { readonly kind: 'fence'; readonly host: string; readonly epoch: number; readonly term: number }
   | { readonly kind: 'admit'; readonly host: string; readonly epoch: number; readonly term: number }
   | {
@@ -164,6 +164,8 @@ function order(draft: Draft, input: Order): Refusal | null {
         'the newer coordinator decides',
       )
     }
+    const older = input.kind === 'coordinator' ? whyOlder(draft, input) : null
+    if (older !== null) return older
     if (input.term > draft.term) draft.putTerm(input.term)
   }
   switch (input.kind) {
@@ -190,15 +192,23 @@ function order(draft: Draft, input: Order): Refusal | null {
 
 type OrderOf<K extends Order['kind']> = Extract<Order, { readonly kind: K }>
 
-function takeRun(draft: Draft, { ticket, term, run }: OrderOf<'coordinator'>): Refusal | null {
-  if (draft.run !== null && draft.run !== run) {
-    return refusal(
-      'stale-term',
-      `term ${term} was another run's: the coordinator's state is older than the cluster`,
+/** Before its term counts: that of an older state must not stand in the newer one's way. */
+function whyOlder(draft: Draft, { term, run, decisions }: OrderOf<'coordinator'>): Refusal | null {
+  const older = (code: 'stale-term' | 'older-state', what: string): Refusal =>
+    refusal(
+      code,
+      `${what}: the coordinator's state is older than the cluster`,
       'restore the newer state directory, or use "stellwerk cluster restore"',
     )
-  }
+  const isSameTerm = term === draft.term && draft.run !== null
+  if (isSameTerm && draft.run !== run) return older('stale-term', `term ${term} was another run's`)
+  if (isSameTerm || decisions >= draft.decisions) return null
+  return older('older-state', `${draft.decisions} decisions have been taken, known there: ${decisions}`)
+}
+
+function takeRun(draft: Draft, { ticket, run, decisions }: OrderOf<'coordinator'>): null {
   draft.putRun(run)
+  draft.putDecisions(decisions)
   draft.effect({ kind: 'answer', ticket })
   return null
 }

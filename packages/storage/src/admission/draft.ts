@@ -15,6 +15,7 @@ import { sessionKey } from './state.ts'
 export class Draft implements AdmissionState {
   term: number
   run: string | null
+  decisions: number
   hosts: Map<string, HostMarks>
   luns: Map<string, LunMarks>
   sessions: Map<string, Session>
@@ -26,6 +27,7 @@ export class Draft implements AdmissionState {
   constructor(state: AdmissionState) {
     this.term = state.term
     this.run = state.run
+    this.decisions = state.decisions
     this.hosts = new Map(state.hosts)
     this.luns = new Map(state.luns)
     this.sessions = new Map(state.sessions)
@@ -34,8 +36,8 @@ export class Draft implements AdmissionState {
   }
 
   decision(): Decision {
-    const { term, run, hosts, luns, sessions, connections, waits } = this
-    const next = { term, run, hosts, luns, sessions, connections, waits }
+    const { term, run, decisions, hosts, luns, sessions, connections, waits } = this
+    const next = { term, run, decisions, hosts, luns, sessions, connections, waits }
     return { next, changes: this.#changes, effects: this.#effects }
   }
 
@@ -59,6 +61,13 @@ export class Draft implements AdmissionState {
     if (this.run === run) return
     this.run = run
     this.#changes.push({ put: 'run', value: run })
+  }
+
+  /** What comes late, of a run that has told of more since, changes nothing. */
+  putDecisions(decisions: number): void {
+    if (decisions <= this.decisions) return
+    this.decisions = decisions
+    this.#changes.push({ put: 'decisions', value: decisions })
   }
 
   putHost(host: string, marks: HostMarks): void {

@@ -22,6 +22,8 @@ export type RefusalCode =
   | 'lun-failed'
   /** An order of a coordinator that has been replaced. */
   | 'stale-term'
+  /** A coordinator's run began with a copy of its state. */
+  | 'older-state'
   | 'lun-exists'
   | 'lun-busy'
   /** The storage's own state can't be written. */
