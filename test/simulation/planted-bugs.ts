@@ -3,7 +3,7 @@
 
 import { canaries } from '@stellwerk/runtime/canary.ts'
 import { CANARIES, type Canary } from 'stellwerk/simulation/canaries.ts'
-import { runSeed, type SeedResult } from 'stellwerk/simulation/run-seed.ts'
+import { PLANTED_TUNING, runSeed, type SeedResult } from 'stellwerk/simulation/run-seed.ts'
 import { afterEach, expect, test } from 'vitest'
 import { CLEAN, complaint, LONG, TIMEOUT } from './support.ts'
 
@@ -32,7 +32,9 @@ export function finds(part: Canary['part']): void {
       expect(found.violations[0]?.rule, complaint(found, name)).toBe(rule)
       if (!LONG) return
       // The same faults, up to the time at which the bug was found; then the cluster must heal as ever.
-      const clean = await runSeed(found.seed, { tuning: { ...tuning, safetyMs: found.simulatedMs } })
+      const clean = await runSeed(found.seed, {
+        tuning: { ...PLANTED_TUNING, ...tuning, safetyMs: found.simulatedMs },
+      })
       expect(complaint(clean)).toBe(CLEAN)
     })
   }

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { RULES } from '@stellwerk/protocol/monitors/monitor.ts'
 import type { Canary } from 'stellwerk/simulation/canaries.ts'
 import { SimRecorder } from 'stellwerk/simulation/recorder.ts'
-import { type RunOptions, runSeed, type SeedResult } from 'stellwerk/simulation/run-seed.ts'
+import { PLANTED_TUNING, type RunOptions, runSeed, type SeedResult } from 'stellwerk/simulation/run-seed.ts'
 import { type CheckReport, checkTrace } from 'stellwerk/trace/check.ts'
 import { openTrace } from 'stellwerk/trace/source.ts'
 import { expect, test } from 'vitest'
@@ -75,7 +75,7 @@ export function isFoundInItsTrace(canary: Canary, options: { readonly clean: boo
     expect(told?.chain.filter(({ proof }) => proof).length).toBe(new Set(live?.records.map(keyOf)).size)
     if (!options.clean) return
     const { seed, simulatedMs } = result
-    const tuning = { guestNetwork: false, drains: false, ...canary.tuning, safetyMs: simulatedMs }
+    const tuning = { ...PLANTED_TUNING, ...canary.tuning, safetyMs: simulatedMs }
     const clean = await inDirectory(async directory => {
       const run = await recorded(join(directory, 'trace'), seed, { tuning })
       return { result: run.result, report: await run.report() }

@@ -117,7 +117,7 @@ async function checkNamed(context: CommandContext, input: Input, volume: string)
 /** Its owner does it: nobody else may write there. */
 async function repairNamed(context: CommandContext, input: Input, volume: string): Promise<number> {
   const directory = context.directory(input)
-  if ((await lookAtUp(directory)) === null) {
+  if (!context.isRemote && (await lookAtUp(directory)) === null) {
     throw new StellwerkError('cluster-down', 'the cluster is down: the volume has no owner to repair it', {
       where: directory,
       hint: 'start it: npx stellwerk up',

@@ -75,10 +75,11 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<S
   }
 }
 
+/** A planted bug is looked for in the runs that it was pinned in, which had none of what only some seeds have. */
+export const PLANTED_TUNING = { guestNetwork: false, drains: false } as const
+
 async function run(seed: string, options: RunOptions): Promise<SeedResult> {
-  // A planted bug is looked for in the runs that it was pinned in, which had none of what only some seeds have.
-  const tuning =
-    options.canary === undefined ? options.tuning : { guestNetwork: false, drains: false, ...options.tuning }
+  const tuning = options.canary === undefined ? options.tuning : { ...PLANTED_TUNING, ...options.tuning }
   const plan = drawPlan(seed, new SimRandom(`plan/${seed}`), tuning)
   const { recorder } = options
   const world: World = new World({

@@ -334,7 +334,6 @@ describe('a coordinator whose state is older than the cluster steps down', () =>
   it('and says which run it is to every storage until each has taken it, so that one from an older state is refused', () => {
     const bench = new Bench()
     const said: string[] = []
-    const { decisionSeq } = bench.state
     bench.holdBack = key => {
       if (key.startsWith('run/')) said.push(key)
       return key === 'run/san-b' && said.filter(each => each === key).length < 3
