@@ -1,0 +1,81 @@
+// A coordinator that is put back from a copy of its state which was made while it ran. Since then a host was lost and came back at a
+// higher epoch, and the VM was moved there; now that host is heard by storages alone.
+
+import { EXIT_DEPOSED } from '@stellwerk/coordinator/decider.ts'
+import { createMonitors } from '@stellwerk/protocol/monitors/all-monitors.ts'
+import type { Json } from '@stellwerk/runtime/environment.ts'
+import { GIB } from '@stellwerk/runtime/units.ts'
+import { expect, it } from 'vitest'
+import { COORDINATOR_HOST, createVm, extentAt, World } from '../../packages/cli/src/simulation/world.ts'
+import { startWithVolume, TIMEOUT } from './support.ts'
+
+const HOSTS = ['host-a', 'host-b', 'host-c']
+const SETTLE_MS = 30_000
+
+it(
+  'decides nothing, however often it is started, and the newest state is taken again (VM1, FEN1)',
+  TIMEOUT,
+  async () => {
+    const world = new World({
+      ...{ seed: 'rolled-back', hosts: HOSTS, storages: ['san-a', 'san-b'], settings: {}, hostMemoryBytes: 4 * GIB },
+    })
+    const { sim } = world
+    const monitors = createMonitors({ fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
+    const decided: string[] = []
+    let steps = 0
+    sim.onRecord(record => {
+      monitors.observe(record, sim.now)
+      if (record.kind === 'guest.step') steps += 1
+      if (record.process === 'coordinator' && /^decision\.|^failover/.test(record.kind)) decided.push(record.kind)
+    })
+    const state = () => world.coordinator?.state
+    const placed = () => state()?.vms.get('vm-1')?.placement ?? null
+    const until = async (what: () => boolean) => expect(await sim.runUntil(what, SETTLE_MS)).toBe(true)
+    const store = () => sim.host(COORDINATOR_HOST).disk.directory('coordinator').store
+    const entries = () => structuredClone([...store().withPrefix('')]) as [string, Json][]
+    const putBack = (saved: readonly [string, Json][]) => {
+      for (const [key] of entries()) store().delete(key)
+      for (const [key, value] of saved) store().set(key, value)
+    }
+    const killCoordinator = () => sim.host(COORDINATOR_HOST).process('coordinator')?.kill()
+
+    await startWithVolume(world)
+    world.command(createVm({ name: 'vm-1', volume: 'csv1', parameters: { writesPerSecond: 50 } }))
+    await until(() => placed()?.phase === 'running')
+    const host = placed()!.host
+    const copy = entries()
+
+    sim.host(host).crash()
+    await until(() => placed()?.phase === 'running' && placed()?.host !== host)
+    world.startHost(host)
+    await until(() => state()?.hosts.get(host)?.phase === 'admitted' && state()?.hosts.get(host)?.epoch === 2)
+    await sim.runFor(2_000)
+    world.command({ kind: 'vm-migrate', name: 'vm-1', to: host, id: 'm1' })
+    await until(() => placed()?.phase === 'running' && placed()?.host === host)
+    const cut = sim.network.cut(host, COORDINATOR_HOST, { network: 'cluster' })
+    await sim.runFor(500)
+
+    killCoordinator()
+    const newest = entries()
+    putBack(copy)
+    decided.length = 0
+    for (let start = 0; start < 3; start += 1) {
+      world.startCoordinator()
+      const process = sim.host(COORDINATOR_HOST).process('coordinator')!
+      await until(() => !process.alive)
+      expect([EXIT_DEPOSED, 1]).toContain(process.exit?.code)
+      await sim.runFor(1_000)
+    }
+    expect(decided).toEqual([])
+
+    putBack(newest)
+    world.startCoordinator()
+    cut.heal()
+    await until(() => placed()?.phase === 'running' && state()?.hosts.get(host)?.phase === 'admitted')
+    const before = steps
+    await sim.runFor(5_000)
+    expect(placed()).toMatchObject({ host, phase: 'running' })
+    expect(steps - before).toBeGreaterThan(50)
+    expect(monitors.violations.map(({ rule, message }) => `${rule}: ${message}`)).toEqual([])
+  },
+)
