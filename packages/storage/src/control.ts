@@ -60,8 +60,8 @@ export class Control {
       case 'storage.seen':
         return this.#seenReply(storageFamily.body(kind, message).host)
       case 'storage.coordinator': {
-        const { term, run, decisions } = storageFamily.body(kind, message)
-        await this.#order({ kind: 'coordinator', term, run, decisions })
+        const { term, run, revision } = storageFamily.body(kind, message)
+        await this.#order({ kind: 'coordinator', term, run, revision })
         return { storage: this.#name, term }
       }
       case 'storage.fence': {

@@ -1,5 +1,5 @@
-// A coordinator that has started says so to every storage, and then how many decisions it has taken, whenever there are more. Each
-// keeps which run its highest term was, and how many decisions it has heard of, so that a run from an older copy of the state, also
+// A coordinator that has started says so to every storage, and then at which revision its state is, whenever that has changed. Each
+// keeps which run its highest term was, and the highest revision it has heard of, so that a run from an older copy of the state, also
 // from one that was made while a run went on, is refused and steps down.
 
 import { shouldAsk } from './asking.ts'
@@ -9,14 +9,14 @@ import type { CoordinatorState } from './state.ts'
 
 export function announceRun(state: CoordinatorState, now: number, out: StepOutput): void {
   const { run, announcing, announced, cluster } = state
-  // Until it is known not to be an older copy's, only what was decided before it.
-  const decisions = isTaken(state) ? state.decisionSeq : state.decisionsAtStart
+  // Until it is known not to be an older copy's, what it began with.
+  const revision = isTaken(state) ? state.revision : state.revisionAtStart
   for (const storage of orderedNames(state)) {
-    if (announced.get(storage) === decisions) continue
+    if (announced.get(storage) === revision) continue
     const key = `run/${storage}`
     if (!shouldAsk(state, key, now, cluster.settings.requestMs)) continue
-    announcing.set(storage, decisions)
-    const body = { term: cluster.term, run, decisions }
+    announcing.set(storage, revision)
+    const body = { term: cluster.term, run, revision }
     out.effect({ kind: 'storage', key, storage, message: 'storage.coordinator', body })
   }
 }
@@ -27,8 +27,8 @@ export function isTaken(state: CoordinatorState): boolean {
 }
 
 export function runTaken({ announcing, announced }: CoordinatorState, storage: string): void {
-  const decisions = announcing.get(storage)
-  if (decisions !== undefined) announced.set(storage, decisions)
+  const revision = announcing.get(storage)
+  if (revision !== undefined) announced.set(storage, revision)
 }
 
 /** What a storage has seen is newer than what we know: our state is an older copy, and must decide nothing. Null: it is not. */

@@ -4,7 +4,7 @@
 import type { Json, StoreChange } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { shouldAsk } from './asking.ts'
-import { decisionKey, type StepOutput } from './output.ts'
+import { decisionKey, REVISION_KEY, type StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
 import type {
   ClusterRecord,
@@ -22,6 +22,7 @@ export interface ClusterCopy {
   readonly cluster: ClusterRecord
   /** Absent in copies of an earlier version. */
   readonly decisionSeq?: number
+  readonly revision?: number
   readonly storages: readonly StorageRecord[]
   readonly hosts: readonly HostRecord[]
   readonly vms: readonly VmRecord[]
@@ -43,6 +44,7 @@ export function copyOf(state: CoordinatorState): ClusterCopy {
     version: state.cluster.term * VERSIONS_PER_TERM + state.changes,
     cluster: state.cluster,
     decisionSeq: state.decisionSeq,
+    revision: state.revision,
     storages: [...state.storages.values()],
     hosts: [...state.hosts.values()],
     vms: [...state.vms.values()],
@@ -80,8 +82,8 @@ export function copyTaken(state: CoordinatorState, volume: string, now: number):
 
 /** Terms and placement epochs of a restored coordinator begin this far above the copy's, which may be old. */
 const RESTORE_JUMP = 1_000
-/** And decisions so far, of which storages have heard, and each volume's copy only while it was served. */
-const RESTORE_JUMP_DECISIONS = 1_000_000
+/** And the revision, which changes more often. */
+const RESTORE_JUMP_REVISION = 1_000_000_000
 
 /**
  * A coordinator's state from a copy, which may be older than what is out there: all epochs begin far above it. Nothing that
@@ -99,6 +101,7 @@ export function restoreFrom(value: Json, wallMs: number): StoreChange[] {
   const storages = (copy.storages ?? []).map(storage => storage.name)
   const changes: StoreChange[] = [put('cluster', { ...copy.cluster, term: copy.cluster.term + RESTORE_JUMP })]
   changes.push(restoreDecision(copy, wallMs))
+  changes.push({ put: REVISION_KEY, value: (copy.revision ?? 0) + RESTORE_JUMP_REVISION })
   for (const storage of copy.storages ?? []) changes.push(put(`storages/${storage.name}`, storage))
   for (const host of copy.hosts ?? []) {
     const fence = {
@@ -145,7 +148,7 @@ export function restoreFrom(value: Json, wallMs: number): StoreChange[] {
 
 /** Decisions are counted on from here: new VMs and exports begin at the last one's number, above every placement epoch. */
 function restoreDecision({ decisionSeq = 0, vms = [], cluster }: Partial<ClusterCopy>, wallMs: number): StoreChange {
-  const seq = vms.reduce((highest, { epoch }) => Math.max(highest, epoch), decisionSeq) + RESTORE_JUMP_DECISIONS
+  const seq = vms.reduce((highest, { epoch }) => Math.max(highest, epoch), decisionSeq) + RESTORE_JUMP
   const record: DecisionRecord = {
     seq,
     wallMs,

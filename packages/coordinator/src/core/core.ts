@@ -93,6 +93,7 @@ export function step(state: CoordinatorState, input: Input, now: number, wallMs:
   take(state, input, now, out)
   if (input.kind === 'tick') followRoutes(state, now)
   if (input.kind !== 'migration-ask') follow(state, now, out)
+  if (out.revise()) announceRun(state, now, out)
   if (input.kind === 'tick') forgetOldQuestions(state, now, FORGET_QUESTIONS_MS)
   return out
 }

@@ -4,7 +4,7 @@ import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Json, Store, StoreChange } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { VERSIONS_PER_TERM } from './cluster-copy.ts'
-import { RECORD_TABLES, type RecordTable } from './output.ts'
+import { RECORD_TABLES, REVISION_KEY, type RecordTable } from './output.ts'
 import { boundQuarantines } from './quarantine.ts'
 import { CLEAN_SLATE, defaultPolicy } from './restart-policy.ts'
 import { NO_ROUTES } from './routes.ts'
@@ -25,6 +25,11 @@ const OLDER_KEY = 'older'
 /** A storage has refused a run that began with this state: there is a newer one. What this one decides only makes it look newer. */
 export function markAsOlder(store: Store, why: string): void {
   store.commit([{ put: OLDER_KEY, value: why }])
+}
+
+export function revisionOf(store: Pick<Store, 'get'>): number {
+  const revision = store.get(REVISION_KEY)
+  return typeof revision === 'number' ? revision : 0
 }
 
 /** Null: the state is not known to be an older copy. */
@@ -79,7 +84,8 @@ export function load(
     recoveries: new Map(),
     halted: false,
     decisionSeq: lastDecision(store),
-    decisionsAtStart: lastDecision(store),
+    revision: revisionOf(store),
+    revisionAtStart: revisionOf(store),
     orders: 0,
     // Versions of an earlier run are lower, whatever that run had reached.
     mapVersion: record.term * VERSIONS_PER_TERM,

@@ -271,7 +271,7 @@ describe('a coordinator whose state is older than the cluster steps down', () =>
     ).toThrow(/has fenced epoch 1 of host .*, of which nothing is known here/)
   })
 
-  it('tells storages of its decisions, so that one which begins with a copy of an earlier moment is refused', () => {
+  it('tells storages of each revision of its state, so that one which begins with a copy of an earlier moment is refused', () => {
     const bench = Bench.cluster()
     const told: number[] = []
     const { holdBack } = bench
@@ -279,19 +279,19 @@ describe('a coordinator whose state is older than the cluster steps down', () =>
       if (key === 'run/san-a') told.push(bench.state.announcing.get('san-a')!)
       return holdBack(key)
     }
-    const before = bench.state.decisionSeq
+    const before = bench.state.revision
     bench.round(3)
     expect(told).toEqual([])
     bench.command(vmCreate('more'))
     bench.round(3)
-    expect(bench.state.decisionSeq).toBeGreaterThan(before)
-    expect(told.at(-1)).toBe(bench.state.decisionSeq)
-    expect(bench.state.announced.get('san-a')).toBe(bench.state.decisionSeq)
+    expect(bench.state.revision).toBeGreaterThan(before)
+    expect(told.at(-1)).toBe(bench.state.revision)
+    expect(bench.state.announced.get('san-a')).toBe(bench.state.revision)
   })
 
-  it('carries nothing out, and tells of no decisions of its own, before a storage has taken its run', () => {
+  it('carries nothing out, and tells of no revision of its own, before a storage has taken its run', () => {
     const bench = Bench.cluster()
-    const { decisionSeq } = bench.state
+    const { revision } = bench.state
     bench.holdBack = key => key.startsWith('run/')
     bench.restart()
     bench.orders.length = 0
@@ -299,7 +299,7 @@ describe('a coordinator whose state is older than the cluster steps down', () =>
     for (const host of bench.hosts.values()) host.beating = false
     bench.round(60)
     expect(bench.orders).toEqual([])
-    expect(bench.state.announcing.get('san-a')).toBe(decisionSeq)
+    expect(bench.state.announcing.get('san-a')).toBe(revision)
     expect([...bench.state.hosts.values()].map(({ phase }) => phase)).toEqual(['admitted', 'admitted', 'admitted'])
     bench.answer('run/san-a', {})
     for (const host of bench.hosts.values()) host.beating = true
@@ -308,16 +308,21 @@ describe('a coordinator whose state is older than the cluster steps down', () =>
     expect(bench.placement('early')?.phase).toBe('running')
   })
 
-  it('and when a storage has heard of more decisions: then for good, since what it decides makes it look newer', () => {
+  it('and when a storage has heard of a higher revision: then for good, since what it decides makes it look newer', () => {
     const bench = Bench.cluster()
     const code = 'older-state'
-    const refused = { kind: 'unanswered', key: 'run/san-a', code, message: '9 decisions have been taken' } as const
-    expect(() => bench.input(refused)).toThrow('9 decisions')
+    const refused = {
+      kind: 'unanswered',
+      key: 'run/san-a',
+      code,
+      message: 'revision 9 of it has been told of',
+    } as const
+    expect(() => bench.input(refused)).toThrow('revision 9')
     const { effects } = step(bench.state, refused, bench.now, bench.now)
-    expect(effects).toContainEqual({ kind: 'step-down', why: '9 decisions have been taken', forGood: true })
+    expect(effects).toContainEqual({ kind: 'step-down', why: 'revision 9 of it has been told of', forGood: true })
     expect(whyMarkedAsOlder(bench.store)).toBe(null)
-    markAsOlder(bench.store, '9 decisions have been taken')
-    expect(whyMarkedAsOlder(bench.store)).toBe('9 decisions have been taken')
+    markAsOlder(bench.store, 'revision 9 of it has been told of')
+    expect(whyMarkedAsOlder(bench.store)).toBe('revision 9 of it has been told of')
   })
 
   it('and when an order is refused because its term is over', () => {

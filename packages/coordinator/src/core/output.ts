@@ -88,6 +88,14 @@ export class StepOutput implements Output {
     this.effects.push(effect)
   }
 
+  /** To be called once, when all changes of the step are there. False: there are none. */
+  revise(): boolean {
+    if (this.changes.length === 0) return false
+    this.state.revision += 1
+    this.changes.push({ put: REVISION_KEY, value: this.state.revision })
+    return true
+  }
+
   trace(event: TraceEvent): void {
     this.effects.push({ kind: 'trace', event })
   }
@@ -106,6 +114,8 @@ export class StepOutput implements Output {
 /** The maps of the state that are durable, record by record. */
 export type RecordTable = 'hosts' | 'storages' | 'vms' | 'volumes' | 'migrations' | 'recoveries'
 export const RECORD_TABLES: readonly RecordTable[] = ['hosts', 'storages', 'vms', 'volumes', 'migrations', 'recoveries']
+
+export const REVISION_KEY = 'revision'
 
 /** Sorts by number as text. */
 export function decisionKey(seq: number): string {

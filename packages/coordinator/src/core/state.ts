@@ -395,7 +395,7 @@ export interface CoordinatorState {
   cluster: ClusterRecord
   /** A random id of this run. */
   readonly run: string
-  /** By storage: of how many decisions it is being told, and has taken. */
+  /** By storage: the revision that it is being told of, and has taken. */
   readonly announcing: Map<string, number>
   readonly announced: Map<string, number>
   readonly startedAt: number
@@ -410,7 +410,9 @@ export interface CoordinatorState {
   /** An operator ends the cluster's work in order: nothing is to run until the next start of the coordinator. */
   halted: boolean
   decisionSeq: number
-  readonly decisionsAtStart: number
+  /** How often what is durable has changed, over all runs; and when this one began. */
+  revision: number
+  readonly revisionAtStart: number
   /** Orders about disks that this run has sent. */
   orders: number
   mapVersion: number

@@ -95,13 +95,13 @@ export const storageFamily = defineFamily('storage', {
     reply: closed({ storage: Name, admitted: Count, fenced: Count, lastSeenMs: LastSeen }),
   },
   /**
-   * From a coordinator that has started, before all else, and again whenever it has decided something. A term is raised by each
+   * From a coordinator that has started, before all else, and again whenever its state has changed. A term is raised by each
    * run, durably: one that another run has given orders in (`run`, a random id) was given out again from an older copy of the
-   * coordinator's state, and is refused as over. So is a run whose state has fewer decisions than an earlier one told of: it began
-   * with a copy made while that one ran.
+   * coordinator's state, and is refused as over. So is a run that begins with a lower revision of the state than an earlier one told
+   * of: it began with a copy made while that one ran.
    */
   'storage.coordinator': {
-    request: closed({ term: Count, run: Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' }), decisions: Count }),
+    request: closed({ term: Count, run: Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' }), revision: Count }),
     reply: closed({ storage: Name, term: Count }),
   },
   /** After the reply no write of this or an older epoch takes effect, ever. */

@@ -25,7 +25,7 @@ const order = fc.oneof(
     kind: fc.constant('coordinator'),
     term: small,
     run: fc.constantFrom('first', 'older'),
-    decisions: small,
+    revision: small,
   }),
   fc.record({ kind: fc.constantFrom('fence', 'admit'), host, epoch: small, term: fc.constant(4) }),
   fc.record({

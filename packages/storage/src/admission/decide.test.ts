@@ -96,8 +96,8 @@ describe('epochs', () => {
 })
 
 describe('runs of the coordinator', () => {
-  const say = (bench: Bench, term: number, run: string, decisions = 0) =>
-    bench.order({ kind: 'coordinator', term, run, decisions })
+  const say = (bench: Bench, term: number, run: string, revision = 0) =>
+    bench.order({ kind: 'coordinator', term, run, revision })
 
   it('a term is one run’s: another that gives it out again has an older state, and is refused', () => {
     const bench = new Bench()
@@ -109,18 +109,18 @@ describe('runs of the coordinator', () => {
     expect(bench.recovered()).toMatchObject({ term: 5, run: 'next' })
   })
 
-  it('a later run with fewer decisions has a copy of an earlier moment: it is refused, and its term does not count', () => {
+  it('a later run that begins with a lower revision has a copy of an earlier moment: it is refused, and its term does not count', () => {
     const bench = new Bench().with('a')
     say(bench, 4, 'first', 10)
     expect(kinds(say(bench, 4, 'first', 17))).toEqual(['answer'])
     // Late, of the same run.
     expect(kinds(say(bench, 4, 'first', 12))).toEqual(['answer'])
     expect(codeOf(say(bench, 5, 'copy', 16))).toBe('older-state')
-    expect(bench.recovered()).toMatchObject({ term: 4, run: 'first', decisions: 17 })
+    expect(bench.recovered()).toMatchObject({ term: 4, run: 'first', revision: 17 })
     expect(kinds(bench.order({ kind: 'fence', host: 'a', epoch: 1, term: 4 }))).toContain('answer')
     expect(kinds(say(bench, 5, 'newest', 17))).toEqual(['answer'])
     expect(codeOf(say(bench, 6, 'copy', 16))).toBe('older-state')
-    expect(bench.recovered()).toMatchObject({ term: 5, run: 'newest', decisions: 17 })
+    expect(bench.recovered()).toMatchObject({ term: 5, run: 'newest', revision: 17 })
   })
 
   it('an order of a higher term is its run’s, which may say later who it is', () => {

@@ -27,7 +27,7 @@ export type Input =
 
 /** Ends with exactly one `answer` or `reject` of its ticket. */
 export type Order = { readonly ticket: number } & (
-  | { readonly kind: 'coordinator'; readonly term: number; readonly run: string; readonly decisions: number }
+  | { readonly kind: 'coordinator'; readonly term: number; readonly run: string; readonly revision: number }
   | { readonly kind: 'fence'; readonly host: string; readonly epoch: number; readonly term: number }
   | { readonly kind: 'admit'; readonly host: string; readonly epoch: number; readonly term: number }
   | {
@@ -193,7 +193,7 @@ function order(draft: Draft, input: Order): Refusal | null {
 type OrderOf<K extends Order['kind']> = Extract<Order, { readonly kind: K }>
 
 /** Before its term counts: that of an older state must not stand in the newer one's way. */
-function whyOlder(draft: Draft, { term, run, decisions }: OrderOf<'coordinator'>): Refusal | null {
+function whyOlder(draft: Draft, { term, run, revision }: OrderOf<'coordinator'>): Refusal | null {
   const older = (code: 'stale-term' | 'older-state', what: string): Refusal =>
     refusal(
       code,
@@ -202,13 +202,13 @@ function whyOlder(draft: Draft, { term, run, decisions }: OrderOf<'coordinator'>
     )
   const isSameTerm = term === draft.term && draft.run !== null
   if (isSameTerm && draft.run !== run) return older('stale-term', `term ${term} was another run's`)
-  if (isSameTerm || decisions >= draft.decisions) return null
-  return older('older-state', `${draft.decisions} decisions have been taken, known there: ${decisions}`)
+  if (isSameTerm || revision >= draft.revision) return null
+  return older('older-state', `revision ${draft.revision} of it has been told of, and this one is ${revision}`)
 }
 
-function takeRun(draft: Draft, { ticket, run, decisions }: OrderOf<'coordinator'>): null {
+function takeRun(draft: Draft, { ticket, run, revision }: OrderOf<'coordinator'>): null {
   draft.putRun(run)
-  draft.putDecisions(decisions)
+  draft.putRevision(revision)
   draft.effect({ kind: 'answer', ticket })
   return null
 }

@@ -15,7 +15,7 @@ import { sessionKey } from './state.ts'
 export class Draft implements AdmissionState {
   term: number
   run: string | null
-  decisions: number
+  revision: number
   hosts: Map<string, HostMarks>
   luns: Map<string, LunMarks>
   sessions: Map<string, Session>
@@ -27,7 +27,7 @@ export class Draft implements AdmissionState {
   constructor(state: AdmissionState) {
     this.term = state.term
     this.run = state.run
-    this.decisions = state.decisions
+    this.revision = state.revision
     this.hosts = new Map(state.hosts)
     this.luns = new Map(state.luns)
     this.sessions = new Map(state.sessions)
@@ -36,8 +36,8 @@ export class Draft implements AdmissionState {
   }
 
   decision(): Decision {
-    const { term, run, decisions, hosts, luns, sessions, connections, waits } = this
-    const next = { term, run, decisions, hosts, luns, sessions, connections, waits }
+    const { term, run, revision, hosts, luns, sessions, connections, waits } = this
+    const next = { term, run, revision, hosts, luns, sessions, connections, waits }
     return { next, changes: this.#changes, effects: this.#effects }
   }
 
@@ -64,10 +64,10 @@ export class Draft implements AdmissionState {
   }
 
   /** What comes late, of a run that has told of more since, changes nothing. */
-  putDecisions(decisions: number): void {
-    if (decisions <= this.decisions) return
-    this.decisions = decisions
-    this.#changes.push({ put: 'decisions', value: decisions })
+  putRevision(revision: number): void {
+    if (revision <= this.revision) return
+    this.revision = revision
+    this.#changes.push({ put: 'revision', value: revision })
   }
 
   putHost(host: string, marks: HostMarks): void {

@@ -12,8 +12,8 @@ export function recoverAdmission(store: Store): AdmissionState {
   if (!isCount(term)) throw corrupt('term', term)
   const run = store.get('run') ?? null
   if (run !== null && typeof run !== 'string') throw corrupt('run', run)
-  const decisions = store.get('decisions') ?? 0
-  if (!isCount(decisions)) throw corrupt('decisions', decisions)
+  const revision = store.get('revision') ?? 0
+  if (!isCount(revision)) throw corrupt('revision', revision)
   const hosts = new Map<string, HostMarks>()
   for (const [key, value] of store.entries('host/')) {
     const host = key.slice('host/'.length)
@@ -34,7 +34,7 @@ export function recoverAdmission(store: Store): AdmissionState {
     if (lun === undefined || !whose || !luns.has(lun) || !isSession(value)) throw corrupt(key, value)
     sessions.set(name, value)
   }
-  return { ...EMPTY_ADMISSION, term, run, decisions, hosts, luns, sessions }
+  return { ...EMPTY_ADMISSION, term, run, revision, hosts, luns, sessions }
 }
 
 function corrupt(key: string, value: Json): StellwerkError {

@@ -61,8 +61,8 @@ export interface AdmissionState {
   readonly term: number
   /** Which run of the coordinator that term is; null: it has not said. */
   readonly run: string | null
-  /** How many decisions a coordinator had taken that told of them, at most. */
-  readonly decisions: number
+  /** Of the coordinator's state: the highest that one has told of. */
+  readonly revision: number
   readonly hosts: ReadonlyMap<string, HostMarks>
   readonly luns: ReadonlyMap<string, LunMarks>
   /** By `sessionKey`. */
@@ -74,7 +74,7 @@ export interface AdmissionState {
 export const EMPTY_ADMISSION: AdmissionState = {
   term: 0,
   run: null,
-  decisions: 0,
+  revision: 0,
   hosts: new Map(),
   luns: new Map(),
   sessions: new Map(),
