@@ -34,8 +34,8 @@ export const check: CommandSpec = {
     const rules = rulesNamed(named)
     const source = await openTrace(context.directory(input), input.texts('from'))
     const damage: Damage = { count: 0 }
-    const { onDamaged } = tolerant(context, damage)
-    const options = { rules, ...(onDamaged === undefined ? {} : { onDamaged }) }
+    const { onDamaged, onTruncated } = tolerant(context, damage)
+    const options = { rules, onDamaged, onTruncated }
     const reopen = () => openTrace(context.directory(input), input.texts('from'))
     const report = input.flag('follow')
       ? await watched(terminal, source, { ...options, reopen })

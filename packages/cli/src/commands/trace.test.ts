@@ -1,6 +1,6 @@
 // `stellwerk trace` as it is typed: what is asked for is shown, what there is not is said in one line, and new records come live.
 
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
@@ -331,3 +331,14 @@ test('to-scenario takes times as show does', async () => {
 
 /** Without a snapshot before it nobody can tell what it led to. */
 const FED = { core: 'coordinator', value: { now: 1, wallMs: START_MS, input: { kind: 'tick' } } }
+
+test('a record that a kill cut off is told in one line, and what is before it is shown and judged', async () => {
+  const path = writeSegment(root, 'coordinator', [
+    record('coordinator', 1, { ...at(0), kind: 'decision.place' }),
+    record('coordinator', 2, { ...at(1), kind: 'decision.fence' }),
+  ])
+  truncateSync(path, readFileSync(path).length - 5)
+  const cut = expect.stringMatching(/00000001\.trace ends within a record, at byte \d+, as a kill leaves it/)
+  expect(await run('show', '--from', root)).toEqual({ code: OK, out: [expect.stringContaining('place')], err: [cut] })
+  expect(await run('check', '--from', root)).toMatchObject({ code: OK, err: [cut] })
+})

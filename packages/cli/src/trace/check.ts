@@ -59,6 +59,7 @@ export interface CheckReport {
 export interface CheckOptions {
   readonly rules: readonly RuleId[]
   readonly onDamaged?: (error: StellwerkError) => void
+  readonly onTruncated?: NonNullable<TraceReadOptions['onTruncated']>
 }
 
 /** In an order that respects cause and effect. */
@@ -89,6 +90,7 @@ export async function checkTrace(source: TraceSource, options: CheckOptions): Pr
   })
   const reading: TraceReadOptions = {
     ...tolerant,
+    ...(options.onTruncated === undefined ? {} : { onTruncated: options.onTruncated }),
     filter: { kinds: [...monitors.kinds, 'trace.dropped', ENDED_KIND] },
     onGap: (error, before) => losses.add(timeOf(facts, before), `${error.message} (${error.where})`),
   }

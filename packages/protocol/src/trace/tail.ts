@@ -20,6 +20,7 @@ export class TraceTail {
   constructor(files: Files, directory: string, options: TailOptions = {}) {
     this.#files = files
     this.#directory = directory
+    const { onTruncated: _, ...others }: TraceReadOptions = options
     // What is damaged, or missing, is met at every poll, but news only once.
     const isNews = (error: StellwerkError): boolean => {
       const what = describeError(error)
@@ -28,7 +29,7 @@ export class TraceTail {
       return true
     }
     this.#options = {
-      ...options,
+      ...others,
       onDamaged: error => {
         if (isNews(error)) options.onDamaged?.(error)
       },
