@@ -48,9 +48,13 @@ const COMMAND_MS = 5_000
 export async function startCoordinator(env: Environment, config: CoordinatorConfig): Promise<Coordinator> {
   const older = whyMarkedAsOlder(env.store)
   if (older !== null) {
-    throw new StellwerkError('stale-state', `the coordinator's state is older than the cluster: ${older}`, {
-      hint: 'put the newer state back, or use "stellwerk cluster restore"',
-    })
+    throw new StellwerkError(
+      'stale-state',
+      `the coordinator's state is older than the cluster: it decides nothing (${older})`,
+      {
+        hint: 'put the newer state back, or use "stellwerk cluster restore"',
+      },
+    )
   }
   const settings: Settings = { ...PROFILES[config.profile], ...config.settings }
   const state = load(

@@ -160,7 +160,7 @@ export class Decider implements Behavior {
         break
       case 'step-down':
         if (effect.forGood === true) markAsOlder(this.#parts.store, effect.why)
-        context.env.log.error({ term: state.cluster.term }, `another coordinator has taken over: ${effect.why}`)
+        context.env.log.error({ term: state.cluster.term }, `this coordinator must not decide any more: ${effect.why}`)
         context.env.processes.exit(EXIT_DEPOSED)
         break
     }

@@ -4,31 +4,61 @@
 
 import { shouldAsk } from './asking.ts'
 import { orderedNames } from './external.ts'
-import type { StepOutput } from './output.ts'
+import type { Effect, StepOutput } from './output.ts'
 import type { CoordinatorState } from './state.ts'
 
 export function announceRun(state: CoordinatorState, now: number, out: StepOutput): void {
   const { run, announcing, announced, cluster } = state
-  // Until it is known not to be an older copy's, what it began with.
-  const revision = isTaken(state) ? state.revision : state.revisionAtStart
   for (const storage of orderedNames(state)) {
-    if (announced.get(storage) === revision) continue
+    // A storage that has not taken this run hears what it began with: what it changes makes an older copy look newer.
+    const latest = announced.has(storage) ? state.revision : state.revisionAtStart
+    if (announced.get(storage) === latest) continue
     const key = `run/${storage}`
     if (!shouldAsk(state, key, now, cluster.settings.requestMs)) continue
+    // An answer may be to an earlier question: it is asked the same until there is one.
+    const revision = announcing.get(storage) ?? latest
     announcing.set(storage, revision)
     const body = { term: cluster.term, run, revision }
     out.effect({ kind: 'storage', key, storage, message: 'storage.coordinator', body })
   }
 }
 
-/** Whether a storage has taken this run for the newest one. Before that it carries nothing out. */
+/**
+ * Whether this run may act: a storage has taken it for the newest one, and each other has answered or has let a question time out,
+ * since one that was away, or was wiped, takes any. Where no volume is on a storage that could tell there is nothing to be asked.
+ */
 export function isTaken(state: CoordinatorState): boolean {
-  return state.announced.size > 0 || orderedNames(state).length === 0
+  const names = new Set(orderedNames(state))
+  const isAsked = [...state.volumes.values()].some(({ legs }) => legs.some(({ storage }) => names.has(storage)))
+  if (!isAsked) return true
+  return state.announced.size > 0 && [...names].every(name => state.announced.has(name) || state.unheard.has(name))
 }
 
-export function runTaken({ announcing, announced }: CoordinatorState, storage: string): void {
-  const revision = announcing.get(storage)
-  if (revision !== undefined) announced.set(storage, revision)
+/** Whether an effect may be carried out: none before the run is taken, and a storage's own only when it has taken it. */
+export function mayAct(state: CoordinatorState, effect: Effect): boolean {
+  switch (effect.kind) {
+    case 'order':
+    case 'owner':
+      return isTaken(state)
+    case 'storage':
+      return effect.message === 'storage.coordinator' || (isTaken(state) && state.announced.has(effect.storage))
+    default:
+      return true
+  }
+}
+
+export function runTaken(state: CoordinatorState, storage: string): void {
+  const { announcing, announced, outstanding } = state
+  // What it was to be asked was held back until now.
+  if (!announced.has(storage))
+    for (const key of outstanding.keys()) if (key.endsWith(`/${storage}`)) outstanding.delete(key)
+  announced.set(storage, announcing.get(storage) ?? state.revisionAtStart)
+  announcing.delete(storage)
+}
+
+export function runUnanswered(state: CoordinatorState, storage: string): void {
+  state.unheard.add(storage)
+  state.announcing.delete(storage)
 }
 
 /** What a storage has seen is newer than what we know: our state is an older copy, and must decide nothing. Null: it is not. */
@@ -43,7 +73,7 @@ export function whyOlderThan(
   const seen = Math.max(admitted, fenced)
   if (seen > host.epoch)
     return `storage ${storage} has seen epoch ${seen} of host ${name}, known here: ${host.epoch}; ${OLDER_HINT}`
-  if (host.phase !== 'admitted' || fenced < host.epoch) return null
+  if ((host.phase !== 'admitted' && host.phase !== 'admitting') || fenced < host.epoch) return null
   return `storage ${storage} has fenced epoch ${fenced} of host ${name}, of which nothing is known here; ${OLDER_HINT}`
 }
 

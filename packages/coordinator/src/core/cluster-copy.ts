@@ -82,8 +82,10 @@ export function copyTaken(state: CoordinatorState, volume: string, now: number):
 
 /** Terms and placement epochs of a restored coordinator begin this far above the copy's, which may be old. */
 const RESTORE_JUMP = 1_000
-/** And the revision, which changes more often. */
-const RESTORE_JUMP_REVISION = 1_000_000_000
+/** And decisions, of which there are more; new VMs begin at their number. */
+const RESTORE_JUMP_DECISIONS = 1_000_000
+/** And the revision: above what any state reaches by counting, and above that of a restore before. */
+const REVISIONS_PER_MS = 1_000
 
 /**
  * A coordinator's state from a copy, which may be older than what is out there: all epochs begin far above it. Nothing that
@@ -101,7 +103,7 @@ export function restoreFrom(value: Json, wallMs: number): StoreChange[] {
   const storages = (copy.storages ?? []).map(storage => storage.name)
   const changes: StoreChange[] = [put('cluster', { ...copy.cluster, term: copy.cluster.term + RESTORE_JUMP })]
   changes.push(restoreDecision(copy, wallMs))
-  changes.push({ put: REVISION_KEY, value: (copy.revision ?? 0) + RESTORE_JUMP_REVISION })
+  changes.push({ put: REVISION_KEY, value: Math.max(copy.revision ?? 0, wallMs * REVISIONS_PER_MS) })
   for (const storage of copy.storages ?? []) changes.push(put(`storages/${storage.name}`, storage))
   for (const host of copy.hosts ?? []) {
     const fence = {
@@ -148,7 +150,7 @@ export function restoreFrom(value: Json, wallMs: number): StoreChange[] {
 
 /** Decisions are counted on from here: new VMs and exports begin at the last one's number, above every placement epoch. */
 function restoreDecision({ decisionSeq = 0, vms = [], cluster }: Partial<ClusterCopy>, wallMs: number): StoreChange {
-  const seq = vms.reduce((highest, { epoch }) => Math.max(highest, epoch), decisionSeq) + RESTORE_JUMP
+  const seq = vms.reduce((highest, { epoch }) => Math.max(highest, epoch), decisionSeq) + RESTORE_JUMP_DECISIONS
   const record: DecisionRecord = {
     seq,
     wallMs,

@@ -2,7 +2,7 @@
 
 import type { Beat, VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
 import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
-import { announceRun, isTaken, runTaken, whyOlderThan } from './announce.ts'
+import { announceRun, isTaken, mayAct, runTaken, runUnanswered, whyOlderThan } from './announce.ts'
 import { answered, forgetOldQuestions } from './asking.ts'
 import { copyTaken, spreadCopy } from './cluster-copy.ts'
 import { type Command, obey } from './commands.ts'
@@ -93,7 +93,8 @@ export function step(state: CoordinatorState, input: Input, now: number, wallMs:
   take(state, input, now, out)
   if (input.kind === 'tick') followRoutes(state, now)
   if (input.kind !== 'migration-ask') follow(state, now, out)
-  if (out.revise()) announceRun(state, now, out)
+  if (out.revise(isTaken(state))) announceRun(state, now, out)
+  out.keep(effect => mayAct(state, effect))
   if (input.kind === 'tick') forgetOldQuestions(state, now, FORGET_QUESTIONS_MS)
   return out
 }
@@ -125,14 +126,20 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
       progressed(state, input, now, out)
       break
     case 'migration-loaded':
-      out.effect({ kind: 'reply', to: input.request, body: { outcome: loaded(state, input.message, now, out) } })
+      out.effect({
+        ...{ kind: 'reply', to: input.request },
+        body: { outcome: isTaken(state) ? loaded(state, input.message, now, out) : 'pending' },
+      })
       break
     case 'migration-failed':
       failed(state, input.message, now, out)
       out.effect({ kind: 'reply', to: input.request, body: {} })
       break
     case 'migration-ask':
-      out.effect({ kind: 'reply', to: input.request, body: { outcome: outcomeForSource(state, input.message) } })
+      out.effect({
+        ...{ kind: 'reply', to: input.request },
+        body: { outcome: isTaken(state) ? outcomeForSource(state, input.message) : 'pending' },
+      })
       break
     case 'migration-done':
       done(state, input.message, now, out)
@@ -153,9 +160,12 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
       break
     case 'unanswered':
       answered(state, input.key, now + state.cluster.settings.requestMs * RETRY_SHARE)
-      if (input.code === 'older-state') out.effect({ kind: 'step-down', why: input.message, forGood: true })
-      else if (input.code === 'stale-term') out.effect({ kind: 'step-down', why: input.message })
-      else takeRefusal(state, input, out)
+      if (input.code === 'stale-term') out.effect({ kind: 'step-down', why: input.message })
+      else if (input.code === 'older-state') {
+        // One storage's word against another's is not the last.
+        const forGood = state.announced.size === 0
+        out.effect({ kind: 'step-down', why: input.message, ...(forGood ? { forGood } : {}) })
+      } else takeRefusal(state, input, out)
       break
   }
 }
@@ -260,6 +270,7 @@ function takeRefusal(
 ): void {
   if (key.startsWith('copy/')) state.copying.delete(key.slice('copy/'.length))
   const [what, a = '', b = '', c = ''] = key.split('/')
+  if (what === 'run') runUnanswered(state, a)
   if (what === 'admit') admitAnswered(state, a, Number(b), c, null, out)
   if (what === 'recover' || what === 'copy') ownerRefused(state, a, code)
   if (what === 'lun') lunRefused(state, a, message)

@@ -74,6 +74,8 @@ export function load(
     run,
     announcing: new Map(),
     announced: new Map(),
+    unheard: new Set(),
+    unrevised: false,
     startedAt: now,
     wallAtStart: wallMs,
     storages: new Map(),

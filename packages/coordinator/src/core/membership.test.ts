@@ -301,28 +301,85 @@ describe('a coordinator whose state is older than the cluster steps down', () =>
     expect(bench.orders).toEqual([])
     expect(bench.state.announcing.get('san-a')).toBe(revision)
     expect([...bench.state.hosts.values()].map(({ phase }) => phase)).toEqual(['admitted', 'admitted', 'admitted'])
-    bench.answer('run/san-a', {})
     for (const host of bench.hosts.values()) host.beating = true
     bench.holdBack = () => false
+    for (const storage of ['san-a', 'san-b']) bench.answer(`run/${storage}`, {})
     bench.round(6)
     expect(bench.placement('early')?.phase).toBe('running')
   })
 
-  it('and when a storage has heard of a higher revision: then for good, since what it decides makes it look newer', () => {
+  it('and when a storage has heard of a higher revision: for good, unless another storage has taken this run', () => {
+    const message = 'revision 9 of it has been told of'
+    const refused = { kind: 'unanswered', key: 'run/san-a', code: 'older-state', message } as const
+    const steppingDown = (bench: Bench) =>
+      step(bench.state, refused, bench.now, bench.now).effects.filter(({ kind }) => kind === 'step-down')
     const bench = Bench.cluster()
-    const code = 'older-state'
-    const refused = {
-      kind: 'unanswered',
-      key: 'run/san-a',
-      code,
-      message: 'revision 9 of it has been told of',
-    } as const
     expect(() => bench.input(refused)).toThrow('revision 9')
-    const { effects } = step(bench.state, refused, bench.now, bench.now)
-    expect(effects).toContainEqual({ kind: 'step-down', why: 'revision 9 of it has been told of', forGood: true })
+    expect(steppingDown(bench)).toEqual([{ kind: 'step-down', why: message }])
+    bench.holdBack = key => key.startsWith('run/')
+    bench.restart()
+    expect(steppingDown(bench)).toEqual([{ kind: 'step-down', why: message, forGood: true }])
     expect(whyMarkedAsOlder(bench.store)).toBe(null)
-    markAsOlder(bench.store, 'revision 9 of it has been told of')
-    expect(whyMarkedAsOlder(bench.store)).toBe('revision 9 of it has been told of')
+    markAsOlder(bench.store, message)
+    expect(whyMarkedAsOlder(bench.store)).toBe(message)
+  })
+
+  it('and before its run is taken neither grants a lease nor says how a migration ended', () => {
+    const bench = Bench.cluster()
+    const { host, epoch } = bench.placement('web')!
+    bench.holdBack = key => key.startsWith('run/')
+    bench.restart()
+    bench.round(4)
+    expect(bench.beat(host)).toMatchObject({ status: 'admitted', leaseMs: 0 })
+    const asker = { migration: 'never', vm: 'web', host, incarnation: 1, epoch }
+    for (const kind of ['migration-ask', 'migration-loaded'] as const) {
+      bench.input({ kind, request: 77, message: asker })
+      expect([kind, bench.replies.get(77)]).toEqual([kind, { body: { outcome: 'pending' } }])
+    }
+    bench.answer('run/san-a', {})
+    bench.answer('run/san-b', {})
+    expect(bench.beat(host)).toMatchObject({ status: 'admitted', leaseMs: 3000 })
+  })
+
+  it('what an untaken run changes does not make its state look newer, neither to this start nor to the next', () => {
+    const bench = Bench.cluster()
+    const { revision } = bench.state
+    bench.holdBack = key => key.startsWith('run/')
+    bench.restart()
+    for (const name of ['one', 'two', 'three']) bench.command(vmCreate(name))
+    bench.round(3)
+    expect(bench.state.revision).toBe(revision)
+    bench.restart()
+    bench.round(3)
+    expect(bench.state.announcing.get('san-a')).toBe(revision)
+    // One takes it; the other still hears what it began with.
+    bench.answer('run/san-a', {})
+    bench.round(1)
+    expect(bench.state.announcing.get('san-b')).toBe(revision)
+    expect(bench.state.revision).toBe(revision)
+    bench.answer('run/san-b', {})
+    expect(bench.state.revision).toBeGreaterThan(revision)
+  })
+
+  it('waits for every storage to answer or to let the question time out, and orders nothing of one that has not taken it', () => {
+    const bench = Bench.cluster()
+    const asked: string[] = []
+    bench.holdBack = key => {
+      asked.push(key)
+      return key === 'run/san-b'
+    }
+    bench.restart()
+    for (const host of bench.hosts.values()) host.beating = false
+    bench.round(60)
+    expect(asked.filter(key => !key.startsWith('run/'))).toEqual([])
+    const deadline = { kind: 'unanswered', key: 'run/san-b', code: 'deadline', message: 'no answer' } as const
+    bench.input(deadline)
+    bench.round(60)
+    expect(asked.some(key => key.endsWith('/san-a') && !key.startsWith('run/'))).toBe(true)
+    expect(asked.filter(key => key.endsWith('/san-b') && !key.startsWith('run/'))).toEqual([])
+    bench.answer('run/san-b', {})
+    bench.round(2)
+    expect(asked.some(key => key.endsWith('/san-b') && !key.startsWith('run/'))).toBe(true)
   })
 
   it('and when an order is refused because its term is over', () => {

@@ -4,7 +4,7 @@ import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
 import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { noteAccess, notePaths } from './access.ts'
-import { OLDER_HINT } from './announce.ts'
+import { isTaken, OLDER_HINT } from './announce.ts'
 import { shouldAsk } from './asking.ts'
 import { externalsWrittenBy, orderedNames, orderedStorages } from './external.ts'
 import { beginFencing } from './fencing.ts'
@@ -137,6 +137,7 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
       live.clean = message.clean && message.epoch === current.epoch
       return { status: 'fenced', epoch: current.epoch, leaseMs: 0, wantMachines }
     case 'admitted': {
+      if (!isTaken(state)) return { status: 'admitted', epoch: current.epoch, leaseMs: 0, wantMachines }
       if (message.clean && message.epoch === current.epoch) {
         // It was fenced at storage, of which this coordinator's state knows nothing: it is given a new epoch.
         beginFencing(state, current, 'its agent was refused by storage', null, out)

@@ -201,6 +201,7 @@ describe('a migration of which a side was not told how it ended (MIG2, VM1)', ()
       const restored = new Bench()
       restored.store.commit(restoreFrom(copy, 0))
       restored.restart()
+      restored.round(1)
       return ask(restored, from, bench.firstEpoch)
     })
     // Of an older copy it still has the VM, but the fence of its host decides.

@@ -47,8 +47,7 @@ export type Effect =
       readonly message: string
       readonly hint?: string
     }
-  /** Another coordinator has taken over: this one must end. */
-  /** `forGood`: the state is an older copy, whatever becomes of it. */
+  /** This one must end: another has taken over, or its state is an older copy; `forGood`: whatever becomes of that. */
   | { readonly kind: 'step-down'; readonly why: string; readonly forGood?: true }
   | { readonly kind: 'trace'; readonly event: TraceEvent }
 
@@ -88,12 +87,18 @@ export class StepOutput implements Output {
     this.effects.push(effect)
   }
 
-  /** To be called once, when all changes of the step are there. False: there are none. */
-  revise(): boolean {
-    if (this.changes.length === 0) return false
+  /** To be called once, when all changes of the step are there. False: the revision is what it was. */
+  revise(isTaken: boolean): boolean {
+    this.state.unrevised ||= this.changes.length > 0
+    if (!isTaken || !this.state.unrevised) return false
+    this.state.unrevised = false
     this.state.revision += 1
     this.changes.push({ put: REVISION_KEY, value: this.state.revision })
     return true
+  }
+
+  keep(wanted: (effect: Effect) => boolean): void {
+    this.effects.splice(0, this.effects.length, ...this.effects.filter(wanted))
   }
 
   trace(event: TraceEvent): void {

@@ -398,6 +398,10 @@ export interface CoordinatorState {
   /** By storage: the revision that it is being told of, and has taken. */
   readonly announcing: Map<string, number>
   readonly announced: Map<string, number>
+  /** Storages that have let the question time out. */
+  readonly unheard: Set<string>
+  /** What is durable has changed since, and the revision not, because this run may be an older copy's. */
+  unrevised: boolean
   readonly startedAt: number
   /** The wall clock's time at `startedAt`: from there the state's calendar counts on by the monotonic clock. */
   readonly wallAtStart: number

@@ -197,7 +197,7 @@ function whyOlder(draft: Draft, { term, run, revision }: OrderOf<'coordinator'>)
   const older = (code: 'stale-term' | 'older-state', what: string): Refusal =>
     refusal(
       code,
-      `${what}: the coordinator's state is older than the cluster`,
+      `${what}: that state is older than the cluster`,
       'restore the newer state directory, or use "stellwerk cluster restore"',
     )
   const isSameTerm = term === draft.term && draft.run !== null
