@@ -12,7 +12,7 @@ const SECONDS = Number(process.env['STELLWERK_CHAOS_SECONDS'] ?? '300')
 /** Set up, healed, converged, judged besides. */
 const TIMEOUT = { timeout: SECONDS * 1_000 + 600_000 }
 /** A machine that is so many times slower than the plans are for. */
-const SLOW = 5
+const SLOW = 10
 
 const isMissed = ({ ok, unit, value, limit }: ObjectiveResult): boolean =>
   !ok && (unit === 'count' || (value ?? Number.POSITIVE_INFINITY) > SLOW * limit)
