@@ -223,15 +223,8 @@ export class World {
 
   /** Asks a volume's owner, through the coordinator, what disks there are; `then` hears null if nobody answers. */
   disks(volume: string, then: (disks: readonly DiskInfo[] | null) => void): void {
-    const current = this.#coordinator
-    if (this.coordinator === null || current === null) {
-      then(null)
-      return
-    }
-    this.#calls.put(
-      current.process,
-      () => current.handle.askOwner(volume, 'volume.list-disks', { volume }),
-      said => then(said.ok ? (said.reply as { disks: readonly DiskInfo[] }).disks : null),
+    this.askOwner(volume, 'volume.list-disks', { volume }, ({ ok, reply }) =>
+      then(ok ? (reply as { disks: readonly DiskInfo[] }).disks : null),
     )
   }
 

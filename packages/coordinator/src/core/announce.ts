@@ -35,13 +35,13 @@ export function isTaken(state: CoordinatorState): boolean {
 }
 
 /** Whether an effect may be carried out: none before the run is taken, and a storage's own only when it has taken it. */
-export function mayAct(state: CoordinatorState, effect: Effect): boolean {
+export function mayAct({ announced }: CoordinatorState, taken: boolean, effect: Effect): boolean {
   switch (effect.kind) {
     case 'order':
     case 'owner':
-      return isTaken(state)
+      return taken
     case 'storage':
-      return effect.message === 'storage.coordinator' || (isTaken(state) && state.announced.has(effect.storage))
+      return effect.message === 'storage.coordinator' || (taken && announced.has(effect.storage))
     default:
       return true
   }

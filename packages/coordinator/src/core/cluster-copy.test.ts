@@ -19,6 +19,22 @@ describe('the copy of the cluster on its volumes', () => {
     expect(restored.state.volumes.get('csv1')?.owner?.epoch).toBeGreaterThan(1_000)
   })
 
+  it('a restored state is at a whole revision above that of the copy, also by a clock that was set back', () => {
+    const copyAt = (revision: number) =>
+      JSON.parse(JSON.stringify({ ...copyOf(Bench.cluster().state), revision })) as Json
+    const revisionOf = (revision: number, wallMs: number) => {
+      const restored = new Bench()
+      restored.store.commit(restoreFrom(copyAt(revision), wallMs))
+      restored.restart()
+      return restored.state.revision
+    }
+    const once = revisionOf(40, 1_750_000_000_000.25)
+    expect(Number.isSafeInteger(once)).toBe(true)
+    expect(once).toBeGreaterThan(1_000_000)
+    expect(revisionOf(once, 5)).toBeGreaterThan(once + 1_000)
+    expect(revisionOf(40, 1_750_000_000_001.5)).toBeGreaterThan(once)
+  })
+
   it('a VM that is made anew after a restore begins above every placement epoch that its name has had', () => {
     const lost = Bench.cluster()
     const restored = new Bench()

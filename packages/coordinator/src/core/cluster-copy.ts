@@ -84,8 +84,9 @@ export function copyTaken(state: CoordinatorState, volume: string, now: number):
 const RESTORE_JUMP = 1_000
 /** And decisions, of which there are more; new VMs begin at their number. */
 const RESTORE_JUMP_DECISIONS = 1_000_000
-/** And the revision: above what any state reaches by counting, and above that of a restore before. */
+/** And the revision: above what any state reaches by counting, and above that of a restore before, also when the clock was set back. */
 const REVISIONS_PER_MS = 1_000
+const RESTORE_JUMP_REVISION = 1_000_000
 
 /**
  * A coordinator's state from a copy, which may be older than what is out there: all epochs begin far above it. Nothing that
@@ -103,7 +104,8 @@ export function restoreFrom(value: Json, wallMs: number): StoreChange[] {
   const storages = (copy.storages ?? []).map(storage => storage.name)
   const changes: StoreChange[] = [put('cluster', { ...copy.cluster, term: copy.cluster.term + RESTORE_JUMP })]
   changes.push(restoreDecision(copy, wallMs))
-  changes.push({ put: REVISION_KEY, value: Math.max(copy.revision ?? 0, wallMs * REVISIONS_PER_MS) })
+  const revision = Math.max((copy.revision ?? 0) + RESTORE_JUMP_REVISION, Math.ceil(wallMs) * REVISIONS_PER_MS)
+  changes.push({ put: REVISION_KEY, value: revision })
   for (const storage of copy.storages ?? []) changes.push(put(`storages/${storage.name}`, storage))
   for (const host of copy.hosts ?? []) {
     const fence = {

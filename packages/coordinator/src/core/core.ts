@@ -93,8 +93,9 @@ export function step(state: CoordinatorState, input: Input, now: number, wallMs:
   take(state, input, now, out)
   if (input.kind === 'tick') followRoutes(state, now)
   if (input.kind !== 'migration-ask') follow(state, now, out)
-  if (out.revise(isTaken(state))) announceRun(state, now, out)
-  out.keep(effect => mayAct(state, effect))
+  const taken = isTaken(state)
+  if (out.revise(taken)) announceRun(state, now, out)
+  out.keep(effect => mayAct(state, taken, effect))
   if (input.kind === 'tick') forgetOldQuestions(state, now, FORGET_QUESTIONS_MS)
   return out
 }

@@ -17,11 +17,12 @@ const UIDS = 147_000_000
 
 /** Numbers of capabilities(7) that it takes to give a directory away and still work in it, to become that user, and to kill it. */
 const NEEDED = { chown: 0, dac_override: 1, fowner: 3, kill: 5, setgid: 6, setuid: 7, setpcap: 8 } as const
-const LEFT: { readonly [name: string]: number } = { net_bind_service: 10 }
+const LEFT: { readonly [name in Capability]: number } = { net_bind_service: 10 }
 /** Of a file system that knows no owners, or does not let this root set them. */
 const NO_OWNERS = new Set(['EPERM', 'EINVAL', 'ENOTSUP', 'EROFS'])
 
 type Wanted = NonNullable<CommandSpec['ownUser']>
+type Capability = Wanted['capabilities'][number]
 
 /** The words for setpriv(1) with which a program becomes the user whose the directory is now; none where that can't be done. */
 export function ownUser(directory: string, wanted: Wanted, log: Logger): string[] {
@@ -51,10 +52,10 @@ export function ownUser(directory: string, wanted: Wanted, log: Logger): string[
 }
 
 /** Null: this process may run programs as users of their own. */
-export function whyNoOwnUser(capabilities: readonly string[] = []): string | null {
+export function whyNoOwnUser(capabilities: readonly Capability[] = []): string | null {
   if (process.getuid?.() !== 0) return 'it is not root'
   const has = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0'}`)
-  const needed = [...Object.entries(NEEDED), ...capabilities.map(name => [name, LEFT[name] ?? 0] as const)]
+  const needed = [...Object.entries(NEEDED), ...capabilities.map(name => [name, LEFT[name]] as const)]
   const missing = needed.filter(([, bit]) => (has & (1n << BigInt(bit))) === 0n).map(([name]) => name)
   if (missing.length > 0) return `it has not the capabilities ${missing.join(', ')}`
   return ['uid_map', 'gid_map'].every(isMapped) ? null : 'its user namespace has no such users'
