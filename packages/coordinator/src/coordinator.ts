@@ -10,6 +10,7 @@ import { PROFILES, type Profile, type Settings } from '@stellwerk/protocol/setti
 import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Address, Environment, Listener } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { isTaken, whyNotTaken } from './core/announce.ts'
 import type { Command } from './core/commands.ts'
 import { orderedStorages } from './core/external.ts'
 import { foreignGuardian, isForeignGuardian } from './core/guardians.ts'
@@ -44,6 +45,9 @@ export interface Coordinator {
 }
 
 const COMMAND_MS = 5_000
+/** What operators ask waits for this run's being taken, looked at so often, and is refused after so long. */
+const TAKEN_LOOK_MS = 20
+const TAKEN_WITHIN_MS = 5_000
 
 export async function startCoordinator(env: Environment, config: CoordinatorConfig): Promise<Coordinator> {
   const older = whyMarkedAsOlder(env.store)
@@ -96,17 +100,36 @@ export async function startCoordinator(env: Environment, config: CoordinatorConf
     address: listener.address,
     state,
     guests,
-    command: command => system.ask('coordinator/api', DECIDER, 'shell.command', { command }, COMMAND_MS),
-    askOwner: (volume, kind, body, deadlineMs = COMMAND_MS) => {
+    command: async command => {
+      await untilTaken(env, state)
+      return system.ask('coordinator/api', DECIDER, 'shell.command', { command }, COMMAND_MS)
+    },
+    askOwner: async (volume, kind, body, deadlineMs = COMMAND_MS) => {
+      await untilTaken(env, state)
       const owner = state.volumes.get(volume)?.owner?.host ?? 'nobody'
       const term = state.cluster.term
       return system.ask('coordinator/api', `${owner}/owner/${volume}`, kind, body, deadlineMs, { term })
     },
-    askAgent: (host, kind, body, part = 'agent') => {
+    askAgent: async (host, kind, body, part = 'agent') => {
+      await untilTaken(env, state)
       const term = state.cluster.term
       return system.ask('coordinator/api', `${host}/${part}`, kind, body, COMMAND_MS, { term })
     },
     stop: () => stop(listener, storages, system),
+  }
+}
+
+/** What an older state accepted would be lost with it. Rejects with `unconfirmed-state`. */
+async function untilTaken(env: Environment, state: CoordinatorState): Promise<void> {
+  const until = env.clock.now() + TAKEN_WITHIN_MS
+  while (!isTaken(state)) {
+    if (env.clock.now() >= until) {
+      throw new StellwerkError('unconfirmed-state', `nothing was changed: ${whyNotTaken(state)}`, {
+        hint: 'start a storage, or mend the way to it; storages alone know whether this is the newest state',
+        retryable: true,
+      })
+    }
+    await new Promise<void>(resolve => env.timers.after(TAKEN_LOOK_MS, resolve))
   }
 }
 

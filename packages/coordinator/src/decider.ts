@@ -6,6 +6,7 @@ import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Json, Store } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { isTaken } from './core/announce.ts'
 import type { Command } from './core/commands.ts'
 import { type Input, step } from './core/core.ts'
 import { foreignGuardian, isForeignGuardian } from './core/guardians.ts'
@@ -167,8 +168,11 @@ export class Decider implements Behavior {
   }
 
   #ask(key: string, to: string, kind: string, body: unknown, context: ActorContext): void {
-    const { term, settings } = this.#parts.state.cluster
-    const seq = context.send(to, kind, body, { deadlineMs: settings.requestMs, term })
+    const { state } = this.#parts
+    const { term, settings } = state.cluster
+    // Agents keep the highest term that they hear: one of a run that may be an older state's would bar the newest's.
+    const rank = isTaken(state) ? { term } : {}
+    const seq = context.send(to, kind, body, { deadlineMs: settings.requestMs, ...rank })
     this.#keys.set(seq, key)
   }
 

@@ -22,7 +22,7 @@ export function statusLines(status: Status): string[] {
 
 /** What is not well although all runs. */
 export function warnings(status: Status): string[] {
-  const lines: string[] = []
+  const lines = status.cluster.undecided === null ? [] : [`warning: ${status.cluster.undecided}`]
   for (const { name, warning } of Object.values(status.volumes)) {
     if (warning !== null) lines.push(`warning: volume ${name} is ${warning}`)
   }

@@ -24,6 +24,7 @@ const AWAY = new Set([
   'no-such-actor',
   'owner-away',
   'source-away',
+  'unconfirmed-state',
   'unreachable',
 ])
 

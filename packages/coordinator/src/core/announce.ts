@@ -25,13 +25,23 @@ export function announceRun(state: CoordinatorState, now: number, out: StepOutpu
 
 /**
  * Whether this run may act: a storage has taken it for the newest one, and each other has answered or has let a question time out,
- * since one that was away, or was wiped, takes any. Where no volume is on a storage that could tell there is nothing to be asked.
+ * since one that was away, or was wiped, takes any. Where no storage could tell there is nothing to be asked.
  */
 export function isTaken(state: CoordinatorState): boolean {
-  const names = new Set(orderedNames(state))
-  const isAsked = [...state.volumes.values()].some(({ legs }) => legs.some(({ storage }) => names.has(storage)))
-  if (!isAsked) return true
-  return state.announced.size > 0 && [...names].every(name => state.announced.has(name) || state.unheard.has(name))
+  const names = orderedNames(state)
+  if (names.length === 0) return true
+  return state.announced.size > 0 && names.every(name => state.announced.has(name) || state.unheard.has(name))
+}
+
+/** A sentence, of a run that is not taken: what it waits for. */
+export function whyNotTaken(state: CoordinatorState): string {
+  const { announced, unheard } = state
+  const names = orderedNames(state)
+  const wanted = 'whether its state is the newest is not known yet'
+  if (announced.size === 0)
+    return `the coordinator decides nothing: ${wanted}, since no storage (${names.join(', ')}) has answered`
+  const silent = names.filter(name => !announced.has(name) && !unheard.has(name))
+  return `the coordinator decides nothing: ${wanted}, since ${silent.join(', ')} has not answered`
 }
 
 /** Whether an effect may be carried out: none before the run is taken, and a storage's own only when it has taken it. */

@@ -292,6 +292,8 @@ export const StatusSchema = Type.Object({
     term: Type.Integer(),
     uptimeMs: Type.Number(),
     halted: Type.Boolean(),
+    /** Why it decides nothing, and changes nothing, for the moment; null: it does. */
+    undecided: nullable(Text),
     settings: Type.Record(Type.String(), Type.Number()),
   }),
   canLose: CanLoseSchema,

@@ -1,5 +1,6 @@
 // The whole of what operators see at once. Pure: the coordinator's state and the time in, plain values out.
 
+import { isTaken, whyNotTaken } from '../core/announce.ts'
 import { isExport } from '../core/exports.ts'
 import type { CoordinatorState } from '../core/state.ts'
 import { canLose } from './can-lose.ts'
@@ -16,7 +17,11 @@ export function statusOf(current: CoordinatorState, now: number, usageOf: UsageO
   const state = lookAt(current)
   const { cluster, term, settings } = state.cluster
   return {
-    cluster: { name: cluster, term, uptimeMs: now - state.startedAt, halted: state.halted, settings: { ...settings } },
+    cluster: {
+      ...{ name: cluster, term, uptimeMs: now - state.startedAt, halted: state.halted },
+      undecided: isTaken(state) ? null : whyNotTaken(state),
+      settings: { ...settings },
+    },
     canLose: canLose(state),
     hosts: byName(sortedHosts(state).map(host => hostView(state, host, now))),
     vms: byName(vmViews(state, now)),

@@ -1,5 +1,6 @@
 // Why something is as it is, or is not: sentences about now, and the decisions on record. Pure.
 
+import { isTaken, whyNotTaken } from '../core/announce.ts'
 import { leftToDrain } from '../core/drains.ts'
 import { externalsOfVm, whyNotSilent } from '../core/external.ts'
 import { isWanted, vmsAt } from '../core/hosts.ts'
@@ -50,7 +51,7 @@ export function whyOf(
   return {
     what,
     name,
-    now: sentences,
+    now: isTaken(state) ? sentences : [...sentences, `For the moment ${whyNotTaken(state)}.`],
     decisions: about.slice(-DECISIONS_TOLD).map(decision => ({
       ...decision,
       rejected: decision.rejected.map(rejected => ({ ...rejected })),
