@@ -10,34 +10,45 @@ import { COORDINATOR_HOST, createVm, extentAt, World } from '../../packages/cli/
 import { startWithVolume, TIMEOUT } from './support.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
+const STORAGES = ['san-a', 'san-b']
 const SETTLE_MS = 30_000
+
+type Entries = readonly (readonly [string, Json])[]
+
+function makeWorld(seed: string) {
+  const world = new World({
+    ...{ seed, hosts: HOSTS, storages: STORAGES, settings: {}, hostMemoryBytes: 4 * GIB },
+  })
+  const { sim } = world
+  const monitors = createMonitors({ fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
+  sim.onRecord(record => monitors.observe(record, sim.now))
+  const state = () => world.coordinator?.state
+  const store = () => sim.host(COORDINATOR_HOST).disk.directory('coordinator').store
+  const entries = (): Entries => structuredClone([...store().withPrefix('')])
+  return {
+    ...{ world, sim, state, entries },
+    placed: () => state()?.vms.get('vm-1')?.placement ?? null,
+    until: async (what: () => boolean) => expect(await sim.runUntil(what, SETTLE_MS)).toBe(true),
+    putBack: (saved: Entries) => {
+      for (const [key] of entries()) store().delete(key)
+      for (const [key, value] of saved) store().set(key, value)
+    },
+    killCoordinator: () => sim.host(COORDINATOR_HOST).process('coordinator')?.kill(),
+    violations: () => monitors.violations.map(({ rule, message }) => `${rule}: ${message}`),
+  }
+}
 
 it(
   'decides nothing, however often it is started, and the newest state is taken again (VM1, FEN1)',
   TIMEOUT,
   async () => {
-    const world = new World({
-      ...{ seed: 'rolled-back', hosts: HOSTS, storages: ['san-a', 'san-b'], settings: {}, hostMemoryBytes: 4 * GIB },
-    })
-    const { sim } = world
-    const monitors = createMonitors({ fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
+    const { world, sim, state, placed, until, entries, putBack, killCoordinator, violations } = makeWorld('rolled-back')
     const decided: string[] = []
     let steps = 0
-    sim.onRecord(record => {
-      monitors.observe(record, sim.now)
-      if (record.kind === 'guest.step') steps += 1
-      if (record.process === 'coordinator' && /^decision\.|^failover/.test(record.kind)) decided.push(record.kind)
+    sim.onRecord(({ kind, process }) => {
+      if (kind === 'guest.step') steps += 1
+      if (process === 'coordinator' && /^decision\.|^failover/.test(kind)) decided.push(kind)
     })
-    const state = () => world.coordinator?.state
-    const placed = () => state()?.vms.get('vm-1')?.placement ?? null
-    const until = async (what: () => boolean) => expect(await sim.runUntil(what, SETTLE_MS)).toBe(true)
-    const store = () => sim.host(COORDINATOR_HOST).disk.directory('coordinator').store
-    const entries = () => structuredClone([...store().withPrefix('')]) as [string, Json][]
-    const putBack = (saved: readonly [string, Json][]) => {
-      for (const [key] of entries()) store().delete(key)
-      for (const [key, value] of saved) store().set(key, value)
-    }
-    const killCoordinator = () => sim.host(COORDINATOR_HOST).process('coordinator')?.kill()
 
     await startWithVolume(world)
     world.command(createVm({ name: 'vm-1', volume: 'csv1', parameters: { writesPerSecond: 50 } }))
@@ -76,6 +87,41 @@ it(
     await sim.runFor(5_000)
     expect(placed()).toMatchObject({ host, phase: 'running' })
     expect(steps - before).toBeGreaterThan(50)
-    expect(monitors.violations.map(({ rule, message }) => `${rule}: ${message}`)).toEqual([])
+    expect(violations()).toEqual([])
+  },
+)
+
+it(
+  'a state that no storage confirms takes no command, and does not stand in the way of the newest',
+  TIMEOUT,
+  async () => {
+    const { world, sim, placed, until, entries, putBack, killCoordinator, violations } = makeWorld('rolled-back/terms')
+    await startWithVolume(world)
+    world.command(createVm({ name: 'vm-1', volume: 'csv1', parameters: { writesPerSecond: 50 } }))
+    await until(() => placed()?.phase === 'running')
+    const copy = entries()
+    world.command({ kind: 'host-drain', name: HOSTS.find(host => host !== placed()?.host)!, why: 'a change' })
+    await sim.runFor(500)
+    killCoordinator()
+    const newest = entries()
+    putBack(copy)
+    const cut = sim.network.cut([COORDINATOR_HOST, ...HOSTS], STORAGES, { class: 'control' })
+    const refused: string[] = []
+    for (let start = 0; start < 4; start += 1) {
+      world.startCoordinator()
+      await sim.runFor(100)
+      world.command(createVm({ name: 'vm-2', volume: 'csv1', parameters: {} }), ({ code }) => refused.push(code))
+      await sim.runFor(6_000)
+      killCoordinator()
+    }
+    expect(refused).toEqual(Array(4).fill('unconfirmed-state'))
+    expect(entries().filter(([key]) => key.startsWith('vms/'))).toHaveLength(1)
+
+    cut.heal()
+    putBack(newest)
+    world.startCoordinator()
+    await until(() => placed()?.phase === 'running')
+    expect(world.coordinator?.state.cluster.term).toBe(2)
+    expect(violations()).toEqual([])
   },
 )

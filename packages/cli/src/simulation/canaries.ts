@@ -162,6 +162,17 @@ export const CANARIES: readonly Canary[] = [
     tuning: { faults: ['host-isolated', 'host-pause', 'storage-control-cut'], meanGapMs: 3_000 },
   },
   {
+    name: 'older-state-taken',
+    part: 'cluster',
+    rule: 'MIG2',
+    what: 'storage takes the run of a coordinator whose state is older than it has heard of',
+    seed: 6,
+    tuning: {
+      ...{ faults: ['coordinator-rolled-back', 'control-cut', 'control-one-way'] },
+      ...{ meanGapMs: 1_500, migrations: 60 },
+    },
+  },
+  {
     name: 'syncing-leg-read',
     part: 'mirror',
     slow: true,

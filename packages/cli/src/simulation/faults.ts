@@ -4,8 +4,10 @@ import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'
 import { lunFile, lunPath } from './durability.ts'
 import { MEDIA_FAULTS } from './media-fault-kinds.ts'
+import { OLDER_STATE_FAULTS } from './older-state-faults.ts'
 import { insist } from './operator-word.ts'
 import { PATH_FAULTS } from './path-faults.ts'
+import { STORAGE_CONTROL_FAULTS } from './storage-control-faults.ts'
 import { COORDINATOR_HOST, FABRICS, isInJournal, type World } from './world.ts'
 
 export interface FaultContext {
@@ -382,6 +384,8 @@ export const FAULTS: readonly FaultKind[] = [
   },
   ...PATH_FAULTS,
   ...MEDIA_FAULTS,
+  ...STORAGE_CONTROL_FAULTS,
+  ...OLDER_STATE_FAULTS,
 ]
 
 function heal(fault: { heal(): void }): () => void {

@@ -88,8 +88,17 @@ const LATER_CHANCE = 0.3
 const LATER_AIMED_CHANCE = 0.25
 const LATER_MAX = 3
 
-/** Kinds that some seeds have besides, each drawn by a fork of its own, and how often one is aimed at a migration there. */
-const APART_KINDS: ReadonlySet<string> = new Set(['guest-links', 'host-drained'])
+/** Kinds that some seeds have besides, each group drawn by a fork of its own, and how often one is aimed at a migration there. */
+const APART = {
+  guestNetwork: ['guest-links'],
+  drains: ['host-drained'],
+  storageControl: [
+    ...['storage-control-one-way', 'storage-control-partial'],
+    ...['storage-control-slow', 'storage-control-clog'],
+  ],
+  olderState: ['coordinator-rolled-back'],
+} as const satisfies { readonly [group: string]: readonly string[] }
+const APART_KINDS: ReadonlySet<string> = new Set(Object.values(APART).flat())
 const APART_CHANCE = 0.3
 const APART_AIMED_CHANCE = 0.25
 const APART_MAX = 4
@@ -121,6 +130,10 @@ export interface PlanTuning extends DiskTuning {
   readonly guestNetwork?: boolean
   /** Whether operators drain hosts; absent: in some seeds. */
   readonly drains?: boolean
+  /** Whether the coordinator's links to the storages have faults of their own; absent: in some seeds. */
+  readonly storageControl?: boolean
+  /** Whether the coordinator is put back from older copies of its state; absent: in some seeds. */
+  readonly olderState?: boolean
   /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
   readonly safetyMs?: number
 }
@@ -192,17 +205,27 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     const atMs = 3_000 + later.float() * (SAFETY_MS - 8_000)
     faults.push({ kind, atMs, host: pickLater(hosts), storage: pickLater(storages), lastsMs: duration(kind, later) })
   }
-  const drains = random.fork('drains')
-  const draining = tuning.drains ?? drains.chance(APART_CHANCE)
+  const forks = {
+    drains: random.fork('drains'),
+    storageControl: random.fork('storage-control'),
+    olderState: random.fork('older-state'),
+  }
   const apart = [
-    ...(guestNetwork ? [{ name: 'guest-links', of: nets }] : []),
-    ...(draining ? [{ name: 'host-drained', of: drains }] : []),
-  ].flatMap(({ name, of }) =>
-    FAULTS.filter(kind => kind.name === name && tuning.faults === undefined).map(kind => ({ kind, of })),
-  )
-  for (const { kind, of } of apart) {
+    ...(guestNetwork ? [{ names: APART.guestNetwork, of: nets }] : []),
+    ...Object.entries(forks).flatMap(([group, of]) => {
+      const name = group as keyof typeof forks
+      return (tuning[name] ?? of.chance(APART_CHANCE)) ? [{ names: APART[name], of }] : []
+    }),
+  ].flatMap(({ names, of }) => {
+    const kinds = FAULTS.filter(({ name }) => (names as readonly string[]).includes(name))
+    return tuning.faults === undefined
+      ? [{ of, pickKind: () => kinds[kinds.length === 1 ? 0 : of.int(kinds.length)]! }]
+      : []
+  })
+  for (const { pickKind, of } of apart) {
     const pickOf = <T>(items: readonly T[]): T => items[of.int(items.length)]!
     for (let i = 1 + of.int(APART_MAX); i > 0; i--) {
+      const kind = pickKind()
       const atMs = 3_000 + of.float() * (SAFETY_MS - 8_000)
       faults.push({ kind, atMs, host: pickOf(hosts), storage: pickOf(storages), lastsMs: duration(kind, of) })
     }
@@ -217,7 +240,7 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     const usual = pick(all)
     const isLater = drawsLater && later.chance(LATER_AIMED_CHANCE)
     const isApart = apart.find(({ of }) => of.chance(APART_AIMED_CHANCE))
-    const kind = isApart?.kind ?? (isLater ? pickLater(laterKinds) : usual)
+    const kind = isApart?.pickKind() ?? (isLater ? pickLater(laterKinds) : usual)
     aimed.push({
       kind,
       migration: i,

@@ -76,7 +76,10 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<S
 }
 
 /** A planted bug is looked for in the runs that it was pinned in, which had none of what only some seeds have. */
-export const PLANTED_TUNING = { guestNetwork: false, drains: false } as const
+export const PLANTED_TUNING = {
+  ...{ guestNetwork: false, drains: false },
+  ...{ storageControl: false, olderState: false },
+} as const
 
 async function run(seed: string, options: RunOptions): Promise<SeedResult> {
   const tuning = options.canary === undefined ? options.tuning : { ...PLANTED_TUNING, ...options.tuning }

@@ -62,6 +62,8 @@ export class World {
   onExternalWrite: (peer: string) => void = () => undefined
   readonly rot: Rot
   readonly scrubs: ScrubOperator
+  /** The coordinator has been put back from a copy of its state: what it says is not how things are. */
+  hasOlderState = false
   readonly #calls: OperatorCalls
   #coordinator: { readonly handle: Coordinator; readonly process: SimProcess } | null = null
   readonly #disks = new Map<string, MemoryDevice>()
@@ -209,9 +211,10 @@ export class World {
     }
   }
 
-  /** The coordinator that answers now, or null. */
+  /** The coordinator that answers now and can be believed, or null. */
   get coordinator(): Coordinator | null {
     const current = this.#coordinator
+    if (this.hasOlderState) return null
     return current?.process.alive === true && !current.process.paused ? current.handle : null
   }
 

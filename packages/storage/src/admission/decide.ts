@@ -202,7 +202,7 @@ function whyOlder(draft: Draft, { term, run, revision }: OrderOf<'coordinator'>)
     )
   const isSameTerm = term === draft.term && draft.run !== null
   if (isSameTerm && draft.run !== run) return older('stale-term', `term ${term} was another run's`)
-  if (isSameTerm || revision >= draft.revision) return null
+  if (isSameTerm || revision >= draft.revision || canary('older-state-taken')) return null
   return older('older-state', `revision ${draft.revision} of it has been told of, and this one is ${revision}`)
 }
 
