@@ -120,8 +120,59 @@ it(
     cut.heal()
     putBack(newest)
     world.startCoordinator()
-    await until(() => placed()?.phase === 'running')
+    await until(() => world.coordinator?.state.announced.size === 2)
+    await sim.runFor(5_000)
     expect(world.coordinator?.state.cluster.term).toBe(2)
+    expect(placed()?.phase).toBe('running')
+    expect(violations()).toEqual([])
+  },
+)
+
+it(
+  'where one storage missed the last changes and answers first, the other’s word counts, and no term stands in the newest’s way',
+  TIMEOUT,
+  async () => {
+    const { world, sim, state, placed, until, entries, putBack, killCoordinator, violations } =
+      makeWorld('rolled-back/behind')
+    const decided: string[] = []
+    sim.onRecord(({ kind, process }) => {
+      if (process === 'coordinator' && /^decision\.|^lease/.test(kind)) decided.push(kind)
+    })
+    const other = () => HOSTS.find(host => host !== placed()?.host)!
+    const termsOfAgents = () => HOSTS.map(host => sim.host(host).disk.directory(`${host}/agent`).store.get('term'))
+    await startWithVolume(world)
+    world.command(createVm({ name: 'vm-1', volume: 'csv1', parameters: { writesPerSecond: 50 } }))
+    await until(() => placed()?.phase === 'running')
+    sim.host('san-b').process('san-b')?.kill()
+    world.command({ kind: 'host-drain', name: other(), why: 'a change' })
+    await sim.runFor(500)
+    const copy = entries()
+    world.command({ kind: 'host-resume', name: other() })
+    await sim.runFor(500)
+    killCoordinator()
+    const newest = entries()
+    world.startStorage('san-b')
+    await sim.runFor(500)
+    const terms = termsOfAgents()
+    const slow = sim.network.slow({ from: COORDINATOR_HOST, to: 'san-a', bothWays: true }, { delayMs: 15 })
+    putBack(copy)
+    decided.length = 0
+    for (let start = 0; start < 4; start += 1) {
+      world.startCoordinator()
+      const process = sim.host(COORDINATOR_HOST).process('coordinator')!
+      await until(() => !process.alive)
+    }
+    expect(decided).toEqual([])
+    expect(termsOfAgents()).toEqual(terms)
+
+    slow.heal()
+    putBack(newest)
+    world.startCoordinator()
+    await until(() => state()?.announced.size === 2 && decided.length > 0)
+    await sim.runFor(5_000)
+    expect(sim.host(COORDINATOR_HOST).process('coordinator')?.alive).toBe(true)
+    expect(state()?.cluster.term).toBeGreaterThan(5)
+    expect(placed()?.phase).toBe('running')
     expect(violations()).toEqual([])
   },
 )

@@ -17,6 +17,7 @@ import { foreignGuardian, isForeignGuardian } from './core/guardians.ts'
 import { COORDINATOR_NAME, whyNoHostName } from './core/host-names.ts'
 import { load, whyMarkedAsOlder } from './core/load.ts'
 import type { CoordinatorState, StorageRecord } from './core/state.ts'
+import { UNCONFIRMED, UNCONFIRMED_HINT } from './core/unconfirmed.ts'
 import { DECIDER, Decider } from './decider.ts'
 import { GuestLibrary, LIBRARY } from './guest-library.ts'
 
@@ -47,7 +48,7 @@ export interface Coordinator {
 const COMMAND_MS = 5_000
 /** What operators ask waits for this run's being taken, looked at so often, and is refused after so long. */
 const TAKEN_LOOK_MS = 20
-const TAKEN_WITHIN_MS = 5_000
+const TAKEN_WITHIN_MS = 4_000
 
 export async function startCoordinator(env: Environment, config: CoordinatorConfig): Promise<Coordinator> {
   const older = whyMarkedAsOlder(env.store)
@@ -124,8 +125,8 @@ async function untilTaken(env: Environment, state: CoordinatorState): Promise<vo
   const until = env.clock.now() + TAKEN_WITHIN_MS
   while (!isTaken(state)) {
     if (env.clock.now() >= until) {
-      throw new StellwerkError('unconfirmed-state', `nothing was changed: ${whyNotTaken(state)}`, {
-        hint: 'start a storage, or mend the way to it; storages alone know whether this is the newest state',
+      throw new StellwerkError(UNCONFIRMED, `nothing was changed: ${whyNotTaken(state)}`, {
+        hint: UNCONFIRMED_HINT,
         retryable: true,
       })
     }
@@ -141,23 +142,29 @@ function admitTo(state: CoordinatorState): (who: Introduction) => Admission {
     }
     const whyNot = who.role === 'cli' ? null : whyNoHostName(state, who.node)
     if (whyNot !== null) return { ok: false, code: 'bad-host-name', message: whyNot }
-    if (state.hosts.get(who.node)?.removed) {
-      return {
-        ok: false,
-        code: 'host-removed',
-        message: `host "${who.node}" was removed from the cluster; let it in again: stellwerk host add ${who.node}`,
-      }
-    }
-    if (who.role !== 'cli' && isForeignGuardian(state, who.node, who.guardian)) {
-      return { ok: false, ...foreignGuardian(who.node) }
-    }
-    const isBound = state.hosts.get(who.node)?.guardian !== undefined
-    const known = state.liveHosts.get(who.node)?.incarnation ?? 0
-    if (who.role === 'agent' && isBound && who.incarnation < known) {
-      return { ok: false, code: 'stale-incarnation', message: `a newer agent of host "${who.node}" has been here` }
-    }
-    return { ok: true }
+    const known = refusalOf(state, who)
+    if (known === null) return { ok: true }
+    // Not for good by a state that may be an older one.
+    return { ok: false, ...(isTaken(state) ? known : { ...known, code: UNCONFIRMED }) }
   }
+}
+
+function refusalOf(state: CoordinatorState, who: Introduction): { code: string; message: string } | null {
+  if (state.hosts.get(who.node)?.removed) {
+    return {
+      code: 'host-removed',
+      message: `host "${who.node}" was removed from the cluster; let it in again: stellwerk host add ${who.node}`,
+    }
+  }
+  if (who.role !== 'cli' && isForeignGuardian(state, who.node, who.guardian)) {
+    return foreignGuardian(who.node)
+  }
+  const isBound = state.hosts.get(who.node)?.guardian !== undefined
+  const known = state.liveHosts.get(who.node)?.incarnation ?? 0
+  if (who.role === 'agent' && isBound && who.incarnation < known) {
+    return { code: 'stale-incarnation', message: `a newer agent of host "${who.node}" has been here` }
+  }
+  return null
 }
 
 /** `newest`: of each agent, the session that counts. */

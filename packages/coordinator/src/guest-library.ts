@@ -8,6 +8,7 @@ import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { isTaken } from './core/announce.ts'
 import type { CoordinatorState } from './core/state.ts'
 
 export const LIBRARY = 'coordinator/guests'
@@ -102,6 +103,8 @@ export class GuestLibrary implements Behavior {
   }
 
   #isUsed(digest: string): boolean {
+    // A newer state than this one may be may name it.
+    if (!isTaken(this.#options.state)) return true
     if (this.#held.has(digest)) return true
     for (const { spec } of this.#options.state.vms.values()) if (digestOfGuest(spec.guest) === digest) return true
     return false

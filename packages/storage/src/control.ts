@@ -62,7 +62,7 @@ export class Control {
       case 'storage.coordinator': {
         const { term, run, revision } = storageFamily.body(kind, message)
         await this.#order({ kind: 'coordinator', term, run, revision })
-        return { storage: this.#name, term }
+        return { storage: this.#name, term: this.#gate.state.term, run: this.#gate.state.run }
       }
       case 'storage.fence': {
         const { host, epoch, term } = storageFamily.body(kind, message)

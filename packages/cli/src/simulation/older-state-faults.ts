@@ -1,6 +1,7 @@
 // An operator's mistake: the coordinator is put back from a copy of its state that was made while it ran, and only later from the
 // newest. It must find that out by itself, decide nothing, and make nothing look newer than the newest.
 
+import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import type { FaultKind } from './faults.ts'
 import { COORDINATOR_HOST, type World } from './world.ts'
@@ -8,7 +9,7 @@ import { COORDINATOR_HOST, type World } from './world.ts'
 type Entries = readonly (readonly [string, Json])[]
 
 /** Between the copy and its being put back, ms: at least, at most. */
-const COPY_AGE_MS = [500, 8_000] as const
+const COPY_AGE_MS = [500, 4_000] as const
 /** Whoever has put it back starts it again and again, and tries again where it would not be found out. */
 const AGAIN_MS = 500
 
@@ -21,6 +22,7 @@ export const OLDER_STATE_FAULTS: readonly FaultKind[] = [
       if (world.hasOlderState) return () => undefined
       const copy = entriesOf(world)
       let newest: Entries | null = null
+      let idle: () => void = () => undefined
       let over = false
       const startAgain = (): void => {
         if (over) return
@@ -37,6 +39,7 @@ export const OLDER_STATE_FAULTS: readonly FaultKind[] = [
         newest = entriesOf(world)
         replace(world, copy)
         world.hasOlderState = true
+        idle = watchIdle(world)
         sim.emit({ level: 'decision', kind: 'coordinator.rolled-back', body: {} })
         startAgain()
       }
@@ -45,6 +48,7 @@ export const OLDER_STATE_FAULTS: readonly FaultKind[] = [
         over = true
         if (newest === null) return
         killCoordinator(world)
+        idle()
         replace(world, newest)
         world.hasOlderState = false
         world.startCoordinator()
@@ -71,8 +75,34 @@ function killCoordinator({ sim }: World): void {
   sim.host(COORDINATOR_HOST).process('coordinator')?.kill()
 }
 
-/** Every storage has heard of a later revision: one that has not, and alone answers, takes the copy for the newest. */
+/**
+ * Every storage has heard of a later revision: one that has not, and alone answers, takes the copy for the newest. Where they answer
+ * all, one that knows is enough; test/simulation/rolled-back.test.ts has that.
+ */
 function isKnownToBeOlder(world: World, copy: Entries): boolean {
-  const revision = Number(copy.find(([key]) => key === 'revision')?.[1] ?? 0)
+  const revision = revisionIn(copy)
   return world.options.storages.every(name => Number(storeOf(world, name, name).get('revision') ?? 0) > revision)
+}
+
+function revisionIn(entries: Entries): number {
+  return Number(entries.find(([key]) => key === 'revision')?.[1] ?? 0)
+}
+
+/** What an older state's run may have done nothing of: its own decisions, and what it has made others take. */
+function watchIdle(world: World): () => void {
+  // That planted bug is for the rules to find, by what comes of it.
+  if (canary('older-state-taken')) return () => undefined
+  const before = world.options.storages.map(name => storeOf(world, name, name).get('term'))
+  const stop = world.sim.onRecord(({ kind, process }) => {
+    if (process !== 'coordinator' || !/^(decision\.|failover\.|lease\.granted|migration\.committed)/.test(kind)) return
+    world.sim.fail(new Error(`an older state's coordinator acted: ${kind}`), null)
+  })
+  return () => {
+    stop()
+    world.options.storages.forEach((name, i) => {
+      const term = storeOf(world, name, name).get('term')
+      if (term !== before[i])
+        world.sim.fail(new Error(`${name} took an older state's term ${term}: ${before[i]} was its own`), null)
+    })
+  }
 }

@@ -3,6 +3,7 @@
 // from one that was made while a run went on, is refused and steps down.
 
 import { shouldAsk } from './asking.ts'
+import { VERSIONS_PER_TERM } from './cluster-copy.ts'
 import { orderedNames } from './external.ts'
 import type { Effect, StepOutput } from './output.ts'
 import type { CoordinatorState } from './state.ts'
@@ -57,7 +58,35 @@ export function mayAct({ announced }: CoordinatorState, taken: boolean, effect: 
   }
 }
 
-export function runTaken(state: CoordinatorState, storage: string): void {
+/** What a storage says of the highest term it knows: whose it is, null: nobody's that has said so. */
+export interface RunAnswer {
+  readonly term: number
+  readonly run: string | null
+}
+
+export function runAnswered(state: CoordinatorState, storage: string, answer: RunAnswer, out: StepOutput): void {
+  if (answer.run === state.run && answer.term === state.cluster.term) {
+    runTaken(state, storage)
+    return
+  }
+  // An answer to a question that was put under the term before.
+  if (answer.term < state.cluster.term) {
+    state.announcing.delete(storage)
+    return
+  }
+  if (isTaken(state)) {
+    out.effect({ kind: 'step-down', why: `term ${answer.term} of storage ${storage} is another coordinator's` })
+    return
+  }
+  // This state is as new as any that the storage has heard of, and an older one has used up terms meanwhile.
+  out.raiseTerm(answer.term + 1)
+  state.mapVersion = Math.max(state.mapVersion, state.cluster.term * VERSIONS_PER_TERM)
+  state.announced.clear()
+  state.announcing.clear()
+  for (const key of state.outstanding.keys()) if (key.startsWith('run/')) state.outstanding.delete(key)
+}
+
+function runTaken(state: CoordinatorState, storage: string): void {
   const { announcing, announced, outstanding } = state
   // What it was to be asked was held back until now.
   if (!announced.has(storage))
@@ -66,8 +95,9 @@ export function runTaken(state: CoordinatorState, storage: string): void {
   announcing.delete(storage)
 }
 
-export function runUnanswered(state: CoordinatorState, storage: string): void {
-  state.unheard.add(storage)
+/** No way to it yet is no answer: it has as long as any question. */
+export function runUnanswered(state: CoordinatorState, storage: string, now: number): void {
+  if (now - state.startedAt >= state.cluster.settings.requestMs) state.unheard.add(storage)
   state.announcing.delete(storage)
 }
 

@@ -11,7 +11,7 @@ describe('the copy of the cluster on its volumes', () => {
     restored.store.commit(restoreFrom(copy, 0))
     restored.restart()
     expect(restored.state.cluster.term).toBeGreaterThan(lost.state.cluster.term + 1_000)
-    for (const host of restored.state.hosts.values()) expect(host.phase).toBe('fencing')
+    for (const host of restored.state.hosts.values()) expect(host.phase).toBe('fenced')
     for (const name of ['host-a', 'host-b', 'host-c']) restored.join(name)
     restored.round(20)
     expect(restored.placement('web')?.phase).toBe('running')

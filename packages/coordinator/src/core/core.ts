@@ -2,7 +2,7 @@
 
 import type { Beat, VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
 import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
-import { announceRun, isTaken, mayAct, runTaken, runUnanswered, whyOlderThan } from './announce.ts'
+import { announceRun, isTaken, mayAct, type RunAnswer, runAnswered, runUnanswered, whyOlderThan } from './announce.ts'
 import { answered, forgetOldQuestions } from './asking.ts'
 import { copyTaken, spreadCopy } from './cluster-copy.ts'
 import { type Command, obey } from './commands.ts'
@@ -23,6 +23,7 @@ import { workOnQuarantines } from './quarantine.ts'
 import { followRoutes } from './routes.ts'
 import { noteSince } from './since.ts'
 import type { CoordinatorState } from './state.ts'
+import { takeUnconfirmed } from './unconfirmed.ts'
 
 type FromAgent = {
   readonly migration: string
@@ -101,9 +102,14 @@ export function step(state: CoordinatorState, input: Input, now: number, wallMs:
 }
 
 function take(state: CoordinatorState, input: Input, now: number, out: StepOutput): void {
+  if (!isTaken(state)) takeUnconfirmed(state, input, now, out)
+  if (isTaken(state) || input.kind === 'answered' || input.kind === 'unanswered') takeConfirmed(state, input, now, out)
+}
+
+/** And the answers to what was asked before. */
+function takeConfirmed(state: CoordinatorState, input: Input, now: number, out: StepOutput): void {
   switch (input.kind) {
     case 'tick':
-      if (!isTaken(state)) break
       watchHosts(state, now, out)
       workOnQuarantines(state, now, out)
       break
@@ -117,7 +123,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
       out.effect({ kind: 'reply', to: input.request, body: beat(state, input.beat, now, out) })
       break
     case 'attest':
-      // Taken note of all the same: it would be said again and again.
+      // A stranger's, too, is answered: it would be said again and again.
       if (attests(state, input.host, input.guardian)) {
         attestDead(state, input.host, input.incarnation, 'its guardian', now, out)
       }
@@ -129,7 +135,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
     case 'migration-loaded':
       out.effect({
         ...{ kind: 'reply', to: input.request },
-        body: { outcome: isTaken(state) ? loaded(state, input.message, now, out) : 'pending' },
+        body: { outcome: loaded(state, input.message, now, out) },
       })
       break
     case 'migration-failed':
@@ -139,7 +145,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
     case 'migration-ask':
       out.effect({
         ...{ kind: 'reply', to: input.request },
-        body: { outcome: isTaken(state) ? outcomeForSource(state, input.message) : 'pending' },
+        body: { outcome: outcomeForSource(state, input.message) },
       })
       break
     case 'migration-done':
@@ -166,7 +172,7 @@ function take(state: CoordinatorState, input: Input, now: number, out: StepOutpu
         // One storage's word against another's is not the last.
         const forGood = state.announced.size === 0
         out.effect({ kind: 'step-down', why: input.message, ...(forGood ? { forGood } : {}) })
-      } else takeRefusal(state, input, out)
+      } else takeRefusal(state, input, now, out)
       break
   }
 }
@@ -198,7 +204,7 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
   answered(state, key, null)
   switch (what) {
     case 'run':
-      runTaken(state, a)
+      runAnswered(state, a, body as RunAnswer, out)
       break
     case 'fence':
       if (isOlder(state, a, c, body, out)) break
@@ -267,11 +273,12 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
 function takeRefusal(
   state: CoordinatorState,
   { key, code, message }: Extract<Input, { kind: 'unanswered' }>,
+  now: number,
   out: StepOutput,
 ): void {
   if (key.startsWith('copy/')) state.copying.delete(key.slice('copy/'.length))
   const [what, a = '', b = '', c = ''] = key.split('/')
-  if (what === 'run') runUnanswered(state, a)
+  if (what === 'run') runUnanswered(state, a, now)
   if (what === 'admit') admitAnswered(state, a, Number(b), c, null, out)
   if (what === 'recover' || what === 'copy') ownerRefused(state, a, code)
   if (what === 'lun') lunRefused(state, a, message)

@@ -4,7 +4,7 @@ import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Json, Store, StoreChange } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { VERSIONS_PER_TERM } from './cluster-copy.ts'
-import { RECORD_TABLES, REVISION_KEY, type RecordTable } from './output.ts'
+import { CLUSTER_KEY, RECORD_TABLES, REVISION_KEY, type RecordTable } from './output.ts'
 import { boundQuarantines } from './quarantine.ts'
 import { CLEAN_SLATE, defaultPolicy } from './restart-policy.ts'
 import { NO_ROUTES } from './routes.ts'
@@ -19,7 +19,6 @@ import type {
   VolumeRecord,
 } from './state.ts'
 
-const CLUSTER_KEY = 'cluster'
 const OLDER_KEY = 'older'
 
 /** A storage has refused a run that began with this state: there is a newer one. What this one decides only makes it look newer. */
@@ -66,8 +65,10 @@ export function load(
   const leaseMs = Math.max(settings.leaseMs, known?.settings.leaseMs ?? 0)
   const record: ClusterRecord = { cluster, settings: { ...settings, leaseMs }, term: (known?.term ?? 0) + 1 }
   const changes: StoreChange[] = [{ put: CLUSTER_KEY, value: record as unknown as Json }]
+  const left = leftStorages(store, storages)
+  for (const name of left) changes.push({ delete: `storages/${name}` })
   for (const storage of storages) changes.push({ put: `storages/${storage.name}`, value: storage as unknown as Json })
-  changes.push(...oweEpochs(store, storages))
+  changes.push(...oweEpochs(store, storages, left))
   store.commit(changes)
   const state: CoordinatorState = {
     cluster: record,
@@ -115,18 +116,30 @@ export function load(
   return state
 }
 
+/** Storages that are configured no more and hold nothing of a volume: nobody is to wait for them. */
+function leftStorages(store: Store, storages: readonly StorageRecord[]): string[] {
+  const configured = new Set(storages.map(({ name }) => name))
+  const held = store.entries('volumes/').flatMap(([, value]) => {
+    const { legs, retired } = value as unknown as VolumeRecord
+    return [...legs, ...(retired ?? [])].map(({ storage }) => storage)
+  })
+  const names = store.entries('storages/').map(([key]) => key.slice('storages/'.length))
+  return names.filter(name => !configured.has(name) && !held.includes(name))
+}
+
 /** A storage that is new here, or was a plain NBD server until now, knows none of the hosts that were admitted without it. */
-function oweEpochs(store: Store, storages: readonly StorageRecord[]): StoreChange[] {
+function oweEpochs(store: Store, storages: readonly StorageRecord[], left: readonly string[]): StoreChange[] {
   const fresh = storages.filter(({ name, external }) => {
     const before = store.get(`storages/${name}`) as unknown as StorageRecord | undefined
     return external === undefined && (before === undefined || before.external !== undefined)
   })
-  if (fresh.length === 0) return []
+  if (fresh.length === 0 && left.length === 0) return []
   const changes: StoreChange[] = []
   for (const [key, value] of store.entries('hosts/')) {
     const host = value as unknown as HostRecord
     if (host.phase !== 'admitted' && host.phase !== 'admitting') continue
-    const admitOwed = [...new Set([...host.admitOwed, ...fresh.map(({ name }) => name)])].sort()
+    const owed = new Set([...host.admitOwed, ...fresh.map(({ name }) => name)])
+    const admitOwed = [...owed].filter(name => !left.includes(name)).sort()
     changes.push({ put: key, value: { ...host, admitOwed } as unknown as Json })
   }
   return changes

@@ -4,7 +4,7 @@ import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
 import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { noteAccess, notePaths } from './access.ts'
-import { isTaken, OLDER_HINT } from './announce.ts'
+import { OLDER_HINT } from './announce.ts'
 import { shouldAsk } from './asking.ts'
 import { externalsWrittenBy, orderedNames, orderedStorages } from './external.ts'
 import { beginFencing } from './fencing.ts'
@@ -113,10 +113,11 @@ export function agentDown(state: CoordinatorState, host: string, incarnation: nu
 export function beat(state: CoordinatorState, message: Beat, now: number, out: StepOutput): BeatReply {
   const host = state.hosts.get(message.host)
   const live = hostLive(state, message.host)
-  if (host === undefined || live.session?.incarnation !== message.incarnation) {
+  // Also where its hello was heard before this run was taken.
+  if (host === undefined || live.session?.incarnation !== message.incarnation || live.incarnation === null) {
     return { status: 'wait', epoch: 0, leaseMs: 0, wantMachines: false }
   }
-  const ahead = aheadOf(state, host, message)
+  const ahead = aheadOf(state, message)
   if (ahead !== null) {
     out.effect({ kind: 'step-down', why: ahead })
     return { status: 'wait', epoch: host.epoch, leaseMs: 0, wantMachines: false }
@@ -137,7 +138,6 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
       live.clean = message.clean && message.epoch === current.epoch
       return { status: 'fenced', epoch: current.epoch, leaseMs: 0, wantMachines }
     case 'admitted': {
-      if (!isTaken(state)) return { status: 'admitted', epoch: current.epoch, leaseMs: 0, wantMachines }
       if (message.clean && message.epoch === current.epoch) {
         // It was fenced at storage, of which this coordinator's state knows nothing: it is given a new epoch.
         beginFencing(state, current, 'its agent was refused by storage', null, out)
@@ -161,8 +161,9 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
 }
 
 /** What this host was told is newer than what we know: our state is an older copy, and must decide nothing. */
-function aheadOf(state: CoordinatorState, host: HostRecord, message: Beat): string | null {
-  if (message.epoch > host.epoch)
+export function aheadOf(state: CoordinatorState, message: Beat): string | null {
+  const host = state.hosts.get(message.host)
+  if (host !== undefined && message.epoch > host.epoch)
     return `host ${host.name} is at epoch ${message.epoch}, known here: ${host.epoch}; ${OLDER_HINT}`
   for (const machine of message.machines ?? []) {
     // Each placement takes a decision, so that one of a VM that is known no more was given out by then.
@@ -171,10 +172,16 @@ function aheadOf(state: CoordinatorState, host: HostRecord, message: Beat): stri
       return `VM ${machine.vm} is at placement epoch ${machine.epoch}, known here: ${known}; ${OLDER_HINT}`
     }
   }
+  for (const { volume, ownerEpoch } of message.volumes) {
+    const known = state.volumes.get(volume)?.ownerEpoch
+    if (known !== undefined && ownerEpoch > known) {
+      return `volume ${volume} is at owner epoch ${ownerEpoch}, known here: ${known}; ${OLDER_HINT}`
+    }
+  }
   return null
 }
 
-function takeBeat(live: HostLive, message: Beat, now: number): void {
+export function takeBeat(live: HostLive, message: Beat, now: number): void {
   live.lastBeatAt = now
   live.verdict = 'up'
   live.suspectSince = null

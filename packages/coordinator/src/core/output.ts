@@ -77,6 +77,12 @@ export class StepOutput implements Output {
     this.changes.push({ put: `${table}/${key}`, value: value as unknown as Json })
   }
 
+  /** Only of a run that has told nobody of its term. */
+  raiseTerm(term: number): void {
+    this.state.cluster = { ...this.state.cluster, term }
+    this.changes.push({ put: CLUSTER_KEY, value: this.state.cluster as unknown as Json })
+  }
+
   remove(table: RecordTable, key: string): void {
     this.state[table].delete(key)
     this.state.changes += 1
@@ -120,6 +126,7 @@ export class StepOutput implements Output {
 export type RecordTable = 'hosts' | 'storages' | 'vms' | 'volumes' | 'migrations' | 'recoveries'
 export const RECORD_TABLES: readonly RecordTable[] = ['hosts', 'storages', 'vms', 'volumes', 'migrations', 'recoveries']
 
+export const CLUSTER_KEY = 'cluster'
 export const REVISION_KEY = 'revision'
 
 /** Sorts by number as text. */

@@ -87,6 +87,7 @@ export class Bench {
   constructor(external: readonly string[] = []) {
     this.#external = external
     this.state = this.#load()
+    this.input({ kind: 'tick' })
   }
 
   #load(): CoordinatorState {
@@ -107,6 +108,7 @@ export class Bench {
   /** The process dies and another takes over from what was durable. */
   restart(): void {
     this.state = this.#load()
+    this.input({ kind: 'tick' })
     for (const [name, host] of this.hosts) if (host.beating) this.join(name)
   }
 
@@ -211,7 +213,8 @@ export class Bench {
   }
 
   answer(key: string, body: unknown): void {
-    this.input({ kind: 'answered', key, body })
+    const taken = { term: this.state.cluster.term, run: this.state.run }
+    this.input({ kind: 'answered', key, body: key.startsWith('run/') ? { ...taken, ...(body as object) } : body })
   }
 
   /** One beat of every host that beats, then the tick; half a second passes. */
@@ -258,6 +261,10 @@ export class Bench {
     const request = ++this.#request
     this.input({ kind: 'beat', request, beat })
     const reply = this.replies.get(request)?.body as { status: string; epoch: number; leaseMs: number }
+    if (reply.status === 'wait' && reply.epoch === 0) {
+      this.join(name)
+      return reply
+    }
     if (reply.status === 'admitted' && reply.epoch > host.epoch && (host.epoch === 0 || host.clean)) {
       host.epoch = reply.epoch
       host.clean = false

@@ -16,6 +16,8 @@ const MAX_SLOTS = 1_024
 const MAX_MASK_HOSTS = 1_024
 const MAX_LUNS_LISTED = 4_096
 
+const RunId = Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' })
+
 const Range = { offset: Count, length: Count }
 
 /** Who may write where: `metadata` takes owner connections only, a slot also its host's. Slots may lie in `metadata`. */
@@ -95,14 +97,14 @@ export const storageFamily = defineFamily('storage', {
     reply: closed({ storage: Name, admitted: Count, fenced: Count, lastSeenMs: LastSeen }),
   },
   /**
-   * From a coordinator that has started, before all else, and again whenever its state has changed. A term is raised by each
-   * run, durably: one that another run has given orders in (`run`, a random id) was given out again from an older copy of the
-   * coordinator's state, and is refused as over. So is a run that begins with a lower revision of the state than an earlier one told
-   * of: it began with a copy made while that one ran.
+   * From a coordinator that has started, before all else, and again whenever its state has changed. A run (a random id) that begins
+   * with a lower revision of the state than an earlier one told of began with an older copy of it, and is refused (`older-state`). A term
+   * is one run's: where it is another's nothing is taken, and the answer says which term it is to be above.
    */
   'storage.coordinator': {
-    request: closed({ term: Count, run: Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' }), revision: Count }),
-    reply: closed({ storage: Name, term: Count }),
+    request: closed({ term: Count, run: RunId, revision: Count }),
+    /** The highest term and whose it is; null: no run has said that it is its own. */
+    reply: closed({ storage: Name, term: Count, run: Type.Union([Type.Null(), RunId]) }),
   },
   /** After the reply no write of this or an older epoch takes effect, ever. */
   'storage.fence': {

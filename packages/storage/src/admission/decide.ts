@@ -156,6 +156,7 @@ function full(draft: Draft): Refusal | null {
 function order(draft: Draft, input: Order): Refusal | null {
   if (draft.waits.length >= MAX_WAITS)
     return refusal('limit-reached', `${MAX_WAITS} orders and handshakes wait already`)
+  if (input.kind === 'coordinator') return takeRun(draft, input)
   if ('term' in input) {
     if (input.term < draft.term) {
       return refusal(
@@ -164,13 +165,9 @@ function order(draft: Draft, input: Order): Refusal | null {
         'the newer coordinator decides',
       )
     }
-    const older = input.kind === 'coordinator' ? whyOlder(draft, input) : null
-    if (older !== null) return older
     if (input.term > draft.term) draft.putTerm(input.term)
   }
   switch (input.kind) {
-    case 'coordinator':
-      return takeRun(draft, input)
     case 'fence':
       return fence(draft, input)
     case 'admit':
@@ -192,23 +189,24 @@ function order(draft: Draft, input: Order): Refusal | null {
 
 type OrderOf<K extends Order['kind']> = Extract<Order, { readonly kind: K }>
 
-/** Before its term counts: that of an older state must not stand in the newer one's way. */
-function whyOlder(draft: Draft, { term, run, revision }: OrderOf<'coordinator'>): Refusal | null {
-  const older = (code: 'stale-term' | 'older-state', what: string): Refusal =>
-    refusal(
-      code,
-      `${what}: that state is older than the cluster`,
+/**
+ * Takes the run and its term, unless its state is older than what has been told of. Where the term is another run's nothing is taken:
+ * the answer says so, and the run takes a higher term.
+ */
+function takeRun(draft: Draft, { ticket, term, run, revision }: OrderOf<'coordinator'>): Refusal | null {
+  const isKnown = term === draft.term && run === draft.run
+  if (!isKnown && revision < draft.revision && !canary('older-state-taken')) {
+    return refusal(
+      'older-state',
+      `revision ${draft.revision} of it has been told of, and this one is ${revision}: that state is older than the cluster`,
       'restore the newer state directory, or use "stellwerk cluster restore"',
     )
-  const isSameTerm = term === draft.term && draft.run !== null
-  if (isSameTerm && draft.run !== run) return older('stale-term', `term ${term} was another run's`)
-  if (isSameTerm || revision >= draft.revision || canary('older-state-taken')) return null
-  return older('older-state', `revision ${draft.revision} of it has been told of, and this one is ${revision}`)
-}
-
-function takeRun(draft: Draft, { ticket, run, revision }: OrderOf<'coordinator'>): null {
-  draft.putRun(run)
-  draft.putRevision(revision)
+  }
+  if (isKnown || term > draft.term || (term === draft.term && draft.run === null)) {
+    if (term > draft.term) draft.putTerm(term)
+    draft.putRun(run)
+    draft.putRevision(revision)
+  }
   draft.effect({ kind: 'answer', ticket })
   return null
 }
