@@ -24,8 +24,10 @@ export const DECIDER = 'coordinator/decider'
 /** How often time alone may change what should be done. */
 export const TICK_MS = 100
 
-/** The exit status of a coordinator whose term is over. */
+/** The exit status of a coordinator whose state is older than the cluster. */
 export const EXIT_DEPOSED = 75
+/** And of one that has seen a higher term than its own: it may be started again. */
+export const EXIT_REPLACED = 76
 
 /** Messages that the shell sends to the decider, besides those of the protocol. */
 export type ShellMessage =
@@ -162,7 +164,7 @@ export class Decider implements Behavior {
       case 'step-down':
         if (effect.forGood === true) markAsOlder(this.#parts.store, effect.why)
         context.env.log.error({ term: state.cluster.term }, `this coordinator must not decide any more: ${effect.why}`)
-        context.env.processes.exit(EXIT_DEPOSED)
+        context.env.processes.exit(effect.replaced === true ? EXIT_REPLACED : EXIT_DEPOSED)
         break
     }
   }

@@ -62,7 +62,9 @@ export class Control {
       case 'storage.coordinator': {
         const { term, run, revision } = storageFamily.body(kind, message)
         await this.#order({ kind: 'coordinator', term, run, revision })
-        return { storage: this.#name, term: this.#gate.state.term, run: this.#gate.state.run }
+        // As it is now: what was asked later may be known already.
+        const { state } = this.#gate
+        return { storage: this.#name, term: state.term, run: state.run, revision: state.revision }
       }
       case 'storage.fence': {
         const { host, epoch, term } = storageFamily.body(kind, message)

@@ -8,6 +8,9 @@ import { orderedNames } from './external.ts'
 import type { Effect, StepOutput } from './output.ts'
 import type { CoordinatorState } from './state.ts'
 
+/** Of the time of a request: how long a run waits at most before it asks under a higher term. */
+const AGAIN_SHARE = 0.1
+
 export function announceRun(state: CoordinatorState, now: number, out: StepOutput): void {
   const { run, announcing, announced, cluster } = state
   for (const storage of orderedNames(state)) {
@@ -62,11 +65,19 @@ export function mayAct({ announced }: CoordinatorState, taken: boolean, effect: 
 export interface RunAnswer {
   readonly term: number
   readonly run: string | null
+  /** The highest of the coordinator's state that it knows. */
+  readonly revision: number
 }
 
-export function runAnswered(state: CoordinatorState, storage: string, answer: RunAnswer, out: StepOutput): void {
+export function runAnswered(
+  state: CoordinatorState,
+  storage: string,
+  answer: RunAnswer,
+  now: number,
+  out: StepOutput,
+): void {
   if (answer.run === state.run && answer.term === state.cluster.term) {
-    runTaken(state, storage)
+    runTaken(state, storage, answer.revision)
     return
   }
   // An answer to a question that was put under the term before.
@@ -75,7 +86,8 @@ export function runAnswered(state: CoordinatorState, storage: string, answer: Ru
     return
   }
   if (isTaken(state)) {
-    out.effect({ kind: 'step-down', why: `term ${answer.term} of storage ${storage} is another coordinator's` })
+    const why = `term ${answer.term} of storage ${storage} is another coordinator's`
+    out.effect({ kind: 'step-down', why, replaced: true })
     return
   }
   // This state is as new as any that the storage has heard of, and an older one has used up terms meanwhile.
@@ -83,15 +95,26 @@ export function runAnswered(state: CoordinatorState, storage: string, answer: Ru
   state.mapVersion = Math.max(state.mapVersion, state.cluster.term * VERSIONS_PER_TERM)
   state.announced.clear()
   state.announcing.clear()
-  for (const key of state.outstanding.keys()) if (key.startsWith('run/')) state.outstanding.delete(key)
+  state.vouched = true
+  // Two that start at once would pass each other for ever in the same step.
+  const retryAt = now + state.cluster.settings.requestMs * AGAIN_SHARE * shareOf(state.run)
+  for (const name of orderedNames(state)) state.outstanding.set(`run/${name}`, { retryAt })
 }
 
-function runTaken(state: CoordinatorState, storage: string): void {
+/** From 0 to 1, another for each run. */
+function shareOf(run: string): number {
+  let sum = 0
+  for (const character of run) sum = (sum * 31 + character.charCodeAt(0)) % 1_000
+  return sum / 1_000
+}
+
+function runTaken(state: CoordinatorState, storage: string, revision: number): void {
   const { announcing, announced, outstanding } = state
   // What it was to be asked was held back until now.
   if (!announced.has(storage))
     for (const key of outstanding.keys()) if (key.endsWith(`/${storage}`)) outstanding.delete(key)
-  announced.set(storage, announcing.get(storage) ?? state.revisionAtStart)
+  announced.set(storage, revision)
+  state.vouched = true
   announcing.delete(storage)
 }
 

@@ -167,10 +167,10 @@ function takeConfirmed(state: CoordinatorState, input: Input, now: number, out: 
       break
     case 'unanswered':
       answered(state, input.key, now + state.cluster.settings.requestMs * RETRY_SHARE)
-      if (input.code === 'stale-term') out.effect({ kind: 'step-down', why: input.message })
+      if (input.code === 'stale-term') out.effect({ kind: 'step-down', why: input.message, replaced: true })
       else if (input.code === 'older-state') {
         // One storage's word against another's is not the last.
-        const forGood = state.announced.size === 0
+        const forGood = !state.vouched
         out.effect({ kind: 'step-down', why: input.message, ...(forGood ? { forGood } : {}) })
       } else takeRefusal(state, input, now, out)
       break
@@ -204,7 +204,7 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
   answered(state, key, null)
   switch (what) {
     case 'run':
-      runAnswered(state, a, body as RunAnswer, out)
+      runAnswered(state, a, body as RunAnswer, now, out)
       break
     case 'fence':
       if (isOlder(state, a, c, body, out)) break

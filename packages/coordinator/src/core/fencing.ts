@@ -30,7 +30,7 @@ export function beginFencing(
   const storages = [
     ...new Set([...vms.flatMap(vm => storagesOf(state, vm)), ...externalsWrittenBy(state, host)]),
   ].sort()
-  const { incarnation } = hostLive(state, host.name)
+  const incarnation = newestKnown(state, host)
   const needed = canary('fence-missing-leg') ? storages.slice(0, -1) : storages
   const volumes = [...new Set(vms.flatMap(volumesOf))].sort()
   const fence: FenceRecord = {
@@ -60,6 +60,14 @@ export function beginFencing(
     chose: `fence epoch ${host.epoch}`,
     why,
   })
+}
+
+/** The newest agent that has had this epoch, as far as is known: heard of in this run, or given a VM. */
+function newestKnown(state: CoordinatorState, host: HostRecord): number | null {
+  const placements = vmsAt(state, host.name).flatMap(({ placement }) => placement ?? [])
+  const given = placements.flatMap(({ hostEpoch, incarnation }) => (hostEpoch === host.epoch ? [incarnation] : []))
+  const known = [...given, ...[hostLive(state, host.name).incarnation].filter(each => each !== null)]
+  return known.length === 0 ? null : Math.max(...known)
 }
 
 /** Pushes every fence and admission forward. */

@@ -12,6 +12,7 @@ export function newHostLive(state: CoordinatorState): HostLive {
     clean: false,
     suspectSince: null,
     verdict: 'unknown',
+    greeted: false,
     seen: new Map(),
     peers: new Map(),
     peersAt: 0,

@@ -76,6 +76,7 @@ export function load(
     announcing: new Map(),
     announced: new Map(),
     unheard: new Set(),
+    vouched: false,
     unrevised: false,
     startedAt: now,
     wallAtStart: wallMs,
@@ -116,15 +117,19 @@ export function load(
   return state
 }
 
-/** Storages that are configured no more and hold nothing of a volume: nobody is to wait for them. */
+/** Storages that are configured no more, hold nothing of a volume and need not acknowledge a fence: nobody is to wait for them. */
 function leftStorages(store: Store, storages: readonly StorageRecord[]): string[] {
   const configured = new Set(storages.map(({ name }) => name))
   const held = store.entries('volumes/').flatMap(([, value]) => {
     const { legs, retired } = value as unknown as VolumeRecord
     return [...legs, ...(retired ?? [])].map(({ storage }) => storage)
   })
+  const awaited = store.entries('hosts/').flatMap(([, value]) => {
+    const { fence } = value as unknown as HostRecord
+    return fence?.needed.filter(name => !fence.acknowledged.includes(name)) ?? []
+  })
   const names = store.entries('storages/').map(([key]) => key.slice('storages/'.length))
-  return names.filter(name => !configured.has(name) && !held.includes(name))
+  return names.filter(name => !configured.has(name) && !held.includes(name) && !awaited.includes(name))
 }
 
 /** A storage that is new here, or was a plain NBD server until now, knows none of the hosts that were admitted without it. */

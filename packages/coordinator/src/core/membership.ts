@@ -73,16 +73,24 @@ export function agentUp(state: CoordinatorState, hello: AgentHello, now: number,
   const live = hostLive(state, hello.host)
   // A late word of an agent that has been replaced.
   if (live.incarnation !== null && hello.incarnation < live.incarnation) return
-  if (live.incarnation === null || hello.incarnation > live.incarnation) {
-    countReplaced(state, hello, live, now, out)
-    live.incarnation = hello.incarnation
+  if (live.incarnation === null || hello.incarnation > live.incarnation) countReplaced(state, hello, live, now, out)
+  noteSession(live, hello.incarnation, now)
+  live.greeted = true
+}
+
+/** What is known of the host by its live agent alone. */
+export function noteSession(live: HostLive, incarnation: number, now: number): void {
+  if (live.incarnation !== null && incarnation < live.incarnation) return
+  if (live.incarnation === null || incarnation > live.incarnation) {
+    live.incarnation = incarnation
     live.machines = new Map()
     live.machinesKnown = false
     live.clean = false
     live.volumes = new Map()
     live.resyncs = new Map()
   }
-  live.session = { incarnation: hello.incarnation }
+  live.session = { incarnation }
+  live.greeted = false
   live.mapVersion = 0
   live.beatMapVersion = 0
   // A process that has just started may take its time to the first beat.
@@ -114,7 +122,7 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
   const host = state.hosts.get(message.host)
   const live = hostLive(state, message.host)
   // Also where its hello was heard before this run was taken.
-  if (host === undefined || live.session?.incarnation !== message.incarnation || live.incarnation === null) {
+  if (host === undefined || live.session?.incarnation !== message.incarnation || !live.greeted) {
     return { status: 'wait', epoch: 0, leaseMs: 0, wantMachines: false }
   }
   const ahead = aheadOf(state, message)

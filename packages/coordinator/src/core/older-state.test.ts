@@ -4,8 +4,9 @@ import { PROFILES } from '@stellwerk/protocol/settings.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { describe, expect, it } from 'vitest'
 import { isTaken } from './announce.ts'
+import { copyOf, restoreFrom } from './cluster-copy.ts'
 import type { Command } from './commands.ts'
-import { step } from './core.ts'
+import { type Input, step } from './core.ts'
 import { load, markAsOlder, whyMarkedAsOlder } from './load.ts'
 import { Bench } from './testing.ts'
 
@@ -301,6 +302,50 @@ describe('a coordinator whose state is older than the cluster steps down', () =>
     expect([...state.storages.keys()].sort()).toEqual(['san-a', 'san-c'])
     expect(bench.store.get('storages/san-b')).toBe(undefined)
     for (const { admitOwed } of state.hosts.values()) expect(admitOwed).toEqual(['san-c'])
+  })
+
+  it('but one that has to acknowledge a fence is waited for, configured or not', () => {
+    const copy = copyOf(Bench.cluster().state)
+    const gone = { name: 'san-gone', portals: [], control: [] }
+    const restored = new Bench()
+    const known = JSON.parse(JSON.stringify({ ...copy, storages: [...copy.storages, gone] })) as Json
+    restored.store.commit(restoreFrom(known, 0))
+    restored.holdBack = key => key.startsWith('fence/') && key.endsWith('/san-gone')
+    restored.restart()
+    restored.join('host-a')
+    restored.round(4)
+    expect(restored.state.hosts.get('host-a')).toMatchObject({
+      phase: 'fencing',
+      fence: { needed: ['san-a', 'san-b', 'san-gone'] },
+    })
+    restored.holdBack = () => false
+    restored.round(60)
+    expect(restored.state.hosts.get('host-a')?.phase).toBe('admitted')
+  })
+
+  it('an agent that it heard before it was taken is known by then: the death of an older one does not count for it', () => {
+    const bench = new Bench(['nas'])
+    for (const name of ['host-a', 'host-b', 'host-c']) bench.join(name, 2)
+    bench.round(2)
+    bench.command({
+      ...{ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: 2 ** 30, storages: ['nas'] },
+    } as Command)
+    bench.round(4)
+    bench.createVm('web')
+    bench.round(8)
+    const { host, epoch } = bench.placement('web')!
+    bench.holdBack = key => key.startsWith('run/')
+    bench.restart()
+    bench.join(host, 3)
+    bench.round(2)
+    bench.hosts.get(host)!.beating = false
+    for (const storage of ['san-a', 'san-b']) bench.answer(`run/${storage}`, {})
+    bench.holdBack = () => false
+    bench.input({ kind: 'attest', request: 999, host, incarnation: 2 } as Input)
+    bench.round(60)
+    expect(bench.state.hosts.get(host)?.fence).toMatchObject({ attestedIncarnation: 2, newestIncarnation: 3 })
+    expect(bench.state.hosts.get(host)?.fence?.acknowledged).not.toContain('nas')
+    expect(bench.placement('web')?.epoch ?? epoch).toBe(epoch)
   })
 
   it('and when an order is refused because its term is over', () => {

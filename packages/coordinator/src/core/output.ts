@@ -47,8 +47,11 @@ export type Effect =
       readonly message: string
       readonly hint?: string
     }
-  /** This one must end: another has taken over, or its state is an older copy; `forGood`: whatever becomes of that. */
-  | { readonly kind: 'step-down'; readonly why: string; readonly forGood?: true }
+  /**
+   * This one must end: its state is an older copy (`forGood`: whatever becomes of that), or, `replaced`, a higher term has been seen:
+   * started again it finds out which of the two it is.
+   */
+  | { readonly kind: 'step-down'; readonly why: string; readonly forGood?: true; readonly replaced?: true }
   | { readonly kind: 'trace'; readonly event: TraceEvent }
 
 /** Decisions kept in the store; older ones are only in the traces. */

@@ -308,6 +308,8 @@ export interface VolumeLive {
 export interface HostLive {
   /** The agent's control session, by the incarnation it said hello with; null while there is none. */
   session: { incarnation: number } | null
+  /** What its hello says is on record: not before this run was taken. */
+  greeted: boolean
   /** The newest incarnation ever heard of in this run, and when its hello came. */
   incarnation: number | null
   lastBeatAt: number | null
@@ -400,6 +402,8 @@ export interface CoordinatorState {
   readonly announced: Map<string, number>
   /** Storages that have let the question time out. */
   readonly unheard: Set<string>
+  /** A storage has answered this run that it knows of no newer state. */
+  vouched: boolean
   /** What is durable has changed since, and the revision not, because this run may be an older copy's. */
   unrevised: boolean
   readonly startedAt: number

@@ -213,7 +213,9 @@ export class Bench {
   }
 
   answer(key: string, body: unknown): void {
-    const taken = { term: this.state.cluster.term, run: this.state.run }
+    const { announcing, cluster, run, revisionAtStart } = this.state
+    const revision = announcing.get(key.slice('run/'.length)) ?? revisionAtStart
+    const taken = { term: cluster.term, run, revision }
     this.input({ kind: 'answered', key, body: key.startsWith('run/') ? { ...taken, ...(body as object) } : body })
   }
 

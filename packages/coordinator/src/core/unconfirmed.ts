@@ -6,7 +6,7 @@ import type { Beat, BeatReply } from '@stellwerk/protocol/messages/cluster.ts'
 import { whyNotTaken } from './announce.ts'
 import type { Input } from './core.ts'
 import { hostLive } from './hosts.ts'
-import { type AgentHello, agentDown, aheadOf, takeBeat } from './membership.ts'
+import { agentDown, aheadOf, noteSession, takeBeat } from './membership.ts'
 import type { StepOutput } from './output.ts'
 import type { CoordinatorState } from './state.ts'
 
@@ -17,7 +17,7 @@ export const UNCONFIRMED_HINT =
 export function takeUnconfirmed(state: CoordinatorState, input: Input, now: number, out: StepOutput): void {
   switch (input.kind) {
     case 'agent-up':
-      noteSession(state, input.hello, now)
+      noteSession(hostLive(state, input.hello.host), input.hello.incarnation, now)
       break
     case 'agent-down':
       agentDown(state, input.host, input.incarnation)
@@ -44,15 +44,6 @@ export function takeUnconfirmed(state: CoordinatorState, input: Input, now: numb
     case 'unanswered':
       break
   }
-}
-
-/** Its incarnation is left open, by which a taken run knows that it has to hear the hello again. */
-function noteSession(state: CoordinatorState, { host, incarnation }: AgentHello, now: number): void {
-  const live = hostLive(state, host)
-  live.session = { incarnation }
-  live.incarnation = null
-  live.machinesKnown = false
-  live.lastBeatAt = now
 }
 
 function hear(state: CoordinatorState, message: Beat, now: number, out: StepOutput): BeatReply {

@@ -104,7 +104,7 @@ export const storageFamily = defineFamily('storage', {
   'storage.coordinator': {
     request: closed({ term: Count, run: RunId, revision: Count }),
     /** The highest term and whose it is; null: no run has said that it is its own. */
-    reply: closed({ storage: Name, term: Count, run: Type.Union([Type.Null(), RunId]) }),
+    reply: closed({ storage: Name, term: Count, run: Type.Union([Type.Null(), RunId]), revision: Count }),
   },
   /** After the reply no write of this or an older epoch takes effect, ever. */
   'storage.fence': {
