@@ -286,6 +286,28 @@ describe('snapshots and clones', () => {
     await expect(attach('s1')).rejects.toThrow()
   })
 
+  it('a storage without room keeps the writer of a shared extent waiting, and is not asked as fast as it refuses', async () => {
+    const { host, call, ownerDevice, snapshot } = await rig()
+    const disk = await openDisk(host, call)
+    await disk.write(0, [bytes(1)], {}, IO)
+    await snapshot('disk-1', 's1')
+    let refused = 0
+    ownerDevice.refuse = (op, offset) => {
+      if (op === 'read' || offset < host.volume.view.dataOffset) return null
+      refused += 1
+      return new BlockError('ENOSPC', 'none', 'full')
+    }
+    const writing = disk.write(0, [bytes(2)], {}, IO)
+    await host.timers.advance(1_000)
+    expect(refused).toBeGreaterThan(0)
+    // 50 ms, 100, 200, and so on: what is asked again backs off.
+    expect(refused).toBeLessThan(10)
+    ownerDevice.refuse = null
+    await host.timers.advance(5_000)
+    await writing
+    expect(await readAll(disk, 0, 4096)).toEqual(Buffer.from(bytes(2)))
+  })
+
   it('trimming what is shared gives the disk’s share back and leaves the snapshot’s', async () => {
     const { host, call, snapshot, attach, usage, check } = await rig()
     const disk = await openDisk(host, call)

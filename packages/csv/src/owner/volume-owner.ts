@@ -76,7 +76,7 @@ export class VolumeOwner {
   #waiting: Pending[] = []
   readonly #effectQueue: Exclude<Effect, HostEffect>[] = []
   #effectsRunning = 0
-  /** An effect has ended since those that wait were last looked at; the storage had no room for zeroing. */
+  /** An effect has ended since those that wait were last looked at; the storage had no room for zeroing or for a copy. */
   #news = false
   #full = false
   #running: Promise<void> | null = null
@@ -337,7 +337,8 @@ export class VolumeOwner {
           answers.push({ pending, answer: () => pending.reject(decision.error) })
           break
         case 'wait':
-          if (decision.for === 'extents' && full) {
+          // Who asked asks again, a little later each time: begun again at once it would fail as fast as it can.
+          if (full && (decision.for === 'extents' || (decision.for === 'copy' && decision.effects.length > 0))) {
             answers.push({ pending, answer: () => pending.reject(volumeFull(this.#state)) })
             break
           }
