@@ -162,7 +162,7 @@ test('faults that begin and end at the same moment leave each other’s rules al
   const cut = (id: number) => fault('cable-pull', { id, host: id % 2 === 0 ? 'host-a' : 'host-b', fabric: 0 })
   await Promise.all([1, 2, 3].map(id => breaker.inject(cut(id))))
   await Promise.all([breaker.heal(1), breaker.inject(cut(4)), breaker.heal(2), breaker.inject(cut(5))])
-  expect(journal().map((broken: { fault: Fault }) => broken.fault.id)).toEqual([3, 4, 5])
+  expect(new Set(journal().map((broken: { fault: Fault }) => broken.fault.id))).toEqual(new Set([3, 4, 5]))
   expect(rules()).toHaveLength(3)
 })
 
