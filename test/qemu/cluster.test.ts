@@ -3,6 +3,7 @@
 
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { present } from '@stellwerk/runtime/assert.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { afterAll, beforeAll, describe, expect, it, onTestFailed } from 'vitest'
@@ -18,8 +19,16 @@ interface Vm {
   readonly state: string
   readonly host: string | null
   readonly why: string | null
+  readonly cpu: string | null
 }
 const vm = () => stellwerk.json<Vm>('vm', 'show', 'tux')
+/** The process of the VM's machine there. */
+function qemuOf(host: string, name: string): number {
+  const children = readFileSync(join(stellwerk.state, host, 'guardian', 'children.json'), 'utf8')
+  const found = (JSON.parse(children) as { name: string; pid: number }[]).find(each => each.name === `${name}/qemu`)
+  return present(found, `the QEMU of ${name}`).pid
+}
+const commandLineOf = (host: string, name: string) => readFileSync(`/proc/${qemuOf(host, name)}/cmdline`, 'utf8')
 const acknowledged = (lines: readonly string[]) =>
   lines.flatMap(line => (/^ack \d+$/.test(line) ? [Number(line.slice(4))] : []))
 
@@ -43,6 +52,7 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
       [['--guest', 'none.boot', '--hypervisor', 'qemu'], /no guest "none\.boot"/],
       [['--guest', 'tiny.boot', '--memory', '8MiB'], /8388608 bytes of memory.*at least 64/],
       [['--guest', 'tiny.boot', '--param', 'cpus=0'], /0 processors.*from 1 to/],
+      [['--guest', 'tiny.boot', '--param', 'cpu=host'], /the processor "host".*x86-64-v1 to x86-64-v4/],
       [['--guest', 'tiny.boot', '--param', 'init=/bin/sh x'], /parameter init=\/bin\/sh x.*no spaces/],
     ]
     for (const [words, said] of cases) {
@@ -65,6 +75,11 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
       expect.poll(() => acknowledged(said.lines).at(-1) ?? 0, PATIENT).toBeGreaterThanOrEqual(count)
     await upTo(20)
     expect(await vm()).toMatchObject({ state: 'running', host: 'host-a' })
+    // What each host said of its QEMU, and what that was started with.
+    const { cpu } = await vm()
+    expect(cpu).toMatch(/^x86-64-v[2-4] \((TCG|KVM \w+)\)$/)
+    expect((await stellwerk.run('host', 'show', 'host-b')).lines.join('\n')).toContain(`up to ${cpu}`)
+    expect(commandLineOf('host-a', 'tux')).toContain('+sse4.2')
 
     const moved = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'tux', '--to', 'host-b', '--wait')
     expect(moved.phase).toBe('done')
@@ -72,7 +87,8 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     // Not booted anew: its ledger goes on without a gap.
     const first = acknowledged(said.lines)
     expect(first.every((entry, n) => n === 0 || entry === first[n - 1]! + 1)).toBe(true)
-    expect(await vm()).toMatchObject({ state: 'running', host: 'host-b' })
+    expect(await vm()).toMatchObject({ state: 'running', host: 'host-b', cpu })
+    expect(commandLineOf('host-b', 'tux')).toContain('+sse4.2')
 
     await stellwerk.kill('host-b/agent')
     const last = acknowledged(said.lines).at(-1)!
@@ -104,11 +120,7 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
         const last = () => acknowledged(said.lines).at(-1) ?? 0
         await expect.poll(last, PATIENT).toBeGreaterThanOrEqual(20)
         const { host } = await stellwerk.json<Vm>('vm', 'show', 'hung')
-        const children = readFileSync(join(stellwerk.state, host ?? '', 'guardian', 'children.json'), 'utf8')
-        const qemuOf = (JSON.parse(children) as { name: string; pid: number }[]).find(
-          ({ name }) => name === 'hung/qemu',
-        )
-        process.kill(qemuOf?.pid ?? 0, 'SIGSTOP')
+        process.kill(qemuOf(host ?? '', 'hung'), 'SIGSTOP')
         const before = last()
         await expect.poll(last, PATIENT).toBeGreaterThanOrEqual(before + 20)
         expect((await stellwerk.run('events')).lines.join('\n')).toMatch(/hung: start it again .*its guest crashed/)

@@ -1,5 +1,6 @@
 // The agent process: wires the host's actor, its leases, HBAs, volumes, hypervisors and links. No logic of its own.
 
+import type { Beat } from '@stellwerk/protocol/messages/cluster.ts'
 import '@stellwerk/protocol/messages/all.ts'
 import type { ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
@@ -164,15 +165,16 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     network: () => network,
     vmParts: () => vmParts,
     exports,
-    whyNoQemu: () => whyNoQemu,
+    qemu: () => qemuFound,
   })
-  let whyNoQemu: string | null | undefined
+  let qemuFound: Beat['qemu']
   const qemu = hypervisors.get('qemu')
   if (qemu !== undefined) {
     // What is missing may be installed meanwhile.
     const look = async (): Promise<void> => {
-      const { available, why } = await qemu.probe()
-      whyNoQemu = available ? null : (why ?? 'QEMU runs no machine here')
+      const { available, why, cpu } = await qemu.probe()
+      const whyNot = available ? null : (why ?? 'QEMU runs no machine here')
+      qemuFound = { why: whyNot, ...(cpu === undefined ? {} : { cpu }) }
       actor.beatSoon()
       if (!available) env.timers.after(LOOK_AGAIN_MS, () => void look())
     }

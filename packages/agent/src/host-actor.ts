@@ -227,7 +227,7 @@ export class HostActor implements Behavior {
     const { env, config, links, luns, peers, system, volumes } = this.#parts
     const withinMs = this.settings.heartbeatMs * MISSED_PROBES
     const machines = [...this.#machines.values()].sort((a, b) => (a.vm < b.vm ? -1 : 1))
-    const whyNoQemu = this.#parts.whyNoQemu()
+    const qemu = this.#parts.qemu()
     const resyncs = volumes().resyncs()
     const body: Beat = {
       host: config.host,
@@ -242,7 +242,7 @@ export class HostActor implements Behavior {
       access: luns().access(),
       volumes: volumes().owned(),
       ...(resyncs.length === 0 ? {} : { resyncs }),
-      ...(whyNoQemu === undefined ? {} : { qemu: { why: whyNoQemu } }),
+      ...(qemu === undefined ? {} : { qemu }),
       digest: digestOfMachines(machines),
       machines: this.#wantMachines ? machines : null,
     }

@@ -1,5 +1,6 @@
 // What the host's actor is wired to.
 
+import type { Beat } from '@stellwerk/protocol/messages/cluster.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import type { AgentConfig } from './agent-config.ts'
@@ -28,6 +29,6 @@ export interface HostParts {
   readonly network: () => VirtualSwitch
   readonly vmParts: () => VmParts
   readonly exports: ExportHypervisor
-  /** Why QEMU runs no machine here, or null; undefined: not set up, or not known yet. */
-  readonly whyNoQemu: () => string | null | undefined
+  /** Whether QEMU runs machines here, and with which processor; undefined: not set up, or not known yet. */
+  readonly qemu: () => Beat['qemu']
 }

@@ -2,6 +2,7 @@
 // export/ (a disk served to tools: its guest is whoever connects).
 
 import type { BlockDevice } from '@stellwerk/block/device.ts'
+import type { Cpu } from '@stellwerk/protocol/cpu-levels.ts'
 import type { ByteStream, Hlc, Json } from '@stellwerk/runtime/environment.ts'
 
 /** What a hypervisor can do on this host; found by trying, not by believing. */
@@ -9,6 +10,8 @@ export interface Capabilities {
   readonly kind: 'wasm' | 'model' | 'qemu' | 'export'
   readonly available: boolean
   readonly why?: string
+  /** Of QEMU: the highest processor that its machines can have. */
+  readonly cpu?: Cpu
 }
 
 /** A virtual machine as its owner defined it. */
@@ -25,6 +28,8 @@ export interface MachineSpec {
    * Without it the epoch counts as 0 and an id is drawn. A received machine takes its epoch from the commit.
    */
   readonly identity?: { readonly epoch: number; readonly instance: string }
+  /** The processor that a QEMU machine sees; absent: the least. */
+  readonly cpu?: Cpu
 }
 
 /** A port of the host's virtual switch (../network/). Whose it is attaches it while the machine runs here. */

@@ -43,7 +43,7 @@ const show: CommandSpec = {
       ['VMs', host.vms.join(' ') || '-'],
       ['owns', host.owns.join(' ') || '-'],
       ['storages', host.storages.join(' ') || '-'],
-      ['QEMU', host.whyNoQemu ?? 'runs machines here'],
+      ['QEMU', host.whyNoQemu ?? `runs machines here${host.cpu === null ? '' : `, with up to ${host.cpu}`}`],
     ]
     if (host.fence !== null) {
       facts.push(['fence', host.fence.why])

@@ -224,6 +224,7 @@ const show: CommandSpec = {
       ['host', `${vm.host ?? '-'}${vm.preferredHost === null ? '' : ` (prefers ${vm.preferredHost})`}`],
       ['epoch', String(vm.epoch)],
       ['guest', `${vm.guest} on ${vm.hypervisor}, ${bytes(vm.memoryBytes)}`],
+      ...(vm.cpu === null ? [] : ([['processor', vm.cpu]] satisfies [string, string][])),
       ...Object.entries(vm.parameters).map(([name, value]): [string, string] => [`  ${name}`, shown(value)]),
       ...vm.disks.map((disk): [string, string] => ['disk', `${disk.disk} on ${disk.volume}, ${bytes(disk.sizeBytes)}`]),
       ...vm.nics.map((nic): [string, string] => [

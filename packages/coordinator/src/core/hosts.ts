@@ -13,6 +13,7 @@ export function newHostLive(state: CoordinatorState): HostLive {
     suspectSince: null,
     verdict: 'unknown',
     greeted: false,
+    cpu: null,
     seen: new Map(),
     peers: new Map(),
     peersAt: 0,

@@ -5,6 +5,7 @@ import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
 import { VERSIONS_PER_TERM } from './cluster-copy.ts'
+import { chooseCpu } from './cpu-baseline.ts'
 import { exportEnded, exportedOf, isExport } from './exports.ts'
 import { externalsOfVm, isExternal, whyNotRestored } from './external.ts'
 import { deadAt, unsettledByRestore } from './fencing.ts'
@@ -197,6 +198,7 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
   const epoch = vm.epoch + 1
   const incarnation = hostLive(state, choice.host.name).session?.incarnation ?? 0
   const why = vm.lost === null ? 'it is to run' : `its host ${vm.lost.host} was lost`
+  const cpu = chooseCpu(state, vm, choice.host)
   const placement: Placement = {
     host: choice.host.name,
     hostEpoch: choice.host.epoch,
@@ -204,6 +206,7 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
     epoch,
     phase: 'starting',
     why,
+    ...(cpu === null ? {} : { cpu }),
   }
   const lost = vm.lost
   live.endedAt = null
@@ -279,7 +282,7 @@ function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: num
 
 export function orderFor(
   vm: VmRecord,
-  placement: Pick<Placement, 'host' | 'hostEpoch' | 'incarnation' | 'epoch'>,
+  placement: Pick<Placement, 'host' | 'hostEpoch' | 'incarnation' | 'epoch' | 'cpu'>,
 ): VmOrder {
   return {
     vm: vm.name,
@@ -287,7 +290,7 @@ export function orderFor(
     host: placement.host,
     hostEpoch: placement.hostEpoch,
     incarnation: placement.incarnation,
-    spec: vm.spec as VmOrder['spec'],
+    spec: { ...(vm.spec as VmOrder['spec']), ...(placement.cpu === undefined ? {} : { cpu: placement.cpu }) },
     disks: vm.disks.map(({ disk, volume }) => ({ disk, volume })),
   }
 }

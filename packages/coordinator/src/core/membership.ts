@@ -203,6 +203,7 @@ export function takeBeat(live: HostLive, message: Beat, now: number): void {
   live.access = message.access
   live.reachableStorages = message.storages
   live.whyNoQemu = message.qemu === undefined ? NO_QEMU : message.qemu.why
+  live.cpu = message.qemu?.cpu ?? null
   live.volumes = new Map(message.volumes.map(({ volume, ...reported }) => [volume, reported]))
   live.resyncs = new Map((message.resyncs ?? []).map(({ volume, ...copied }) => [volume, copied]))
   if (message.machines !== null) {

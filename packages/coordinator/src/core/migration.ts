@@ -1,9 +1,11 @@
 // The migration state machine: requested → preparing → precopy → switching → committed → done, or aborted from anywhere
 // before the commit. Commit and abort are a compare-and-set on the VM's one record, durable before anyone is told.
 
+import type { Cpu } from '@stellwerk/protocol/cpu-levels.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { shouldAsk } from './asking.ts'
 import type { Input } from './core.ts'
+import { whyNotCpu } from './cpu-baseline.ts'
 import { isExport } from './exports.ts'
 import { hostLive, isWanted, volumesOf } from './hosts.ts'
 import { orderFor } from './lifecycle.ts'
@@ -122,7 +124,7 @@ function admit(
   let target: HostRecord | null = null
   let rejected: readonly { option: string; why: string }[] = []
   if (to === null) {
-    const choice = choose(state, vm, [placement.host])
+    const choice = choose(state, vm, [placement.host], { live: true })
     if (choice.host === null) {
       const why = choice.rejected.map(r => `${r.option}: ${r.why}`).join('; ')
       const message = `no other host can take VM "${vm.name}": ${why}`
@@ -138,7 +140,7 @@ function admit(
       const message = `host "${to}" is in quarantine: ${target.quarantine?.why}`
       return { code: 'host-quarantined', message, hint: `end it first: stellwerk host resume ${to}` }
     }
-    const why = whyNot(state, vm, target)
+    const why = whyNot(state, vm, target) ?? whyNotCpu(state, vm, target)
     if (why !== null) {
       const message = `host "${to}" cannot take VM "${vm.name}": ${why}`
       return { code: 'host-unfit', message, hint: 'name another host, or none' }
@@ -155,6 +157,10 @@ function admit(
   }
   const { host, hostEpoch, incarnation } = placement
   return { source: { host, hostEpoch, incarnation }, target, rejected }
+}
+
+function cpuOf({ placement }: VmRecord): { cpu?: Cpu } {
+  return placement?.cpu === undefined ? {} : { cpu: placement.cpu }
 }
 
 function endAt(state: CoordinatorState, host: HostRecord): MigrationEnd {
@@ -201,6 +207,7 @@ export function loaded(state: CoordinatorState, message: Asker, now: number, out
       epoch: migration.epoch,
       phase: 'running',
       why: `migrated from ${migration.source.host}`,
+      ...cpuOf(vm),
     },
   })
   migrationLive(state, migration.id, now).phaseSince = now
@@ -392,7 +399,7 @@ export function sourceReady(state: CoordinatorState, id: string, now: number, ou
   if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) return
   const body = {
     migration: migration.id,
-    order: orderFor(vm, { ...migration.target, epoch: migration.epoch }),
+    order: orderFor(vm, { ...migration.target, epoch: migration.epoch, ...cpuOf(vm) }),
     sourceHost: source.name,
     source: source.control satisfies Address,
   }

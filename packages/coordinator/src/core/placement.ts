@@ -1,5 +1,6 @@
 // Where a VM may run, and where best: a pure function over what is known of the hosts.
 
+import { whyNotCpu, whyNotLevel } from './cpu-baseline.ts'
 import { hostLive, isUsable, storagesOf, targetOf } from './hosts.ts'
 import { isQuarantined } from './quarantine.ts'
 import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
@@ -32,6 +33,8 @@ export function whyNot(state: CoordinatorState, vm: VmRecord, host: HostRecord):
   const { nics = [] } = vm.spec
   if (nics.length > 0 && host.guest === undefined) return 'it is not on the guest network'
   if (vm.spec.hypervisor === 'qemu' && live.whyNoQemu !== null) return live.whyNoQemu
+  const lesser = whyNotLevel(state, vm, host)
+  if (lesser !== null) return lesser
   const missing = storagesOf(state, vm).filter(storage => !live.reachableStorages.includes(storage))
   if (missing.length > 0) return `it does not reach ${missing.join(', ')}`
   return null
@@ -42,18 +45,19 @@ const IN_QUARANTINE = 'it is in quarantine'
 
 /**
  * Fits and least loaded; a preferred host wins if it fits. Hosts in quarantine are left out; with `lastResort` they are
- * taken where no other host fits, so that nothing stays down for their sake.
+ * taken where no other host fits, so that nothing stays down for their sake. `live`: its machine is to go on there.
  */
 export function choose(
   state: CoordinatorState,
   vm: VmRecord,
   without: readonly string[] = [],
-  { lastResort = false }: { readonly lastResort?: boolean } = {},
+  { lastResort = false, live = false }: { readonly lastResort?: boolean; readonly live?: boolean } = {},
 ): Choice {
   const rejected: { option: string; why: string }[] = []
   const fit: Candidate[] = []
   for (const host of [...state.hosts.values()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    const why = without.includes(host.name) ? 'it is the one to leave' : whyNot(state, vm, host)
+    const unfit = whyNot(state, vm, host) ?? (live ? whyNotCpu(state, vm, host) : null)
+    const why = without.includes(host.name) ? 'it is the one to leave' : unfit
     if (why !== null) rejected.push({ option: host.name, why })
     else fit.push({ host, load: memoryPlaced(state, host.name) / host.memoryBytes })
   }

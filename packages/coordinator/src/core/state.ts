@@ -1,6 +1,7 @@
 // What the coordinator knows. Records are durable (each its own key in the store); `live` parts are what this run of the
 // process has seen, and are lost with it: after a restart they hold the most cautious value.
 
+import type { Cpu } from '@stellwerk/protocol/cpu-levels.ts'
 import type {
   AccessReport,
   Beat,
@@ -116,6 +117,8 @@ export interface Placement {
   /** The placement epoch: higher than that of every earlier placement of this VM. */
   readonly epoch: number
   readonly phase: PlacementPhase
+  /** Of a QEMU machine: the processor it sees, for as long as it lives. */
+  readonly cpu?: Cpu
   /** What it was placed for; a restart after a host's loss is traced when it is done. */
   readonly why: string
 }
@@ -310,6 +313,8 @@ export interface HostLive {
   session: { incarnation: number } | null
   /** What its hello says is on record: not before this run was taken. */
   greeted: boolean
+  /** The highest that its QEMU gives; null: it has not said. */
+  cpu: Cpu | null
   /** The newest incarnation ever heard of in this run, and when its hello came. */
   incarnation: number | null
   lastBeatAt: number | null

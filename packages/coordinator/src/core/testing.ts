@@ -44,6 +44,7 @@ export interface BenchHost {
   storages: string[]
   access: AccessReport[]
   paths: PathReport[]
+  qemu?: Beat['qemu']
 }
 
 /** A LUN that was never raised. */
@@ -257,6 +258,7 @@ export class Bench {
       paths: host.paths,
       access: host.access,
       volumes,
+      ...(host.qemu === undefined ? {} : { qemu: host.qemu }),
       digest: digestOfMachines(host.machines),
       machines: host.machines,
     }

@@ -1,5 +1,6 @@
 // Hosts and their paths as operators see them. Pure. Unknown is not down: what was never heard, or long ago, says so.
 
+import { cpuText } from '@stellwerk/protocol/cpu-levels.ts'
 import { leftToDrain } from '../core/drains.ts'
 import { isExternal } from '../core/external.ts'
 import { newHostLive, vmsAt } from '../core/hosts.ts'
@@ -75,6 +76,7 @@ export function hostView(state: CoordinatorState, host: HostRecord, now: number)
       .sort(),
     storages: [...live.reachableStorages],
     whyNoQemu: live.whyNoQemu,
+    cpu: live.cpu === null ? null : cpuText(live.cpu),
     fence:
       fence === null
         ? null

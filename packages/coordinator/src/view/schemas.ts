@@ -39,6 +39,8 @@ export const HostViewSchema = Type.Object({
   storages: Type.Array(Text),
   /** Why QEMU runs no machine there; null: it does. */
   whyNoQemu: nullable(Text),
+  /** The highest processor that its QEMU gives machines; null: it has not said. */
+  cpu: nullable(Text),
   fence: nullable(
     Type.Object({
       why: Text,
@@ -112,6 +114,8 @@ export const VmViewSchema = Type.Object({
   hypervisor: Text,
   guest: Text,
   memoryBytes: Bytes,
+  /** The processor that its QEMU machine sees, for as long as that lives; null: it has no such machine. */
+  cpu: nullable(Text),
   parameters: Type.Record(Type.String(), Type.Unknown()),
   nics: Type.Array(Type.Object({ network: Text, mac: Text, addresses: Type.Array(Text) })),
   priority: Type.Integer(),

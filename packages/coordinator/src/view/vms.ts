@@ -1,5 +1,6 @@
 // VMs and migrations as operators see them: what is wanted and what is, side by side. Pure.
 
+import { cpuText } from '@stellwerk/protocol/cpu-levels.ts'
 import { externalsOfVm, whyNotSilent } from '../core/external.ts'
 import { isWanted } from '../core/hosts.ts'
 import { isBeforeCommit } from '../core/migration-outcome.ts'
@@ -48,6 +49,7 @@ export function vmView(state: CoordinatorState, vm: VmRecord, now: number): VmVi
     hypervisor: vm.spec.hypervisor,
     guest: vm.spec.guest,
     memoryBytes: vm.spec.memoryBytes,
+    cpu: vm.placement?.cpu === undefined ? null : cpuText(vm.placement.cpu),
     parameters: { ...vm.spec.parameters },
     nics: (vm.spec.nics ?? []).map(({ network, mac, addresses }) => ({ network, mac, addresses: [...addresses] })),
     priority: vm.priority,

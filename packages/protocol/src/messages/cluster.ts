@@ -1,6 +1,7 @@
 // Between coordinator, agents and guardians: heartbeats, leases, the cluster's map, orders about VMs, attestations.
 // Orders are idempotent: each names the incarnation and placement epoch it is for, and may come twice or late.
 
+import { HIGHEST_LEVEL } from '../cpu-levels.ts'
 import { MAC_PATTERN } from '../ethernet.ts'
 import { IPV4_PATTERN } from '../ipv4.ts'
 import { type Static, Type } from '../schema/typebox.js'
@@ -91,6 +92,8 @@ export type ClusterMapStorage = Static<typeof MapStorage>
 export type ClusterMapRoute = Static<typeof MapRoute>
 
 // --- heartbeats ----------------------------------------------------------------------------------------------------------
+
+const CpuSchema = closed({ family: Text, level: Type.Integer({ minimum: 1, maximum: HIGHEST_LEVEL }) })
 
 /**
  * A machine as its host sees it. `starting`, `running`, `frozen`, `outgoing` (being sent, runs), `released` (sent, stands
@@ -197,7 +200,13 @@ export const BeatSchema = closed({
   /** What was copied from here to legs that catch up, in their generation; absent: nothing is. */
   resyncs: Type.Optional(Type.Array(closed({ volume: Name, generation: Count, copiedBytes: Count }))),
   /** Whether QEMU runs machines here, and if not why; absent: the host is not set up for it, or does not know yet. */
-  qemu: Type.Optional(closed({ why: Type.Union([Type.Null(), Type.String({ maxLength: 1024 })]) })),
+  qemu: Type.Optional(
+    closed({
+      why: Type.Union([Type.Null(), Type.String({ maxLength: 1024 })]),
+      /** The highest processor that it gives its machines. */
+      cpu: Type.Optional(CpuSchema),
+    }),
+  ),
   /** A checksum of `machines`; these are sent when it has changed or was asked for. */
   digest: Count,
   machines: Type.Union([Type.Null(), Type.Array(ReportedMachineSchema)]),
@@ -234,6 +243,8 @@ export const VmSpecSchema = closed({
   memoryBytes: Count,
   parameters: Type.Record(Type.String(), Type.Union([Type.Number(), Type.String(), Type.Boolean()])),
   nics: Type.Optional(List(NicSchema, MAX_NICS)),
+  /** Of an order: the processor that a QEMU machine sees; absent: x86-64-v1. */
+  cpu: Type.Optional(CpuSchema),
 })
 
 export const VmOrderSchema = closed({

@@ -8,8 +8,19 @@ import type { MachineSpec } from '../hypervisor.ts'
 export const MACHINE_TYPE = 'pc-q35-7.2'
 /** QEMU rounds memory up to 8 KiB. */
 const TCG_SPARED_KIB = 8
-/** What every x86-64 host and TCG can do; a host that lacks some of it is refused rather than given a lesser processor. */
-export const CPU_MODEL = 'qemu64,enforce'
+/** What each level adds to the one below, by QEMU's names: the first is what every x86-64 host and TCG can do. */
+const CPU_FEATURES: readonly (readonly string[])[] = [
+  [],
+  ['cx16', 'lahf-lm', 'pni', 'popcnt', 'sse4.1', 'sse4.2', 'ssse3'],
+  ['abm', 'avx', 'avx2', 'bmi1', 'bmi2', 'f16c', 'fma', 'movbe', 'xsave'],
+  ['avx512bw', 'avx512cd', 'avx512dq', 'avx512f', 'avx512vl'],
+]
+
+/** A host that lacks some of it is refused rather than given a lesser processor. */
+export function cpuModel(level: number): string {
+  const features = CPU_FEATURES.slice(0, level).flat()
+  return ['qemu64', ...features.map(feature => `+${feature}`), 'enforce'].join(',')
+}
 
 export const MONITOR_SOCKET = 'qmp.sock'
 export const CONSOLE_SOCKET = 'console.sock'
@@ -80,7 +91,7 @@ export function commandLine(options: CommandLineOptions): string[] {
       '-accel',
       ACCELERATORS[accelerator],
       '-cpu',
-      CPU_MODEL,
+      cpuModel(spec.cpu?.level ?? 1),
     ],
     ...['-m', `size=${ramKiB(spec.memoryBytes, accelerator)}k`, '-smp', `${cpus}`],
     ...['-chardev', `socket,id=monitor,path=${MONITOR_SOCKET}`, '-mon', 'chardev=monitor,mode=control'],
@@ -163,7 +174,7 @@ function nic(mac: string, index: number): string[] {
 }
 
 /** Said of the machine, not to its guest. */
-export const MACHINE_PARAMETERS: readonly string[] = ['cpus', 'screen']
+export const MACHINE_PARAMETERS: readonly string[] = ['cpu', 'cpus', 'screen']
 
 /** What the kernel is told: the image's words, the VM's name and its parameters, which a guest may look for. */
 export function kernelWords(image: string, spec: MachineSpec): string {

@@ -1,6 +1,7 @@
 // Real machines: each a QEMU process, driven by its monitor, its disks served to it by NBD on unix sockets.
 
 import type { BlockDevice } from '@stellwerk/block/device.ts'
+import { HIGHEST_LEVEL, levelName, levelNamed } from '@stellwerk/protocol/cpu-levels.ts'
 import { digestOf, digestOfGuest, pathOf } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import { MAX_NICS } from '@stellwerk/protocol/messages/cluster.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
@@ -55,8 +56,8 @@ export class QemuHypervisor implements Hypervisor {
 
   async probe(): Promise<Capabilities> {
     try {
-      await this.#probed()
-      return { kind: 'qemu', available: true }
+      const { cpu } = await this.#probed()
+      return { kind: 'qemu', available: true, cpu }
     } catch (error) {
       return { kind: 'qemu', available: false, why: describeError(error) }
     }
@@ -190,6 +191,10 @@ export function checkQemuMachine(spec: MachineSpec, disks: number, ports: number
   const { cpus } = spec.parameters
   if (cpus !== undefined && !(Number.isInteger(cpus) && Number(cpus) >= 1 && Number(cpus) <= CPUS_MAX)) {
     throw bad(`${JSON.stringify(cpus)} processors`, `give it a whole number from 1 to ${CPUS_MAX}`)
+  }
+  const { cpu } = spec.parameters
+  if (cpu !== undefined && levelNamed(cpu) === null) {
+    throw bad(`the processor ${JSON.stringify(cpu)}`, `it is one of ${levelName(1)} to ${levelName(HIGHEST_LEVEL)}`)
   }
   const { screen } = spec.parameters
   if (screen !== undefined && typeof screen !== 'boolean') {

@@ -1,9 +1,10 @@
 // What QEMU can do on this host, found by trying. On some machines /dev/kvm opens and guests hang, so a guest of a few
 // instructions is run, on the machine that VMs get: 64 KiB of ROM whose reset vector tells QEMU's debug exit device to end.
 
+import { type Cpu, HIGHEST_LEVEL } from '@stellwerk/protocol/cpu-levels.ts'
 import type { CommandExit, CommandSpec, Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { type Accelerator, CPU_MODEL, MACHINE_TYPE } from './command-line.ts'
+import { type Accelerator, cpuModel, MACHINE_TYPE } from './command-line.ts'
 import { lastWords, MACHINE_USER, MACHINES, type StartProgram } from './qemu-process.ts'
 
 export const QEMU_PROGRAM = 'qemu-system-x86_64'
@@ -15,16 +16,28 @@ const ROM_FILE = 'rom'
 const ROM_BYTES = 64 * 1024
 /** From the end: where a processor begins. */
 const RESET_VECTOR = 16
-/** mov dx, 0xf4 · mov al, 0x10 · out dx, al · hlt */
-const CODE = [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xf4]
+/** xor eax, eax · cpuid · mov al, bl · mov dx, 0xf4 · out dx, al · hlt: the first letter of the processor's maker is told. */
+const CODE = [0x66, 0x31, 0xc0, 0x0f, 0xa2, 0x88, 0xd8, 0xba, 0xf4, 0x00, 0xee, 0xf4]
 /** isa-debug-exit ends QEMU with twice the value plus one. */
-const STATUS = 0x10 * 2 + 1
+const statusOf = (letter: string): number => (letter.charCodeAt(0) * 2 + 1) % 256
+/** By status: AuthenticAMD, GenuineIntel, HygonGenuine, CentaurHauls and Shanghai (which begins with blanks). */
+const MAKERS = new Map([
+  [statusOf('A'), 'AMD'],
+  [statusOf('G'), 'Intel'],
+  [statusOf('H'), 'Hygon'],
+  [statusOf('C'), 'Centaur'],
+  [statusOf(' '), 'Zhaoxin'],
+])
+/** TCG computes the wider vectors of the levels above element by element: slower than what programs do without them. */
+const TCG_LEVEL_MAX = 2
 /** A KVM that works needs a fraction of it. */
 const TRY_MS = 5_000
 
 export interface QemuFacts {
   readonly version: string
   readonly accelerator: Accelerator
+  /** The highest that machines can have here. */
+  readonly cpu: Cpu
 }
 
 /** Throws `no-program`, `old-program` or `qemu-failed`, each with what to do. */
@@ -34,16 +47,18 @@ export async function probeQemu(env: Environment, start: StartProgram): Promise<
   const rom = Buffer.alloc(ROM_BYTES)
   rom.set(CODE, ROM_BYTES - RESET_VECTOR)
   await env.files.writeAtomic(`${PROBE_DIRECTORY}/${ROM_FILE}`, rom)
-  let why: string | null
+  let why: string
   try {
-    const whyNoKvm = await whyNot(env, start, 'kvm')
-    if (whyNoKvm === null) return { version, accelerator: 'kvm' }
-    why = await whyNot(env, start, 'tcg')
-    if (why === null) {
+    const kvm = await trial(env, start, 'kvm', 1)
+    if (kvm.maker !== null)
+      return { version, accelerator: 'kvm', cpu: await highest(env, start, 'kvm', `KVM ${kvm.maker}`) }
+    const tcg = await trial(env, start, 'tcg', 1)
+    if (tcg.maker !== null) {
       const hint = 'where /dev/kvm is not for the user of the machines: chgrp kvm /dev/kvm; chmod 660 /dev/kvm'
-      env.log.warn({ why: whyNoKvm }, `machines run in software, many times slower than by KVM; ${hint}`)
-      return { version, accelerator: 'tcg' }
+      env.log.warn({ why: kvm.why }, `machines run in software, many times slower than by KVM; ${hint}`)
+      return { version, accelerator: 'tcg', cpu: await highest(env, start, 'tcg', 'TCG') }
     }
+    why = tcg.why
   } finally {
     await env.files.remove(`${PROBE_DIRECTORY}/${ROM_FILE}`)
   }
@@ -75,17 +90,28 @@ async function qemuVersion(env: Environment, start: StartProgram): Promise<strin
   )
 }
 
-/** Null: it executes a guest. */
-async function whyNot(env: Environment, start: StartProgram, accelerator: Accelerator): Promise<string | null> {
+/** Found by trying each level that is above the first. */
+async function highest(env: Environment, start: StartProgram, accelerator: Accelerator, family: string): Promise<Cpu> {
+  const most = accelerator === 'tcg' ? TCG_LEVEL_MAX : HIGHEST_LEVEL
+  let level = 1
+  while (level < most && (await trial(env, start, accelerator, level + 1)).maker !== null) level += 1
+  return { family, level }
+}
+
+type Trial = { readonly maker: string; readonly why: null } | { readonly maker: null; readonly why: string }
+
+/** Whether it executes a guest, and whose its processor says it is. */
+async function trial(env: Environment, start: StartProgram, accelerator: Accelerator, level: number): Promise<Trial> {
   const args = [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', MACHINE_TYPE, '-m', '16M'],
-    ...['-cpu', CPU_MODEL, '-accel', accelerator],
+    ...['-cpu', cpuModel(level), '-accel', accelerator],
     ...['-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04', '-bios', ROM_FILE],
   ]
   const directory = env.files.locate(PROBE_DIRECTORY)
   // As machines run, whose user may be refused what this one is given.
   const exit = await run(env, start, { args, directory, ownUser: MACHINE_USER })
-  return exit.code === STATUS ? null : lastWords(exit)
+  const maker = MAKERS.get(exit.code ?? -1)
+  return maker === undefined ? { maker: null, why: lastWords(exit) } : { maker, why: null }
 }
 
 type How = Pick<CommandSpec, 'args' | 'directory' | 'ownUser'>
