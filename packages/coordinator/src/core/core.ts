@@ -12,7 +12,7 @@ import { attests } from './guardians.ts'
 import { hostLive } from './hosts.ts'
 import { marksHeard } from './leg-verification.ts'
 import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, lunSeen, workOnLegs } from './legs.ts'
-import { diskCreated, diskDeleted, workOnVms } from './lifecycle.ts'
+import { diskCreated, diskDeleted, diskHeld, workOnVms } from './lifecycle.ts'
 import { mapOf, spreadMap } from './map.ts'
 import { type AgentHello, agentDown, agentUp, attestDead, beat, watchHosts } from './membership.ts'
 import { done, failed, loaded, progressed, sourceReady, targetReady, workOnMigrations } from './migration.ts'
@@ -281,6 +281,7 @@ function takeRefusal(
   if (what === 'run') runUnanswered(state, a, now)
   if (what === 'admit') admitAnswered(state, a, Number(b), c, null, out)
   if (what === 'recover' || what === 'copy') ownerRefused(state, a, code)
+  if (what === 'disk-delete' && code === 'disk-attached') diskHeld(state, a, b, out)
   if (what === 'lun') lunRefused(state, a, message)
   if (what === 'there' && code === 'unknown-lun') lunSeen(state, a, b, 'missing')
   if (what === 'unlun' && code === 'unknown-lun') lunDeleted(state, a, b, c, out)

@@ -25,6 +25,29 @@ describe('admission', () => {
 })
 
 describe('a host that falls silent (FEN1)', () => {
+  it('gives a disk back once more that a late word of it has attached, so that its VM can be deleted', () => {
+    const bench = Bench.cluster()
+    const { host } = bench.placement('web')!
+    bench.hosts.get(host)!.beating = false
+    bench.command({ kind: 'vm-delete', name: 'web' })
+    const asked: string[] = []
+    bench.holdBack = key => {
+      asked.push(key)
+      return key.startsWith('disk-delete/')
+    }
+    for (let i = 0; i < 60 && !asked.some(key => key.startsWith('disk-delete/')); i += 1) bench.round()
+    const key = asked.find(each => each.startsWith('disk-delete/'))!
+    expect(asked.filter(each => each === `recover/csv1/${host}/1`)).toHaveLength(1)
+    bench.input({ kind: 'unanswered', key, code: 'disk-attached', message: `it is attached to web on ${host}` })
+    bench.round(2)
+    expect(asked.filter(each => each === `recover/csv1/${host}/1`)).toHaveLength(2)
+    expect(bench.state.recoveries.size).toBe(0)
+    bench.holdBack = () => false
+    bench.answer(key, {})
+    bench.round(2)
+    expect(bench.state.vms.has('web')).toBe(false)
+  })
+
   it('is fenced on the storage of its VMs, waited out, and only then its VMs start elsewhere', () => {
     const bench = Bench.cluster()
     const from = bench.placement('web')?.host ?? ''

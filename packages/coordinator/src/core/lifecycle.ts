@@ -427,3 +427,16 @@ export function diskDeleted(state: CoordinatorState, name: string, disk: string,
   if (vm === undefined) return
   out.put('vms', name, { ...vm, disks: vm.disks.filter(d => d.disk !== disk) })
 }
+
+/**
+ * By a host whose epoch is over: a word of it that was late attached the disk after all that it held had been given back. So that
+ * is done once more.
+ */
+export function diskHeld(state: CoordinatorState, name: string, disk: string, out: StepOutput): void {
+  const { lost = null, disks = [] } = state.vms.get(name) ?? {}
+  const volume = disks.find(each => each.disk === disk)?.volume
+  if (lost === null || volume === undefined) return
+  const { host, hostEpoch } = lost
+  const key = `${volume}/${host}/${hostEpoch}`
+  if (!state.recoveries.has(key)) out.put('recoveries', key, { volume, host, hostEpoch })
+}
