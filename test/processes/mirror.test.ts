@@ -66,15 +66,14 @@ describe.skipIf(missing)(`a mirrored volume with clients at work (${note})`, () 
 
   it('is resynced when the storage is back, while they write', { timeout: LONG }, async () => {
     const work = await clients.begin()
-    // From before the storage is back: a resync that has little to copy may be over when the command is.
     const watching = setInterval(() => void roles(), 20)
     expect(await stellwerk.run('up')).toEqual({ code: 0, lines: [expect.stringMatching(/they were started again/)] })
     expect((await stellwerk.run('volume', 'resync', 'csv1')).code).toBe(0)
     await becomes('san-a in-sync', 'san-b in-sync')
     clearInterval(watching)
-    expect(told.length).toBeGreaterThan(0)
+    expect((await stellwerk.run('events')).lines.join('\n')).toMatch(/generation \d+: leg-0 syncing, leg-1 in-sync/)
+    // One of a few regions may be over before its owner's next heartbeat: then nothing was told of how far it was.
     for (const { copiedBytes, totalBytes } of told) expect(totalBytes).toBeGreaterThanOrEqual(copiedBytes)
-    expect(Math.max(...told.map(({ copiedBytes }) => copiedBytes))).toBeGreaterThan(0)
     expect((await stellwerk.run('status')).lines[0]).toBe('can lose: 1 host yes · 1 storage yes')
     await work.finish()
   })
