@@ -46,9 +46,9 @@ export interface Coordinator {
 }
 
 const COMMAND_MS = 5_000
-/** What operators ask waits for this run's being taken, looked at so often, and is refused after so long. */
+/** What operators ask waits for this run's being taken, looked at so often, and is refused this long after a storage's silence counts. */
 const TAKEN_LOOK_MS = 20
-const TAKEN_WITHIN_MS = 4_000
+const TAKEN_WITHIN_MS = 1_000
 
 export async function startCoordinator(env: Environment, config: CoordinatorConfig): Promise<Coordinator> {
   const older = whyMarkedAsOlder(env.store)
@@ -122,7 +122,7 @@ export async function startCoordinator(env: Environment, config: CoordinatorConf
 
 /** What an older state accepted would be lost with it. Rejects with `unconfirmed-state`. */
 async function untilTaken(env: Environment, state: CoordinatorState): Promise<void> {
-  const until = env.clock.now() + TAKEN_WITHIN_MS
+  const until = env.clock.now() + state.cluster.settings.requestMs + TAKEN_WITHIN_MS
   while (!isTaken(state)) {
     if (env.clock.now() >= until) {
       throw new StellwerkError(UNCONFIRMED, `nothing was changed: ${whyNotTaken(state)}`, {
