@@ -1,6 +1,7 @@
 // An operator's mistake: the coordinator is put back from a copy of its state that was made while it ran, and only later from the
 // newest. It must find that out by itself, decide nothing, and make nothing look newer than the newest.
 
+import { REVISION_KEY } from '@stellwerk/coordinator/core/output.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import type { FaultKind } from './faults.ts'
@@ -85,7 +86,7 @@ function isKnownToBeOlder(world: World, copy: Entries): boolean {
 }
 
 function revisionIn(entries: Entries): number {
-  return Number(entries.find(([key]) => key === 'revision')?.[1] ?? 0)
+  return Number(entries.find(([key]) => key === REVISION_KEY)?.[1] ?? 0)
 }
 
 /** What an older state's run may have done nothing of: its own decisions, and what it has made others take. */

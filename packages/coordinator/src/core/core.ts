@@ -102,8 +102,9 @@ export function step(state: CoordinatorState, input: Input, now: number, wallMs:
 }
 
 function take(state: CoordinatorState, input: Input, now: number, out: StepOutput): void {
-  if (!isTaken(state)) takeUnconfirmed(state, input, now, out)
-  if (isTaken(state) || input.kind === 'answered' || input.kind === 'unanswered') takeConfirmed(state, input, now, out)
+  const taken = isTaken(state)
+  if (!taken) takeUnconfirmed(state, input, now, out)
+  if (taken || input.kind === 'answered' || input.kind === 'unanswered') takeConfirmed(state, input, now, out)
 }
 
 /** And the answers to what was asked before. */

@@ -28,7 +28,7 @@ const MAKERS = new Map([
   [statusOf('C'), 'Centaur'],
   [statusOf(' '), 'Zhaoxin'],
 ])
-/** TCG computes the wider vectors of the levels above element by element: slower than what programs do without them. */
+/** By choice: QEMU's TCG has the vectors of the levels above only since 7.2, and computes them in software all the same. */
 const TCG_LEVEL_MAX = 2
 /** A KVM that works needs a fraction of it. */
 const TRY_MS = 5_000
