@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { Sealer } from '../format/checksum.ts'
 import { INTENT_BLOCKS } from '../format/layout.ts'
 import { readIntent } from '../format/slot.ts'
+import { staleLogThrough } from '../mirror/stale-log.ts'
 import { CrashDevice, Platter } from '../testing/crash-device.ts'
 import { codeOf, IO } from '../testing/fixture.ts'
 import { HandTimers, turns } from '../testing/host-fixture.ts'
@@ -183,6 +184,20 @@ describe('an intent log', () => {
     device.refuse = null
     await log.clear(() => true)
     expect(await inSlot()).toEqual([])
+  })
+
+  it('what lost its mark but could not be written down for the leg that missed it is told to the next generation', async () => {
+    const { device, options } = await rig()
+    const legs = (role: 'stale' | 'syncing') => [
+      { id: 'leg-0', index: 0, role, lastInSync: 7 },
+      { id: 'leg-1', index: 1, role: 'in-sync' as const, lastInSync: 8 },
+    ]
+    const stale = staleLogThrough(device, { volumeId: 'vol-1', slotOffset: SLOT, regionCount: 100 })
+    const log = await IntentLog.open({ ...options, stale, generation: { number: 8, legs: legs('stale') } })
+    for (const bit of await log.mark([40, 41])) log.release(bit, false)
+    device.refuse = () => new BlockError('EIO', 'unknown', 'no path')
+    expect(await codeOf(log.clear(region => region === 40))).toBe('EIO')
+    expect([...log.follow({ number: 9, legs: legs('syncing') })].sort()).toEqual([40, 41])
   })
 
   it('finds what an earlier incarnation left, has it recovered, then starts empty', async () => {

@@ -130,10 +130,11 @@ export class IntentLog {
 
   /**
    * The mirror below serves in another generation. Called before anything that it held is acknowledged: what is marked now
-   * covers all that a leg lost in the old generation may lack. Gives what is marked.
+   * covers all that a leg lost in the old generation may lack. Gives what is marked, and what has lost its mark here without
+   * being written down for the leg that missed it: nobody else knows of that.
    */
   follow(generation: VolumeGeneration): ReadonlySet<number> {
-    const marked = new Set(this.#bits.keys())
+    const marked = new Set([...this.#bits.keys(), ...this.#owed])
     const missing = missingLegs(generation)[0]
     const catching = catchingLegs(generation)[0]
     const leg = missing ?? catching
