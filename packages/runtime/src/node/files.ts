@@ -18,7 +18,7 @@ const ASIDE_SUFFIX = '.aside'
 /** `faults`: of a process that was started with the switch for them. */
 export function createFiles(directory: string, name: string, log: Logger, faults: DiskFaults | null = null): Files {
   const root = resolve(directory)
-  const puncher = new Puncher(log)
+  const puncher = new Puncher(log, root)
   let asides = 0
 
   const absolute = (path: string): string => {
@@ -32,6 +32,7 @@ export function createFiles(directory: string, name: string, log: Logger, faults
     async open(path, options) {
       const full = absolute(path)
       const create = options?.create === true
+      await puncher.predecessorGone()
       const file = await orMissing(
         path,
         RawFile.open(full, { create, dataSync: false, ...(options?.worker === true ? { quick: quickReader() } : {}) }),

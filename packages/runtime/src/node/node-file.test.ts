@@ -1,7 +1,8 @@
 // What is durable when: a sync covers all that was written before it, is shared, and its failure is final.
 
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
@@ -53,7 +54,7 @@ function open() {
   const calls: string[] = []
   const plain = scripted(calls, 'plain')
   const durable = scripted(calls, 'durable')
-  return { calls, plain, durable, file: new NodeFile('f', plain.file, durable.file, new Puncher(log)) }
+  return { calls, plain, durable, file: new NodeFile('f', plain.file, durable.file, new Puncher(log, directory)) }
 }
 
 const one = [new Uint8Array(1)]
@@ -128,7 +129,8 @@ test('close waits for what is in flight and refuses what comes after', async () 
   expect(calls).toEqual(['plain sync', 'durable close', 'plain close'])
 })
 
-const MIB = 1024 * 1024
+const KIB = 1024
+const MIB = 1024 * KIB
 
 test('punching gives blocks back to the file system', async () => {
   const files = createFiles(directory, 'test', log)
@@ -149,7 +151,7 @@ test('where ranges cannot be punched zeroes are written, and the log says so onc
   await files.writeAtomic('unpunched', new Uint8Array(3 * MIB).fill(1))
   const raw = (await import('./raw-file.ts')).RawFile
   const path = join(directory, 'unpunched')
-  const puncher = new Puncher(log, join(directory, 'no-such-shell'))
+  const puncher = new Puncher(log, directory, join(directory, 'no-such-shell'))
   const file = new NodeFile(
     path,
     await raw.open(path, { create: false, dataSync: false }),
@@ -163,6 +165,31 @@ test('where ranges cannot be punched zeroes are written, and the log says so onc
   expect(back.lastIndexOf(0)).toBe(2 * MIB - 7 + 300_000 - 1)
   expect(back.subarray(10, 2 * MIB - 7 + 300_000).every(byte => byte === 0)).toBe(true)
   expect(warnings.length).toBe(1)
+  await file.close()
+})
+
+test('what a killed process was still punching takes nothing from what its successor writes', async () => {
+  const own = mkdtempSync(join(directory, 'killed-'))
+  const [begun, programs] = [join(own, 'begun'), join(own, 'programs')]
+  mkdirSync(programs)
+  const slow = `#!/bin/sh\ntouch '${begun}'\nsleep 1\nexec ${execFileSync('which', ['fallocate'])}`.trim()
+  writeFileSync(join(programs, 'fallocate'), `${slow} "$@"\n`, { mode: 0o755 })
+  await createFiles(own, 'test', log).writeAtomic('data', new Uint8Array(MIB).fill(1))
+  const script = `
+    import { createFiles } from ${JSON.stringify(new URL('./files.ts', import.meta.url).href)}
+    const log = { debug() {}, info() {}, warn() {}, error() {} }
+    const file = await createFiles(${JSON.stringify(own)}, 'killed', log).open('data')
+    await file.punch(0, ${MIB})`
+  const PATH = `${programs}:${process.env['PATH']}`
+  const killed = spawn(process.execPath, ['--input-type=module', '-e', script], { env: { ...process.env, PATH } })
+  await expect.poll(() => existsSync(begun), { timeout: 30_000 }).toBe(true)
+  killed.kill('SIGKILL')
+  await once(killed, 'exit')
+  const file = await createFiles(own, 'test', log).open('data')
+  await file.write(0, [new Uint8Array(KIB).fill(2)], { durable: true })
+  await new Promise(resolve => setTimeout(resolve, 2_000))
+  expect((await file.read(0, KIB)).every(byte => byte === 2)).toBe(true)
+  expect((await file.read(KIB, KIB)).every(byte => byte === 0)).toBe(true)
   await file.close()
 })
 

@@ -1,9 +1,15 @@
 // Gives ranges of files back to the file system. Node has no fallocate, so the system's `fallocate` program does it: many
 // ranges for one start of a shell, since starting a process from here is what costs.
+//
+// That shell outlives a killed process for a moment, and must not take away what the next one writes. So it holds a lock while
+// it works, has it before it is told to begin, and whoever opens files here waits for it first.
 
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Logger } from '../environment.ts'
-import { errorMessage } from '../errors.ts'
+import { errorMessage, StellwerkError } from '../errors.ts'
 import { KIB } from '../units.ts'
 
 /** Shorter ranges are not worth a process: the caller writes zeroes. */
@@ -13,7 +19,13 @@ const BATCH_MAX = 64
 /** Waiting ranges; beyond it the caller writes zeroes rather than wait. */
 const WAITING_MAX = 4096
 
+const LOCK_FILE = 'punching.lock'
+/** A predecessor's last batch takes milliseconds, minutes perhaps on a file system in trouble. */
+const PREDECESSOR_S = 120
+
+/** Its lock is the descriptor's, which all that it starts inherit. Without a word it was left alone: it does nothing. */
 const SCRIPT = `
+flock --shared 3 && echo locked && read -r word || exit 1
 while [ $# -gt 0 ]; do
   fallocate --punch-hole --keep-size --offset "$2" --length "$3" -- "$1" || exit 1
   shift 3
@@ -31,15 +43,39 @@ interface Range {
 
 export class Puncher {
   readonly #log: Logger
+  readonly #lock: string
   readonly #program: string
+  #predecessor: Promise<void> | null = null
   #waiting: Range[] = []
   #running = false
   #supported = true
 
-  /** `program` runs the script: a test names another. */
-  constructor(log: Logger, program = 'sh') {
+  /** `directory`: of all its files. `program` runs the script: a test names another. */
+  constructor(log: Logger, directory: string, program = 'sh') {
     this.#log = log
+    this.#lock = join(directory, LOCK_FILE)
     this.#program = program
+  }
+
+  /** Resolves when nothing that an earlier process began is at work here any more. Rejects with `leftover-stuck`. */
+  predecessorGone(): Promise<void> {
+    this.#predecessor ??= existsSync(this.#lock) ? this.#awaitPredecessor() : Promise.resolve()
+    return this.#predecessor
+  }
+
+  async #awaitPredecessor(): Promise<void> {
+    const lock = await open(this.#lock, 'a')
+    try {
+      const words = ['--exclusive', '--timeout', String(PREDECESSOR_S), '3']
+      const why = await ended(spawn('flock', words, { stdio: ['ignore', 'ignore', 'pipe', lock.fd] }))
+      if (why === null) return
+      throw new StellwerkError('leftover-stuck', `a predecessor's fallocate may still be at work: ${why}`, {
+        where: this.#lock,
+        hint: 'end it, or see why the file system does not; it takes flock of util-linux to know',
+      })
+    } finally {
+      await lock.close()
+    }
   }
 
   punch(path: string, offset: number, length: number): Promise<PunchResult> {
@@ -63,7 +99,7 @@ export class Puncher {
         this.#supported = false
         this.#log.warn(
           { failure },
-          'ranges of files cannot be punched here (fallocate of util-linux, and a file system that can): zeroes are written instead',
+          'ranges of files cannot be punched here (fallocate and flock of util-linux, and a file system that can): zeroes are written instead',
         )
       }
       // After a failure some ranges of the batch may have been punched; zeroes on top of them are as good.
@@ -73,16 +109,31 @@ export class Puncher {
   }
 
   /** Null, or what went wrong. */
-  #punchBatch(batch: readonly Range[]): Promise<string | null> {
+  async #punchBatch(batch: readonly Range[]): Promise<string | null> {
     const ranges = batch.flatMap(range => [range.path, String(range.offset), String(range.length)])
-    return new Promise(resolve => {
-      const child = spawn(this.#program, ['-c', SCRIPT, 'punch', ...ranges], { stdio: ['ignore', 'ignore', 'pipe'] })
-      let said = ''
-      child.stderr.on('data', chunk => {
-        said = (said + String(chunk)).slice(0, KIB)
+    const lock = await open(this.#lock, 'a', 0o600)
+    try {
+      const child = spawn(this.#program, ['-c', SCRIPT, 'punch', ...ranges], {
+        stdio: ['pipe', 'pipe', 'pipe', lock.fd],
       })
-      child.on('error', error => resolve(errorMessage(error)))
-      child.on('close', code => resolve(code === 0 ? null : said.trim() || `exit code ${code}`))
-    })
+      // One that has ended hears nothing: how it ended says why.
+      child.stdin?.on('error', () => undefined)
+      child.stdout?.once('data', () => child.stdin?.end('go\n'))
+      return await ended(child)
+    } finally {
+      await lock.close()
+    }
   }
+}
+
+/** Null, or what went wrong. */
+function ended(child: ChildProcess): Promise<string | null> {
+  return new Promise(resolve => {
+    let said = ''
+    child.stderr?.on('data', chunk => {
+      said = (said + String(chunk)).slice(0, KIB)
+    })
+    child.on('error', error => resolve(errorMessage(error)))
+    child.on('close', code => resolve(code === 0 ? null : said.trim() || `exit code ${code}`))
+  })
 }
