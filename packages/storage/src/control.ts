@@ -89,7 +89,9 @@ export class Control {
       }
       case 'storage.opened': {
         const { lun } = storageFamily.body(kind, message)
-        return { opened: this.#lun(lun).opened ?? 0 }
+        const { opened = 0, why } = this.#lun(lun)
+        if (why !== null) throw refusalError(refusal('lun-failed', `LUN ${lun}: ${why}`))
+        return { opened: opened ?? 0 }
       }
       case 'storage.create-lun':
         return this.#inLine(() => this.#createLun(storageFamily.body(kind, message)))

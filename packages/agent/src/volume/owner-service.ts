@@ -42,6 +42,8 @@ const RETRY_MS = 300
 /** Where the volume itself is the reason: an operator must mend it, and each attempt reads all of its metadata. */
 const DAMAGED_RETRY_MS = 5_000
 const LAYOUT_MS = 2_000
+/** As a storage begins its answer to whoever opens a LUN whose files it cannot trust. */
+const LUN_FAILED = 'lun-failed '
 const MAX_WHY = 1_000
 /** Legs are looked at so often. */
 const WATCH_MS = 250
@@ -55,6 +57,8 @@ interface OpenLeg {
   /** Since when it has been being opened. */
   readonly since: number
   why: string
+  /** Its storage cannot serve the LUN: what it said last. */
+  broken: string | null
 }
 
 export class OwnerService implements Behavior {
@@ -85,12 +89,21 @@ export class OwnerService implements Behavior {
   }
 
   get state(): string {
-    return this.#state === 'opening' && this.#damaged ? 'damaged' : this.#state
+    return this.#state === 'opening' && (this.#damaged || this.#broken !== null) ? 'damaged' : this.#state
   }
 
   /** Why it does not serve, as far as it is known. */
   get why(): string | null {
-    return this.#state === 'serving' ? null : this.#why
+    if (this.#state === 'serving') return null
+    return this.#state === 'opening' && this.#broken !== null ? this.#broken : this.#why
+  }
+
+  /** A LUN that its storage cannot serve, where no leg can do without it: another host would not get the volume open either. */
+  get #broken(): string | null {
+    const inSync = this.#legs.filter(({ leg }) => leg.role === 'in-sync')
+    if (inSync.some(({ device }) => device !== null)) return null
+    const broken = inSync.find(each => each.broken !== null)
+    return broken === undefined ? null : `${broken.leg.storage}: ${broken.broken}`
   }
 
   report(): Omit<Beat['volumes'][number], 'volume'> {
@@ -260,7 +273,7 @@ export class OwnerService implements Behavior {
     const now = access.env.clock.now()
     this.#legs = volume.legs
       .filter(leg => leg.role !== 'stale')
-      .map(leg => ({ leg, device: null, watched: null, since: now, why: 'it is being opened' }))
+      .map(leg => ({ leg, device: null, watched: null, since: now, why: 'it is being opened', broken: null }))
     const opening = [...this.#legs]
     await this.#openLegs(opening, volume, signal)
     if (signal.aborted) return
@@ -347,6 +360,7 @@ export class OwnerService implements Behavior {
       sizeBytes: volume.sizeBytes,
       owner: ownerEpoch,
       signal: wanted,
+      onPath: ({ state, why }) => this.#heardOfPath(open, state === 'up', why),
       onRefused: refusal => {
         open.why = `${refusal.code}: ${refusal.message}`
         // Its end waits for what is under way on every leg, and one may never answer: where another has refused us, it is over.
@@ -362,6 +376,15 @@ export class OwnerService implements Behavior {
     }
     open.device = device
     open.watched = new WatchedLeg(device, access.env.clock)
+  }
+
+  #heardOfPath(open: OpenLeg, isUp: boolean, why: string): void {
+    const before = open.broken
+    if (isUp) open.broken = null
+    else if (why.includes(LUN_FAILED)) open.broken = why.slice(0, MAX_WHY)
+    if (open.broken === before) return
+    if (open.broken !== null) open.why = open.broken
+    this.#options.onChange()
   }
 
   async #formatOnce(legs: { id: string; device: WatchedLeg }[], cluster: string): Promise<void> {

@@ -285,5 +285,6 @@ function takeRefusal(
   if (what === 'disk-delete' && code === 'disk-attached') diskHeld(state, a, b, out)
   if (what === 'lun') lunRefused(state, a, message)
   if (what === 'there' && code === 'unknown-lun') lunSeen(state, a, b, 'missing')
+  if (what === 'there' && code === 'lun-failed') lunSeen(state, a, b, { failed: message })
   if (what === 'unlun' && code === 'unknown-lun') lunDeleted(state, a, b, c, out)
 }

@@ -173,6 +173,22 @@ it('a leg whose storage came back blank is not resynced: everything would wait f
   expect(roles(bench)).toBe('san-a in-sync, san-b syncing')
 })
 
+it('a leg whose storage cannot serve its LUN is not resynced again and again, and says why, until it can', () => {
+  const bench = mirrored()
+  bench.holdBack = key => key === 'there/csv1/leg-1'
+  lose(bench, 'leg-1')
+  const { generation } = bench.state.volumes.get('csv1')!
+  pass(bench, 2_000)
+  const message = 'lun-failed LUN csv1: the LUN’s data has 5 bytes, not 9'
+  bench.input({ kind: 'unanswered', key: 'there/csv1/leg-1', code: 'lun-failed', message })
+  pass(bench, 60_000)
+  expect(bench.state.volumes.get('csv1')?.generation).toBe(generation)
+  expect(bench.state.liveVolumes.get('csv1')?.why).toMatch(/^san-b can't serve its LUN \(lun-failed .* 5 bytes/)
+  bench.holdBack = () => false
+  pass(bench, 8_000)
+  expect(roles(bench)).toBe('san-a in-sync, san-b syncing')
+})
+
 describe('operators', () => {
   it('make a leg on a storage that may be another than it was: it is told which hosts are admitted before it is synced', () => {
     const bench = mirrored()

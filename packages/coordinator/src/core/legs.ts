@@ -318,7 +318,10 @@ function beginResync(state: CoordinatorState, volume: VolumeRecord, now: number,
     return
   }
   live.goodSince ??= now
-  if (!hasLun(state, volume, stale, now, out)) return
+  if (!hasLun(state, volume, stale, now, out)) {
+    if (live.lun !== null) live.goodSince = null
+    return
+  }
   const { resyncAfterMs } = state.cluster.settings
   const patienceMs = resyncAfterMs * Math.min(RESYNC_BACKOFF_MAX, 2 ** live.resyncFailures)
   if (!live.resyncNow && now - live.goodSince < patienceMs) return
@@ -333,6 +336,9 @@ function hasLun(state: CoordinatorState, volume: VolumeRecord, leg: LegRecord, n
   if (live.lun === 'missing') {
     const anew = `stellwerk volume mirror ${volume.name} --remove ${leg.storage}`
     live.why = `${leg.storage} has lost its LUN: take the leg away, then make it anew: ${anew}`
+  } else if (live.lun !== null && live.lun !== 'there') {
+    const anew = `stellwerk volume mirror ${volume.name} --remove ${leg.storage}`
+    live.why = `${leg.storage} can't serve its LUN (${live.lun.failed}): put its files right, or take the leg away: ${anew}`
   }
   const key = `there/${volume.name}/${leg.leg}`
   if (live.lun !== 'there' && shouldAsk(state, key, now, state.cluster.settings.requestMs)) {
@@ -341,7 +347,7 @@ function hasLun(state: CoordinatorState, volume: VolumeRecord, leg: LegRecord, n
   return live.lun === 'there'
 }
 
-export function lunSeen(state: CoordinatorState, name: string, leg: string, lun: 'there' | 'missing'): void {
+export function lunSeen(state: CoordinatorState, name: string, leg: string, lun: NonNullable<VolumeLive['lun']>): void {
   const volume = state.volumes.get(name)
   if (volume?.legs.some(each => each.leg === leg && each.role === 'stale') !== true) return
   volumeLive(state, name).lun = lun

@@ -301,7 +301,7 @@ export interface VolumeLive {
   /** Of a volume that is unsure: what storages told of its legs. */
   readonly marks: Map<string, LegMarks>
   /** Whether the stale leg's LUN is where it was, as its storage says; null: it has not said. */
-  lun: 'there' | 'missing' | null
+  lun: 'there' | 'missing' | { readonly failed: string } | null
   /** Why a leg is not resynced, or made; for people. */
   why: string | null
   /** The last scrub that its owner spoke of, and whether it ran; undefined: it has not been heard yet in this run. */
