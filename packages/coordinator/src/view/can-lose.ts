@@ -5,6 +5,7 @@ import { isExport } from '../core/exports.ts'
 import { externalsOf, isExternal } from '../core/external.ts'
 import { isUsable, isWanted, usableHosts, volumesOf } from '../core/hosts.ts'
 import { inSyncLegs, isCounting } from '../core/legs.ts'
+import { isServing } from '../core/ownership.ts'
 import { choose } from '../core/placement.ts'
 import type { CoordinatorState, HostRecord, VmRecord, VolumeRecord } from '../core/state.ts'
 import { liveOf, sortedHosts } from './hosts.ts'
@@ -29,7 +30,7 @@ export function canLose(state: CoordinatorState): CanLose {
   return { summary: `can lose: ${phrase('1 host', host)} · ${phrase('1 storage', storage)}`, host, storage }
 }
 
-/** Null: the loss of any one storage leaves an in-sync leg. */
+/** Null: the loss of any one storage leaves an in-sync leg, of a volume that is served. */
 function whyNotWithoutStorage(state: CoordinatorState, volume: VolumeRecord): string | null {
   if (volume.legs.length < 2) return 'one leg'
   const syncing = volume.legs.find(leg => leg.role === 'syncing')
@@ -39,7 +40,8 @@ function whyNotWithoutStorage(state: CoordinatorState, volume: VolumeRecord): st
   // In sync, and already away: the other one is all there is.
   const hosts = usableHosts(state)
   const away = volume.legs.find(leg => !hosts.some(host => reaches(state, host, leg.storage)))
-  return away === undefined || hosts.length === 0 ? null : `leg ${away.storage} unreachable`
+  if (away !== undefined && hosts.length > 0) return `leg ${away.storage} unreachable`
+  return isServing(state, volume.name) ? null : 'no host serves it'
 }
 
 function reaches(state: CoordinatorState, host: HostRecord, storage: string): boolean {

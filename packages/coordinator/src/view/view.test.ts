@@ -198,6 +198,12 @@ describe('can lose', () => {
       return canLose(bench.state)
     }
     expect(hear(['san-a', 'san-b']).summary).toBe('can lose: 1 host yes · 1 storage yes')
+    const { owner } = bench.state.volumes.get('csv1')!
+    const reported = bench.state.liveHosts.get(owner!.host)!.volumes
+    const serving = reported.get('csv1')!
+    reported.set('csv1', { ...serving, state: 'damaged' })
+    expect(hear(['san-a', 'san-b']).storage.why).toEqual(['csv1: no host serves it'])
+    reported.set('csv1', serving)
     const verdict = hear(['san-a'])
     expect(verdict.storage.why).toEqual(['csv1: leg san-b unreachable'])
     expect(verdict.host.why.filter(why => why.includes('nobody else reaches'))).toEqual([])
