@@ -101,6 +101,16 @@ describe('a host that falls silent (FEN1)', () => {
     expect(bench.state.hosts.get(from)?.phase).not.toBe('admitted')
   })
 
+  it('says of a host that is as empty as the one chosen that the other comes first, not that it is fuller', () => {
+    const bench = Bench.cluster()
+    const places = bench.traces.filter(event => event.kind === 'decision.place')
+    const { rejected } = places[0]?.body as { rejected: { why: string }[] }
+    expect(rejected.map(({ why }) => why)).toEqual([
+      expect.stringMatching(/^as little of its memory is taken, but host-\w comes first$/),
+      expect.stringMatching(/comes first$/),
+    ])
+  })
+
   it('goes on isolated when no other host that is in contact and reaches its storage could take a VM of it', () => {
     const bench = Bench.cluster()
     const from = bench.placement('web')?.host ?? ''

@@ -72,8 +72,7 @@ export function choose(
   if (chosen === undefined) return { host: null, rejected, asLastResort: false }
   for (const candidate of candidates) {
     if (candidate === chosen) continue
-    const why = preferred === chosen ? `${chosen.host.name} is preferred` : 'more of its memory is taken'
-    rejected.push({ option: candidate.host.name, why })
+    rejected.push({ option: candidate.host.name, why: whyRather(chosen, candidate, preferred === chosen) })
   }
   return { host: chosen.host, rejected, asLastResort }
 }
@@ -81,6 +80,13 @@ export function choose(
 interface Candidate {
   readonly host: HostRecord
   readonly load: number
+}
+
+function whyRather({ host, load }: Candidate, other: Candidate, isPreferred: boolean): string {
+  if (isPreferred) return `${host.name} is preferred`
+  return other.load > load
+    ? 'more of its memory is taken'
+    : `as little of its memory is taken, but ${host.name} comes first`
 }
 
 /**
