@@ -17,9 +17,10 @@ export class Engine {
   readonly environment: NodeJS.ProcessEnv
   #daemon: ChildProcess | null = null
 
-  constructor(project: string) {
+  constructor(project: string, variables: { readonly [name: string]: string } = {}) {
     const host = process.env['DOCKER_HOST'] ?? `unix://${this.#directory}/docker.sock`
-    this.environment = { ...process.env, DOCKER_HOST: host, COMPOSE_PROJECT_NAME: project, STELLWERK_API_PORT: '0' }
+    const ours = { DOCKER_HOST: host, COMPOSE_PROJECT_NAME: project, STELLWERK_API_PORT: '0' }
+    this.environment = { ...process.env, ...ours, ...variables }
   }
 
   async start(): Promise<void> {

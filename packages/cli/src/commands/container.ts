@@ -25,10 +25,12 @@ import {
   agentListen,
   COORDINATOR,
   COORDINATOR_LISTEN,
+  MACHINE_IMAGE,
   STORAGES,
   storageRecord,
 } from '../container/layout.ts'
 import { comeBack, leaveFirst } from '../container/leaving.ts'
+import { ledgerGuest } from '../images/ledger-guest.ts'
 import { runCoordinator } from '../programs/coordinator.ts'
 import { type OpenedProcess, openProcess } from '../programs/process.ts'
 import { keep, runStorage, STORAGE_FILES } from '../programs/run.ts'
@@ -156,7 +158,7 @@ async function agent(terminal: Terminal, facts: Facts): Promise<number> {
       advertised: agentAt(onCluster, onGuest),
       memoryBytes: parseSize('STELLWERK_MEMORY', terminal.variables['STELLWERK_MEMORY'] ?? '256MiB'),
       hbas: FABRICS,
-      hypervisors: ['wasm'] as const,
+      hypervisors: ['wasm', 'qemu'] as const,
     },
   }
   await startGuardian(
@@ -173,7 +175,14 @@ async function guests(terminal: Terminal, facts: Facts): Promise<number> {
   const api = await apiOf(facts)
   const { env } = facts
   const now = (): number => env.clock.now()
-  await firstUse({ api, now, sleep: sleepOf(env), timeoutMs: HEALTHY_MS, log: message => terminal.out(message) })
+  const hypervisor = oneOf('STELLWERK_GUESTS', terminal.variables['STELLWERK_GUESTS'] ?? 'wasm', [
+    'wasm',
+    'qemu',
+  ] as const)
+  const choice = { hypervisor, file: hypervisor === 'qemu' ? MACHINE_IMAGE : null }
+  const guest = await ledgerGuest(choice, env.processes)
+  const log = (message: string): void => terminal.out(message)
+  await firstUse({ api, guest, now, sleep: sleepOf(env), timeoutMs: HEALTHY_MS, log })
   terminal.out('the cluster is up, and its guests run')
   return OK
 }

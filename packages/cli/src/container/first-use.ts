@@ -6,18 +6,21 @@ import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import type { ApiClient } from '../api-client/client.ts'
 import { createGuests, type FirstGuest, GUESTS, VOLUME } from '../cluster/first-use.ts'
-import { EMBEDDED } from '../images/ledger-guest.ts'
+import type { LedgerGuest } from '../images/ledger-guest.ts'
 
 const VOLUME_BYTES = 2 * GIB
-const GUEST: FirstGuest = {
-  memoryBytes: 16 * MIB,
-  diskBytes: 256 * MIB,
-  parameters: { dirtyMiBPerSecond: 1, writesPerSecond: 10, workingSetMiB: 4 },
+const DISK_BYTES = 256 * MIB
+const PARAMETERS = { dirtyMiBPerSecond: 1, writesPerSecond: 10, workingSetMiB: 4 }
+const SIZES: { readonly [hypervisor in LedgerGuest['hypervisor']]: FirstGuest } = {
+  wasm: { memoryBytes: 16 * MIB, diskBytes: DISK_BYTES, parameters: PARAMETERS },
+  // Two hosts of three have room for all of them.
+  qemu: { memoryBytes: 96 * MIB, diskBytes: DISK_BYTES, parameters: PARAMETERS },
 }
 const POLL_MS = 500
 
 export interface FirstUse {
   readonly api: Pick<ApiClient, 'status' | 'post'>
+  readonly guest: LedgerGuest
   readonly now: () => number
   readonly sleep: (ms: number) => Promise<void>
   readonly timeoutMs: number
@@ -25,12 +28,12 @@ export interface FirstUse {
 }
 
 /** Resolves when every VM that is to run does. Rejects with `not-healthy`, which says what is missing. */
-export async function firstUse({ api, now, sleep, timeoutMs, log }: FirstUse): Promise<void> {
+export async function firstUse({ api, guest, now, sleep, timeoutMs, log }: FirstUse): Promise<void> {
   const until = now() + timeoutMs
   let missing = 'the coordinator does not answer'
   while (now() < until) {
     try {
-      const next = await advance(api, await api.status())
+      const next = await advance(api, guest, await api.status())
       if (next === null) return
       if (next !== missing) log(next)
       missing = next
@@ -43,7 +46,7 @@ export async function firstUse({ api, now, sleep, timeoutMs, log }: FirstUse): P
 }
 
 /** The next step, if it can be made; what is waited for; null: nothing is missing. */
-async function advance(api: FirstUse['api'], status: Status): Promise<string | null> {
+async function advance(api: FirstUse['api'], guest: LedgerGuest, status: Status): Promise<string | null> {
   const hosts = Object.values(status.hosts).filter(host => host.state === 'up')
   const volumes = Object.values(status.volumes)
   const storages = Object.keys(status.storages)
@@ -57,12 +60,10 @@ async function advance(api: FirstUse['api'], status: Status): Promise<string | n
   if (closed !== undefined) return `volume ${closed.name} is ${closed.state}`
   const vms = Object.values(status.vms)
   if (vms.length === 0) {
-    await createGuests(
-      api,
-      hosts.map(host => host.name),
-      GUEST,
-      EMBEDDED,
-    )
+    const without = guest.hypervisor === 'qemu' ? hosts.find(host => host.whyNoQemu !== null) : undefined
+    if (without !== undefined) return `QEMU on ${without.name}: ${without.whyNoQemu}`
+    const names = hosts.map(host => host.name)
+    await createGuests(api, names, SIZES[guest.hypervisor], guest)
     return `${GUESTS} guests are being started`
   }
   const late = vms.find(vm => vm.desired === 'running' && vm.state !== 'running')

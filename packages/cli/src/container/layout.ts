@@ -4,6 +4,9 @@
 import type { StorageRecord } from '@stellwerk/coordinator/core/state.ts'
 import type { Address, NetworkName } from '@stellwerk/runtime/environment.ts'
 
+/** The self-checking guest of real machines, made with the image that has QEMU. */
+export const MACHINE_IMAGE = '/opt/stellwerk/tiny.img'
+
 export const STORAGES = ['san-a', 'san-b'] as const
 /** Of all its addresses: which one is asked decides what can be reached. */
 const ANY = '0.0.0.0'
