@@ -16,7 +16,15 @@ import { apiOf, lookInto } from '../cluster/directory.ts'
 import { parseExternal } from '../cluster/external-storages.ts'
 import { HOST_MEMORY_BYTES, HOSTS_MAX } from '../cluster/layout.ts'
 import { lookAtUp } from '../cluster/up-record.ts'
-import { type CommandContext, type CommandSpec, DIR, type Input, OK, type OptionSpec } from '../command-line/command.ts'
+import {
+  type CommandContext,
+  type CommandSpec,
+  DIR,
+  FAILED,
+  type Input,
+  OK,
+  type OptionSpec,
+} from '../command-line/command.ts'
 import { oneOf, parseCount, parseSize } from '../command-line/values.ts'
 import { GUEST_OPTION, parseGuestChoice } from '../images/ledger-guest.ts'
 import { PROCESS_ENTRY } from '../programs/process.ts'
@@ -46,7 +54,10 @@ const OPTIONS: { readonly [name: string]: OptionSpec } = {
     value: 'message|io',
     help: 'what its processes record (default message); io, every request and step, costs a disk up to two thirds',
   },
-  detach: { type: 'boolean', help: 'give the terminal back as soon as the cluster is up' },
+  detach: {
+    type: 'boolean',
+    help: 'give the terminal back as soon as the cluster is up; exit status 1 where something of it is missing',
+  },
 }
 
 /** The smallest guest fits. */
@@ -153,7 +164,7 @@ const up: CommandSpec = {
 const DOWN_POLL_MS = 50
 const RESTART_MS = 60_000
 
-type FromDetached = { kind: 'up'; lines: string[] } | { kind: 'failed'; error: ToldError }
+type FromDetached = { kind: 'up'; lines: string[]; isWhole: boolean } | { kind: 'failed'; error: ToldError }
 
 /** The same, in a process that stays when this one has ended. */
 async function detach(context: CommandContext, settings: UpSettings): Promise<number> {
@@ -181,7 +192,8 @@ async function detach(context: CommandContext, settings: UpSettings): Promise<nu
   if (said.kind === 'failed') throw asError(said.error)
   for (const line of said.lines) context.terminal.out(line)
   context.terminal.out(`the cluster runs on (pid ${child.pid}); end it with: npx stellwerk down`)
-  return OK
+  // Whoever goes on by the exit status takes it for the whole cluster.
+  return said.isWhole ? OK : FAILED
 }
 
 const DOWN_MS = 60_000

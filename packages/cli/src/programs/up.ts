@@ -33,7 +33,7 @@ export interface UpSettings {
 export async function runUp(
   settings: UpSettings,
   terminal: Terminal,
-  onUp: (lines: string[]) => void = () => undefined,
+  onUp: (lines: string[], isWhole: boolean) => void = () => undefined,
 ): Promise<number> {
   const view: { current: UpView | null } = { current: null }
   const cluster = await LocalCluster.open({
@@ -82,7 +82,7 @@ export async function runUp(
         `up after ${since()}; in another terminal: npx stellwerk status`,
       ]
       for (const line of lines) shown.say(line)
-      onUp(lines)
+      onUp(lines, missing.length === 0)
       shown.start()
     }
     await stopped.promise
@@ -130,7 +130,9 @@ export async function runDetached(spec: ProcessSpec): Promise<void> {
     err: line => process.stderr.write(`${line}\n`),
   }
   try {
-    await runUp(spec.config as unknown as UpSettings, terminal, lines => tell({ kind: 'up', lines }))
+    await runUp(spec.config as unknown as UpSettings, terminal, (lines, isWhole) =>
+      tell({ kind: 'up', lines, isWhole }),
+    )
     process.exit(0)
   } catch (error) {
     tell({ kind: 'failed', error: tellError(error) })
