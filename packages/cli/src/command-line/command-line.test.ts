@@ -228,6 +228,28 @@ describe('up refuses, and changes nothing', () => {
     expect(readFileSync(at('cluster.json'), 'utf8')).toBe(text)
   })
 
+  const others: [string, RegExp][] = [
+    ['--hosts 2', /the cluster there has 1 hosts, not 2 .*; leave --hosts away; while it is up: .*host add NAME/],
+    ['--profile production', /the cluster there has the profile lab, not production .*; leave --profile away, or make/],
+    ['--memory 256MiB', /the cluster there has 1 GiB on host-a, not 256 MiB .*; leave --memory away, or make/],
+    ['--memory 1GiB --profile production', /the cluster there has the profile lab, not production/],
+  ]
+  const ONE_HOST = { ...CLUSTER, hosts: [{ name: 'host-a', port: 21_003, guestPort: 21_004, memoryBytes: 2 ** 30 }] }
+  it.each(others)('up %s: what the cluster there was not made with', async (options, part) => {
+    const text = JSON.stringify(ONE_HOST)
+    const before = given({ 'cluster.json': text })
+    expectRefused(await run(`up ${options}`), FAILED, part)
+    expectRefused(await run(`up --detach ${options}`), FAILED, part)
+    expect(readdirSync(at())).toEqual(before)
+    expect(readFileSync(at('cluster.json'), 'utf8')).toBe(text)
+  })
+
+  it('not what the cluster there was made with: the next thing is looked at', async () => {
+    given({ 'cluster.json': JSON.stringify(ONE_HOST), 'api-token': 'x y' })
+    const ran = await run('up --hosts 1 --profile lab --memory 1024MiB')
+    expect([ran.code, ran.err]).toEqual([FAILED, [expect.stringMatching(/the token is damaged/)]])
+  })
+
   it('a damaged token', async () => {
     given({ 'cluster.json': JSON.stringify(CLUSTER), 'api-token': 'x y' })
     expectRefused(await run('status'), FAILED, /the token is damaged/)

@@ -99,15 +99,28 @@ async function settingsOf(context: CommandContext, input: Input): Promise<UpSett
 }
 
 /** What is said of a new cluster is not silently ignored for one that is there. */
-async function refuseOtherHosts(input: Input, { directory, hosts }: UpSettings): Promise<void> {
-  if (input.text('hosts') === undefined) return
+async function refuseOther(input: Input, { directory, hosts, memoryBytes, profile }: UpSettings): Promise<void> {
   const known = await lookInto(directory)
-  if (known === null || known.hosts.length === hosts) return
-  throw new StellwerkError('cluster-exists', `the cluster there has ${known.hosts.length} hosts, not ${hosts}`, {
-    where: directory,
-    hint: 'leave --hosts away; while it is up: npx stellwerk host add NAME, or host remove NAME',
-  })
+  if (known === null) return
+  const refuse = (what: string, hint: string): never => {
+    throw new StellwerkError('cluster-exists', `the cluster there has ${what}`, { where: directory, hint })
+  }
+  const isSaid = (option: string) => input.text(option) !== undefined
+  if (isSaid('hosts') && known.hosts.length !== hosts) {
+    const way = 'while it is up: npx stellwerk host add NAME, or host remove NAME'
+    refuse(`${known.hosts.length} hosts, not ${hosts}`, `leave --hosts away; ${way}`)
+  }
+  if (isSaid('profile') && known.profile !== profile) {
+    refuse(`the profile ${known.profile}, not ${profile}`, `leave --profile away, or ${ANOTHER}`)
+  }
+  const other = known.hosts.find(host => host.memoryBytes !== memoryBytes)
+  if (isSaid('memory') && other !== undefined) {
+    const has = `${bytes(other.memoryBytes)} on ${other.name}, not ${bytes(memoryBytes)}`
+    refuse(has, `leave --memory away, or ${ANOTHER}`)
+  }
 }
+
+const ANOTHER = 'make another cluster, with --dir'
 
 /** A cluster that is up and has lost a process without `--supervise` gets it back. False: nothing is missing, or all is. */
 async function restartMissing(directory: string): Promise<boolean> {
@@ -152,7 +165,7 @@ const up: CommandSpec = {
   summary: 'Start (or recover) a cluster on this machine and show it until Ctrl-C ends it',
   run: async (context, input) => {
     const settings = await settingsOf(context, input)
-    await refuseOtherHosts(input, settings)
+    await refuseOther(input, settings)
     if (await restartMissing(settings.directory)) {
       context.terminal.out('the cluster was up without some of its processes: they were started again')
       return OK
