@@ -39,16 +39,32 @@ test('a damaged volume and a host whose port is taken leave the others up', { ti
   const squatter = createServer()
   await new Promise<void>(resolve => squatter.listen(hosts[1]?.port, '127.0.0.1', resolve))
   const up = await stellwerk.run('up', '--detach')
+  // What has said that it can't start is not waited for: another 30 s.
+  expect(Number(/^up after ([\d.]+) s/m.exec(up.lines.join('\n'))?.[1])).toBeLessThan(25)
   expect([up.code, up.lines.at(-1)]).toEqual([1, expect.stringMatching(/^the cluster runs on \(pid/)])
   const missing = up.lines.filter(line => line.startsWith('missing: '))
   expect(missing).toEqual([
-    expect.stringMatching(/^missing: host-b is /),
+    expect.stringMatching(`^missing: host-b did not start: .* taken by another process .*:${hosts[1]?.port}\\); stop`),
     expect.stringMatching(/^missing: volume csv1 is damaged: the journal ends at owner epoch 0/),
   ])
   const shown = await stellwerk.run('volume', 'show', 'csv1')
   expect(shown.lines.join('\n')).toMatch(/state +damaged.*\nwhy +the journal ends/)
   expect(await stellwerk.run('down')).toMatchObject({ code: 0 })
   squatter.close()
+})
+
+test('where no host can start, up ends with why the first can not', { timeout: LONG }, async () => {
+  const other = new Stellwerk('no-host')
+  const first = other.start('up', '--hosts', '1')
+  await first.said(/^up after/)
+  await end(first)
+  const { hosts } = JSON.parse(readFileSync(join(other.state, 'cluster.json'), 'utf8')) as { hosts: { port: number }[] }
+  const squatter = createServer()
+  await new Promise<void>(resolve => squatter.listen(hosts[0]?.port, '127.0.0.1', resolve))
+  const { code, lines } = await other.run('up', '--detach')
+  expect([code, lines]).toEqual([1, [expect.stringMatching(`taken by another process .*:${hosts[0]?.port}\\); stop`)]])
+  squatter.close()
+  await other.remove()
 })
 
 test('up gives a running cluster back the process that it has lost', { timeout: LONG }, async () => {

@@ -10,7 +10,7 @@ import { errorCode, errorMessage, type StellwerkError } from '@stellwerk/runtime
 import type { AgentConfig } from '../agent-config.ts'
 import { JUDGEMENT_DELAY_MS, judgeDeadlines } from './deadlines.ts'
 import { finalRefusal } from './final-refusals.ts'
-import { asToGuardian, type MachineDeadline, type ToAgent } from './pipe.ts'
+import { type AgentFailed, asToGuardian, type MachineDeadline, type ToAgent } from './pipe.ts'
 import { GuardedPrograms } from './programs.ts'
 
 export interface GuardianConfig {
@@ -172,6 +172,11 @@ class HostGuardian implements Guardian {
   #hear(process: Child, message: Json): void {
     if (this.#child?.process !== process) return
     const said = asToGuardian(message)
+    if (said.kind === 'failed') {
+      const failed: AgentFailed = { kind: 'agent-failed', error: said.error }
+      this.#env.processes.parent?.send(failed as unknown as Json)
+      return
+    }
     if (said.kind !== 'deadlines') {
       this.#programs.obey(said, answer => process.send(answer as unknown as Json))
       return

@@ -17,6 +17,14 @@ export type ToGuardian =
   /** To be started by the guardian, who reaps it and kills it past the VM's deadline: `program.started` or `program.refused`. */
   | { readonly kind: 'program.start'; readonly id: number; readonly vm: string | null; readonly spec: CommandSpec }
   | { readonly kind: 'program.kill'; readonly id: number }
+  /** It could not start; it exits. */
+  | { readonly kind: 'failed'; readonly error: ToldError }
+
+/** What a guardian tells the process that spawned it: its agent could not start. */
+export interface AgentFailed {
+  readonly kind: 'agent-failed'
+  readonly error: ToldError
+}
 
 export type ToAgent =
   | { readonly kind: 'acknowledged'; readonly seq: number }

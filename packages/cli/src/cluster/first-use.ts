@@ -36,14 +36,27 @@ const POLL_MS = 50
 
 /**
  * Every host that was started is up and reaches every storage that was. Gives what is still missing when some are and the
- * others have had their time; rejects with `not-healthy` when none is.
+ * others have had their time; rejects with `not-healthy` when none is, or with why its agent can't start. One that has said so
+ * is not waited for, unless it is started again.
  */
 export function untilHostsUp(cluster: LocalCluster, failed: ReadonlySet<string> = new Set()): Promise<string[]> {
   const wanted = cluster.file.hosts.map(host => host.name).filter(name => !failed.has(name))
   const storages = cluster.file.storages.map(({ name }) => name).filter(name => !failed.has(name))
   return until(cluster, status => {
     const away = wanted.filter(name => !answers(status.hosts[name]?.state))
-    const missing = away.map(name => `${name} is ${status.hosts[name]?.state ?? 'unheard'} (see ${name}/agent/log)`)
+    const failures = away.map(name => ({ name, error: cluster.agentFailure(name) }))
+    const final = cluster.isSupervised ? [] : failures.flatMap(({ error }) => error ?? [])
+    const [first] = final
+    if (first !== undefined && final.length === wanted.length) throw first
+    const missing: string[] = []
+    const hopeless: string[] = []
+    for (const { name, error } of failures) {
+      const state = status.hosts[name]?.state ?? 'unheard'
+      const why = error === null ? `is ${state} (see ${name}/agent/log)` : `did not start: ${describeError(error)}`
+      const isFinal = error !== null && final.includes(error)
+      const lines = isFinal ? hopeless : missing
+      lines.push(`${name} ${why}`)
+    }
     const paths = Object.values(status.paths).filter(path => path.state === 'up')
     for (const host of wanted) {
       if (away.includes(host)) continue
@@ -52,7 +65,7 @@ export function untilHostsUp(cluster: LocalCluster, failed: ReadonlySet<string> 
         if (!reaches) missing.push(`${host} does not reach ${storage}`)
       }
     }
-    return { missing, enoughMs: away.length < wanted.length ? HOST_MS : null }
+    return { missing, hopeless, enoughMs: away.length < wanted.length ? HOST_MS : null }
   })
 }
 
@@ -66,13 +79,12 @@ export async function ensureVolume(cluster: LocalCluster): Promise<string[]> {
     Object.values(all)
       .filter(volume => volume.state !== 'serving')
       .map(({ name, state, whyNot }) => `volume ${name} is ${state}${whyNot === null ? '' : `: ${whyNot}`}`)
-  let hopeless: string[] = []
-  const late = await until(cluster, status => {
-    const lost = Object.values(status.volumes).filter(volume => HOPELESS.has(volume.state))
-    hopeless = tell(Object.fromEntries(lost.map(volume => [volume.name, volume])))
-    return { missing: tell(status.volumes).filter(line => !hopeless.includes(line)), enoughMs: HEALTHY_MS }
+  return until(cluster, ({ volumes }) => {
+    const lost = Object.entries(volumes).filter(([, { state }]) => HOPELESS.has(state))
+    const hopeless = tell(Object.fromEntries(lost))
+    const missing = tell(volumes).filter(line => !hopeless.includes(line))
+    return { missing, hopeless, enoughMs: HEALTHY_MS }
   })
-  return [...hopeless, ...late]
 }
 
 /**
@@ -155,6 +167,8 @@ export function demandAll(missing: readonly string[]): void {
 interface Look {
   /** What is still to come. */
   readonly missing: string[]
+  /** What time does not cure: it is missing too, but not waited for. */
+  readonly hopeless?: string[]
   /** The rest is of use without it, and goes on after so long; null: it is not. */
   readonly enoughMs: number | null
 }
@@ -166,9 +180,9 @@ async function until(cluster: LocalCluster, look: (status: Status) => Look): Pro
     if (cluster.failure !== null) throw cluster.failure
     if (cluster.isStopping) throw new StellwerkError('stopping', 'the cluster is being stopped')
     const waitedMs = cluster.env.clock.now() - startedAt
-    if (why.enoughMs !== null && waitedMs > why.enoughMs) return why.missing
+    if (why.enoughMs !== null && waitedMs > why.enoughMs) return all(why)
     if (waitedMs > HEALTHY_MS) {
-      throw new StellwerkError('not-healthy', `after ${HEALTHY_MS / 1000} s: ${why.missing.join(', ')}`, {
+      throw new StellwerkError('not-healthy', `after ${HEALTHY_MS / 1000} s: ${all(why).join(', ')}`, {
         where: cluster.api.address.host,
         hint: 'see: npx stellwerk status; and the logs in the cluster’s directory',
       })
@@ -182,5 +196,9 @@ async function until(cluster: LocalCluster, look: (status: Status) => Look): Pro
     }
     if (why.missing.length > 0) await cluster.sleep(POLL_MS)
   }
-  return []
+  return all(why)
+}
+
+function all({ hopeless = [], missing }: Look): string[] {
+  return [...hopeless, ...missing]
 }

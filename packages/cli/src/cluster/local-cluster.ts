@@ -128,6 +128,16 @@ export class LocalCluster {
     return [...this.#processes.values()]
   }
 
+  /** Why a host's agent could not start; null: it has, or has not said yet. */
+  agentFailure(host: string): StellwerkError | null {
+    return this.#processes.get(`${host}/guardian`)?.agentFailure ?? null
+  }
+
+  /** What has died, or could not start, is tried again. */
+  get isSupervised(): boolean {
+    return this.#options.supervise
+  }
+
   /** Why this cluster can't be brought up, whatever is waited for. */
   get failure(): StellwerkError | null {
     return this.#failure

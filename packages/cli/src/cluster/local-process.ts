@@ -20,6 +20,8 @@ export class LocalProcess {
   readonly ended: Promise<Ended>
   isEnded = false
   isStopping = false
+  /** Of a guardian: why its agent could not start when it last tried. */
+  agentFailure: StellwerkError | null = null
   readonly #child: Child
 
   constructor(
@@ -47,6 +49,7 @@ export class LocalProcess {
     child.onMessage(message => {
       const said = message as unknown as ToParent
       if (said.kind === 'add-host') onMessage(said)
+      if (said.kind === 'agent-failed') this.agentFailure = asError(said.error)
       if (said.kind === 'ready') ready.resolve()
       if (said.kind === 'failed') ready.reject(asError(said.error))
     })
@@ -69,6 +72,7 @@ export class LocalProcess {
   }
 
   send(message: ToChild | { readonly kind: 'start-agent' }): void {
+    if (message.kind === 'start-agent') this.agentFailure = null
     this.#child.send(message as unknown as Json)
   }
 

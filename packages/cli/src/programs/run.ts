@@ -23,12 +23,12 @@ export async function runProgram(spec: ProcessSpec): Promise<void> {
     opened = openProcess(spec.name, launch, spec.program === 'storage' ? STORAGE_FILES : undefined)
     const running = await start(spec, opened, launch.config)
     if (running !== null) keep(opened, running)
-    // An agent's pipe is its guardian's: there, other words are spoken.
+    // An agent's pipe is its guardian's, who needs no such word.
     if (spec.program !== 'agent') tell({ kind: 'ready', info: running?.info ?? null })
   } catch (error) {
     process.stderr.write(`${spec.name}: ${describeError(error)}\n`)
     opened?.env.log.error({ code: tellError(error).code }, `can't start: ${describeError(error)}`)
-    if (spec.program !== 'agent') tell({ kind: 'failed', error: tellError(error) })
+    tell({ kind: 'failed', error: tellError(error) })
     process.exit(1)
   }
 }
