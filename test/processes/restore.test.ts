@@ -1,7 +1,7 @@
 // The coordinator's directory is lost: `stellwerk cluster restore` makes its state anew from the copy on a volume, and the
 // cluster comes back with the guests that it had, none of whose entries is missing.
 
-import { cpSync, renameSync, rmSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { Stellwerk } from './stellwerk.ts'
@@ -52,12 +52,17 @@ describe('stellwerk cluster restore', () => {
         ],
       })
     }
+    // As a restore leaves it that is killed.
+    mkdirSync(join(state, 'coordinator'))
+    for (const suffix of ['', '-wal']) writeFileSync(join(state, 'coordinator', `state.new.sqlite${suffix}`), 'half')
+    expect(await stellwerk.run('up')).toMatchObject({ code: 1, lines: [expect.stringMatching(/state is gone/)] })
     expect(await stellwerk.run('cluster', 'restore', 'nobody')).toMatchObject({ code: 1 })
     const restored = await stellwerk.run('cluster', 'restore', 'csv1')
     expect(restored).toEqual({
       code: 0,
       lines: [expect.stringMatching(/^restored 3 VMs, 1 volumes, 2 hosts; start it/)],
     })
+    expect(readdirSync(join(state, 'coordinator'))).toEqual(['state.sqlite'])
     const up = stellwerk.start('up')
     await up.said(/^up after/)
     for (const vm of Object.keys(before?.vms ?? {})) {

@@ -2,13 +2,18 @@
 // among them would know of no VM, no volume and no epoch, and its empty state would stand in the way of a restore.
 
 import { join } from 'node:path'
-import type { Files } from '@stellwerk/runtime/environment.ts'
+import type { Files, StoreChange } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
 import type { ClusterFile } from './cluster-file.ts'
 import { filesOf } from './directory.ts'
 
 const STATE_FILE = 'state.sqlite'
+/** A state that is being made, in the same directory. */
+const ASIDE_FILE = 'state.new.sqlite'
+const LOG_SUFFIX = '-wal'
+/** Of the files that SQLite has beside its own. */
+const SUFFIXES = [LOG_SUFFIX, '-shm', '-journal']
 const LUN_KEY = 'lun/'
 
 /** Nothing, and an empty file, are no state. */
@@ -20,6 +25,39 @@ export async function hasState(files: Files, process: string): Promise<boolean> 
   } finally {
     await file.close()
   }
+}
+
+/**
+ * Made aside, and given its name once it is whole: a state of which nothing was committed yet, because this process was
+ * killed, would pass for one.
+ */
+export async function makeState(directory: string, process: string, changes: readonly StoreChange[]): Promise<void> {
+  const files = filesOf(directory)
+  await files.makeDirectory(process)
+  const removeAside = async () => {
+    for (const suffix of ['', ...SUFFIXES]) await files.remove(`${process}/${ASIDE_FILE}${suffix}`)
+  }
+  // What a process that was killed at this has left.
+  await removeAside()
+  const aside = join(directory, process, ASIDE_FILE)
+  const store = openSqliteStore(aside)
+  try {
+    store.commit(changes)
+  } finally {
+    store.close()
+  }
+  // SQLite takes its log away once all of it is in the file, durably.
+  const whole = await files.read(`${process}/${ASIDE_FILE}`)
+  if (whole === null || (await files.list(process)).includes(`${ASIDE_FILE}${LOG_SUFFIX}`)) {
+    throw new StellwerkError('EIO', 'the new state was not written whole', {
+      where: aside,
+      hint: 'see whether the disk is full or fails, and say it again',
+    })
+  }
+  // The lost state's: SQLite would play its log into whatever file has the name.
+  for (const suffix of SUFFIXES) await files.remove(`${process}/${STATE_FILE}${suffix}`)
+  await files.writeAtomic(`${process}/${STATE_FILE}`, whole)
+  await removeAside()
 }
 
 /** Throws `lost-state` with the way to a new one; changes nothing. */

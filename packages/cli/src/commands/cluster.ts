@@ -7,9 +7,8 @@ import { OWNER_IO } from '@stellwerk/csv/format/device-io.ts'
 import { findSuperblock } from '@stellwerk/csv/format/superblock.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
-import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
 import { pathOf } from '../api-client/client.ts'
-import { hasState } from '../cluster/coordinator-state.ts'
+import { hasState, makeState } from '../cluster/coordinator-state.ts'
 import { clusterIn, filesOf } from '../cluster/directory.ts'
 import { legsOf } from '../cluster/lun-legs.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
@@ -53,10 +52,7 @@ const restore: CommandSpec = {
       }
       const known = await clusterIn(directory)
       const changes = await changesFrom(legs, volume, known.cluster)
-      await filesOf(directory).makeDirectory('coordinator')
-      const store = openSqliteStore(join(directory, 'coordinator', 'state.sqlite'))
-      store.commit(changes)
-      store.close()
+      await makeState(directory, 'coordinator', changes)
       const count = (table: string) =>
         changes.filter(change => 'put' in change && change.put.startsWith(`${table}/`)).length
       context.terminal.out(
