@@ -67,6 +67,18 @@ describe('the command line', () => {
     expect((await run('vm migrate --help')).out.join('\n')).toMatch(/--to H\s+where to/)
   })
 
+  it('takes "help" for a name where a name stands, and for no option after --', async () => {
+    const refused = /there is no cluster|is not a cluster/
+    for (const line of ['vm start help', 'vm create help', 'vm start -- --help', 'vm start -- -h']) {
+      expectRefused(await run(line), FAILED, refused)
+    }
+    expectRefused(await run('vm help'), USAGE, /there is no command "vm help".*; say: stellwerk vm create/)
+    for (const line of ['vm start web -h', 'vm start help --help', 'help vm start', '--help vm start', 'help -- vm']) {
+      const { code, out } = await run(line)
+      expect([line, code, out.join('\n')]).toEqual([line, OK, expect.stringMatching(/stellwerk (vm start NAME|help)/)])
+    }
+  })
+
   it('every command has a summary, and says what each option is for', async () => {
     for (const family of Object.values(FAMILIES)) {
       for (const command of (await family()).commands) {

@@ -8,11 +8,11 @@ import { type CommandContext, type CommandSpec, FAILED, type Input, OK, type Ter
 import { FAMILIES } from './families.ts'
 import { findCommand, helpOf, parseInput } from './parse.ts'
 
-const HELP_WORDS = new Set(['help', '--help', '-h'])
+const HELP_OPTIONS = new Set(['--help', '-h'])
 
 export async function runCommandLine(argv: readonly string[], terminal: Terminal): Promise<number> {
   try {
-    if (argv.length === 0 || argv.some(word => HELP_WORDS.has(word))) return await help(argv, terminal)
+    if (asksForHelp(argv)) return await help(argv, terminal)
     const commands = await load(argv[0] ?? '')
     const command = findCommand(commands, argv)
     if (command === null) throw unknownCommand(commands, argv)
@@ -21,6 +21,17 @@ export async function runCommandLine(argv: readonly string[], terminal: Terminal
     terminal.err(`stellwerk: ${describeError(error)}`)
     return errorCode(error) === 'usage' ? USAGE : FAILED
   }
+}
+
+/** A VM, a host or a file may be called "help": as a word it asks only where a command's first stands. */
+function asksForHelp(argv: readonly string[]): boolean {
+  return argv.length === 0 || argv[0] === 'help' || optionsOf(argv).some(word => HELP_OPTIONS.has(word))
+}
+
+/** What comes after `--` is no option. */
+function optionsOf(argv: readonly string[]): readonly string[] {
+  const end = argv.indexOf('--')
+  return end === -1 ? argv : argv.slice(0, end)
 }
 
 async function load(word: string): Promise<readonly CommandSpec[]> {
@@ -39,7 +50,7 @@ function unknownCommand(commands: readonly CommandSpec[], argv: readonly string[
 }
 
 async function help(argv: readonly string[], terminal: Terminal): Promise<number> {
-  const words = argv.filter(word => !HELP_WORDS.has(word) && !word.startsWith('-'))
+  const words = optionsOf(argv[0] === 'help' ? argv.slice(1) : argv).filter(word => !word.startsWith('-'))
   const [first] = words
   const commands: CommandSpec[] = []
   if (first !== undefined) commands.push(...(await load(first)))
