@@ -107,7 +107,7 @@ export async function readToken(files: Files, file: string): Promise<string | nu
   const token = Buffer.from(bytes).toString('utf8').trim()
   if (/^[A-Za-z0-9_-]{16,256}$/.test(token)) return token
   throw new StellwerkError('corrupt-state', 'the token is damaged', {
-    where: file,
+    where: files.locate(file),
     hint: 'restore the file, or name another directory with --dir',
   })
 }

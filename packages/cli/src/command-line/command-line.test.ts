@@ -264,7 +264,7 @@ describe('up refuses, and changes nothing', () => {
 
   it('a damaged token', async () => {
     given({ 'cluster.json': JSON.stringify(CLUSTER), 'api-token': 'x y' })
-    expectRefused(await run('status'), FAILED, /the token is damaged/)
+    expectRefused(await run('status'), FAILED, `the token is damaged (${at('api-token')})`)
   })
 
   it('a coordinator’s state that is damaged: it alone is looked at, and stays as it is', async () => {
