@@ -85,6 +85,7 @@ test(
         pagesSent: positive,
         bytesSent: positive,
       })
+      expect(migration.attempts).toEqual(positive)
       expect(migration.vm).toBe('ledger-1')
       expect(migration.from).not.toBe(migration.to)
     }

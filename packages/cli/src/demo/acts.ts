@@ -13,6 +13,7 @@ import { MIB } from '@stellwerk/runtime/units.ts'
 import { demandAll, untilHostsUp, VOLUME } from '../cluster/first-use.ts'
 import type { LedgerGuest } from '../images/ledger-guest.ts'
 import { type FailoverFigures, failoverFigures, type MigrationFigures, migrationFigures } from './figures.ts'
+import { MIGRATIONS } from './report.ts'
 import { recordsSince, STATUS_POLL_MS, type Stage, until, untilStatus } from './stage.ts'
 
 const DISK_BYTES = 64 * MIB
@@ -23,7 +24,6 @@ const ANSWERS_MS = 60_000
 const MIGRATION_MS = 120_000
 /** A guest works undisturbed for this long before something is done to it. */
 const WORKS_MS = 1_000
-const MIGRATIONS = 3
 /** A cluster that is short of time may refuse or abort a migration, and its guest runs on: it is asked for again. */
 const ATTEMPTS_MAX = 5
 const AGAIN: ReadonlySet<string> = new Set([
@@ -82,7 +82,7 @@ export async function migrateThrice(
 async function migrate(stage: Stage, vm: string): Promise<MigrationFigures> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await attemptMigration(stage, vm)
+      return { ...(await attemptMigration(stage, vm)), attempts: attempt }
     } catch (error) {
       if (!(error instanceof StellwerkError) || !AGAIN.has(error.code) || attempt === ATTEMPTS_MAX) throw error
       stage.say(`  not yet: ${error.message}`)
@@ -91,7 +91,7 @@ async function migrate(stage: Stage, vm: string): Promise<MigrationFigures> {
   }
 }
 
-async function attemptMigration(stage: Stage, vm: string): Promise<MigrationFigures> {
+async function attemptMigration(stage: Stage, vm: string): Promise<Omit<MigrationFigures, 'attempts'>> {
   const { cluster, observer } = stage
   const { clock } = cluster.env
   const hosts = cluster.file.hosts.map(({ name }) => name)

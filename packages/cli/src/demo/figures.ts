@@ -21,6 +21,8 @@ export interface MigrationFigures {
   readonly bytesSent: number
   /** Where the downtime went; null where a record is missing. */
   readonly pause: PauseFigures | null
+  /** Orders until one was done: above 1, the others were refused or aborted, and the guest ran on. */
+  readonly attempts: number
 }
 
 /** Adds up to the downtime. */
@@ -63,7 +65,7 @@ export function migrationFigures(
   handover: Handover,
   statistics: { readonly [name: string]: unknown },
   records: readonly TraceRecord[],
-): MigrationFigures {
+): Omit<MigrationFigures, 'attempts'> {
   const { from, to } = handover
   return {
     vm,

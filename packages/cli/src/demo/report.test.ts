@@ -3,12 +3,30 @@
 import type { Violation } from '@stellwerk/protocol/monitors/monitor.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { expect, test } from 'vitest'
-import { failoverFigures, migrationFigures } from './figures.ts'
+import { type FailoverFigures, failoverFigures, type MigrationFigures, migrationFigures } from './figures.ts'
 import { type DemoReport, failuresOf, median, reportLines } from './report.ts'
 
+const MIGRATION: MigrationFigures = {
+  ...{
+    vm: 'web',
+    from: 'host-a',
+    to: 'host-b',
+    totalMs: 300,
+    downtimeMs: 40,
+    rounds: 3,
+    pagesSent: 10,
+    bytesSent: 4_096,
+  },
+  pause: null,
+  attempts: 1,
+}
+const FAILOVER: FailoverFigures = {
+  ...{ host: 'host-a', vm: 'web', to: 'host-b', attested: true },
+  ...{ detectMs: 50, fenceMs: 10, waitMs: 140, placeMs: 10, startMs: 90, totalMs: 300 },
+}
 const GOOD: DemoReport = {
-  migrations: [],
-  failovers: [],
+  migrations: [MIGRATION, MIGRATION, MIGRATION],
+  failovers: [FAILOVER, { ...FAILOVER, attested: false }],
   ledgers: [{ vm: 'web', entries: 5, lost: 0, duplicated: 0, heard: 5, boots: 1, damages: [] }],
   violations: [],
   findings: [],
@@ -35,6 +53,10 @@ test.each<[string, Partial<DemoReport>, RegExp]>([
   ],
   ['the volume is damaged', { findings: ['extent-leaked at x: y'] }, /volume: extent-leaked/],
   ['a process was left', { survivors: ['host-a/agent (7)'] }, /host-a\/agent \(7\) outlived/],
+  ['a migration was not made', { migrations: [MIGRATION, MIGRATION] }, /2 migrations were made, not 3/],
+  ['no agent’s death was attested', { failovers: GOOD.failovers.slice(1) }, /no failover after a death that was att/],
+  ['no host was lost whole', { failovers: [FAILOVER] }, /no failover after a death that nobody attested/],
+  ['nothing failed over', { failovers: [] }, /attested\n.*nobody attested/],
   ['a rule was judged by nothing', { judged: { VM1: 3, FEN1: 0 } }, /FEN1 was judged by nothing/],
 ])('it did not hold: %s', (_what, change, says) => {
   const report = { ...GOOD, ...change }

@@ -7,6 +7,9 @@ import { bytes } from '../render/units.ts'
 import type { LedgerFigures } from './audit.ts'
 import type { FailoverFigures, MigrationFigures } from './figures.ts'
 
+/** The demo makes so many. */
+export const MIGRATIONS = 3
+
 /** Fields are added freely and never renamed: scripts rely on them. */
 export interface DemoReport {
   readonly migrations: readonly MigrationFigures[]
@@ -26,6 +29,10 @@ export interface DemoReport {
 /** What keeps the demo from having held, in sentences. */
 export function failuresOf(report: DemoReport): string[] {
   const failures = report.violations.map(({ rule, message }) => `${rule}: ${message}`)
+  const { migrations, failovers } = report
+  if (migrations.length !== MIGRATIONS) failures.push(`${migrations.length} migrations were made, not ${MIGRATIONS}`)
+  if (!failovers.some(({ attested }) => attested)) failures.push('no failover after a death that was attested')
+  if (failovers.every(({ attested }) => attested)) failures.push('no failover after a death that nobody attested')
   for (const { vm, lost, duplicated, damages } of report.ledgers) {
     if (lost > 0) failures.push(`${vm}: ${lost} acknowledged entries are not on its disk`)
     if (duplicated > 0) failures.push(`${vm}: ${duplicated} entries came twice`)
