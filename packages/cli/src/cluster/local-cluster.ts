@@ -32,6 +32,7 @@ import {
   type Tokens,
 } from './layout.ts'
 import { type Ended, LocalProcess } from './local-process.ts'
+import { withOwnHint } from './own-hints.ts'
 import { findPorts } from './ports.ts'
 import { lookAtUp } from './up-record.ts'
 
@@ -130,7 +131,8 @@ export class LocalCluster {
 
   /** Why a host's agent could not start; null: it has, or has not said yet. */
   agentFailure(host: string): StellwerkError | null {
-    return this.#processes.get(`${host}/guardian`)?.agentFailure ?? null
+    const failure = this.#processes.get(`${host}/guardian`)?.agentFailure ?? null
+    return failure === null ? null : withOwnHint(failure, `${host}/agent`, this.#options.directory, this.file)
   }
 
   /** What has died, or could not start, is tried again. */
@@ -267,7 +269,9 @@ export class LocalCluster {
         })
       })
     })
-    await started.ready
+    await started.ready.catch((error: unknown) => {
+      throw withOwnHint(asCoded(error), name, directory, this.file)
+    })
   }
 
   #hostWanted({ seq, name }: { readonly seq: number; readonly name: string }): void {

@@ -291,7 +291,9 @@ describe('up refuses, and changes nothing', () => {
     const ran = await run('up')
     expect(ran.code).toBe(FAILED)
     expect(ran.err).toEqual([
-      expect.stringMatching(`address is taken by another process \\(127.0.0.1:${port}\\); stop`),
+      expect.stringMatching(
+        `address is taken by another process \\(127.0.0.1:${port}\\); stop .* coordinator.port in /`,
+      ),
     ])
     await new Promise(resolve => server.close(resolve))
   }, 60_000)

@@ -46,7 +46,9 @@ const TYPES: { readonly [code: number]: GlobalType } = { 127: 'i32', 126: 'i64',
 const MAX_NAME_BYTES = 1024
 export const MAX_MODULE_BYTES = 8 * MIB
 
-export function badGuest(name: string, what: string, hint = 'build it as guests/assembly/ is built'): StellwerkError {
+const BUILD_HINT = 'build it as packages/agent/src/guests/assembly/ is: see packages/agent/tools/build-guests.ts'
+
+export function badGuest(name: string, what: string, hint = BUILD_HINT): StellwerkError {
   return new StellwerkError('bad-guest', `guest module refused: ${what}`, { where: name, hint })
 }
 
