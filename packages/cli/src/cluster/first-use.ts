@@ -33,6 +33,7 @@ const QEMU_MS = 20_000
 /** What time does not cure. */
 const HOPELESS = new Set(['damaged', 'unreachable'])
 const POLL_MS = 50
+const LUN_FAILED = 'lun-failed '
 
 /**
  * Every host that was started is up and reaches every storage that was. Gives what is still missing when some are and the
@@ -57,7 +58,8 @@ export function untilHostsUp(cluster: LocalCluster, failed: ReadonlySet<string> 
       const lines = isFinal ? hopeless : missing
       lines.push(`${name} ${why}`)
     }
-    const paths = Object.values(status.paths).filter(path => path.state === 'up')
+    // A storage that says that it can't serve a LUN is reached; of that its volume tells.
+    const paths = Object.values(status.paths).filter(path => path.state === 'up' || path.why.startsWith(LUN_FAILED))
     for (const host of wanted) {
       if (away.includes(host)) continue
       for (const storage of storages) {

@@ -103,8 +103,8 @@ describe('a host that falls silent (FEN1)', () => {
 
   it('says of a host that is as empty as the one chosen that the other comes first, not that it is fuller', () => {
     const bench = Bench.cluster()
-    const places = bench.traces.filter(event => event.kind === 'decision.place')
-    const { rejected } = places[0]?.body as { rejected: { why: string }[] }
+    const place = bench.traces.find(event => event.kind === 'decision.place')!
+    const { rejected } = place.body as { rejected: { why: string }[] }
     expect(rejected.map(({ why }) => why)).toEqual([
       expect.stringMatching(/^as little of its memory is taken, but host-\w comes first$/),
       expect.stringMatching(/comes first$/),

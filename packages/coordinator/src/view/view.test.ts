@@ -199,11 +199,11 @@ describe('can lose', () => {
     }
     expect(hear(['san-a', 'san-b']).summary).toBe('can lose: 1 host yes · 1 storage yes')
     const { owner } = bench.state.volumes.get('csv1')!
-    const reported = bench.state.liveHosts.get(owner!.host)!.volumes
-    const serving = reported.get('csv1')!
-    reported.set('csv1', { ...serving, state: 'damaged' })
+    const live = bench.state.liveHosts.get(owner!.host)!
+    const reported = live.volumes
+    live.volumes = new Map([['csv1', { ...reported.get('csv1')!, state: 'damaged' }]])
     expect(hear(['san-a', 'san-b']).storage.why).toEqual(['csv1: no host serves it'])
-    reported.set('csv1', serving)
+    live.volumes = reported
     const verdict = hear(['san-a'])
     expect(verdict.storage.why).toEqual(['csv1: leg san-b unreachable'])
     expect(verdict.host.why.filter(why => why.includes('nobody else reaches'))).toEqual([])
