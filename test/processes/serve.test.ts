@@ -76,6 +76,7 @@ test.each([
   const { code, lines } = await stellwerk.run('agent', 'serve', '--config', agent('wrong', rest))
   expect(code).toBe(1)
   expect(lines.filter(each => each.startsWith('stellwerk:'))).toEqual([expect.stringMatching(line)])
+  expect(lines.join('\n')).not.toMatch(/serves/)
 })
 
 test('an agent whose address is taken, or is none, says so in one line and ends', { timeout: LONG }, async () => {
@@ -91,7 +92,7 @@ test('an agent whose address is taken, or is none, says so in one line and ends'
 
 test('a second agent of one name is refused in one line and ends, and the first stays', { timeout: LONG }, async () => {
   const first = stellwerk.start('agent', 'serve', '--config', agent('first', {}))
-  await first.said(/^host-a serves/)
+  await first.said(/^host-a starts: /)
   while (!(await hosts()).includes('host-a')) await new Promise(resolve => setTimeout(resolve, 50))
   const second = await stellwerk.run('agent', 'serve', '--config', agent('second', {}))
   expect(second.code).toBe(1)

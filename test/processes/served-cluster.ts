@@ -37,7 +37,7 @@ export class ServedCluster {
     this.#stellwerk = stellwerk
   }
 
-  /** Resolves when every process serves; commands of `stellwerk` find it from then on. */
+  /** Resolves when every process serves, hosts as soon as they have started; commands of `stellwerk` find it from then on. */
   async start(settings: Partial<Settings>, external: readonly ExternalServer[] = []): Promise<ApiClient> {
     const ports = await this.freePorts(PORTS)
     const at = (network: string) => ({ network, host: HOST, port: ports.shift() ?? 0 })
@@ -82,7 +82,7 @@ export class ServedCluster {
     writeFileSync(join(this.#stellwerk.directory, file), text)
     const running = this.#stellwerk.start(program, 'serve', '--config', file)
     this.served.set(name, running)
-    return running.said(/ serves: /)
+    return running.said(/ (serves|starts): /)
   }
 
   /** Where hosts find these: those on a fabric through it. */

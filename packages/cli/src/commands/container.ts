@@ -94,8 +94,10 @@ const open = (name: string, { state, cluster, traceLevel }: Facts, stateNeededBy
 /** Resolves never: the process ends by a signal. */
 function serving(terminal: Terminal, name: string): Promise<number> {
   terminal.out(`${name} serves`)
-  return new Promise<number>(() => undefined)
+  return untilSignal()
 }
+
+const untilSignal = () => new Promise<number>(() => undefined)
 
 async function coordinator(terminal: Terminal, facts: Facts): Promise<number> {
   const token = await tokenOf(facts, JOIN_TOKEN_FILE)
@@ -168,7 +170,8 @@ async function agent(terminal: Terminal, facts: Facts): Promise<number> {
     () => leaveFirst({ api, host, now: () => facts.env.clock.now(), sleep, log }),
   )
   void comeBack({ api, host, sleep, log }, COME_BACK_TRIES)
-  return Promise.race([serving(terminal, host), refused.promise])
+  terminal.out(`${host} starts`)
+  return Promise.race([untilSignal(), refused.promise])
 }
 
 async function guests(terminal: Terminal, facts: Facts): Promise<number> {

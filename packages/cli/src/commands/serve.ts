@@ -36,8 +36,10 @@ function open(
 /** Resolves never: the process ends by a signal. */
 function serving(terminal: Terminal, name: string, info: Json): Promise<number> {
   terminal.out(`${name} serves: ${JSON.stringify(info)}`)
-  return new Promise<number>(() => undefined)
+  return untilSignal()
 }
+
+const untilSignal = () => new Promise<number>(() => undefined)
 
 const fileOf = (input: Input, name: string): string => input.text('config') ?? `${name}.yaml`
 
@@ -96,7 +98,9 @@ const agent: CommandSpec = {
       },
     }
     await startGuardian(opened.env, parts, error => refused.reject(error))
-    return Promise.race([serving(terminal, host, { listen: listen as unknown as Json }), refused.promise])
+    // Whether it will serve is for the coordinator to say, and it may refuse it.
+    terminal.out(`${host} starts: ${JSON.stringify({ listen })}`)
+    return Promise.race([untilSignal(), refused.promise])
   },
 }
 
