@@ -39,10 +39,10 @@ async function measureAll(
       progress(`storage: ${load.name}, ${target.name}`)
       return measure(target, load, RANGE_BYTES, fio)
     })
-    const [best] = targets.slice(1).sort((a, b) => results.get(b)! - results.get(a)!)
     const name = `storage, ${load.name}`
-    if (best === undefined) report(row(name, results.get(ours)!, load.unit, null, null))
-    else report(row(name, results.get(ours)!, load.unit, results.get(best)!, best.name))
+    const [, ...peers] = targets
+    if (peers.length === 0) report(row(name, results.get(ours)!, load.unit, null, null))
+    for (const peer of peers) report(row(name, results.get(ours)!, load.unit, results.get(peer)!, peer.name))
   }
 }
 
