@@ -1,5 +1,5 @@
-// Each planted bug is found by the rule that is named for it, and, in the long tests, the same seed without the bug is clean.
-// So the rules can see, and what they see is the bug. Called by the files that share the bugs out among workers.
+// Each planted bug is found by the rule that is named for it, and the same seed without the bug is clean: of the first bug of
+// each part always, of the others in the long tests. So the rules can see, and what they see is the bug. Called by the files that share the bugs out among workers.
 
 import { canaries } from '@stellwerk/runtime/canary.ts'
 import { CANARIES, type Canary } from 'stellwerk/simulation/canaries.ts'
@@ -23,14 +23,14 @@ async function find({ name, rule, seed, tuning }: Canary): Promise<SeedResult | 
 export function finds(part: Canary['part']): void {
   afterEach(() => expect(canaries.size).toBe(0))
 
-  for (const canary of CANARIES.filter(each => each.part === part && (LONG || each.slow !== true))) {
+  for (const [index, canary] of CANARIES.filter(each => each.part === part && (LONG || each.slow !== true)).entries()) {
     const { name, rule, what, tuning } = canary
     test(`${rule} finds ${name}: ${what}`, TIMEOUT, async () => {
       const found = await find(canary)
       expect(found, `not found within ${SEEDS_MAX} seeds from ${canary.seed} on`).not.toBe(null)
       if (found === null) return
       expect(found.violations[0]?.rule, complaint(found, name)).toBe(rule)
-      if (!LONG) return
+      if (!LONG && index > 0) return
       // The same faults, up to the time at which the bug was found; then the cluster must heal as ever.
       const clean = await runSeed(found.seed, {
         tuning: { ...PLANTED_TUNING, ...tuning, safetyMs: found.simulatedMs },

@@ -53,10 +53,13 @@ export class FaultDriver {
   #begin(kind: FaultKind, host: string, storage: string, lastsMs: number): void {
     if (this.#over) return
     const { sim } = this.#world
-    this.#counts.set(kind.name, (this.#counts.get(kind.name) ?? 0) + 1)
-    for (const phase of this.#underWay.values()) this.#cover(kind.name, phase)
+    const struck = (): void => {
+      this.#counts.set(kind.name, (this.#counts.get(kind.name) ?? 0) + 1)
+      for (const phase of this.#underWay.values()) this.#cover(kind.name, phase)
+    }
+    if (kind.mayMiss !== true) struck()
     sim.emit({ level: 'decision', kind: 'fault.begun', body: { fault: kind.name, host, storage, lastsMs } })
-    const end = kind.begin({ world: this.#world, random: this.#random, host, storage })
+    const end = kind.begin({ world: this.#world, random: this.#random, host, storage, struck })
     let ended = false
     const endOnce = (): void => {
       if (ended) return

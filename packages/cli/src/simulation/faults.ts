@@ -1,5 +1,6 @@
 // The faults a seed may do to the simulated cluster. Each has a name, does something now, and is over after a while.
 
+import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'
 import { lunFile, lunPath } from './durability.ts'
@@ -16,14 +17,26 @@ export interface FaultContext {
   /** The host it is to hit, where it hits one. */
   readonly host: string
   readonly storage: string
+  /** It takes effect now: what is counted, and falls into a cell of fault × phase, is this. */
+  readonly struck: () => void
 }
 
 export interface FaultKind {
   readonly name: string
   /** How long it lasts, ms: at least, at most. */
   readonly lasts: readonly [number, number]
+  /** It says itself when it strikes, if it does: there may be nothing for it to hit, or not yet. Others strike as they begin. */
+  readonly mayMiss?: true
   /** Begins it and gives the way to end it. */
   readonly begin: (context: FaultContext) => () => void
+}
+
+/** A process that is there to be hit. */
+function victim({ world, struck }: FaultContext, host: string, name: string): SimProcess | undefined {
+  const process = world.sim.host(host).process(name)
+  if (process?.alive !== true) return undefined
+  struck()
+  return process
 }
 
 function restartHost({ world, host }: FaultContext): () => void {
@@ -34,16 +47,18 @@ export const FAULTS: readonly FaultKind[] = [
   {
     name: 'agent-kill',
     lasts: [500, 3_000],
+    mayMiss: true,
     begin: context => {
-      context.world.sim.host(context.host).process(`${context.host}/agent`)?.kill()
+      victim(context, context.host, `${context.host}/agent`)?.kill()
       return restartHost(context)
     },
   },
   {
     name: 'guardian-kill',
     lasts: [1_000, 8_000],
+    mayMiss: true,
     begin: context => {
-      context.world.sim.host(context.host).process(`${context.host}/guardian`)?.kill()
+      victim(context, context.host, `${context.host}/guardian`)?.kill()
       return restartHost(context)
     },
   },
@@ -70,8 +85,9 @@ export const FAULTS: readonly FaultKind[] = [
   {
     name: 'agent-pause',
     lasts: [500, 12_000],
-    begin: ({ world, host }) => {
-      const agent = world.sim.host(host).process(`${host}/agent`)
+    mayMiss: true,
+    begin: context => {
+      const agent = victim(context, context.host, `${context.host}/agent`)
       agent?.pause()
       return () => agent?.resume()
     },
@@ -80,8 +96,9 @@ export const FAULTS: readonly FaultKind[] = [
     // Longer than its deadlines: it wakes up to ones that are long past, and must read what has come before it kills.
     name: 'guardian-pause',
     lasts: [500, 15_000],
-    begin: ({ world, host }) => {
-      const guardian = world.sim.host(host).process(`${host}/guardian`)
+    mayMiss: true,
+    begin: context => {
+      const guardian = victim(context, context.host, `${context.host}/guardian`)
       guardian?.pause()
       return () => guardian?.resume()
     },
@@ -89,7 +106,10 @@ export const FAULTS: readonly FaultKind[] = [
   {
     name: 'coordinator-crash',
     lasts: [200, 6_000],
-    begin: ({ world }) => {
+    mayMiss: true,
+    begin: context => {
+      const { world } = context
+      victim(context, COORDINATOR_HOST, 'coordinator')
       world.sim.host(COORDINATOR_HOST).crash({ unsynced: 'lost' })
       return () => world.startCoordinator()
     },
@@ -97,7 +117,10 @@ export const FAULTS: readonly FaultKind[] = [
   {
     name: 'coordinator-pause',
     lasts: [500, 8_000],
-    begin: ({ world }) => {
+    mayMiss: true,
+    begin: context => {
+      const { world } = context
+      victim(context, COORDINATOR_HOST, 'coordinator')
       world.sim.host(COORDINATOR_HOST).pause()
       return () => world.sim.host(COORDINATOR_HOST).resume()
     },
@@ -105,16 +128,21 @@ export const FAULTS: readonly FaultKind[] = [
   {
     name: 'storage-kill',
     lasts: [300, 5_000],
-    begin: ({ world, storage }) => {
-      world.sim.host(storage).process(storage)?.kill()
+    mayMiss: true,
+    begin: context => {
+      const { world, storage } = context
+      victim(context, storage, storage)?.kill()
       return () => world.startStorage(storage)
     },
   },
   {
     name: 'storage-power',
     lasts: [300, 5_000],
-    begin: ({ world, storage, random }) => {
+    mayMiss: true,
+    begin: context => {
+      const { world, storage, random } = context
       const { sim } = world
+      victim(context, storage, storage)
       sim.emit({ level: 'decision', kind: 'storage.power-cycled', body: { storage } })
       sim.host(storage).crash({ unsynced: random.chance(0.5) ? 'lost' : 'torn' })
       return () => world.startStorage(storage)
@@ -124,7 +152,8 @@ export const FAULTS: readonly FaultKind[] = [
     // A crash at the target of a pending write: what a volume's owner writes of its journal is torn, sector by sector.
     name: 'storage-power-in-journal',
     lasts: [1_000, 8_000],
-    begin: ({ world, storage, random }) => {
+    mayMiss: true,
+    begin: ({ world, storage, random, struck }) => {
       const { sim } = world
       // Half of them wait for a record longer than a sector, which are rare: only these can be torn within.
       const long = random.chance(0.5)
@@ -139,6 +168,7 @@ export const FAULTS: readonly FaultKind[] = [
         sim.after(0, () => {
           sim.emit({ level: 'decision', kind: 'storage.power-cycled', body: { storage } })
           sim.host(storage).crash({ unsynced: 'torn' })
+          struck()
         })
       })
       return () => {
@@ -151,8 +181,11 @@ export const FAULTS: readonly FaultKind[] = [
     // Longer than a leg's deadline: whoever has a mirror goes on with the other leg, and this one is resynced afterwards.
     name: 'storage-outage',
     lasts: [6_000, 18_000],
-    begin: ({ world, storage, random }) => {
+    mayMiss: true,
+    begin: context => {
+      const { world, storage, random } = context
       const { sim } = world
+      victim(context, storage, storage)
       if (random.chance(0.5)) sim.host(storage).process(storage)?.kill()
       else {
         sim.emit({ level: 'decision', kind: 'storage.power-cycled', body: { storage } })
@@ -165,12 +198,14 @@ export const FAULTS: readonly FaultKind[] = [
     // A leg that answers, but with errors: only of mirrors, and only while another leg can take its place.
     name: 'leg-errors',
     lasts: [300, 6_000],
-    begin: ({ world, storage, random }) => {
+    mayMiss: true,
+    begin: ({ world, storage, random, struck }) => {
       const verdict = random.chance(0.5) ? 'EIO' : 'ENOSPC'
       const operation = verdict === 'EIO' && random.chance(0.5) ? 'read' : 'write'
       const faults = mirrorsOn(world, storage).map(path =>
         world.sim.host(storage).disk.fault({ path, operation, verdict, chance: 0.2 + random.float() * 0.8 }),
       )
+      if (faults.length > 0) struck()
       const heal = (): void => {
         for (const fault of faults) fault.heal()
       }
@@ -324,7 +359,9 @@ export const FAULTS: readonly FaultKind[] = [
     // An operator takes it out of service and, sooner or later, back, whatever else happens meanwhile.
     name: 'host-drained',
     lasts: [1_000, 30_000],
-    begin: ({ world, host }) => {
+    mayMiss: true,
+    begin: ({ world, host, struck }) => {
+      if (world.coordinator !== null) struck()
       world.command({ kind: 'host-drain', name: host, why: 'its operator has plans' })
       return () => insist(world, { kind: 'host-resume', name: host }, 'not-quarantined')
     },

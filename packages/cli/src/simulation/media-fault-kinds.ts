@@ -44,7 +44,7 @@ function lunsOf(world: World, storage: string): string[] {
   return volumes.flatMap(({ legs }) => legs.filter(leg => leg.storage === storage).map(leg => leg.lun))
 }
 
-function sectorErrors({ world, storage, random }: FaultContext): () => void {
+function sectorErrors({ world, storage, random, struck }: FaultContext): () => void {
   const luns = lunsOf(world, storage)
   const faults: DiskFault[] = []
   for (let i = 1 + random.int(BAD_SECTORS_MAX); i > 0 && luns.length > 0; i -= 1) {
@@ -52,6 +52,7 @@ function sectorErrors({ world, storage, random }: FaultContext): () => void {
     const offset = busySector(world, storage, lun, random)
     if (offset !== null) faults.push(latentSectorError(world, { storage, lun, offset }))
   }
+  if (faults.length > 0) struck()
   return () => {
     for (const fault of faults) fault.heal()
   }
@@ -75,13 +76,15 @@ export const MEDIA_FAULTS: readonly FaultKind[] = [
     // Of a volume of one leg, too: its guests are told of these sectors, and of no others, until the drive has recovered them.
     name: 'sector-errors',
     lasts: [2_000, 15_000],
+    mayMiss: true,
     begin: sectorErrors,
   },
   {
     // Writes fail for as long as it lasts, whatever becomes of the leg, and whether it is the last one or not.
     name: 'write-errors',
     lasts: [300, 8_000],
-    begin: ({ world, storage, random }) => {
+    mayMiss: true,
+    begin: ({ world, storage, random, struck }) => {
       const chance = random.chance(0.5) ? 1 : 0.1 + random.float() * 0.9
       const faults = lunsOf(world, storage).flatMap(lun => {
         const path = lunPath(world, storage, lun)
@@ -89,6 +92,7 @@ export const MEDIA_FAULTS: readonly FaultKind[] = [
         const { disk } = world.sim.host(storage)
         return disk.fault({ process: storage, path, operation: ['write', 'punch'], verdict: 'EIO', chance })
       })
+      if (faults.length > 0) struck()
       return () => {
         for (const fault of faults) fault.heal()
       }

@@ -18,7 +18,8 @@ export const OLDER_STATE_FAULTS: readonly FaultKind[] = [
   {
     name: 'coordinator-rolled-back',
     lasts: [6_000, 20_000],
-    begin: ({ world, random }) => {
+    mayMiss: true,
+    begin: ({ world, random, struck }) => {
       const { sim } = world
       if (world.hasOlderState) return () => undefined
       const copy = entriesOf(world)
@@ -40,6 +41,7 @@ export const OLDER_STATE_FAULTS: readonly FaultKind[] = [
         newest = entriesOf(world)
         replace(world, copy)
         world.hasOlderState = true
+        struck()
         idle = watchIdle(world)
         sim.emit({ level: 'decision', kind: 'coordinator.rolled-back', body: {} })
         startAgain()

@@ -79,8 +79,10 @@ export const PATH_FAULTS: readonly FaultKind[] = [
   {
     name: 'fabrics-disabled',
     lasts: [3_000, 25_000],
+    mayMiss: true,
     begin: context => {
-      const { world, host, random } = context
+      const { world, host, random, struck } = context
+      if (world.coordinator !== null) struck()
       const fabrics = random.chance(0.7) ? FABRICS : [FABRICS[random.int(2)]!]
       for (const fabric of fabrics) world.command({ kind: 'path-disable', host, fabric })
       return () => {
@@ -111,13 +113,15 @@ export const PATH_FAULTS: readonly FaultKind[] = [
     // A host loses its paths, and then whoever carries its requests loses his life, his wits, or his own paths.
     name: 'carrier-lost',
     lasts: [5_000, 25_000],
+    mayMiss: true,
     begin: context => {
-      const { world, host, storage, random } = context
+      const { world, host, storage, random, struck } = context
       const mend = [pulled(context, [storage], FABRICS)]
       let over = false
       world.sim.after(500 + random.float() * 2_500, () => {
         const carrier = world.options.hosts.find(name => world.agent(name)?.carried.some(each => each.host === host))
         if (over || carrier === undefined) return
+        struck()
         const how = random.int(4)
         if (how === 0) world.sim.host(carrier).process(`${carrier}/agent`)?.kill()
         else if (how === 1) world.sim.host(carrier).crash({ unsynced: 'torn' })
