@@ -41,6 +41,9 @@ describe('a host that falls silent (FEN1)', () => {
     bench.input({ kind: 'unanswered', key, code: 'disk-attached', message: `it is attached to web on ${host}` })
     bench.round(2)
     expect(asked.filter(each => each === `recover/csv1/${host}/1`)).toHaveLength(2)
+    const [release] = bench.orders.filter(order => order.key.startsWith('recover/')).slice(-1)
+    const ended = [{ disk: 'web-0', vm: 'web', epoch: bench.firstEpoch }]
+    expect(release?.body).toEqual({ volume: 'csv1', host, hostEpoch: 1, ended })
     expect(bench.state.recoveries.size).toBe(0)
     bench.holdBack = () => false
     bench.answer(key, {})

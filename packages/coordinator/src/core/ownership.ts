@@ -6,7 +6,7 @@ import { hostLive, isUsable, usableHosts } from './hosts.ts'
 import { isCounting, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import { isQuarantined } from './quarantine.ts'
-import type { CoordinatorState, HostRecord, VolumeRecord } from './state.ts'
+import type { CoordinatorState, HostRecord, RecoveryRecord, VolumeRecord } from './state.ts'
 
 /** A volume whose owner does not get it open is given to another host after this many lease times. */
 const OPENING_LEASES = 4
@@ -32,9 +32,26 @@ export function workOnVolumes(state: CoordinatorState, now: number, out: StepOut
       host: owner.host,
       volume: recovery.volume,
       message: 'volume.release-host',
-      body: { volume: recovery.volume, host: recovery.host, hostEpoch: recovery.hostEpoch },
+      body: {
+        ...{ volume: recovery.volume, host: recovery.host, hostEpoch: recovery.hostEpoch },
+        ended: endedDisks(state, recovery),
+      },
     })
   }
+}
+
+/** Of VMs whose last instance was on that host in that epoch of it, whether it got as far as holding them or not. */
+function endedDisks(
+  state: CoordinatorState,
+  { volume, host, hostEpoch }: RecoveryRecord,
+): { disk: string; vm: string; epoch: number }[] {
+  return [...state.vms.values()].flatMap(({ name, placement, lost, epoch, disks }) => {
+    const last = placement ?? lost
+    if (last?.host !== host || last.hostEpoch !== hostEpoch) return []
+    return disks
+      .filter(disk => disk.volume === volume)
+      .map(({ disk }) => ({ disk, vm: name, epoch: placement?.epoch ?? epoch }))
+  })
 }
 
 /** The owner has the volume open. */

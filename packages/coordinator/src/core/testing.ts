@@ -163,6 +163,7 @@ export class Bench {
         if (!this.holdBack(effect.key)) this.answer(effect.key, this.#storageSays(effect))
         return
       case 'owner':
+        this.orders.push(effect)
         if (!this.holdBack(effect.key)) this.answer(effect.key, {})
         return
       case 'order':

@@ -2,7 +2,9 @@
 
 import type { HostView } from '@stellwerk/protocol/messages/volume.ts'
 import { regionCount, slotAddress } from '../format/layout.ts'
+import type { Entry, Holder } from '../format/metadata.ts'
 import { type Decision, done, refused } from './decide.ts'
+import { findDisk } from './decide-disks.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody } from './request.ts'
 import type { Effect, OwnerState } from './state.ts'
@@ -37,13 +39,19 @@ export function recoverSlot(state: OwnerState, body: VolumeBody<'volume.recover-
 export function releaseHost(state: OwnerState, body: VolumeBody<'volume.release-host'>): Decision {
   const wait = recovery(state, body)
   if (wait !== null) return wait
-  const disks = [...state.metadata.disks.values()].filter(disk =>
-    [disk.holder, disk.reserved].some(h => h !== null && h.host === body.host && h.hostEpoch <= body.hostEpoch),
-  )
-  if (disks.length === 0) return done({ disks: [] })
-  return done({ disks: disks.map(disk => disk.id) }, [
-    { type: 'host-released', host: body.host, hostEpoch: body.hostEpoch },
-  ])
+  const isIts = (held: Holder | null): boolean => held?.host === body.host && held.hostEpoch <= body.hostEpoch
+  const disks = [...state.metadata.disks.values()].filter(disk => isIts(disk.holder) || isIts(disk.reserved))
+  const entries: Entry[] = []
+  if (disks.length > 0) entries.push({ type: 'host-released', host: body.host, hostEpoch: body.hostEpoch })
+  for (const { disk: id, vm, epoch } of body.ended ?? []) {
+    const disk = findDisk(state, id)
+    if (disk === null) continue
+    const isOver = (held: Holder | null): held is Holder => held?.vm === vm && held.epoch <= epoch && !isIts(held)
+    if (isOver(disk.holder)) entries.push({ type: 'detached', disk: id })
+    if (isOver(disk.reserved)) entries.push({ type: 'burnt', disk: id, epoch: disk.reserved.epoch })
+    if ((isOver(disk.holder) || isOver(disk.reserved)) && !disks.includes(disk)) disks.push(disk)
+  }
+  return done({ disks: disks.map(disk => disk.id) }, entries)
 }
 
 /**

@@ -68,9 +68,12 @@ const WORDS: Readonly<Record<string, (...args: string[]) => VolumeRequest>> = {
     kind: 'volume.recover-slot',
     body: { volume: 'v', host: host!, hostEpoch: Number(hostEpoch) },
   }),
-  release: (host, hostEpoch) => ({
+  release: (host, hostEpoch, disk, vm, epoch) => ({
     kind: 'volume.release-host',
-    body: { volume: 'v', host: host!, hostEpoch: Number(hostEpoch) },
+    body: {
+      ...{ volume: 'v', host: host!, hostEpoch: Number(hostEpoch) },
+      ...(disk === undefined ? {} : { ended: [{ disk, vm: vm!, epoch: Number(epoch) }] }),
+    },
   }),
 }
 
@@ -241,6 +244,36 @@ describe('the owner decides', () => {
     release host-a 1 -> ok
     allocate d1 host-a 3 0 -> ok 0,0,1,1 [mapped 0:0]
     release host-a 2 -> ok [recover-slot; host-released]
+    `,
+  )
+
+  transcript(
+    'the target of a committed migration dies before it took the disk: its source has given it away',
+    `
+    open host-a -> ok [prepare-slot; slot-assigned]
+    open host-b -> ok [prepare-slot; slot-assigned]
+    create d1 -> ok [disk-created]
+    attach d1 web host-a 3 -> ok [attached host-a@3]
+    reserve d1 web host-b 4 -> ok [reserved host-b@4]
+    release host-b 1 d1 web 4 -> ok [recover-slot; host-released; detached]
+    delete d1 -> ok [disk-deleted]
+    `,
+  )
+
+  transcript(
+    'what a newer instance of a VM holds, or another VM, is not released with an older one',
+    `
+    open host-a -> ok [prepare-slot; slot-assigned]
+    open host-b -> ok [prepare-slot; slot-assigned]
+    create d1 -> ok [disk-created]
+    attach d1 web host-a 5 -> ok [attached host-a@5]
+    reserve d1 web host-b 6 -> ok [reserved host-b@6]
+    release host-c 1 d1 web 4 -> ok
+    release host-c 1 d1 db 9 -> ok
+    release host-c 1 d2 web 9 -> ok
+    release host-c 1 d1 web 5 -> ok [detached]
+    release host-c 1 d1 web 6 -> ok [burnt 6]
+    attach d1 web host-b 6 committed -> stale-epoch
     `,
   )
 

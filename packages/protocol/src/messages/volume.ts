@@ -159,9 +159,18 @@ export const volumeFamily = defineFamily('volume', {
   },
   /** Of a fenced host: what its slot marks is made equal on all legs, then the slot is cleared. */
   'volume.recover-slot': { request: closed({ volume: Name, host: Name, hostEpoch: Count }), reply: Nothing },
-  /** After the slot's recovery: what the host held at this epoch or an older one is free. */
+  /**
+   * After the slot's recovery: what the host held at this epoch or an older one is free. `ended`: disks of VMs whose last
+   * instance was there, at that placement epoch. Whoever holds one at that or an older one has handed it over or died: it may
+   * be that the last one never got as far as holding it.
+   */
   'volume.release-host': {
-    request: closed({ volume: Name, host: Name, hostEpoch: Count }),
+    request: closed({
+      volume: Name,
+      host: Name,
+      hostEpoch: Count,
+      ended: Type.Optional(Type.Array(closed({ disk: Name, vm: Name, epoch: Count }), { maxItems: 4096 })),
+    }),
     reply: closed({ disks: Type.Array(Name) }),
   },
   /**
