@@ -164,7 +164,25 @@ test('where ranges cannot be punched zeroes are written, and the log says so onc
   expect(back.indexOf(0)).toBe(10)
   expect(back.lastIndexOf(0)).toBe(2 * MIB - 7 + 300_000 - 1)
   expect(back.subarray(10, 2 * MIB - 7 + 300_000).every(byte => byte === 0)).toBe(true)
-  expect(warnings.length).toBe(1)
+  expect(warnings).toHaveLength(1)
+  await file.close()
+})
+
+test('a batch that could not be begun for a passing reason is written as zeroes, and the next is punched again', async () => {
+  const own = mkdtempSync(join(directory, 'passing-'))
+  await createFiles(own, 'test', log).writeAtomic('data', new Uint8Array(2 * MIB).fill(1))
+  const file = await createFiles(own, 'test', log).open('data')
+  const blocks = () => statSync(join(own, 'data')).blocks * 512
+  // A directory where the lock's file should be cannot be opened for writing.
+  mkdirSync(join(own, 'punching.lock'))
+  await file.punch(0, MIB)
+  expect((await file.read(0, MIB)).every(byte => byte === 0)).toBe(true)
+  expect(blocks()).toBeGreaterThanOrEqual(2 * MIB)
+  expect(warnings.at(-1)).toMatch(/zeroes are written instead/)
+  rmSync(join(own, 'punching.lock'), { recursive: true })
+  await file.punch(0, MIB)
+  await file.sync()
+  expect(blocks()).toBeLessThanOrEqual(1.1 * MIB)
   await file.close()
 })
 

@@ -31,6 +31,10 @@ while [ $# -gt 0 ]; do
   shift 3
 done`
 
+const NOT_HERE = 'not supported'
+/** No program, no such file system: it is not tried again, as after too many processes or open files it is. */
+const NEVER = /not supported|not found|ENOENT/
+
 /** `unsupported`: the range is unchanged, the caller must write zeroes. */
 export type PunchResult = 'punched' | 'unsupported'
 
@@ -49,6 +53,8 @@ export class Puncher {
   #waiting: Range[] = []
   #running = false
   #supported = true
+  /** The last failure that was logged. */
+  #told: string | null = null
 
   /** `directory`: of all its files. `program` runs the script: a test names another. */
   constructor(log: Logger, directory: string, program = 'sh') {
@@ -94,14 +100,15 @@ export class Puncher {
     this.#running = true
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0, BATCH_MAX)
-      const failure = this.#supported ? await this.#punchBatch(batch) : 'not supported'
-      if (failure !== null && this.#supported) {
-        this.#supported = false
+      const failure = this.#supported ? await this.#punchBatch(batch).catch(errorMessage) : NOT_HERE
+      if (failure !== null && this.#supported && failure !== this.#told) {
+        this.#told = failure
         this.#log.warn(
           { failure },
           'ranges of files cannot be punched here (fallocate and flock of util-linux, and a file system that can): zeroes are written instead',
         )
       }
+      if (failure !== null && NEVER.test(failure)) this.#supported = false
       // After a failure some ranges of the batch may have been punched; zeroes on top of them are as good.
       for (const range of batch) range.done(failure === null ? 'punched' : 'unsupported')
     }
@@ -114,6 +121,7 @@ export class Puncher {
     const lock = await open(this.#lock, 'a', 0o600)
     try {
       const child = spawn(this.#program, ['-c', SCRIPT, 'punch', ...ranges], {
+        env: { ...process.env, LC_ALL: 'C' },
         stdio: ['pipe', 'pipe', 'pipe', lock.fd],
       })
       // One that has ended hears nothing: how it ended says why.
