@@ -2,20 +2,16 @@
 // says. Rules, ledgers and counts hold as the plan says; how fast things go depends on the machine, so of times only what is far too
 // late fails here. `stellwerk chaos run` judges them as they are.
 
-import type { ObjectiveResult } from 'stellwerk/chaos/judge/objectives.ts'
 import { LocalTarget } from 'stellwerk/chaos/local/local-target.ts'
 import { runPlan } from 'stellwerk/chaos/run.ts'
 import { describe, expect, test } from 'vitest'
-import { LIBRARY, libraryPlan } from '../simulation/chaos-runs.ts'
+import { LIBRARY, libraryPlan, missedBy } from '../simulation/chaos-runs.ts'
 
 const SECONDS = Number(process.env['STELLWERK_CHAOS_SECONDS'] ?? '300')
 /** Set up, healed, converged, judged besides. */
 const TIMEOUT = { timeout: SECONDS * 1_000 + 600_000 }
 /** A machine that is so many times slower than the plans are for. */
 const SLOW = 10
-
-const isMissed = ({ ok, unit, value, limit }: ObjectiveResult): boolean =>
-  !ok && (unit === 'count' || (value ?? Number.POSITIVE_INFINITY) > SLOW * limit)
 
 describe('a plan of the library holds on processes of this machine', () => {
   for (const name of LIBRARY) {
@@ -32,7 +28,7 @@ describe('a plan of the library holds on processes of this machine', () => {
         },
       })
       console.log(`${name}: ${objectives.map(each => `${each.name} ${each.value} of ${each.limit}`).join(', ')}`)
-      expect({ violations, findings, lack, missed: objectives.filter(isMissed) }).toEqual({
+      expect({ violations, findings, lack, missed: objectives.filter(missedBy(SLOW)) }).toEqual({
         ...{ violations: [], findings: [], lack: null, missed: [] },
       })
     })

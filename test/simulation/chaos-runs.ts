@@ -1,7 +1,7 @@
 // What the tests of chaos plans share: plans of the library, cut short, and a result in words.
 
 import { failuresOf } from 'stellwerk/chaos/judge/judge.ts'
-import { objectiveLine } from 'stellwerk/chaos/judge/objectives.ts'
+import { type ObjectiveResult, objectiveLine } from 'stellwerk/chaos/judge/objectives.ts'
 import { findPlan } from 'stellwerk/chaos/plan/library.ts'
 import { parsePlan } from 'stellwerk/chaos/plan/parse-plan.ts'
 import type { ChaosPlan } from 'stellwerk/chaos/plan/plan.ts'
@@ -20,6 +20,12 @@ export const LIBRARY = [
 export async function libraryPlan(name: string, durationMs?: number): Promise<ChaosPlan> {
   const { file, source } = await findPlan(name, '.')
   return parsePlan(file, source, durationMs)
+}
+
+/** On real machines: a count that is not reached, and a time that is so many times too long. */
+export function missedBy(times: number): (objective: ObjectiveResult) => boolean {
+  return ({ ok, unit, value, limit }) =>
+    !ok && (unit === 'count' || (value ?? Number.POSITIVE_INFINITY) > times * limit)
 }
 
 /** So much shorter that there is not the time for all that it counts on. */
