@@ -2,8 +2,9 @@
 
 import { resolve } from 'node:path'
 import { MAX_MODULE_BYTES } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
+import type { Files } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { filesOf } from '../cluster/directory.ts'
+import { createReadingFiles } from '@stellwerk/runtime/node/reading-files.ts'
 
 /** `bytes` are null where there is no such file. No more is read than a module may have, and the byte that tells that it is too long. */
 export async function readGuestFile(
@@ -11,21 +12,34 @@ export async function readGuestFile(
   directory: string,
 ): Promise<{ readonly path: string; readonly bytes: Uint8Array | null }> {
   const path = resolve(directory, name)
-  const at = path.lastIndexOf('/')
-  try {
-    const file = await filesOf(path.slice(0, at) || '/').open(path.slice(at + 1))
-    try {
-      return { path, bytes: await file.read(0, Math.min(await file.size(), MAX_MODULE_BYTES + 1)) }
-    } finally {
-      await file.close()
-    }
-  } catch (error) {
-    const code = errorCode(error)
-    if (code === 'missing-file' || code === 'ENOTDIR') return { path, bytes: null }
-    throw new StellwerkError('bad-guest', `its file cannot be read: ${code}`, {
+  // Somebody else's, perhaps.
+  const files = createReadingFiles('/')
+  const found = await files.look(path).catch(unreadable(path))
+  if (found === 'nothing') return { path, bytes: null }
+  if (found !== 'file') {
+    throw new StellwerkError('bad-guest', `it is a ${found === 'directory' ? found : 'device, socket or pipe'}`, {
       where: path,
       hint: 'name a file',
-      cause: error,
     })
   }
+  return { path, bytes: await start(files, path).catch(unreadable(path)) }
 }
+
+async function start(files: Pick<Files, 'open'>, path: string): Promise<Uint8Array> {
+  const file = await files.open(path)
+  try {
+    return await file.read(0, Math.min(await file.size(), MAX_MODULE_BYTES + 1))
+  } finally {
+    await file.close()
+  }
+}
+
+const unreadable =
+  (where: string) =>
+  (cause: unknown): never => {
+    throw new StellwerkError('bad-guest', `its file cannot be read: ${errorCode(cause)}`, {
+      where,
+      hint: 'name a file that you may read',
+      cause,
+    })
+  }
