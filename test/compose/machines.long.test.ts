@@ -15,8 +15,8 @@ describe.skipIf(cannotRun)(`real machines in containers (${noteOnPeers})`, () =>
     cluster.followGuests()
     expect(cluster.vm('ledger-1')).toMatchObject({ hypervisor: 'qemu' })
     const container = cluster.containerOf(cluster.hostOf('ledger-1'))
-    const { output } = cluster.engine.try('docker', 'top', container, '-eo', 'uid,args')
-    expect(output).toMatch(/^10001 .*qemu-system-x86_64/m)
+    const { output } = cluster.engine.try('docker', 'top', container, '-eo', 'pid,uid,args')
+    expect(output).toMatch(/^ *\d+ +10001 .*qemu-system-x86_64/m)
   })
 
   cluster.story('move live, and keep what they were told is written', async () => {
