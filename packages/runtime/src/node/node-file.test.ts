@@ -2,7 +2,7 @@
 
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
@@ -184,6 +184,20 @@ test('a batch that could not be begun for a passing reason is written as zeroes,
   await file.sync()
   expect(blocks()).toBeLessThanOrEqual(1.1 * MIB)
   await file.close()
+})
+
+test.each([
+  ['the file system cannot', 'fallocate: fallocate failed: keep size mode is unsupported', 1],
+  ['the kernel cannot', 'fallocate: fallocate failed: Function not implemented', 1],
+  ['there is no program', 'sh: 1: fallocate: not found', 1],
+  ['there are too many processes', 'sh: 1: Cannot fork', 2],
+])('where %s ranges are punched no more, or again the next time', async (_what, said, attempts) => {
+  const own = mkdtempSync(join(directory, 'failing-'))
+  const tries = join(own, 'tries')
+  writeFileSync(join(own, 'shell'), `#!/bin/sh\necho . >> '${tries}'\necho '${said}' >&2\nexit 1\n`, { mode: 0o755 })
+  const puncher = new Puncher(log, own, join(own, 'shell'))
+  for (let i = 0; i < 2; i++) expect(await puncher.punch(join(own, 'data'), 0, MIB)).toBe('unsupported')
+  expect(readFileSync(tries, 'utf8')).toBe('.\n'.repeat(attempts))
 })
 
 test('what a killed process was still punching takes nothing from what its successor writes', async () => {

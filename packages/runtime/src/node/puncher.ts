@@ -21,11 +21,12 @@ const WAITING_MAX = 4096
 
 const LOCK_FILE = 'punching.lock'
 /** A predecessor's last batch takes milliseconds, minutes perhaps on a file system in trouble. */
-const PREDECESSOR_S = 120
+const PREDECESSOR_MS = 120_000
+const NO_PROGRAM = /spawn .* ENOENT/
 
 /** Its lock is the descriptor's, which all that it starts inherit. Without a word it was left alone: it does nothing. */
 const SCRIPT = `
-flock --shared 3 && echo locked && read -r word || exit 1
+flock -s 3 && echo locked && read -r word || exit 1
 while [ $# -gt 0 ]; do
   fallocate --punch-hole --keep-size --offset "$2" --length "$3" -- "$1" || exit 1
   shift 3
@@ -33,7 +34,7 @@ done`
 
 const NOT_HERE = 'not supported'
 /** No program, no such file system: it is not tried again, as after too many processes or open files it is. */
-const NEVER = /not supported|not found|ENOENT/
+const NEVER = /not supported|unsupported|not implemented|not found|spawn .* ENOENT/
 
 /** `unsupported`: the range is unchanged, the caller must write zeroes. */
 export type PunchResult = 'punched' | 'unsupported'
@@ -66,18 +67,26 @@ export class Puncher {
   /** Resolves when nothing that an earlier process began is at work here any more. Rejects with `leftover-stuck`. */
   predecessorGone(): Promise<void> {
     this.#predecessor ??= existsSync(this.#lock) ? this.#awaitPredecessor() : Promise.resolve()
-    return this.#predecessor
+    const waiting = this.#predecessor
+    // Whoever asks next finds out anew.
+    waiting.catch(() => {
+      if (this.#predecessor === waiting) this.#predecessor = null
+    })
+    return waiting
   }
 
   async #awaitPredecessor(): Promise<void> {
     const lock = await open(this.#lock, 'a')
     try {
-      const words = ['--exclusive', '--timeout', String(PREDECESSOR_S), '3']
-      const why = await ended(spawn('flock', words, { stdio: ['ignore', 'ignore', 'pipe', lock.fd] }))
-      if (why === null) return
+      const child = spawn('flock', ['-x', '3'], { stdio: ['ignore', 'ignore', 'pipe', lock.fd] })
+      const impatience = setTimeout(() => child.kill(), PREDECESSOR_MS)
+      const why = await ended(child)
+      clearTimeout(impatience)
+      // Without that program nothing was begun here: see the script.
+      if (why === null || NO_PROGRAM.test(why)) return
       throw new StellwerkError('leftover-stuck', `a predecessor's fallocate may still be at work: ${why}`, {
         where: this.#lock,
-        hint: 'end it, or see why the file system does not; it takes flock of util-linux to know',
+        hint: 'end it, or see why the file system does not',
       })
     } finally {
       await lock.close()
@@ -108,6 +117,7 @@ export class Puncher {
           'ranges of files cannot be punched here (fallocate and flock of util-linux, and a file system that can): zeroes are written instead',
         )
       }
+      if (failure === null) this.#told = null
       if (failure !== null && NEVER.test(failure)) this.#supported = false
       // After a failure some ranges of the batch may have been punched; zeroes on top of them are as good.
       for (const range of batch) range.done(failure === null ? 'punched' : 'unsupported')
