@@ -36,6 +36,7 @@ test('of one leg: the other serves, and it is not resynced again and again', { t
   truncate('san-b')
   const up = stellwerk.start('up')
   await up.said(/^up after/)
+  expect(up.lines.filter(line => line.startsWith('missing: '))).toEqual([])
   const stale = { state: 'serving', legs: [{ role: 'in-sync' }, { role: 'stale', why: expect.stringMatching(CUT) }] }
   await expect.poll(volume, { timeout: 60_000 }).toMatchObject(stale)
   const generation = (await volume())?.generation
@@ -49,7 +50,11 @@ test('of all legs: up says why its volume is not served, and its owner keeps it'
   const up = stellwerk.start('up')
   await up.said(/^up after/)
   const missing = up.lines.filter(line => line.startsWith('missing: '))
-  expect(missing).toEqual([expect.stringMatching(/^missing: volume csv1 is damaged: san-a: lun-failed LUN csv1: /)])
+  expect(missing).toEqual([
+    expect.stringMatching(
+      /^missing: volume csv1 is damaged: san-a: lun-failed LUN csv1: /,
+    ),
+  ])
   const before = await volume()
   expect(before).toMatchObject({ state: 'damaged', whyNot: expect.stringMatching(CUT) })
   expect((await stellwerk.run('status')).lines.join('\n')).toMatch(/1 storage NO/)

@@ -98,12 +98,11 @@ export class OwnerService implements Behavior {
     return this.#state === 'opening' && this.#broken !== null ? this.#broken : this.#why
   }
 
-  /** A LUN that its storage cannot serve, where no leg can do without it: another host would not get the volume open either. */
+  /** Of no in-sync leg can the LUN be served by its storage: another host would not get the volume open either. */
   get #broken(): string | null {
     const inSync = this.#legs.filter(({ leg }) => leg.role === 'in-sync')
-    if (inSync.some(({ device }) => device !== null)) return null
-    const broken = inSync.find(each => each.broken !== null)
-    return broken === undefined ? null : `${broken.leg.storage}: ${broken.broken}`
+    const whys = inSync.flatMap(({ leg, broken }) => (broken === null ? [] : [`${leg.storage}: ${broken}`]))
+    return whys.length > 0 && whys.length === inSync.length ? whys.join('; ') : null
   }
 
   report(): Omit<Beat['volumes'][number], 'volume'> {

@@ -153,6 +153,7 @@ function settleLost(state: CoordinatorState, vm: VmRecord, now: number, out: Ste
   const lost = {
     host: host.name,
     hostEpoch: placement.hostEpoch,
+    epoch: placement.epoch,
     attested: dead.attested,
     legs: storagesOf(state, vm),
   }
@@ -429,8 +430,8 @@ export function diskDeleted(state: CoordinatorState, name: string, disk: string,
 }
 
 /**
- * By a host whose epoch is over: a word of it that was late attached the disk after all that it held had been given back. So that
- * is done once more.
+ * By a host whose epoch is over: a word of it that was late attached the disk after all that it held had been given back. Or by one
+ * that had handed it over to the instance that was lost. So what that one held, or should have, is given back once more.
  */
 export function diskHeld(state: CoordinatorState, name: string, disk: string, out: StepOutput): void {
   const { lost = null, disks = [] } = state.vms.get(name) ?? {}

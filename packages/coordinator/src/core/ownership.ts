@@ -40,17 +40,19 @@ export function workOnVolumes(state: CoordinatorState, now: number, out: StepOut
   }
 }
 
-/** Of VMs whose last instance was on that host in that epoch of it, whether it got as far as holding them or not. */
+/**
+ * Of VMs whose last instance was on that host in that epoch of it, whether it got as far as holding them or not. By the epoch of
+ * that instance: after a restore the VM's own is far above, and above one of which this coordinator does not know.
+ */
 function endedDisks(
   state: CoordinatorState,
   { volume, host, hostEpoch }: RecoveryRecord,
 ): { disk: string; vm: string; epoch: number }[] {
-  return [...state.vms.values()].flatMap(({ name, placement, lost, epoch, disks }) => {
+  return [...state.vms.values()].flatMap(({ name, placement, lost, disks }) => {
     const last = placement ?? lost
-    if (last?.host !== host || last.hostEpoch !== hostEpoch) return []
-    return disks
-      .filter(disk => disk.volume === volume)
-      .map(({ disk }) => ({ disk, vm: name, epoch: placement?.epoch ?? epoch }))
+    if (last?.host !== host || last.hostEpoch !== hostEpoch || last.epoch === undefined) return []
+    const { epoch } = last
+    return disks.filter(disk => disk.volume === volume).map(({ disk }) => ({ disk, vm: name, epoch }))
   })
 }
 
@@ -91,8 +93,10 @@ function chooseOwner(state: CoordinatorState, volume: VolumeRecord, now: number,
       }
       return
     }
-    // The volume's own fault: no other host would get it open either, and each would raise its owner epoch in vain.
-    if (isDamaged(state, volume)) {
+    // The volume's own fault: no other host would get it open either, and each would raise its owner epoch in vain. Its word
+    // counts while it can tell whether that is still so.
+    const host = state.hosts.get(volume.owner.host)
+    if (isDamaged(state, volume) && host !== undefined && reaches(state, host, volume)) {
       state.outstanding.set(key, { retryAt: now + state.cluster.settings.leaseMs * OPENING_LEASES })
       return
     }

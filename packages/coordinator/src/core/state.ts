@@ -135,6 +135,8 @@ export interface DiskRecord {
 export interface LostInstance {
   readonly host: string
   readonly hostEpoch: number
+  /** Its placement epoch; absent in records of earlier coordinators. */
+  readonly epoch?: number
   readonly attested: boolean
   readonly legs: readonly string[]
 }
