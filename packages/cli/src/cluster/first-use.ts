@@ -27,7 +27,7 @@ const SIZES: { readonly [hypervisor in GuestChoice['hypervisor']]: FirstGuest } 
 }
 const HEALTHY_MS = 60_000
 /** So long the rest of a cluster waits for a host of it. VMs may have old leases to wait out, and get all of the time. */
-const HOST_MS = 30_000
+export const HOST_MS = 30_000
 /** Hosts look for QEMU when they start, and a KVM that hangs is given some seconds. */
 const QEMU_MS = 20_000
 /** What time does not cure. */
