@@ -50,11 +50,7 @@ test('of all legs: up says why its volume is not served, and its owner keeps it'
   const up = stellwerk.start('up')
   await up.said(/^up after/)
   const missing = up.lines.filter(line => line.startsWith('missing: '))
-  expect(missing).toEqual([
-    expect.stringMatching(
-      /^missing: volume csv1 is damaged: san-a: lun-failed LUN csv1: /,
-    ),
-  ])
+  expect(missing).toEqual([expect.stringMatching(/^missing: volume csv1 is damaged: san-a: lun-failed LUN csv1: /)])
   const before = await volume()
   expect(before).toMatchObject({ state: 'damaged', whyNot: expect.stringMatching(CUT) })
   expect((await stellwerk.run('status')).lines.join('\n')).toMatch(/1 storage NO/)
