@@ -2,11 +2,10 @@
 // as in library.long.test.ts.
 
 import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, test } from 'vitest'
 import { ComposeTarget } from '../../packages/cli/src/chaos/compose/compose-target.ts'
-import { runPlan } from '../../packages/cli/src/chaos/run.ts'
 import { Engine } from '../compose/engine.ts'
-import { libraryPlan, missedBy } from '../simulation/chaos-runs.ts'
+import { holdsOn } from '../simulation/chaos-runs.ts'
 
 const LONG = 1_200_000
 const DURATION_MS = 60_000
@@ -28,22 +27,6 @@ describe.skipIf(missing || process.getuid?.() !== 0)(`a plan of the library hold
   }, LONG)
 
   for (const name of PLANS) {
-    test(name, { timeout: LONG }, async () => {
-      const plan = await libraryPlan(name, DURATION_MS)
-      // What a failure has left is worth a look.
-      let held = false
-      const target = await ComposeTarget.open({ keep: () => !held })
-      const { violations, findings, lack, objectives } = await runPlan(target, {
-        plan,
-        seed: '1',
-        onJudged: verdict => {
-          held = verdict === 'pass'
-        },
-      })
-      console.log(`${name}: ${objectives.map(each => `${each.name} ${each.value} of ${each.limit}`).join(', ')}`)
-      expect({ violations, findings, lack, missed: objectives.filter(missedBy(10)) }).toEqual({
-        ...{ violations: [], findings: [], lack: null, missed: [] },
-      })
-    })
+    test(name, { timeout: LONG }, () => holdsOn(name, DURATION_MS, keep => ComposeTarget.open({ keep })))
   }
 })

@@ -7,6 +7,8 @@ import { parsePlan } from 'stellwerk/chaos/plan/parse-plan.ts'
 import type { ChaosPlan } from 'stellwerk/chaos/plan/plan.ts'
 import { type RunOptions, type RunResult, runPlan } from 'stellwerk/chaos/run.ts'
 import { SimTarget } from 'stellwerk/chaos/sim/sim-target.ts'
+import type { ChaosTarget } from 'stellwerk/chaos/target.ts'
+import { expect } from 'vitest'
 
 export const LIBRARY = [
   'rolling-kill',
@@ -22,10 +24,35 @@ export async function libraryPlan(name: string, durationMs?: number): Promise<Ch
   return parsePlan(file, source, durationMs)
 }
 
-/** On real machines: a count that is not reached, and a time that is so many times too long. */
-export function missedBy(times: number): (objective: ObjectiveResult) => boolean {
-  return ({ ok, unit, value, limit }) =>
-    !ok && (unit === 'count' || (value ?? Number.POSITIVE_INFINITY) > times * limit)
+/** A machine that is so many times slower than the plans are for. */
+const SLOW = 10
+
+const isMissed = ({ ok, unit, value, limit }: ObjectiveResult): boolean =>
+  !ok && (unit === 'count' || (value ?? Number.POSITIVE_INFINITY) > SLOW * limit)
+
+/**
+ * A plan of the library holds on real processes: rules, ledgers and counts as it says; how fast things go depends on the machine, so
+ * of times only what is far too late fails. `open` is told whether what a failure has left is to be kept, for a look at it.
+ */
+export async function holdsOn(
+  name: string,
+  durationMs: number,
+  open: (keep: () => boolean) => ChaosTarget | Promise<ChaosTarget>,
+): Promise<void> {
+  const plan = await libraryPlan(name, durationMs)
+  let held = false
+  const target = await open(() => !held)
+  const { violations, findings, lack, objectives } = await runPlan(target, {
+    plan,
+    seed: '1',
+    onJudged: verdict => {
+      held = verdict === 'pass'
+    },
+  })
+  console.log(`${name}: ${objectives.map(each => `${each.name} ${each.value} of ${each.limit}`).join(', ')}`)
+  expect({ violations, findings, lack, missed: objectives.filter(isMissed) }).toEqual({
+    ...{ violations: [], findings: [], lack: null, missed: [] },
+  })
 }
 
 /** So much shorter that there is not the time for all that it counts on. */

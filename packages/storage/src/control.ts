@@ -89,7 +89,7 @@ export class Control {
       }
       case 'storage.opened': {
         const { lun } = storageFamily.body(kind, message)
-        const { opened = 0, why } = this.#lun(lun)
+        const { opened, why } = this.#lun(lun)
         if (why !== null) throw refusalError(refusal('lun-failed', `LUN ${lun}: ${why}`))
         return { opened: opened ?? 0 }
       }

@@ -186,7 +186,7 @@ describe('an intent log', () => {
     expect(await inSlot()).toEqual([])
   })
 
-  it('what lost its mark but could not be written down for the leg that missed it is told to the next generation', async () => {
+  it('what lost its mark but could not be written down for the leg that missed it is told to the next generation (MIR1)', async () => {
     const { device, options } = await rig()
     const legs = (role: 'stale' | 'syncing') => [
       { id: 'leg-0', index: 0, role, lastInSync: 7 },

@@ -200,7 +200,7 @@ test.each([
   expect(readFileSync(tries, 'utf8')).toBe('.\n'.repeat(attempts))
 })
 
-test('what a killed process was still punching takes nothing from what its successor writes', async () => {
+test('what a killed process was still punching takes nothing from what its successor writes (IO2)', async () => {
   const own = mkdtempSync(join(directory, 'killed-'))
   const [begun, programs] = [join(own, 'begun'), join(own, 'programs')]
   mkdirSync(programs)
