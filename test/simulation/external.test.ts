@@ -81,7 +81,7 @@ describe('a volume on a storage without epochs (VM1, VM2, FEN1)', TIMEOUT, () =>
     for (let i = 0; i < 5; i++) {
       world.sim.host('nas').process('nas')?.kill()
       await world.sim.runFor(1_500)
-      world.startExternal('nas')
+      world.external.start('nas')
       await cluster.isWell()
     }
   })
@@ -99,20 +99,20 @@ async function wakesWithWritesThatWait(seed: string): Promise<{ came: number; la
   await sim.runFor(600)
   sim.host(host).pause()
   await sim.runFor(200)
-  world.startExternal('nas')
+  world.external.start('nas')
   const cuts = ['coord', ...HOSTS.filter(name => name !== host)].map(other => sim.network.cut(host, other))
   // Long enough for a successor to have written much, where one is allowed.
   await sim.runFor(20_000)
   let came = 0
   let late = 0
-  world.onExternalWrite = peer => {
+  world.external.onWrite = peer => {
     if (!peer.startsWith(host)) return
     came += 1
     if (records.some(({ kind, vm }) => kind === 'failover.start' && vm === 'vm-1')) late += 1
   }
   sim.host(host).resume()
   await sim.runFor(8_000)
-  world.onExternalWrite = () => undefined
+  world.external.onWrite = () => undefined
   for (const cut of cuts) cut.heal()
   expect(await cluster.startedAfter(placed?.epoch ?? 0)).toBe(true)
   await cluster.isWell()
@@ -153,7 +153,7 @@ describe('a mirror with a leg of either kind (VM1, VM2, FEN1, MIR1)', TIMEOUT, (
     world.sim.host('nas').process('nas')?.kill()
     expect(await cluster.until(() => cluster.roles[1] === 'nas stale')).toBe(true)
     await cluster.isWell()
-    world.startExternal('nas')
+    world.external.start('nas')
     expect(await cluster.until(() => cluster.roles[1] === 'nas in-sync')).toBe(true)
     world.sim.host('san-a').process('san-a')?.kill()
     expect(await cluster.until(() => cluster.roles[0] === 'san-a stale')).toBe(true)
@@ -183,7 +183,7 @@ async function storm(seed: string, ...storages: string[]): Promise<void> {
         break
       case 2:
         sim.host('nas').process('nas')?.kill()
-        sim.after(random.int(3_000), () => world.startExternal('nas'))
+        sim.after(random.int(3_000), () => world.external.start('nas'))
         break
       case 3:
         sim.host('coord').crash({ unsynced: 'lost' })

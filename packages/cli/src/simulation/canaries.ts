@@ -309,6 +309,14 @@ export const CANARIES: readonly Canary[] = [
     tuning: { faults: ['paths-lost', 'hba-dead'], meanGapMs: 3_000 },
   },
   {
+    name: 'silence-not-awaited',
+    part: 'cluster',
+    rule: 'MIR1',
+    what: 'the fence of other storages is taken for the silence of a host on one that has no epochs',
+    seed: 310,
+    tuning: { external: true },
+  },
+  {
     name: 'fenced-host-heard',
     part: 'cluster',
     rule: 'NET1',

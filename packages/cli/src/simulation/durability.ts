@@ -168,11 +168,13 @@ export class DurabilityWitness {
 
 /** What a storage's disk holds of a LUN; null when there is no such LUN. */
 export function lunFile(world: World, storage: string, lun: string): SparseFile | null {
+  const external = world.external.file(storage)
+  if (external !== null) return external
   const path = lunPath(world, storage, lun)
   return path === null ? null : world.sim.host(storage).disk.file(storage, path)
 }
 
-/** In the storage's directory. */
+/** In the storage's directory; an external one has none. */
 export function lunPath(world: World, storage: string, lun: string): string | null {
   const marks = world.sim.host(storage).disk.directory(storage).store.get(`lun/${lun}`) as { id: string } | undefined
   return marks === undefined ? null : `${LUN_DIRECTORY}/${marks.id}.data`

@@ -92,12 +92,13 @@ export class FaultDriver {
     const { hosts, storages } = this.#plan
     const others = hosts.filter(host => host !== body?.source && host !== body?.target)
     const host = aimed.on === 'source' ? body?.source : aimed.on === 'target' ? body?.target : others[0]
-    const storage = storages[this.#random.int(storages.length)]!
+    const embedded = storages[this.#random.int(storages.length)]!
+    const storage = aimed.kind.external === true ? (this.#plan.external[0] ?? embedded) : embedded
     // Not inside the record's own call: a crash right behind it.
     this.#world.sim.after(aimed.afterMs, () => this.#begin(aimed.kind, host ?? hosts[0]!, storage, aimed.lastsMs))
   }
 
-  #act({ act, vm, host }: OperatorAct): void {
+  #act({ act, vm, host, volume }: OperatorAct): void {
     if (this.#over) return
     switch (act) {
       case 'migrate':
@@ -116,7 +117,10 @@ export class FaultDriver {
         this.#world.command({ kind: 'vm-delete', name: vm })
         break
       case 'own':
-        this.#world.command({ kind: 'volume-own', name: this.#random.chance(0.5) ? 'csv1' : 'csv2', host })
+        this.#world.command({
+          ...{ kind: 'volume-own', host },
+          name: volume ?? (this.#random.chance(0.5) ? 'csv1' : 'csv2'),
+        })
         break
     }
   }
@@ -155,6 +159,7 @@ export class FaultDriver {
       host.setClockRate(1)
     }
     for (const storage of options.storages) this.#world.startStorage(storage)
+    for (const storage of this.#world.external.names) this.#world.external.start(storage)
     this.#world.startCoordinator()
     for (const host of options.hosts) this.#world.startHost(host)
     this.disks.tidy()

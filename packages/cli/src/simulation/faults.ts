@@ -1,9 +1,12 @@
 // The faults a seed may do to the simulated cluster. Each has a name, does something now, and is over after a while.
 
+import type { NetworkName } from '@stellwerk/runtime/environment.ts'
+import type { TrafficMatch } from '@stellwerk/runtime/network-rules.ts'
 import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'
 import { lunFile, lunPath } from './durability.ts'
+import { EXTERNAL_FAULTS } from './external-faults.ts'
 import { MEDIA_FAULTS } from './media-fault-kinds.ts'
 import { OLDER_STATE_FAULTS } from './older-state-faults.ts'
 import { insist } from './operator-word.ts'
@@ -27,6 +30,8 @@ export interface FaultKind {
   readonly lasts: readonly [number, number]
   /** It says itself when it strikes, if it does: there may be nothing for it to hit, or not yet. Others strike as they begin. */
   readonly mayMiss?: true
+  /** The storage it is to hit is one without epochs. */
+  readonly external?: true
   /** Begins it and gives the way to end it. */
   readonly begin: (context: FaultContext) => () => void
 }
@@ -338,7 +343,7 @@ export const FAULTS: readonly FaultKind[] = [
     begin: ({ world, host, random }) =>
       heal(
         world.sim.network.slow(
-          { from: host, bothWays: true, network: random.chance(0.5) ? 'cluster' : FABRICS },
+          { from: host, bothWays: true, ...(random.chance(0.5) ? CLUSTER : toSessions(world, FABRICS)) },
           { delayMs: 5 + random.int(120), jitterMs: 50, loss: random.float() * 0.2 },
         ),
       ),
@@ -351,7 +356,7 @@ export const FAULTS: readonly FaultKind[] = [
         world.sim.network.clog({
           from: host,
           bothWays: true,
-          network: random.chance(0.5) ? 'cluster' : FABRICS[random.int(2)]!,
+          ...(random.chance(0.5) ? CLUSTER : toSessions(world, [FABRICS[random.int(2)]!])),
         }),
       ),
   },
@@ -423,7 +428,15 @@ export const FAULTS: readonly FaultKind[] = [
   ...MEDIA_FAULTS,
   ...STORAGE_CONTROL_FAULTS,
   ...OLDER_STATE_FAULTS,
+  ...EXTERNAL_FAULTS,
 ]
+
+const CLUSTER: TrafficMatch = { network: 'cluster' }
+
+/** Storages with sessions find out what comes late; those without are spared what holds requests for long. */
+function toSessions({ options }: World, network: readonly NetworkName[]): TrafficMatch {
+  return { network, to: options.storages }
+}
 
 function heal(fault: { heal(): void }): () => void {
   return () => fault.heal()

@@ -4,6 +4,7 @@
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { type DiskPlan, type DiskTuning, drawDiskPlan } from './disk-plan.ts'
+import { drawExternal, NO_EXTERNAL } from './external-plan.ts'
 import { FAULTS, type FaultKind } from './faults.ts'
 
 export interface PlannedFault {
@@ -35,6 +36,8 @@ export interface OperatorAct {
   readonly act: 'migrate' | 'stop' | 'start' | 'own' | 'create' | 'delete'
   readonly vm: string
   readonly host: string
+  /** Of `own`; absent: one of the first two. */
+  readonly volume?: string
 }
 
 export interface PlannedVm {
@@ -55,6 +58,8 @@ export interface SeedPlan {
   readonly seed: string
   readonly hosts: readonly string[]
   readonly storages: readonly string[]
+  /** Plain NBD servers. */
+  readonly external: readonly string[]
   readonly volumes: readonly PlannedVolume[]
   readonly vms: readonly PlannedVm[]
   /** VMs that operators create and delete on the way, so that extents are given back and used again. */
@@ -97,6 +102,7 @@ const APART = {
     ...['storage-control-slow', 'storage-control-clog'],
   ],
   olderState: ['coordinator-rolled-back'],
+  external: ['external-kill', 'external-cut', 'external-slow'],
 } as const satisfies { readonly [group: string]: readonly string[] }
 const APART_KINDS: ReadonlySet<string> = new Set(Object.values(APART).flat())
 const APART_CHANCE = 0.3
@@ -134,6 +140,8 @@ export interface PlanTuning extends DiskTuning {
   readonly storageControl?: boolean
   /** Whether the coordinator is put back from older copies of its state; absent: in some seeds. */
   readonly olderState?: boolean
+  /** Whether there is a volume on a storage without epochs; absent: in some seeds. */
+  readonly external?: boolean
   /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
   readonly safetyMs?: number
 }
@@ -209,25 +217,30 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     drains: random.fork('drains'),
     storageControl: random.fork('storage-control'),
     olderState: random.fork('older-state'),
+    external: random.fork('external'),
   }
-  const apart = [
-    ...(guestNetwork ? [{ names: APART.guestNetwork, of: nets }] : []),
-    ...Object.entries(forks).flatMap(([group, of]) => {
-      const name = group as keyof typeof forks
-      return (tuning[name] ?? of.chance(APART_CHANCE)) ? [{ names: APART[name], of }] : []
-    }),
-  ].flatMap(({ names, of }) => {
-    const kinds = FAULTS.filter(({ name }) => (names as readonly string[]).includes(name))
-    return tuning.faults === undefined
-      ? [{ of, pickKind: () => kinds[kinds.length === 1 ? 0 : of.int(kinds.length)]! }]
-      : []
+  const groups = Object.entries(forks).flatMap(([group, of]) => {
+    const name = group as keyof typeof forks
+    return (tuning[name] ?? of.chance(APART_CHANCE)) ? [{ name, names: APART[name], of }] : []
   })
+  const plain = groups.some(({ name }) => name === 'external')
+    ? drawExternal(random.fork('external-volume'), { hosts, storages, safetyMs: SAFETY_MS, suffix, stepMs: STEP_MS })
+    : NO_EXTERNAL
+  const apart = [...(guestNetwork ? [{ names: APART.guestNetwork, of: nets }] : []), ...groups].flatMap(
+    ({ names, of }) => {
+      const kinds = FAULTS.filter(({ name }) => (names as readonly string[]).includes(name))
+      return tuning.faults === undefined
+        ? [{ of, pickKind: () => kinds[kinds.length === 1 ? 0 : of.int(kinds.length)]! }]
+        : []
+    },
+  )
   for (const { pickKind, of } of apart) {
     const pickOf = <T>(items: readonly T[]): T => items[of.int(items.length)]!
     for (let i = 1 + of.int(APART_MAX); i > 0; i--) {
       const kind = pickKind()
       const atMs = 3_000 + of.float() * (SAFETY_MS - 8_000)
-      faults.push({ kind, atMs, host: pickOf(hosts), storage: pickOf(storages), lastsMs: duration(kind, of) })
+      const storage = pickOf(kind.external === true ? plain.storages : storages)
+      faults.push({ kind, atMs, host: pickOf(hosts), storage, lastsMs: duration(kind, of) })
     }
   }
   const aimed: AimedFault[] = []
@@ -280,6 +293,7 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     acts.push({ atMs, act: 'create', vm, host: pick(hosts) })
     acts.push({ atMs: atMs + 3_000 + random.float() * 6_000, act: 'delete', vm, host: pick(hosts) })
   }
+  acts.push(...plain.acts)
   acts.sort((a, b) => a.atMs - b.atMs)
   const settings: Partial<Settings> = {
     isolatedMs: 5_000 + random.int(20_000),
@@ -291,5 +305,9 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
   }
   const safetyMs = tuning.safetyMs ?? SAFETY_MS
   const disks = drawDiskPlan(random.fork('disks'), vms, SAFETY_MS, tuning)
-  return { seed, hosts, storages, volumes, vms, passing, settings, safetyMs, faults, aimed, acts, disks, guestNetwork }
+  return {
+    ...{ seed, hosts, storages, external: plain.storages },
+    ...{ volumes: [...volumes, ...plain.volumes], vms: [...vms, ...plain.vms], passing, settings, safetyMs },
+    ...{ faults, aimed, acts, disks, guestNetwork },
+  }
 }

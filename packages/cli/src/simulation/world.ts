@@ -4,22 +4,19 @@
 import { type Agent, type AgentState, startAgent } from '@stellwerk/agent/agent.ts'
 import type { AgentConfig } from '@stellwerk/agent/agent-config.ts'
 import { type GuardianConfig, startGuardian } from '@stellwerk/agent/guardian/guardian.ts'
-import type { BlockDevice } from '@stellwerk/block/device.ts'
-import { MemoryDevice } from '@stellwerk/block/memory-device.ts'
-import { serveNbd } from '@stellwerk/block/nbd/server.ts'
 import { type Coordinator, type CoordinatorConfig, startCoordinator } from '@stellwerk/coordinator/coordinator.ts'
 import type { Command } from '@stellwerk/coordinator/core/commands.ts'
 import { planLayout } from '@stellwerk/csv/format/layout.ts'
 import { isFinal } from '@stellwerk/csv/owner/refusal.ts'
 import type { DiskInfo } from '@stellwerk/protocol/messages/volume.ts'
 import { PROFILES, type Settings } from '@stellwerk/protocol/settings.ts'
-import { present } from '@stellwerk/runtime/assert.ts'
-import type { Address, Environment, Json, NetworkName } from '@stellwerk/runtime/environment.ts'
+import type { Address, Json, NetworkName } from '@stellwerk/runtime/environment.ts'
 import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { Simulation, type SimulationOptions } from '@stellwerk/runtime/sim/simulation.ts'
 import { KIB, MIB } from '@stellwerk/runtime/units.ts'
 import { type StorageConfig, startStorage } from '@stellwerk/storage/server.ts'
+import { ExternalStorages } from './external-storages.ts'
 import { AWAY, OperatorCalls } from './operator-calls.ts'
 import type { PlannedVm } from './plan.ts'
 import { RepeatedOrders } from './repeated-orders.ts'
@@ -43,7 +40,7 @@ export interface WorldOptions {
   readonly seed: string | number
   readonly hosts: readonly string[]
   readonly storages: readonly string[]
-  /** Plain NBD servers, which enforce nothing: each with one export for every LUN, `VOLUME_BYTES` in stable memory. */
+  /** Plain NBD servers, which enforce nothing: each with one export for every LUN, of `VOLUME_BYTES`. */
   readonly external?: readonly string[]
   readonly settings: Partial<Settings>
   readonly hostMemoryBytes: number
@@ -58,15 +55,13 @@ export class World {
   readonly options: WorldOptions
   readonly settings: Settings
   readonly repeated: RepeatedOrders
-  /** A write has come to an external storage, which takes it, from this peer. */
-  onExternalWrite: (peer: string) => void = () => undefined
+  readonly external: ExternalStorages
   readonly rot: Rot
   readonly scrubs: ScrubOperator
   /** The coordinator has been put back from a copy of its state: what it says is not how things are. */
   hasOlderState = false
   readonly #calls: OperatorCalls
   #coordinator: { readonly handle: Coordinator; readonly process: SimProcess } | null = null
-  readonly #disks = new Map<string, MemoryDevice>()
   readonly #agents = new Map<string, { readonly handle: Agent; readonly process: SimProcess }>()
 
   constructor(options: WorldOptions) {
@@ -87,8 +82,7 @@ export class World {
       const own = config as unknown as StorageConfig
       await startStorage(this.repeated.environment(own.name, env), own)
     })
-    for (const name of options.external ?? []) this.#disks.set(name, new MemoryDevice({ size: VOLUME_BYTES, name }))
-    this.sim.program('nbd-server', (env, config) => this.#serveNbd(env, (config as { name: string }).name))
+    this.external = new ExternalStorages(this.sim, options.external ?? [], VOLUME_BYTES, portalsOf)
     this.sim.program('guardian', async (env, config) => {
       const own = config as unknown as GuardianConfig
       await startGuardian(this.repeated.environment(own.host, env), own)
@@ -108,34 +102,9 @@ export class World {
     })
   }
 
-  async #serveNbd(env: Environment, name: string): Promise<void> {
-    const device = present(this.#disks.get(name), `the disk of ${name}`)
-    for (const address of portalsOf(name)) {
-      await env.network.listenStream(address, stream => {
-        const { size, limits, caps } = device
-        const heard: BlockDevice = {
-          ...{ size, limits, caps },
-          blockStatus: (...request) => device.blockStatus(...request),
-          read: (...request) => device.read(...request),
-          write: (...request) => {
-            this.onExternalWrite(stream.peer)
-            return device.write(...request)
-          },
-          flush: io => device.flush(io),
-          zero: (...request) => device.zero(...request),
-          trim: (...request) => device.trim(...request),
-          onState: () => undefined,
-          close: async () => undefined,
-        }
-        const open = async () => ({ device: heard, description: name, released: () => undefined })
-        serveNbd(stream, { list: async () => [], open }, { timers: env.timers })
-      })
-    }
-  }
-
   /** Switches everything on. */
   start(): void {
-    for (const external of this.options.external ?? []) this.startExternal(external)
+    for (const name of this.external.names) this.external.start(name)
     for (const storage of this.options.storages) this.startStorage(storage)
     this.startCoordinator()
     for (const host of this.options.hosts) this.startHost(host)
@@ -155,12 +124,6 @@ export class World {
     host.spawn('storage', name, config as unknown as Json)
   }
 
-  startExternal(name: string): void {
-    const host = this.sim.host(name)
-    host.powerOn()
-    if (!host.process(name)?.alive) host.spawn('nbd-server', name, { name })
-  }
-
   startCoordinator(): void {
     const host = this.sim.host(COORDINATOR_HOST)
     host.powerOn()
@@ -174,10 +137,8 @@ export class World {
       listen: { network: 'cluster', host: COORDINATOR_HOST, port: PORT.coordinator },
       storages: [
         ...this.options.storages.map(name => ({ name, portals: portalsOf(name), control: controlAddresses(name) })),
-        ...(this.options.external ?? []).map(name => ({
-          name,
-          portals: portalsOf(name),
-          control: [],
+        ...this.external.names.map(name => ({
+          ...{ name, portals: portalsOf(name), control: [] },
           external: { exports: [] },
         })),
       ],
