@@ -3,7 +3,7 @@
 
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { ByteStream, Json } from '@stellwerk/runtime/environment.ts'
-import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Machine, Outgoing, Released } from '../hypervisor/hypervisor.ts'
 import type { VmActor } from '../vm/vm-actor.ts'
 import type { DiskSet } from '../volume/disk-set.ts'
@@ -140,8 +140,10 @@ export class OutgoingMigration {
   /** Called when the guest executes nothing and its requests are done: what it gives goes out behind the last page. */
   async #release(): Promise<Json> {
     const { env } = this.#vm.parts
+    this.#stillReleasing()
     this.#vm.paused()
     await this.#disks.drain()
+    this.#stillReleasing()
     const trailer: ReleasedTrailer = {
       migration: this.id,
       epoch: this.#order.targetEpoch,
@@ -151,6 +153,14 @@ export class OutgoingMigration {
     env.store.commit([{ put: releasedKey(this.#order.vm), value: { migration: this.id, epoch: this.#order.epoch } }])
     this.#vm.released()
     return trailer as unknown as Json
+  }
+
+  /** Once its end is known nothing of it may hold the VM still. */
+  #stillReleasing(): void {
+    if (this.#phase === 'releasing') return
+    throw new StellwerkError('migration-over', 'the migration ended while its source was being paused', {
+      where: `vm ${this.#order.vm}`,
+    })
   }
 
   #sent(released: Released): void {

@@ -1,7 +1,14 @@
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { describe, expect, it } from 'vitest'
+import { volumeView } from '../view/volumes.ts'
 import { copyOf, restoreFrom } from './cluster-copy.ts'
 import { Bench } from './testing.ts'
+
+const ANY_VM = {
+  kind: 'vm-create',
+  ...{ disks: [], start: false, priority: 0, host: null },
+  spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 2 ** 26, parameters: {} },
+} as const
 
 describe('the copy of the cluster on its volumes', () => {
   it('brings a lost coordinator back: VMs, epochs above all that was, and every host fenced first', () => {
@@ -121,6 +128,29 @@ describe('the copy of the cluster on its volumes', () => {
     bench.createVm('other')
     bench.round(10)
     expect(copies.length).toBeGreaterThan(quiet)
+  })
+
+  it('that has become too large for a volume is told, and until it fits again no VM is added', () => {
+    const bench = Bench.cluster()
+    bench.holdBack = key => key.startsWith('copy/')
+    bench.createVm('large')
+    bench.round(4)
+    const message = '1050000 bytes do not fit the volume’s cluster copy'
+    bench.input({ kind: 'unanswered', key: 'copy/csv1', code: 'cluster-copy-too-large', message })
+    const warning = () => volumeView(bench.state, bench.state.volumes.get('csv1')!, null, bench.now).warning
+    expect(warning()).toContain(message)
+    bench.createVm('more')
+    expect(bench.state.vms.has('more')).toBe(false)
+    expect(bench.command({ ...ANY_VM, name: 'more' })).toMatchObject({
+      refused: 'cluster-copy-full',
+      message: expect.stringContaining(message),
+    })
+    bench.command({ kind: 'vm-delete', name: 'large' })
+    bench.holdBack = () => false
+    bench.round(10)
+    expect(warning()).toBeNull()
+    bench.createVm('more')
+    expect(bench.state.vms.has('more')).toBe(true)
   })
 
   it('something that is no copy is refused', () => {

@@ -4,6 +4,7 @@
 import type { Json, StoreChange } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { shouldAsk } from './asking.ts'
+import { volumeLive } from './legs.ts'
 import { decisionKey, REVISION_KEY, type StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
 import type {
@@ -29,6 +30,8 @@ export interface ClusterCopy {
   readonly volumes: readonly VolumeRecord[]
 }
 
+/** An owner's refusal, by its code. */
+const COPY_TOO_LARGE = 'cluster-copy-too-large'
 /** A change is copied at most this often. */
 const COPY_MS = 1_000
 
@@ -77,7 +80,23 @@ export function copyTaken(state: CoordinatorState, volume: string, now: number):
   const changes = state.copying.get(volume)
   state.copying.delete(volume)
   if (changes !== undefined) state.copied.set(volume, changes)
+  if (state.volumes.has(volume)) volumeLive(state, volume).copyRefused = null
   state.outstanding.set(`copy/${volume}`, { retryAt: now + COPY_MS })
+}
+
+/** It has become too large for the volume: that is told, and until it fits again nothing is added to the cluster. */
+export function copyRefused(state: CoordinatorState, volume: string, code: string, message: string): void {
+  state.copying.delete(volume)
+  if (code === COPY_TOO_LARGE && state.volumes.has(volume)) volumeLive(state, volume).copyRefused = message
+}
+
+/** Of the volumes on which the copy is old, the first, and what its owner said; null: it fits everywhere. */
+export function whyNotCopied(state: CoordinatorState): { readonly volume: string; readonly why: string } | null {
+  for (const volume of state.volumes.keys()) {
+    const why = state.liveVolumes.get(volume)?.copyRefused
+    if (why != null) return { volume, why }
+  }
+  return null
 }
 
 /** Terms and placement epochs of a restored coordinator begin this far above the copy's, which may be old. */

@@ -1,12 +1,13 @@
 // What operators ask for. Each is checked against what is known before anything changes: a refusal changes nothing.
 
 import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
+import { whyNotCopied } from './cluster-copy.ts'
 import { accept, type CommandResult, refuse } from './command-result.ts'
 import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
 import { drainHost, readmitHost, removeHost, resumeHost } from './host-commands.ts'
 import { hostLive, isUsable, usableHosts } from './hosts.ts'
 import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
-import { attestDead } from './membership.ts'
+import { attestDead, signOfLife } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
 import { type AskedNic, nicsFor } from './nics.ts'
 import type { StepOutput } from './output.ts'
@@ -260,6 +261,14 @@ function createVm(
   if (command.host !== null && !isMember(state, command.host)) {
     return refuse('unknown-host', `there is no host "${command.host}"`, 'see: stellwerk host list')
   }
+  const full = whyNotCopied(state)
+  if (full !== null) {
+    return refuse(
+      'cluster-copy-full',
+      `the copy of all definitions, from which a lost coordinator is restored, fits volume "${full.volume}" no more: ${full.why}`,
+      'delete VMs, or give them less user data; see: stellwerk volume list',
+    )
+  }
   const restart = { ...defaultPolicy(state.cluster.settings), ...command.restart }
   const misfit = misfitOf(restart)
   if (misfit !== null) return refuse('bad-policy', misfit, 'see: stellwerk vm create --help')
@@ -391,9 +400,8 @@ function ownVolume(state: CoordinatorState, name: string, to: string, out: StepO
 function confirmDead(state: CoordinatorState, name: string, now: number, out: StepOutput): CommandResult {
   const host = state.hosts.get(name)
   if (host === undefined) return refuse('unknown-host', `there is no host "${name}"`, 'see: stellwerk host list')
-  if (hostLive(state, name).verdict === 'up') {
-    return refuse('host-alive', `host "${name}" is alive: it was heard a moment ago`, 'power it off first')
-  }
+  const sign = signOfLife(state, name, now)
+  if (sign !== null) return refuse('host-alive', `host "${name}" is alive: ${sign}`, 'power it off first')
   attestDead(state, name, hostLive(state, name).incarnation ?? Number.MAX_SAFE_INTEGER, 'an operator', now, out)
   return accept({ host: name })
 }

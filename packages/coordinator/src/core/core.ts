@@ -4,7 +4,7 @@ import type { Beat, VolumeLegLost } from '@stellwerk/protocol/messages/cluster.t
 import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
 import { announceRun, isTaken, mayAct, type RunAnswer, runAnswered, runUnanswered, whyOlderThan } from './announce.ts'
 import { answered, forgetOldQuestions } from './asking.ts'
-import { copyTaken, spreadCopy } from './cluster-copy.ts'
+import { copyRefused, copyTaken, spreadCopy } from './cluster-copy.ts'
 import { type Command, obey } from './commands.ts'
 import { workOnDrains } from './drains.ts'
 import { admitAnswered, fenceAcknowledged, workOnFences } from './fencing.ts'
@@ -12,7 +12,7 @@ import { attests } from './guardians.ts'
 import { hostLive } from './hosts.ts'
 import { marksHeard } from './leg-verification.ts'
 import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, lunSeen, workOnLegs } from './legs.ts'
-import { diskCreated, diskDeleted, diskHeld, workOnVms } from './lifecycle.ts'
+import { diskCreated, diskDeleted, diskHeld, vmLive, workOnVms } from './lifecycle.ts'
 import { mapOf, spreadMap } from './map.ts'
 import { type AgentHello, agentDown, agentUp, attestDead, beat, watchHosts } from './membership.ts'
 import { done, failed, loaded, progressed, sourceReady, targetReady, workOnMigrations } from './migration.ts'
@@ -277,10 +277,11 @@ function takeRefusal(
   now: number,
   out: StepOutput,
 ): void {
-  if (key.startsWith('copy/')) state.copying.delete(key.slice('copy/'.length))
   const [what, a = '', b = '', c = ''] = key.split('/')
   if (what === 'run') runUnanswered(state, a, now)
   if (what === 'admit') admitAnswered(state, a, Number(b), c, null, out)
+  if (what === 'copy') copyRefused(state, a, code, message)
+  if (what === 'disk-create' && state.vms.has(a)) vmLive(state, a).diskRefused = message
   if (what === 'recover' || what === 'copy') ownerRefused(state, a, code)
   if (what === 'disk-delete' && code === 'disk-attached') diskHeld(state, a, b, out)
   if (what === 'lun') lunRefused(state, a, message)

@@ -95,6 +95,22 @@ describe('a storage that is any NBD server', () => {
     expect(hostOf(bench)).not.toBe(host)
   })
 
+  it('a host that was removed and then lost power can be confirmed dead, so that its volume has an owner again', () => {
+    const bench = cluster('nas')
+    const owner = volume(bench).owner?.host ?? ''
+    bench.endsOwning = () => false
+    bench.command({ kind: 'vm-stop', name: 'web' })
+    bench.round(4)
+    bench.command({ kind: 'host-remove', name: owner })
+    die(bench, owner)
+    bench.round(40)
+    expect(volume(bench).owner).toBeNull()
+    expect(bench.command({ kind: 'host-confirm-dead', name: owner }).refused).toBeUndefined()
+    bench.round(12)
+    expect(volume(bench).owner?.host).not.toBe(owner)
+    expect(volume(bench).owner).not.toBeNull()
+  })
+
   it('does not believe an attestation of an older agent than the newest that had the epoch', () => {
     const bench = cluster('nas')
     const host = hostOf(bench)

@@ -158,6 +158,36 @@ describe('a host that falls silent (FEN1)', () => {
     expect(bench.state.hosts.get(from)?.fence?.acknowledged).toContain('san-a')
   })
 
+  it('is not taken for dead on an operator’s word while anything has just heard it', () => {
+    const heard: ((bench: Bench, host: string) => void)[] = [
+      bench => {
+        bench.lastSeenMs = () => 100
+      },
+      (bench, host) => {
+        for (const [name, other] of bench.hosts) if (name !== host) other.peers = [{ host, heardAgoMs: 50 }]
+      },
+    ]
+    const alive = ['it has just asked san-a, san-b', 'host-b, host-c has heard it a moment ago']
+    for (const [i, hear] of heard.entries()) {
+      const bench = Bench.cluster()
+      const host = bench.placement('web')?.host ?? ''
+      const confirm = () => bench.command({ kind: 'host-confirm-dead', name: host })
+      expect(confirm()).toMatchObject({ refused: 'host-alive', message: expect.stringContaining('heard a moment ago') })
+      bench.hosts.get(host)!.beating = false
+      hear(bench, host)
+      bench.round(5)
+      expect(confirm()).toMatchObject({ refused: 'host-alive', hint: 'power it off first' })
+      expect(confirm().message).toContain(
+        alive[i]?.replace('host-b, host-c', [...bench.hosts.keys()].filter(name => name !== host).join(', ')),
+      )
+      expect(bench.state.hosts.get(host)?.fence).toBeNull()
+      bench.lastSeenMs = () => 100_000
+      for (const other of bench.hosts.values()) other.peers = []
+      bench.round(5)
+      expect(confirm().refused).toBeUndefined()
+    }
+  })
+
   it('an attestation of an older incarnation than the VM was placed with is dropped', () => {
     const bench = Bench.cluster()
     const from = bench.placement('web')?.host ?? ''

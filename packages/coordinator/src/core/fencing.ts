@@ -126,21 +126,38 @@ export function fenceAcknowledged(
 }
 
 /**
- * Those that can acknowledge. A storage all of whose legs of the host's volumes have been given up holds the fence up no
- * more. What has no epochs is waited for by each VM and volume that is there, and by no other.
+ * Those that must acknowledge, for these of the volumes that the host had open (absent: for all). A storage all of whose legs of
+ * them have been given up holds nothing up; what has no epochs is waited for by each VM and volume that is there, and by no other.
+ * After a restore it is not known which the host had open: whatever counts anywhere must, and all while that is not known either.
  */
-function neededOf(state: CoordinatorState, { needed, volumes }: FenceRecord): string[] {
-  const able = needed.filter(storage => !isExternal(state, storage))
-  if (volumes.length === 0) return able
+function neededOf(state: CoordinatorState, fence: FenceRecord, volumes?: readonly string[]): string[] {
+  const able = fence.needed.filter(storage => !isExternal(state, storage))
+  const known = [...state.volumes.values()]
+  if (fence.restored === true && known.some(({ unsure }) => unsure)) return able
+  const open = fence.restored === true ? known : known.filter(({ name }) => (volumes ?? fence.volumes).includes(name))
   return able.filter(storage =>
-    volumes.some(name => state.volumes.get(name)?.legs.some(leg => leg.storage === storage && leg.role !== 'stale')),
+    open.some(({ legs }) => legs.some(leg => leg.storage === storage && leg.role !== 'stale')),
   )
+}
+
+/** Those of them that have not acknowledged it. */
+export function fencesOwed(state: CoordinatorState, fence: FenceRecord, volumes?: readonly string[]): string[] {
+  return neededOf(state, fence, volumes).filter(storage => !fence.acknowledged.includes(storage))
+}
+
+/**
+ * Nothing can be written to these volumes under the host's old epoch any more, where that is enforced. It may be so before the fence
+ * is complete: a storage that is away holds up only what is on it.
+ */
+export function isFencedOn(state: CoordinatorState, { phase, fence }: HostRecord, volumes: readonly string[]): boolean {
+  if (fence === null || (phase !== 'fencing' && phase !== 'fenced')) return false
+  return fencesOwed(state, fence, volumes).length === 0
 }
 
 function completeFence(state: CoordinatorState, host: HostRecord, out: StepOutput): void {
   const fence = host.fence
   if (host.phase !== 'fencing' || fence === null) return
-  if (!neededOf(state, fence).every(storage => fence.acknowledged.includes(storage))) return
+  if (fencesOwed(state, fence).length > 0) return
   out.put('hosts', host.name, { ...host, phase: 'fenced' })
   const open = openExternals(state, fence)
   const saw = { epoch: host.epoch, acknowledged: fence.acknowledged }
@@ -175,11 +192,12 @@ export function deadAt(
   placement: Placement,
 ): { at: number; attested: boolean } | null {
   const fence = host.fence
-  if (host.phase !== 'fenced' || fence === null) return null
+  const volumes = volumesOf(vm)
+  if (fence === null || !isFencedOn(state, host, volumes)) return null
   if (!isSilentAt(fence, externalsOfVm(state, vm))) return null
   const attested = fence.attestedIncarnation !== null && placement.incarnation <= fence.attestedIncarnation
   if (attested || hostLive(state, host.name).clean) return { at: Number.NEGATIVE_INFINITY, attested: true }
-  const at = leasesOverAt(state, host, fence)
+  const at = leasesOverAt(state, host, fence, volumes)
   return at === null ? null : { at, attested: false }
 }
 
@@ -200,16 +218,24 @@ export function unsettledByRestore(
   return null
 }
 
-/** When every lease that the host may have held is over by its own clock; null: cannot be told yet. */
-function leasesOverAt(state: CoordinatorState, host: HostRecord, fence: FenceRecord): number | null {
+/**
+ * When every lease that the host may have held for these of its volumes (absent: for all) is over by its own clock; null: cannot be
+ * told yet.
+ */
+function leasesOverAt(
+  state: CoordinatorState,
+  host: HostRecord,
+  fence: FenceRecord,
+  volumes?: readonly string[],
+): number | null {
   const live = hostLive(state, host.name)
   let last = canary('wait-without-last-grant') ? Number.NEGATIVE_INFINITY : live.lastGrantAt
-  for (const storage of neededOf(state, fence)) {
+  for (const storage of neededOf(state, fence, volumes)) {
     // A storage whose answer was heard by an earlier run of this process: unknown, so it counts as seen until our start.
     last = Math.max(last, live.seenAt.get(storage) ?? state.startedAt)
   }
   // A leg that counted in an older generation may have let the host run until it was raised to this one.
-  for (const volume of fence.volumes) {
+  for (const volume of fence.volumes.filter(name => volumes?.includes(name) !== false)) {
     const { generation, generationOwed } = state.volumes.get(volume) ?? { generation: 0, generationOwed: [] }
     if (generation === 0) continue
     if (generationOwed.length > 0) return null

@@ -383,7 +383,9 @@ function createDisks(state: CoordinatorState, vm: VmRecord, now: number, out: St
     if (snapshot === undefined) {
       askOwner(state, key, volume, 'volume.create-disk', { ...named, sizeBytes }, now, out)
     } else askOwner(state, key, volume, 'volume.clone-disk', { ...named, snapshot }, now, out)
-    vmLive(state, vm.name).whyNot = `its disk ${disk.disk} is being made on volume ${disk.volume}`
+    const live = vmLive(state, vm.name)
+    const refused = live.diskRefused == null ? '' : `; the last attempt: ${live.diskRefused}`
+    live.whyNot = `its disk ${disk.disk} is being made on volume ${disk.volume}${refused}`
   }
   return all
 }
@@ -420,6 +422,7 @@ function askOwner(
 export function diskCreated(state: CoordinatorState, name: string, disk: string, out: StepOutput): void {
   const vm = state.vms.get(name)
   if (vm === undefined) return
+  vmLive(state, name).diskRefused = null
   out.put('vms', name, { ...vm, disks: vm.disks.map(d => (d.disk === disk ? { ...d, created: true } : d)) })
 }
 

@@ -309,14 +309,30 @@ function askStorages(state: CoordinatorState, host: HostRecord, now: number, out
 }
 
 function judge(state: CoordinatorState, host: HostRecord, live: HostLive, now: number): HostLive['verdict'] {
-  const recentMs = state.cluster.settings.heartbeatMs * 2
   if (whoHears(state, host.name, now).length > 0) return 'link-cut'
-  let answers = 0
-  for (const seen of live.seen.values()) {
-    answers += 1
-    if (seen.seenAgoMs !== null && seen.seenAgoMs + (now - seen.at) < recentMs) return 'isolated'
-  }
-  return answers === 0 && orderedStorages(state).length > 0 ? 'suspect' : 'gone'
+  if (whoHasSeen(state, live, now).length > 0) return 'isolated'
+  return live.seen.size === 0 && orderedStorages(state).length > 0 ? 'suspect' : 'gone'
+}
+
+/** Storages that have answered it lately. */
+function whoHasSeen(state: CoordinatorState, live: HostLive, now: number): string[] {
+  const recentMs = state.cluster.settings.heartbeatMs * 2
+  const recently = [...live.seen].filter(
+    ([, { seenAgoMs, at }]) => seenAgoMs !== null && seenAgoMs + (now - at) < recentMs,
+  )
+  return recently.map(([storage]) => storage).sort()
+}
+
+/** Who has heard of the host a moment ago, whatever it is thought to be; null: nobody. */
+export function signOfLife(state: CoordinatorState, name: string, now: number): string | null {
+  const { heartbeatMs, suspectBeats } = state.cluster.settings
+  const live = hostLive(state, name)
+  if (live.lastBeatAt !== null && now - live.lastBeatAt <= heartbeatMs * suspectBeats)
+    return 'it was heard a moment ago'
+  const peers = whoHears(state, name, now).map(host => host.name)
+  if (peers.length > 0) return `${peers.join(', ')} has heard it a moment ago`
+  const storages = whoHasSeen(state, live, now)
+  return storages.length > 0 ? `it has just asked ${storages.join(', ')}` : null
 }
 
 function sameAddress(a: Address, b: Address): boolean {

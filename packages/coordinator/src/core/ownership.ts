@@ -2,6 +2,7 @@
 
 import { shouldAsk } from './asking.ts'
 import { externalsOf, isSilentAt, ownerLeaves, whyNotLeft, whyNotRestored } from './external.ts'
+import { isFencedOn } from './fencing.ts'
 import { hostLive, isUsable, usableHosts } from './hosts.ts'
 import { isCounting, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
@@ -20,7 +21,7 @@ export function workOnVolumes(state: CoordinatorState, now: number, out: StepOut
     if (!owner || !isServing(state, recovery.volume)) continue
     // A slot may be recovered only when nothing can be written under its host's old epoch any more.
     const host = state.hosts.get(recovery.host)
-    if (host !== undefined && host.epoch === recovery.hostEpoch && host.phase !== 'fenced') continue
+    if (host?.epoch === recovery.hostEpoch && !isFencedOn(state, host, [recovery.volume])) continue
     const volume = state.volumes.get(recovery.volume)
     const mayBeWritten = volume === undefined ? [] : externalsOf(state, volume)
     if (host?.epoch === recovery.hostEpoch && host.fence !== null && !isSilentAt(host.fence, mayBeWritten)) continue

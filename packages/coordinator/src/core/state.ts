@@ -42,8 +42,8 @@ export type HostPhase = 'admitting' | 'admitted' | 'fencing' | 'fenced'
 export interface FenceRecord {
   readonly why: string
   /**
-   * Storages that must acknowledge before anything restarts: those with legs of volumes the host had open. One all of
-   * whose legs of these have been given up since counts no more (`neededOf`).
+   * Storages that must acknowledge: those with legs of volumes the host had open. A VM or a volume waits for those with legs
+   * of its own; one all of whose legs of these have been given up since counts no more (`neededOf`).
    */
   readonly needed: readonly string[]
   /** The volumes it had open; none named: every storage of `needed` counts. */
@@ -306,6 +306,8 @@ export interface VolumeLive {
   lun: 'there' | 'missing' | { readonly failed: string } | null
   /** Why a leg is not resynced, or made; for people. */
   why: string | null
+  /** Why the cluster's copy on it is not brought up to date; absent: it is. */
+  copyRefused?: string | null
   /** The last scrub that its owner spoke of, and whether it ran; undefined: it has not been heard yet in this run. */
   scrub: { readonly id: string; readonly running: boolean } | null | undefined
 }
@@ -396,6 +398,8 @@ export interface VmLive {
   /** Since when this placement runs without a failure; null: it does not. */
   runningSince: number | null
   whyNot: string | null
+  /** What the owner said last when a disk of it was to be made; absent: nothing, or it is made. */
+  diskRefused?: string | null
   /** Where it ended last, and whether by a crash of its own: it is started there again, or rather elsewhere. */
   endedAt: { readonly host: string; readonly crashed: boolean; readonly why: string | null } | null
 }

@@ -87,7 +87,7 @@ function placed(state: CoordinatorState, vm: VmRecord, now: number): Actual {
   const ageMs = ageOfHost(state, placement.host, now)
   if (!isFresh(state, placement.host, now)) {
     const host = state.hosts.get(placement.host)
-    const waits = host?.phase === 'fenced' ? whyNotSilent(state, host, externalsOfVm(state, vm)) : null
+    const waits = host?.fence != null ? whyNotSilent(state, host, externalsOfVm(state, vm)) : null
     return { state: 'unknown', why: waits ?? `host ${placement.host} has not been heard`, ageMs }
   }
   if (vm.migration !== null) return { state: 'migrating', why: null, ageMs }

@@ -48,8 +48,15 @@ export function volumeView(
     pathPolicy: volume.pathPolicy,
     access: accessToVolume(state, volume, now),
     scrub: scrubOf(state, volume),
-    warning: [warningOf(usage), scrubWarning(volume)].filter(each => each !== null).join('; ') || null,
+    warning:
+      [warningOf(usage), scrubWarning(volume), copyWarning(state, volume)].filter(each => each !== null).join('; ') ||
+      null,
   }
+}
+
+function copyWarning(state: CoordinatorState, { name }: VolumeRecord): string | null {
+  const why = state.liveVolumes.get(name)?.copyRefused
+  return why == null ? null : `its copy of the cluster's definitions is old: ${why}`
 }
 
 function scrubOf(state: CoordinatorState, volume: VolumeRecord): VolumeView['scrub'] {

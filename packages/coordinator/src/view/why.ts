@@ -3,7 +3,8 @@
 import { isTaken, whyNotTaken } from '../core/announce.ts'
 import { leftToDrain } from '../core/drains.ts'
 import { externalsOfVm, whyNotSilent } from '../core/external.ts'
-import { isWanted, vmsAt } from '../core/hosts.ts'
+import { fencesOwed } from '../core/fencing.ts'
+import { isWanted, vmsAt, volumesOf } from '../core/hosts.ts'
 import { isServing } from '../core/ownership.ts'
 import { quarantineLeftMs } from '../core/quarantine.ts'
 import type { CoordinatorState, DecisionRecord, HostRecord, VmRecord, VolumeRecord } from '../core/state.ts'
@@ -85,11 +86,9 @@ function ofVm(state: CoordinatorState, vm: VmRecord, now: number): string[] {
   if (vm.placement !== null) said.push(`It was placed on ${vm.placement.host} because ${vm.placement.why}.`)
   if (vm.desired === 'running' && !isWanted(state, vm)) said.push('The cluster is being halted: nothing is to run.')
   const host = vm.placement === null ? undefined : state.hosts.get(vm.placement.host)
-  if (host !== undefined && host.phase === 'fencing') {
-    const waits = host.fence?.needed.filter(storage => !host.fence?.acknowledged.includes(storage)) ?? []
-    said.push(`Host ${host.name} is being fenced; still to acknowledge: ${waits.join(', ') || 'nobody'}.`)
-  }
-  if (host !== undefined && host.phase === 'fenced') {
+  const owed = host?.fence == null ? [] : fencesOwed(state, host.fence, volumesOf(vm))
+  if (owed.length > 0) said.push(`Host ${host?.name} is being fenced; still to acknowledge: ${owed.join(', ')}.`)
+  else if (host?.fence != null) {
     const waits = whyNotSilent(state, host, externalsOfVm(state, vm))
     said.push(
       waits === null
@@ -110,6 +109,8 @@ function ofHost(state: CoordinatorState, host: HostRecord, now: number): string[
   const said = [host.removed ? 'It was removed.' : `It is ${hostState(state, host)} at epoch ${host.epoch}; ${heard}.`]
   if (host.fence !== null) said.push(`It is fenced because ${host.fence.why}.`)
   if (host.fence?.attestedBy != null) said.push(`Its agent's death was attested by ${host.fence.attestedBy}.`)
+  const owed = host.fence === null ? [] : fencesOwed(state, host.fence)
+  if (owed.length > 0) said.push(`Its fence is still to be acknowledged by ${owed.join(', ')}: what is there waits.`)
   if (host.admitOwed.length > 0) said.push(`Its epoch is still unknown to ${host.admitOwed.join(', ')}.`)
   const live = liveOf(state, host.name)
   if (host.phase === 'fenced' && live.session === null) said.push('It is admitted again when its agent is back.')

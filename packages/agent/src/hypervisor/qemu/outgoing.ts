@@ -261,6 +261,8 @@ export class QemuOutgoing implements Outgoing {
     life.release()
     this.#machine.wanted()
     await this.#machine.drained()
+    // A request of the guest may have taken longer than the coordinator's patience: the guest runs again.
+    this.#stillReleasing()
     const handedOver = await trailer()
     this.#stillReleasing()
     await qmp.execute('migrate-continue', { state: 'pre-switchover' })

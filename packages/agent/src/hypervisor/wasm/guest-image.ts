@@ -57,6 +57,7 @@ export async function checkOwnGuest(name: string, bytes: Uint8Array, vm: string,
 /** As much of a definition as shows, before there is a machine, that no host can run it. Throws what `create` would throw. */
 export function checkWasmDefinition(spec: MachineSpec, disks: number, nics: number): void {
   checkDevices(spec, disks, nics)
+  encodeParameters(spec)
   const catalog = catalogGuest(spec.guest)
   if (catalog === null) return
   checkParameters(spec, catalog.parameters)
@@ -107,8 +108,8 @@ function checkParameters(spec: MachineSpec, known: readonly string[]): void {
   }
 }
 
-/** Writes what a guest finds in its memory when it boots. */
-export function fillBootBlock(memory: Buffer, spec: MachineSpec, disk: BlockDevice | null, randomSeed: number): void {
+/** As a guest finds them. */
+function encodeParameters(spec: MachineSpec): Buffer {
   const lines = Object.entries(spec.parameters).map(([name, value]) => `${name}=${plain(value)}\n`)
   const parameters = Buffer.from(lines.join(''), 'utf8')
   if (parameters.length > MAX_PARAMETER_BYTES) {
@@ -117,6 +118,12 @@ export function fillBootBlock(memory: Buffer, spec: MachineSpec, disk: BlockDevi
       hint: `at most ${MAX_PARAMETER_BYTES}`,
     })
   }
+  return parameters
+}
+
+/** Writes what a guest finds in its memory when it boots. */
+export function fillBootBlock(memory: Buffer, spec: MachineSpec, disk: BlockDevice | null, randomSeed: number): void {
+  const parameters = encodeParameters(spec)
   memory.writeUInt32LE(MACHINE_MAGIC, HEADER.magic)
   memory.writeUInt32LE(MACHINE_VERSION, HEADER.version)
   memory.writeBigUInt64LE(BigInt(memory.length), HEADER.memoryBytes)

@@ -339,6 +339,9 @@ test('guests, memory sizes and parameters that make no sense are refused with wh
     await expect(refused(wrong)).rejects.toMatchObject({ code: 'bad-parameter' })
     expect(() => checkWasmDefinition(wrong, 0, 0)).toThrow(expect.objectContaining({ code: 'bad-parameter' }))
   }
+  // Also of a module that only the hosts look into.
+  const long = spec(`sha256:${'0'.repeat(64)}`, { parameters: { text: 'x'.repeat(3_000) } })
+  expect(() => checkWasmDefinition(long, 0, 0)).toThrow(expect.objectContaining({ code: 'bad-parameter' }))
   expect(() => checkWasmDefinition(spec('ledger'), 2, 0)).toThrow(expect.objectContaining({ code: 'bad-machine' }))
   checkWasmDefinition(spec('ledger'), 1, 0)
 })
