@@ -192,7 +192,7 @@ it.each(SEEDS)(
       check(run)
       const kind = FAULTS[random.int(FAULTS.length)]!
       const host = (world.coordinator === null ? null : exported(run))?.placement?.host ?? HOSTS[random.int(3)]!
-      const end = kind.begin({ world, random, host, storage: 'san-a', struck: () => undefined })
+      const end = kind.begin({ world, random, host, storage: 'san-a', struck: () => undefined, inPhase: null })
       await world.sim.runFor(kind.lasts[0] + random.int(kind.lasts[1] - kind.lasts[0]))
       end()
       for (const each of HOSTS) {

@@ -50,7 +50,13 @@ export class FaultDriver {
     this.disks.start()
   }
 
-  #begin(kind: FaultKind, host: string, storage: string, lastsMs: number): void {
+  #begin(
+    kind: FaultKind,
+    host: string,
+    storage: string,
+    lastsMs: number,
+    phase: MigrationPhaseName | null = null,
+  ): void {
     if (this.#over) return
     const { sim } = this.#world
     const struck = (): void => {
@@ -59,7 +65,8 @@ export class FaultDriver {
     }
     if (kind.mayMiss !== true) struck()
     sim.emit({ level: 'decision', kind: 'fault.begun', body: { fault: kind.name, host, storage, lastsMs } })
-    const end = kind.begin({ world: this.#world, random: this.#random, host, storage, struck })
+    const inPhase = phase === null ? null : () => [...this.#underWay.values()].includes(phase)
+    const end = kind.begin({ world: this.#world, random: this.#random, host, storage, struck, inPhase })
     let ended = false
     const endOnce = (): void => {
       if (ended) return
@@ -83,7 +90,8 @@ export class FaultDriver {
     this.#underWay.set(id, phase)
     if (!this.#numbers.has(id)) this.#numbers.set(id, this.#numbers.size)
     for (const aimed of this.#plan.aimed) {
-      if (aimed.migration === this.#numbers.get(id) && aimed.phase === phase) this.#aim(aimed, record)
+      const begins = aimed.kind.waits === true ? 'preparing' : aimed.phase
+      if (aimed.migration === this.#numbers.get(id) && begins === phase) this.#aim(aimed, record)
     }
   }
 
@@ -95,7 +103,10 @@ export class FaultDriver {
     const embedded = storages[this.#random.int(storages.length)]!
     const storage = aimed.kind.external === true ? (this.#plan.external[0] ?? embedded) : embedded
     // Not inside the record's own call: a crash right behind it.
-    this.#world.sim.after(aimed.afterMs, () => this.#begin(aimed.kind, host ?? hosts[0]!, storage, aimed.lastsMs))
+    const { kind, phase, lastsMs, afterMs } = aimed
+    this.#world.sim.after(kind.waits === true ? 0 : afterMs, () =>
+      this.#begin(kind, host ?? hosts[0]!, storage, lastsMs, phase),
+    )
   }
 
   #act({ act, vm, host, volume }: OperatorAct): void {

@@ -5,6 +5,7 @@ import type { TrafficMatch } from '@stellwerk/runtime/network-rules.ts'
 import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'
+import { KIB } from '@stellwerk/runtime/units.ts'
 import { lunFile, lunPath } from './durability.ts'
 import { EXTERNAL_FAULTS } from './external-faults.ts'
 import { MEDIA_FAULTS } from './media-fault-kinds.ts'
@@ -22,6 +23,8 @@ export interface FaultContext {
   readonly storage: string
   /** It takes effect now: what is counted, and falls into a cell of fault × phase, is this. */
   readonly struck: () => void
+  /** Of one that is aimed at a phase of migrations: whether some migration is in it now. Null: it comes whenever it comes. */
+  readonly inPhase: (() => boolean) | null
 }
 
 export interface FaultKind {
@@ -30,11 +33,16 @@ export interface FaultKind {
   readonly lasts: readonly [number, number]
   /** It says itself when it strikes, if it does: there may be nothing for it to hit, or not yet. Others strike as they begin. */
   readonly mayMiss?: true
+  /** It waits for its moment: one that is aimed at a phase begins with the migration, and strikes when some migration is in it. */
+  readonly waits?: true
   /** The storage it is to hit is one without epochs. */
   readonly external?: true
   /** Begins it and gives the way to end it. */
   readonly begin: (context: FaultContext) => () => void
 }
+
+/** So many in a row at most: a migration does not take longer. */
+const BUSY_WRITES = 100
 
 /** A process that is there to be hit. */
 function victim({ world, struck }: FaultContext, host: string, name: string): SimProcess | undefined {
@@ -158,16 +166,19 @@ export const FAULTS: readonly FaultKind[] = [
     name: 'storage-power-in-journal',
     lasts: [1_000, 8_000],
     mayMiss: true,
-    begin: ({ world, storage, random, struck }) => {
+    waits: true,
+    begin: context => {
+      const { world, storage, random, struck, inPhase } = context
       const { sim } = world
       // Half of them wait for a record longer than a sector, which are rare: only these can be torn within.
-      const long = random.chance(0.5)
-      const skipped = long ? 0 : random.int(4)
+      const long = random.chance(0.5) && inPhase === null
+      const skipped = long || inPhase !== null ? 0 : random.int(4)
       let seen = 0
+      const quiet = inPhase === null ? () => undefined : keepJournalBusy(world, storage)
       const stop = sim.onRecord(({ kind, process, volume, body }) => {
         if (kind !== 'storage.applied' || process !== storage) return
         const { offset } = body as { offset: number }
-        if (!isInJournal(offset)) return
+        if (!isInJournal(offset) || inPhase?.() === false) return
         const second = long ? lunFile(world, storage, volume ?? '')?.read(offset + SECTOR_BYTES, SECTOR_BYTES) : null
         if (second?.some(byte => byte !== 0) === false || seen++ !== skipped) return
         sim.after(0, () => {
@@ -175,9 +186,11 @@ export const FAULTS: readonly FaultKind[] = [
           sim.host(storage).crash({ unsynced: 'torn' })
           struck()
         })
+        quiet()
       })
       return () => {
         stop()
+        quiet()
         world.startStorage(storage)
       }
     },
@@ -440,6 +453,30 @@ function toSessions({ options }: World, network: readonly NetworkName[]): Traffi
 
 function heal(fault: { heal(): void }): () => void {
   return () => fault.heal()
+}
+
+/** Operators give a disk on that storage a little more again and again, which its owner puts down in the journal. */
+function keepJournalBusy(world: World, storage: string): () => void {
+  let left = BUSY_WRITES
+  const again = (): void => {
+    const state = world.coordinator?.state
+    const disks = [...(state?.vms.values() ?? [])].flatMap(vm => vm.disks)
+    const disk = disks.find(({ volume }) =>
+      state?.volumes.get(volume)?.legs.some(leg => leg.storage === storage && leg.role !== 'stale'),
+    )
+    if (disk === undefined || left-- <= 0) return
+    const { volume } = disk
+    world.disks(volume, known => {
+      const sizeBytes = known?.find(each => each.disk === disk.disk)?.sizeBytes
+      if (sizeBytes === undefined || left <= 0) return
+      const body = { volume, disk: disk.disk, sizeBytes: sizeBytes + 4 * KIB }
+      world.askOwner(volume, 'volume.resize-disk', body, again)
+    })
+  }
+  again()
+  return () => {
+    left = 0
+  }
 }
 
 /** The data files of volumes that have another in-sync leg than the one on this storage. */

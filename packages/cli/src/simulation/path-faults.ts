@@ -5,6 +5,9 @@ import type { FaultContext, FaultKind } from './faults.ts'
 import { insist } from './operator-word.ts'
 import { FABRICS, PORT } from './world.ts'
 
+/** How often one that is aimed looks whether its moment has come: some phases are over within a millisecond. */
+const LOOK_MS = 0.25
+
 /** A cable is pulled: nothing passes any more, and what was connected is reset at once or notices in time. */
 function pulled(
   { world, host, random }: FaultContext,
@@ -114,13 +117,21 @@ export const PATH_FAULTS: readonly FaultKind[] = [
     name: 'carrier-lost',
     lasts: [5_000, 25_000],
     mayMiss: true,
+    waits: true,
     begin: context => {
-      const { world, host, storage, random, struck } = context
+      const { world, host, storage, random, struck, inPhase } = context
       const mend = [pulled(context, [storage], FABRICS)]
       let over = false
-      world.sim.after(500 + random.float() * 2_500, () => {
-        const carrier = world.options.hosts.find(name => world.agent(name)?.carried.some(each => each.host === host))
-        if (over || carrier === undefined) return
+      const strike = (): void => {
+        if (over) return
+        const carrier =
+          inPhase?.() === false
+            ? undefined
+            : world.options.hosts.find(name => world.agent(name)?.carried.some(each => each.host === host))
+        if (carrier === undefined) {
+          if (inPhase !== null) world.sim.after(LOOK_MS, strike)
+          return
+        }
         struck()
         const how = random.int(4)
         if (how === 0) world.sim.host(carrier).process(`${carrier}/agent`)?.kill()
@@ -132,7 +143,8 @@ export const PATH_FAULTS: readonly FaultKind[] = [
           mend.push(() => agent?.resume())
         }
         mend.push(() => world.startHost(carrier))
-      })
+      }
+      world.sim.after(500 + random.float() * 2_500, strike)
       return () => {
         over = true
         for (const each of mend) each()
