@@ -13,7 +13,7 @@ import { type AskedNic, nicsFor } from './nics.ts'
 import type { StepOutput } from './output.ts'
 import { giveVolume } from './ownership.ts'
 import { obeyPathCommand, type PathCommand } from './path-commands.ts'
-import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy } from './restart-policy.ts'
+import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy, withoutLost } from './restart-policy.ts'
 import { type CoordinatorState, MAX_LEGS, type VmRecord, type VmSpec, type VolumeRecord } from './state.ts'
 
 export type Command =
@@ -100,7 +100,7 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
           return refuse('not-running', `VM "${vm.name}" is already stopped`, `start it: stellwerk vm start ${vm.name}`)
         }
         const stopGraceMs = command.graceMs ?? state.cluster.settings.stopTimeoutMs
-        out.put('vms', vm.name, { ...vm, desired: 'stopped', lost: null, gaveUp: null, stopGraceMs })
+        out.put('vms', vm.name, { ...withoutLost(vm), desired: 'stopped', gaveUp: null, stopGraceMs })
         // One under way may have more time than it has now.
         state.outstanding.delete(`stop/${vm.name}/${vm.placement?.epoch}`)
         return accept({ vm: vm.name })

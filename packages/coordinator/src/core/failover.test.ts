@@ -25,24 +25,37 @@ describe('admission', () => {
 })
 
 describe('a host that falls silent (FEN1)', () => {
-  it('gives a disk back once more that a late word of it has attached, so that its VM can be deleted', () => {
+  it.each([
+    ['is deleted', false],
+    ['was stopped before it is deleted', true],
+  ])('gives a disk back once more that a late word of it has attached, so that its VM can go that %s', (_, stopped) => {
     const bench = Bench.cluster()
     const { host } = bench.placement('web')!
     bench.hosts.get(host)!.beating = false
-    bench.command({ kind: 'vm-delete', name: 'web' })
+    if (stopped) {
+      // Where it cannot start again it stays lost until then.
+      for (const [name, other] of bench.hosts) if (name !== host) other.storages = []
+      while (bench.state.vms.get('web')?.lost == null) bench.round()
+      bench.command({ kind: 'vm-stop', name: 'web' })
+      expect(bench.state.vms.get('web')?.lost).toBeNull()
+      for (const other of bench.hosts.values()) other.storages = ['san-a', 'san-b']
+      bench.round(4)
+      bench.orders.length = 0
+    }
     const asked: string[] = []
     bench.holdBack = key => {
       asked.push(key)
       return key.startsWith('disk-delete/')
     }
+    bench.command({ kind: 'vm-delete', name: 'web' })
     for (let i = 0; i < 60 && !asked.some(key => key.startsWith('disk-delete/')); i += 1) bench.round()
     const key = asked.find(each => each.startsWith('disk-delete/'))!
-    expect(asked.filter(each => each === `recover/csv1/${host}/1`)).toHaveLength(1)
+    expect(asked.filter(each => each === `recover/csv1/${host}/1`)).toHaveLength(stopped ? 0 : 1)
     // As a restore leaves it: an instance that this coordinator does not know of may be above the one that was lost.
     bench.state.vms.set('web', { ...bench.state.vms.get('web')!, epoch: bench.firstEpoch + 1_000 })
     bench.input({ kind: 'unanswered', key, code: 'disk-attached', message: `it is attached to web on ${host}` })
     bench.round(2)
-    expect(asked.filter(each => each === `recover/csv1/${host}/1`)).toHaveLength(2)
+    expect(asked.filter(each => each === `recover/csv1/${host}/1`)).toHaveLength(stopped ? 1 : 2)
     const [release] = bench.orders.filter(order => order.key.startsWith('recover/')).slice(-1)
     const ended = [{ disk: 'web-0', vm: 'web', epoch: bench.firstEpoch }]
     expect(release?.body).toEqual({ volume: 'csv1', host, hostEpoch: 1, ended })

@@ -211,7 +211,8 @@ function workOnUnplaced(state: CoordinatorState, vm: VmRecord, now: number, out:
   }
   const lost = vm.lost
   live.endedAt = null
-  out.put('vms', vm.name, { ...counted, epoch, placement, lost: null })
+  const forgotten = vm.formerlyLost == null ? {} : { formerlyLost: null }
+  out.put('vms', vm.name, { ...counted, epoch, placement, lost: null, ...forgotten })
   out.decide({
     kind: 'place',
     subject: vm.name,
@@ -437,8 +438,9 @@ export function diskDeleted(state: CoordinatorState, name: string, disk: string,
  * that had handed it over to the instance that was lost. So what that one held, or should have, is given back once more.
  */
 export function diskHeld(state: CoordinatorState, name: string, disk: string, out: StepOutput): void {
-  const { lost = null, disks = [] } = state.vms.get(name) ?? {}
-  const volume = disks.find(each => each.disk === disk)?.volume
+  const vm = state.vms.get(name)
+  const lost = vm?.lost ?? vm?.formerlyLost ?? null
+  const volume = vm?.disks.find(each => each.disk === disk)?.volume
   if (lost === null || volume === undefined) return
   const { host, hostEpoch } = lost
   const key = `${volume}/${host}/${hostEpoch}`

@@ -49,8 +49,8 @@ function endedDisks(
   state: CoordinatorState,
   { volume, host, hostEpoch }: RecoveryRecord,
 ): { disk: string; vm: string; epoch: number }[] {
-  return [...state.vms.values()].flatMap(({ name, placement, lost, disks }) => {
-    const last = placement ?? lost
+  return [...state.vms.values()].flatMap(({ name, placement, lost, formerlyLost, disks }) => {
+    const last = placement ?? lost ?? formerlyLost
     if (last?.host !== host || last.hostEpoch !== hostEpoch || last.epoch === undefined) return []
     const { epoch } = last
     return disks.filter(disk => disk.volume === volume).map(({ disk }) => ({ disk, vm: name, epoch }))

@@ -80,7 +80,7 @@ export function giveUpRelocating(vm: VmRecord, lostHost: string, out: StepOutput
 
 /** It stays down until an operator starts it: that it does is said wherever one looks. */
 export function giveUp(vm: VmRecord, why: string, out: StepOutput): void {
-  out.put('vms', vm.name, { ...vm, placement: null, lost: null, gaveUp: why })
+  out.put('vms', vm.name, { ...withoutLost(vm), placement: null, gaveUp: why })
   out.decide({
     kind: 'vm-given-up',
     subject: vm.name,
@@ -97,4 +97,9 @@ function recent(times: readonly number[], today: number, windowMs: number): numb
 
 function minutes(ms: number): string {
   return ms < 120_000 ? `${Math.round(ms / 1000)} s` : `${Math.round(ms / 60_000)} min`
+}
+
+/** Nothing is to be restarted of it any more. */
+export function withoutLost(vm: VmRecord): VmRecord {
+  return vm.lost === null ? vm : { ...vm, lost: null, formerlyLost: vm.lost }
 }

@@ -162,6 +162,8 @@ export interface VmRecord {
   readonly migration: string | null
   /** The instance that was lost with its host, surely dead, and not yet started again. */
   readonly lost: LostInstance | null
+  /** One that was lost and is not to be restarted: only for what may still be held in its name. Until the VM is placed again. */
+  readonly formerlyLost?: LostInstance | null
   /** The host to prefer at the next start, or null. */
   readonly preferredHost: string | null
   /** In a row: it has not run for long since. */
