@@ -57,6 +57,8 @@ export class HostVolumes implements DiskOpener {
   readonly #ending = new Map<OwnerService, Promise<void>>()
   /** Ownerships that are ending, where another may not begin before this one has ended. */
   readonly #leaving = new Map<string, OwnerService>()
+  /** Ids of volumes that were deleted since this agent started: their owners will never answer. */
+  readonly #deleted = new Set<string>()
   #map: ClusterMap | null = null
   #epoch = 0
   #fenced = false
@@ -105,6 +107,7 @@ export class HostVolumes implements DiskOpener {
     this.#map = map
     if (this.#fenced || this.#epoch === 0) return
     const { host } = this.#options
+    for (const { name, id, deleted } of map.volumes) if (deleted === true) this.#forget(name, id)
     for (const volume of map.volumes) this.#open.get(volume.name)?.follow(volume)
     for (const volume of map.volumes) {
       const { owner } = volume
@@ -119,6 +122,14 @@ export class HostVolumes implements DiskOpener {
     for (const name of [...this.#owned.keys()]) {
       if (!map.volumes.some(volume => volume.name === name)) this.#disown(name, true)
     }
+  }
+
+  /** What is in flight there fails: nothing on it is of use to anybody. */
+  #forget(name: string, id: string): void {
+    this.#deleted.add(id)
+    this.#open.get(name)?.drop('the volume is deleted')
+    this.#open.delete(name)
+    this.#disown(name, false)
   }
 
   #own(volume: ClusterMapVolume, ownerEpoch: number): void {
@@ -221,7 +232,8 @@ export class HostVolumes implements DiskOpener {
   async #places(order: VmOrder): Promise<VmDisk[]> {
     const places: VmDisk[] = []
     for (const { volume, disk } of order.disks) {
-      places.push({ volume: await this.#volume(volume).opened, disk, owner: this.#ownerCall(volume) })
+      const opened = await this.#volume(volume).opened
+      places.push({ volume: opened, disk, owner: this.#ownerCall(volume, opened.view.volumeId) })
     }
     return places
   }
@@ -230,7 +242,7 @@ export class HostVolumes implements DiskOpener {
     const known = this.#open.get(name)
     if (known !== undefined) return known
     const volume = this.#map?.volumes.find(v => v.name === name)
-    if (volume === undefined || this.#fenced || this.#epoch === 0) {
+    if (volume === undefined || volume.deleted === true || this.#fenced || this.#epoch === 0) {
       throw new StellwerkError('unknown-volume', `volume "${name}" is not known to this host`, { retryable: true })
     }
     const epoch = this.#epoch
@@ -239,7 +251,7 @@ export class HostVolumes implements DiskOpener {
       volume,
       storages: () => this.#map?.storages ?? [],
       hostEpoch: epoch,
-      owner: this.#ownerCall(name),
+      owner: this.#ownerCall(name, volume.id),
       // What else a leg is refused for passes, or is the mirror's to report. The volume stays the one that is open: a second
       // one would write the same slot, and take away the marks of the first.
       onRefused: (code, message) => {
@@ -256,10 +268,12 @@ export class HostVolumes implements DiskOpener {
   }
 
   /** Whoever owns it when asked: looked up anew each time. */
-  #ownerCall(name: string): OwnerCall {
+  #ownerCall(name: string, id: string): OwnerCall {
     const { system, host, settings } = this.#options
     return (async (kind: string, body: unknown) => {
-      const owner = this.#map?.volumes.find(volume => volume.name === name)?.owner
+      const known = this.#map?.volumes.find(volume => volume.name === name)
+      if (this.#deleted.has(id)) throw new StellwerkError('volume-dropped', `volume "${name}" was deleted`)
+      const owner = known?.id === id ? known.owner : null
       if (!owner) throw new StellwerkError('owner-away', `volume "${name}" has no owner`, { retryable: true })
       try {
         return await system.ask(`${host}/volumes`, `${owner.host}/owner/${name}`, kind, body, settings().requestMs)

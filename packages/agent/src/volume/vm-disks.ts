@@ -198,7 +198,7 @@ export class VmDisks implements DiskSet {
     for (const { volume, disk, owner } of this.#places) {
       const body = { volume: volume.options.volume, disk, host, epoch }
       await untilAnswered(this.#env, () => {
-        if (this.#dropped) throw new StellwerkError('disk-closed', 'the host was fenced while it detached the disk')
+        this.#mayDetach(volume)
         return owner('volume.detach', body)
       })
     }
@@ -210,10 +210,16 @@ export class VmDisks implements DiskSet {
       const { volume } = this.#places[i]!
       if (volume.generation.legs.length < 2) continue
       await untilAnswered(this.#env, async () => {
-        if (this.#dropped) throw new StellwerkError('disk-closed', 'the host was fenced while it detached the disk')
+        this.#mayDetach(volume)
         await volume.intent.clear(disk.covers())
       })
     }
+  }
+
+  /** Of what is fenced, or deleted, nobody wants to hear it. */
+  #mayDetach(volume: HostVolume): void {
+    if (this.#dropped) throw new StellwerkError('disk-closed', 'the host was fenced while it detached the disk')
+    if (volume.dropped !== null) throw volume.dropped
   }
 
   drop(): void {

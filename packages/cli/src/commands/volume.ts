@@ -106,6 +106,24 @@ const own: CommandSpec = {
   },
 }
 
+const remove: CommandSpec = {
+  words: 'volume delete',
+  args: ['NAME'],
+  options: {
+    dir: DIR,
+    json: JSON_OUT,
+    force: { type: 'boolean', help: 'with every VM, disk and snapshot on it: their data is LOST' },
+  },
+  summary: 'Delete a volume with its LUNs, if nothing is on it',
+  run: async (context, input) => {
+    const [name = ''] = input.args
+    const path = `${pathOf('volumes', name)}${input.flag('force') ? '?force=true' : ''}`
+    const answer = await (await context.api(input)).delete(path)
+    context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `volume ${name} is being deleted`)
+    return OK
+  },
+}
+
 function scrubText({
   state,
   percent,
@@ -183,4 +201,4 @@ const resync: CommandSpec = {
   },
 }
 
-export const commands: readonly CommandSpec[] = [create, list, show, own, mirror, resync, checkCommand]
+export const commands: readonly CommandSpec[] = [create, list, show, own, mirror, resync, checkCommand, remove]

@@ -57,6 +57,9 @@ export class DurabilityWitness {
       case 'storage.power-cycled':
         this.#powerLoss((record.body as { storage: string }).storage)
         return
+      case 'volume.deleted':
+        for (const [key, { name }] of this.#luns) if (name === record.volume) this.#luns.delete(key)
+        return
       case 'process.dead':
         this.#dead((record.body as { process: string }).process)
     }

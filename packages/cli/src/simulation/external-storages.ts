@@ -14,8 +14,8 @@ const PROGRAM = 'nbd-server'
 
 interface ExternalStorage {
   readonly file: SparseFile
-  /** How long a request takes, ms: between the two. */
-  takes: readonly [number, number]
+  /** How long a request takes, ms, between two of each: of these the last. */
+  readonly slowed: (readonly [number, number])[]
 }
 
 export class ExternalStorages {
@@ -37,7 +37,7 @@ export class ExternalStorages {
       const file = new SparseFile()
       file.truncate(sizeBytes)
       file.makeDurable(0, 0)
-      this.#all.set(name, { file, takes: [0, 0] })
+      this.#all.set(name, { file, slowed: [] })
     }
     sim.program(PROGRAM, (env, config) => this.#serve(env, (config as { name: string }).name))
   }
@@ -60,9 +60,9 @@ export class ExternalStorages {
   /** Requests that come from now on take so long. Gives the way to end that. */
   slow(name: string, takes: readonly [number, number]): () => void {
     const storage = present(this.#all.get(name), name)
-    storage.takes = takes
+    storage.slowed.push(takes)
     return () => {
-      storage.takes = [0, 0]
+      storage.slowed.splice(storage.slowed.indexOf(takes), 1)
     }
   }
 
@@ -70,7 +70,7 @@ export class ExternalStorages {
     const storage = present(this.#all.get(name), name)
     const random = this.#sim.random.fork(`nbd-server/${name}`)
     const wait = (): Promise<void> => {
-      const [least, most] = storage.takes
+      const [least, most] = storage.slowed.at(-1) ?? [0, 0]
       if (most === 0) return Promise.resolve()
       return new Promise(resolve => env.timers.after(least + random.float() * (most - least), resolve))
     }

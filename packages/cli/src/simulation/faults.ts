@@ -271,7 +271,13 @@ export const FAULTS: readonly FaultKind[] = [
   {
     name: 'host-isolated',
     lasts: [1_000, 12_000],
-    begin: ({ world, host }) => heal(world.sim.network.isolate(host)),
+    begin: ({ world, host }) => {
+      const { network } = world.sim
+      // What is on its way to a storage without sessions is lost: held, it would come when it is counted on no more.
+      if (world.external.names.length > 0)
+        network.reset({ from: host, to: world.external.names, bothWays: true, class: 'stream' })
+      return heal(network.isolate(host))
+    },
   },
   {
     name: 'fabric-cut',

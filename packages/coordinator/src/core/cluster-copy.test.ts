@@ -153,6 +153,18 @@ describe('the copy of the cluster on its volumes', () => {
     expect(bench.state.vms.has('more')).toBe(true)
   })
 
+  it('of a volume that nobody serves any more keeps no VM from being added elsewhere', () => {
+    const bench = Bench.cluster()
+    bench.holdBack = key => key.startsWith('copy/')
+    bench.createVm('large')
+    bench.round(4)
+    bench.input({ kind: 'unanswered', key: 'copy/csv1', code: 'frame-too-large', message: 'too large' })
+    expect(bench.command({ ...ANY_VM, name: 'more' }).refused).toBe('cluster-copy-full')
+    bench.ownersSay = { state: 'opening' }
+    bench.round()
+    expect(bench.command({ ...ANY_VM, name: 'more' }).refused).toBeUndefined()
+  })
+
   it('something that is no copy is refused', () => {
     for (const value of [null, {}, { format: 2 }, 'copy'] as Json[]) {
       expect(() => restoreFrom(value, 0)).toThrow(expect.objectContaining({ code: 'bad-copy' }))

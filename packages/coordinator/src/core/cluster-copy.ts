@@ -30,8 +30,8 @@ export interface ClusterCopy {
   readonly volumes: readonly VolumeRecord[]
 }
 
-/** An owner's refusal, by its code. */
-const COPY_TOO_LARGE = 'cluster-copy-too-large'
+/** It does not fit where the volume keeps it, or not even into a message to its owner. */
+const TOO_LARGE: ReadonlySet<string> = new Set(['cluster-copy-too-large', 'frame-too-large'])
 /** A change is copied at most this often. */
 const COPY_MS = 1_000
 
@@ -87,14 +87,14 @@ export function copyTaken(state: CoordinatorState, volume: string, now: number):
 /** It has become too large for the volume: that is told, and until it fits again nothing is added to the cluster. */
 export function copyRefused(state: CoordinatorState, volume: string, code: string, message: string): void {
   state.copying.delete(volume)
-  if (code === COPY_TOO_LARGE && state.volumes.has(volume)) volumeLive(state, volume).copyRefused = message
+  if (TOO_LARGE.has(code) && state.volumes.has(volume)) volumeLive(state, volume).copyRefused = message
 }
 
-/** Of the volumes on which the copy is old, the first, and what its owner said; null: it fits everywhere. */
+/** Of the volumes that are served, the first on which the copy is old, and what its owner said; null: it fits everywhere. */
 export function whyNotCopied(state: CoordinatorState): { readonly volume: string; readonly why: string } | null {
   for (const volume of state.volumes.keys()) {
     const why = state.liveVolumes.get(volume)?.copyRefused
-    if (why != null) return { volume, why }
+    if (why != null && isServing(state, volume)) return { volume, why }
   }
   return null
 }
@@ -152,6 +152,10 @@ export function restoreFrom(value: Json, wallMs: number): StoreChange[] {
     changes.push(put(`vms/${vm.name}`, restored))
   }
   for (const volume of copy.volumes ?? []) {
+    if (volume.phase === 'deleting') {
+      changes.push(put(`volumes/${volume.name}`, volume))
+      continue
+    }
     const restored: VolumeRecord = {
       ...volume,
       owner: null,

@@ -15,6 +15,7 @@ import { giveVolume } from './ownership.ts'
 import { obeyPathCommand, type PathCommand } from './path-commands.ts'
 import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy, withoutLost } from './restart-policy.ts'
 import { type CoordinatorState, MAX_LEGS, type VmRecord, type VmSpec, type VolumeRecord } from './state.ts'
+import { deleteVolume } from './volume-deletion.ts'
 
 export type Command =
   | {
@@ -48,6 +49,8 @@ export type Command =
       readonly storages: readonly string[]
     }
   | { readonly kind: 'volume-own'; readonly name: string; readonly host: string }
+  /** With its LUNs. `force`: and with what is on it. */
+  | { readonly kind: 'volume-delete'; readonly name: string; readonly force: boolean }
   | LegCommand
   | {
       readonly kind: 'disk-export'
@@ -130,6 +133,8 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       })
     case 'volume-create':
       return createVolume(state, command, now, out)
+    case 'volume-delete':
+      return deleteVolume(state, command.name, command.force, out)
     case 'volume-own':
       return ownVolume(state, command.name, command.host, out)
     case 'volume-mirror':
@@ -245,7 +250,7 @@ function createVm(
   }
   for (const disk of command.disks) {
     const volume = state.volumes.get(disk.volume)
-    if (volume === undefined)
+    if (volume === undefined || volume.phase === 'deleting')
       return refuse('unknown-volume', `there is no volume "${disk.volume}"`, 'see: stellwerk volume list')
     if (disk.sizeBytes > volume.sizeBytes) {
       return refuse(
@@ -381,7 +386,7 @@ function createVolume(
 
 function ownVolume(state: CoordinatorState, name: string, to: string, out: StepOutput): CommandResult {
   const volume = state.volumes.get(name)
-  if (volume === undefined)
+  if (volume === undefined || volume.phase === 'deleting')
     return refuse('unknown-volume', `there is no volume "${name}"`, 'see: stellwerk volume list')
   const host = state.hosts.get(to)
   if (host === undefined || host.removed)

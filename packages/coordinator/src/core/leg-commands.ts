@@ -44,7 +44,8 @@ function mirror(state: CoordinatorState, volume: VolumeRecord, storage: string, 
     const known = [...state.storages.keys()].sort().join(', ')
     return refuse('unknown-storage', `there is no storage subsystem "${storage}"`, `known: ${known}`)
   }
-  if (volume.phase !== 'ready') return refuse('not-ready', `volume "${volume.name}" is being made`, 'wait until it is')
+  if (volume.phase !== 'ready')
+    return refuse('not-ready', `volume "${volume.name}" is ${volume.phase}`, 'wait until it is ready')
   const there = volume.legs.find(leg => leg.storage === storage)
   if (there !== undefined) {
     return refuse('same-leg', `volume "${volume.name}" has ${there.leg} on "${storage}"`, 'name another storage')
@@ -88,7 +89,7 @@ function unmirror(state: CoordinatorState, volume: VolumeRecord, name: string, o
     return refuse(
       'last-leg',
       `${leg.leg} is the only in-sync leg of volume "${volume.name}"`,
-      'resync the other one first, or delete the volume',
+      `resync the other one first, or delete the volume: stellwerk volume delete ${volume.name}`,
     )
   }
   const next = { ...volume, retired: [...volume.retired, { storage: leg.storage, lun: leg.lun }] }
@@ -122,7 +123,7 @@ function forceLeg(state: CoordinatorState, volume: VolumeRecord, name: string, o
     return refuse('never-in-sync', `${leg.leg} of volume "${volume.name}" never had everything`, 'use a backup')
   }
   const user = [...state.vms.values()].find(
-    vm => vm.disks.some(disk => disk.volume === volume.name) && !hasEnded(state, vm),
+    vm => vm.disks.some(disk => disk.volume === volume.name) && !hasEnded(state, vm) && !isAttestedDead(state, vm),
   )
   if (user !== undefined) {
     const hint = `stop it first: stellwerk vm stop ${user.name}`
@@ -131,7 +132,8 @@ function forceLeg(state: CoordinatorState, volume: VolumeRecord, name: string, o
   for (const host of state.hosts.values()) {
     if (host.removed || hostLive(state, host.name).verdict === 'up') continue
     const { fence } = host
-    if (host.phase === 'fenced' && fence?.attestedIncarnation != null) continue
+    // The other leg's storage may be lost with it: of its fence only this leg's word can be had.
+    if (fence?.attestedIncarnation != null && fence.acknowledged.includes(leg.storage)) continue
     return refuse(
       'host-not-attested',
       `host "${host.name}" does not report, and may still write the other leg`,
@@ -158,10 +160,17 @@ function forceLeg(state: CoordinatorState, volume: VolumeRecord, name: string, o
  * What it had in flight may wait for ever for the leg that is lost. That may be written to the other one, since nobody was told
  * that it is durable; its guest may not go on there, with what it remembers.
  */
-function hasEnded(state: CoordinatorState, { name, placement }: VmRecord): boolean {
+export function hasEnded(state: CoordinatorState, { name, placement }: VmRecord): boolean {
   if (placement === null) return true
   const machine = hostLive(state, placement.host).machines.get(name)
   return placement.phase === 'stopping' && machine?.epoch === placement.epoch && machine.state === 'draining'
+}
+
+/** With its host, which is fenced: it starts again when the other leg counts no more. */
+function isAttestedDead(state: CoordinatorState, { placement }: VmRecord): boolean {
+  const host = placement === null ? undefined : state.hosts.get(placement.host)
+  const attested = host?.epoch === placement?.hostEpoch ? host?.fence?.attestedIncarnation : null
+  return attested != null && (placement?.incarnation ?? 0) <= attested
 }
 
 function findLeg(volume: VolumeRecord, name: string): LegRecord | null {

@@ -87,12 +87,23 @@ export function judgeMarks(volume: VolumeRecord, marks: ReadonlyMap<string, LegM
   if (generation === 0 && volume.legs.length === 1)
     return { ...volume, generation: 0, generationId: null, unsure: false }
   for (const [leg, role] of Object.entries(roles)) {
-    if (role !== 'in-sync') continue
+    if (role === 'stale') continue
     const known = volume.legs.find(each => each.leg === leg)
-    if (known === undefined) return `generation ${generation} has an in-sync ${leg}, which the copy does not know`
+    if (known === undefined) return `generation ${generation} has ${leg} ${role}, which the copy does not know`
+    if (role === 'syncing') {
+      // It may have come in sync since, and have been the only one: whoever was lost then was told of neither.
+      if (!marks.has(known.storage))
+        return `${known.storage} has not answered, whose leg caught up in generation ${generation}`
+      continue
+    }
     if (marks.get(known.storage)?.generation !== generation) {
       return `${known.storage} has not answered at generation ${generation}, in which its leg is in sync`
     }
+  }
+  for (const { storage, role } of volume.legs) {
+    // Of a later one that the copy has no storage may have been told.
+    if (volume.generation <= generation || role !== 'in-sync' || marks.has(storage)) continue
+    return `${storage} has not answered, whose leg is in sync in generation ${volume.generation}, as the copy has it`
   }
   const legs = volume.legs.map((leg): LegRecord => {
     const role = roles[leg.leg] ?? 'stale'

@@ -12,6 +12,7 @@ import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
 import { noteScrub } from './scrubs.ts'
 import type { CoordinatorState, HostRecord, LegRecord, VolumeLive, VolumeRecord } from './state.ts'
+import { finishDeletion, whyStillOpen } from './volume-deletion.ts'
 
 /** A leg whose resyncs fail is tried ever more seldom, up to this many times `resyncAfterMs`. */
 const RESYNC_BACKOFF_MAX = 8
@@ -177,9 +178,16 @@ export function lunRefused(state: CoordinatorState, name: string, message: strin
 
 function deleteRetired(state: CoordinatorState, volume: VolumeRecord, now: number, out: StepOutput): void {
   if (volume.generationOwed.length > 0) return
+  if (volume.phase === 'deleting') {
+    const open = whyStillOpen(state, volume, out)
+    const [first] = volume.retired
+    volumeLive(state, volume.name).why = open ?? `${first?.storage} has not deleted its LUN yet`
+    if (open !== null) return
+    if (first === undefined) finishDeletion(state, volume, out)
+  }
   for (const { storage, lun } of volume.retired) {
-    if (isExternal(state, storage)) {
-      // What is in it stays: whoever has the export decides.
+    if (isExternal(state, storage) || !state.storages.has(storage)) {
+      // What is in it stays: whoever has the export, or the storage, decides.
       lunDeleted(state, volume.name, storage, lun, out)
       continue
     }

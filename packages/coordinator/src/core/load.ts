@@ -121,8 +121,9 @@ export function load(
 function leftStorages(store: Store, storages: readonly StorageRecord[]): string[] {
   const configured = new Set(storages.map(({ name }) => name))
   const held = store.entries('volumes/').flatMap(([, value]) => {
-    const { legs, retired } = value as unknown as VolumeRecord
-    return [...legs, ...(retired ?? [])].map(({ storage }) => storage)
+    const { legs, retired, phase } = value as unknown as VolumeRecord
+    // One that is being deleted goes without those that are gone.
+    return [...legs, ...(phase === 'deleting' ? [] : (retired ?? []))].map(({ storage }) => storage)
   })
   const awaited = store.entries('hosts/').flatMap(([, value]) => {
     const { fence } = value as unknown as HostRecord

@@ -314,11 +314,11 @@ function judge(state: CoordinatorState, host: HostRecord, live: HostLive, now: n
   return live.seen.size === 0 && orderedStorages(state).length > 0 ? 'suspect' : 'gone'
 }
 
-/** Storages that have answered it lately. */
+/** Storages that have answered it lately, by their own last answer: what has passed since we asked is not the host's silence. */
 function whoHasSeen(state: CoordinatorState, live: HostLive, now: number): string[] {
   const recentMs = state.cluster.settings.heartbeatMs * 2
   const recently = [...live.seen].filter(
-    ([, { seenAgoMs, at }]) => seenAgoMs !== null && seenAgoMs + (now - at) < recentMs,
+    ([, { seenAgoMs, at }]) => seenAgoMs !== null && seenAgoMs < recentMs && now - at < recentMs,
   )
   return recently.map(([storage]) => storage).sort()
 }
@@ -329,6 +329,9 @@ export function signOfLife(state: CoordinatorState, name: string, now: number): 
   const live = hostLive(state, name)
   if (live.lastBeatAt !== null && now - live.lastBeatAt <= heartbeatMs * suspectBeats)
     return 'it was heard a moment ago'
+  // Nobody has been asked yet.
+  if (now - state.startedAt <= heartbeatMs * suspectBeats)
+    return 'this coordinator has just started, and may hear it yet'
   const peers = whoHears(state, name, now).map(host => host.name)
   if (peers.length > 0) return `${peers.join(', ')} has heard it a moment ago`
   const storages = whoHasSeen(state, live, now)

@@ -129,3 +129,60 @@ describe('a cluster is restored while a storage is away', () => {
     for (const { phase } of bench.state.hosts.values()) expect(phase).toBe('fencing')
   })
 })
+
+describe('a cluster is restored, where the marks that answer are of before the other leg was the only one (IO1, FEN1)', () => {
+  /** The last that san-a was told is that san-b catches up; since then that one has come in sync, and san-a been given up. */
+  function behind(sanBAnswers: boolean, copyIsOlder: boolean): Bench {
+    const bench = withVolumes(['csv1', ['san-a', 'san-b']])
+    createVm(bench, 'web', 'csv1')
+    bench.round(4)
+    const volume = () => bench.state.volumes.get('csv1')!
+    const roleOf = (storage: string) => volume().legs.find(leg => leg.storage === storage)?.role
+    const copied = () => JSON.parse(JSON.stringify(copyOf(bench.state))) as Json
+    const lose = (storage: string) => {
+      const { leg } = volume().legs.find(each => each.storage === storage)!
+      const host = bench.placement('web')!.host
+      const report = { volume: 'csv1', host, hostEpoch: 1, generation: volume().generation, leg, why: 'gone' }
+      bench.ask(request => ({ kind: 'leg-lost', request, report }))
+    }
+    lose('san-b')
+    bench.sync = { done: false, disks: 1, synced: 0 }
+    while (roleOf('san-b') !== 'syncing') bench.round()
+    bench.round(2)
+    const older = copied()
+    bench.holdBack = key => key.startsWith('generation/') && key.endsWith('/san-a')
+    bench.sync = { done: true, disks: 1, synced: 1 }
+    while (roleOf('san-a') !== 'stale') {
+      bench.round()
+      lose('san-a')
+    }
+    bench.round(2)
+    const after = new Bench()
+    after.holdBack = key => !sanBAnswers && key.endsWith('/san-b')
+    for (const [key, marks] of bench.marks) after.marks.set(key, marks)
+    after.store.commit(restoreFrom(copyIsOlder ? older : copied(), 0))
+    after.restart()
+    for (const name of HOSTS) {
+      if (name !== bench.placement('web')!.host)
+        after.join(name).storages = sanBAnswers ? ['san-a', 'san-b'] : ['san-a']
+    }
+    after.now += 3_000
+    if (!sanBAnswers) after.input({ kind: 'unanswered', key: 'run/san-b', code: 'deadline', message: 'no answer' })
+    after.round(60)
+    return after
+  }
+
+  it.each([false, true])('that leg is gone on with where it answers (an older copy: %s)', copyIsOlder => {
+    const bench = behind(true, copyIsOlder)
+    const roles = bench.state.volumes.get('csv1')!.legs.map(({ storage, role }) => `${storage} ${role}`)
+    expect(roles[1]).toBe('san-b in-sync')
+    expect(roles[0]).not.toBe('san-a in-sync')
+  })
+
+  it.each([false, true])('and nothing starts where it does not (an older copy: %s)', copyIsOlder => {
+    const bench = behind(false, copyIsOlder)
+    expect(bench.state.volumes.get('csv1')).toMatchObject({ unsure: true })
+    expect(bench.state.liveVolumes.get('csv1')?.why).toContain('san-b has not answered')
+    for (const { phase } of bench.state.hosts.values()) expect(phase).toBe('fencing')
+  })
+})

@@ -14,7 +14,8 @@ const OPENING_LEASES = 4
 
 export function workOnVolumes(state: CoordinatorState, now: number, out: StepOutput): void {
   for (const volume of [...state.volumes.values()]) {
-    if (volume.phase !== 'creating' && !volume.unsure) chooseOwner(state, volume, now, out)
+    const isThere = volume.phase !== 'creating' && volume.phase !== 'deleting'
+    if (isThere && !volume.unsure) chooseOwner(state, volume, now, out)
   }
   for (const recovery of [...state.recoveries.values()]) {
     const owner = state.volumes.get(recovery.volume)?.owner

@@ -81,7 +81,7 @@ export function followRoutes(state: CoordinatorState, now: number): void {
   let changed = false
   const next = new Map<string, Route>()
   for (const { legs, owner, phase } of state.volumes.values()) {
-    if (phase === 'creating') continue
+    if (phase === 'creating' || phase === 'deleting') continue
     for (const { storage, lun } of legs) {
       // Nothing there would refuse what a carrier still has when its host is gone.
       if (isExternal(state, storage)) continue

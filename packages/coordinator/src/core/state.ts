@@ -46,7 +46,7 @@ export interface FenceRecord {
    * of its own; one all of whose legs of these have been given up since counts no more (`neededOf`).
    */
   readonly needed: readonly string[]
-  /** The volumes it had open; none named: every storage of `needed` counts. */
+  /** The volumes it had open; after a restore none is named: that is not known. */
   readonly volumes: readonly string[]
   /** An external storage acknowledges nothing: it is listed here once nothing of the host can reach it any more. */
   readonly acknowledged: readonly string[]
@@ -229,7 +229,8 @@ export interface VolumeRecord {
   readonly leaving?: LeavingOwner | null
   /** The highest ownership epoch ever given out. */
   readonly ownerEpoch: number
-  readonly phase: 'creating' | 'formatting' | 'ready'
+  /** `deleting`: it has no legs any more; its LUNs are among the retired until they are gone, and then so is it. */
+  readonly phase: 'creating' | 'formatting' | 'ready' | 'deleting'
   /** How hosts spread its requests over paths that are as good. */
   readonly pathPolicy: 'least-queue' | 'fixed'
   /** What the last scrub that ended came to, in places; absent: there was none. */
@@ -308,6 +309,8 @@ export interface VolumeLive {
   lun: 'there' | 'missing' | { readonly failed: string } | null
   /** Why a leg is not resynced, or made; for people. */
   why: string | null
+  /** The version of the map that told of its deletion in this run; absent: it is not being deleted. */
+  deletedIn?: number
   /** Why the cluster's copy on it is not brought up to date; absent: it is. */
   copyRefused?: string | null
   /** The last scrub that its owner spoke of, and whether it ran; undefined: it has not been heard yet in this run. */

@@ -22,6 +22,7 @@ export function canLose(state: CoordinatorState): CanLose {
   )
   const storage = judge(
     [...state.volumes.values()].flatMap(volume => {
+      if (volume.phase === 'deleting') return []
       const why = whyNotWithoutStorage(state, volume)
       return why === null ? [] : [`${volume.name}: ${why}`]
     }),

@@ -92,7 +92,7 @@ export function volumeWhyNot(state: CoordinatorState, volume: VolumeRecord, now:
   if (away.length > 0) return `no host reaches storage ${away.join(', ')}`
   // Its LUNs are being made, or a former owner is waited for.
   if (volume.owner === null) {
-    const waits = volume.phase === 'creating' || externalsOf(state, volume).length > 0
+    const waits = volume.phase === 'creating' || volume.phase === 'deleting' || externalsOf(state, volume).length > 0
     return waits ? (state.liveVolumes.get(volume.name)?.why ?? null) : null
   }
   return liveOf(state, volume.owner.host).volumes.get(volume.name)?.why ?? null

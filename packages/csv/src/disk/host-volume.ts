@@ -142,6 +142,11 @@ export class HostVolume {
     await this.intent.close()
   }
 
+  /** Why nothing of it goes on; null: it is open. */
+  get dropped(): StellwerkError | null {
+    return this.#dropped
+  }
+
   /** Ends what goes on in the background. Idempotent. */
   drop(why: string): void {
     this.#dropped ??= new StellwerkError('volume-dropped', `volume "${this.options.volume}" is ${why}`, {})

@@ -72,6 +72,8 @@ const MapVolume = closed({
   format: Type.Boolean(),
   /** How its requests are spread over paths that are as good. */
   pathPolicy: OneOf('least-queue', 'fixed'),
+  /** It is being deleted, with all on it: whoever has it open drops it, before its LUNs go. */
+  deleted: Type.Optional(Type.Literal(true)),
 })
 /** Who carries a host's requests to a LUN when it has no path of its own: in this order, whoever it is but itself. */
 const MapRoute = closed({ storage: Name, lun: Name, peers: Type.Array(Name) })

@@ -13,10 +13,14 @@ interface Lun {
 
 export class Csv1Monitor implements Monitor {
   readonly rule = 'CSV1'
-  readonly kinds = ['storage.applied', 'storage.owner']
+  readonly kinds = ['storage.applied', 'storage.owner', 'volume.deleted']
   readonly #storages = new Map<string, Map<string, Lun>>()
 
   observe(record: TraceRecord, now: number): Violation | null {
+    if (record.kind === 'volume.deleted') {
+      for (const luns of this.#storages.values()) luns.delete(id(record, 'volume'))
+      return null
+    }
     const announced = record.kind === 'storage.owner'
     const owner = announced ? numberField(record, 'owner') : field(record, 'owner')
     if (typeof owner !== 'number') return null

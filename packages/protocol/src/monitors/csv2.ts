@@ -66,7 +66,7 @@ export class Csv2Monitor implements Monitor {
     this.#extentAt = options.extentAt
     const grants = [
       ...['extent.granted', 'extent.copied', 'extent.freed', 'extent.recovered'],
-      ...['disk.cloned', 'process.dead'],
+      ...['disk.cloned', 'process.dead', 'volume.deleted'],
     ]
     this.kinds =
       options.extentAt === undefined
@@ -76,6 +76,10 @@ export class Csv2Monitor implements Monitor {
 
   observe(record: TraceRecord, now: number): Violation | null {
     switch (record.kind) {
+      case 'volume.deleted':
+        this.#volumes.delete(id(record, 'volume'))
+        this.#generations.delete(id(record, 'volume'))
+        return null
       case 'disk.invoke':
       case 'mirror.copying':
         ensure(this.#users, id(record, 'disk'), () => new Set<string>()).add(id(record, 'host'))

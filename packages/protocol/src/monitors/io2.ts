@@ -20,7 +20,7 @@ interface Lun {
 
 export class Io2Monitor implements Monitor {
   readonly rule = 'IO2'
-  readonly kinds = ['storage.applied', 'storage.acknowledged', 'storage.power-cycled', 'storage.lost']
+  readonly kinds = ['storage.applied', 'storage.acknowledged', 'storage.power-cycled', 'storage.lost', 'volume.deleted']
   readonly #storages = new Map<string, Map<string, Lun>>()
   readonly #powerCycles = new Map<string, TraceRecord>()
 
@@ -31,6 +31,9 @@ export class Io2Monitor implements Monitor {
         return null
       case 'storage.acknowledged':
         return this.#acknowledged(record, now)
+      case 'volume.deleted':
+        for (const luns of this.#storages.values()) luns.delete(id(record, 'volume'))
+        return null
       case 'storage.power-cycled': {
         const storage = stringField(record, 'storage')
         this.#powerCycles.set(storage, record)

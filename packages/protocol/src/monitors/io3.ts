@@ -45,10 +45,15 @@ export class Io3Monitor implements Monitor {
     'storage.session',
     'storage.owner',
     'storage.generation',
+    'volume.deleted',
   ]
   readonly #storages = new Map<string, Storage>()
 
   observe(record: TraceRecord, now: number): Violation | null {
+    if (record.kind === 'volume.deleted') {
+      for (const { luns } of this.#storages.values()) luns.delete(id(record, 'volume'))
+      return null
+    }
     const storage = ensure(this.#storages, record.process, () => ({ hosts: new Map(), luns: new Map() }))
     switch (record.kind) {
       case 'storage.applied':

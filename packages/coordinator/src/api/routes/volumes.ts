@@ -22,6 +22,8 @@ import { AnyName } from './any-name.ts'
 const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const BLOCK_BYTES = 4096
 const MAX_LEGS = 8
+/** Disks named in a refusal. */
+const NAMED_MAX = 3
 /** An owner reads all of the metadata for it. */
 const CHECK_MS = 60_000
 
@@ -92,6 +94,19 @@ export const volumeRoutes: readonly Route[] = [
         for (const storage of storages) await checkExport(coordinator, storage, { lun: name, sizeBytes, volumeId: id })
       }
       return coordinator.command({ kind: 'volume-create', name, id, sizeBytes, storages })
+    },
+  }),
+  route({
+    method: 'DELETE',
+    path: '/v1/volumes/{name}',
+    summary: 'Delete it with its LUNs; refused while anything is on it, unless force is "true": then with all that is',
+    query: closed({ force: Type.Optional(Type.Union([Type.Literal('true'), Type.Literal('false')])) }),
+    reply: Type.Object({ volume: Type.String() }),
+    handle: async (context, { params, query }) => {
+      const name = params['name'] ?? ''
+      const force = query['force'] === 'true'
+      if (!force) await refuseUnlessEmpty(context, name)
+      return context.coordinator.command({ kind: 'volume-delete', name, force })
     },
   }),
   route({
@@ -286,6 +301,19 @@ export async function refuseExistingDisks(
       throw duplicateDisk(volume, wanted, 'choose another name for the VM')
     }
   }
+}
+
+/** Its owner must say so: but for one that never had an owner. Disks of VMs are the command's to look at. */
+async function refuseUnlessEmpty(context: ApiContext, name: string): Promise<void> {
+  const volume = context.coordinator.state.volumes.get(name)
+  if (volume === undefined || volume.phase === 'deleting' || volume.ownerEpoch === 0) return
+  const disks = (await listDisks(context, name)).filter(({ disk }) => vmWith(context, name, disk) === null)
+  if (disks.length === 0) return
+  const few = disks.slice(0, NAMED_MAX).map(({ disk }) => `"${disk}"`)
+  const more = disks.length > few.length ? ` and ${disks.length - few.length} more` : ''
+  throw new StellwerkError('volume-not-empty', `volume "${name}" has disks or snapshots: ${few.join(', ')}${more}`, {
+    hint: `delete them first: stellwerk disk delete ${name} ${disks[0]?.disk}`,
+  })
 }
 
 /** Two for a mirror, where there are two. */
