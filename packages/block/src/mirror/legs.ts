@@ -29,8 +29,8 @@ export interface MirrorLegsOptions {
 }
 
 export const DEFAULT_MIRROR_CONFIG: MirrorConfig = { legDeadlineMs: 3_000, retryMs: 200 }
-/** More than a volume has at a time; a leg that was replaced keeps its bit. */
-export const MAX_LEG_BITS = 30
+/** More than a volume has at a time. A leg that was replaced keeps its bit while a request may still have it, and as long as there are others. */
+const MAX_LEG_BITS = 30
 
 export interface Leg {
   readonly id: string
@@ -41,6 +41,8 @@ export interface Leg {
   state: DeviceState
   why: string
   attempt: AbortController | null
+  /** Requests that it has in hand, of whatever device it had. */
+  underWay: number
 }
 
 export interface LegsHost {
@@ -170,12 +172,38 @@ export class MirrorLegs {
   #leg(id: string): Leg {
     let leg = this.#legs.get(id)
     if (leg === undefined) {
-      assert(this.#legs.size < MAX_LEG_BITS, 'a mirror has had too many legs')
-      const bit = 1 << this.#legs.size
-      leg = { id, bit, device: null, generation: -1, state: 'waiting', why: 'not opened yet', attempt: null }
+      const bit = this.#freeBit()
+      leg = {
+        id,
+        bit,
+        device: null,
+        generation: -1,
+        state: 'waiting',
+        why: 'not opened yet',
+        attempt: null,
+        underWay: 0,
+      }
       this.#legs.set(id, leg)
     }
     return leg
+  }
+
+  /**
+   * Legs that have gone for good make room. A request that one of them did was told so before the generation changed, and what it
+   * has done counts no more since (`switched`).
+   */
+  #freeBit(): number {
+    let used = 0
+    for (const [id, leg] of this.#legs) {
+      const stays = id in this.target.legs || (this.current !== null && id in this.current.legs)
+      if (this.#legs.size < MAX_LEG_BITS || stays || leg.device !== null || leg.attempt !== null || leg.underWay > 0) {
+        used |= leg.bit
+      } else this.#legs.delete(id)
+    }
+    let bit = 1
+    while ((used & bit) !== 0) bit <<= 1
+    assert(bit < 1 << MAX_LEG_BITS, 'a mirror has too many legs with requests in hand')
+    return bit
   }
 
   #open(leg: Leg, generation: number): void {

@@ -385,3 +385,35 @@ it('rejects with an unknown outcome what was under way when it was aborted', asy
   expect(await fate(mirror.write(0, bytes(1), {}, IO))).toBe('ESHUTDOWN/none')
   expect(SIZE).toBe(mirror.size)
 })
+
+it('outlives any number of replaced legs, whatever a request has in hand meanwhile', async () => {
+  const timers = new ManualTimers()
+  const storages: { [leg: string]: TestStorage } = { a: new TestStorage(BOTH), 'leg-0': new TestStorage(BOTH) }
+  const first: Generation = { number: 1, legs: { a: 'in-sync', 'leg-0': 'in-sync' } }
+  for (const storage of Object.values(storages)) storage.raise(first)
+  const mirror = await openMirror({
+    ...{ generation: first, open: opener(storages), report: () => undefined, timers, config: CONFIG },
+    clock: { now: () => timers.now, wall: () => 0 },
+  })
+  for (let i = 1; i <= 100; i += 1) {
+    // Held by the leg that goes: done when there is a generation without it.
+    const gone = storages[`leg-${i - 1}`]!
+    gone.held = []
+    const write = mirror.write(0, bytes(i), {}, IO)
+    await turns()
+    expect(await fate(write)).toBe('held')
+    const [syncing, synced] = (['syncing', 'in-sync'] as const).map(
+      (role, j): Generation => ({ number: 2 * i + j, legs: { a: 'in-sync', [`leg-${i}`]: role } }),
+    )
+    storages[`leg-${i}`] = new TestStorage(syncing!)
+    for (const next of [syncing!, synced!]) {
+      for (const storage of [storages['a']!, storages[`leg-${i}`]!]) storage.raise(next)
+      mirror.follow(next)
+      await timers.advance(300)
+      await turns()
+    }
+    expect(mirror.generation.number).toBe(2 * i + 1)
+    expect(await fate(write)).toBe('done')
+    for (const leg of ['a', `leg-${i}`]) expect(await valueAt(storages[leg]!, 0)).toBe(i)
+  }
+})

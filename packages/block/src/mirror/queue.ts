@@ -156,8 +156,10 @@ export class MirrorQueue implements LegsHost {
     assert(device !== null, 'a request for a leg that is not open')
     request.sent |= leg.bit
     request.everSent = true
+    leg.underWay += 1
     request.run(device).then(
       value => {
+        leg.underWay -= 1
         request.sent &= ~leg.bit
         request.done |= leg.bit
         if (request.place < 0) return
@@ -166,6 +168,7 @@ export class MirrorQueue implements LegsHost {
         else if (request.failed !== 0) this.#weigh(request)
       },
       (error: unknown) => {
+        leg.underWay -= 1
         request.sent &= ~leg.bit
         if (request.place >= 0) this.#failed(request, leg, device, error)
       },
