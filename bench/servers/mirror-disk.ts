@@ -156,8 +156,9 @@ function openVolume(device: MirrorDevice): Promise<HostVolume> {
     device,
     mirror: {
       copy: async (offset, length) => {
-        await device.copy(offset, length, COPY_IO)
+        const unreadable = await device.copy(offset, length, COPY_IO)
         copiedBytes += length
+        return unreadable
       },
       scrub: (offset, length, options) => device.scrub(offset, length, options, COPY_IO),
     },

@@ -179,7 +179,7 @@ export class HostVolumes implements DiskOpener {
   }
 
   /** What was copied from here to legs that are catching up. */
-  resyncs(): { volume: string; generation: number; copiedBytes: number }[] {
+  resyncs(): NonNullable<Beat['resyncs']> {
     return [...this.#open].flatMap(([volume, { resync }]) => (resync === null ? [] : [{ volume, ...resync }]))
   }
 

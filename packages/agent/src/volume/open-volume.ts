@@ -5,6 +5,7 @@ import type { Generation } from '@stellwerk/block/mirror/generation.ts'
 import { isWritable } from '@stellwerk/block/mirror/generation.ts'
 import { type LegDevice, type MirrorDevice, openMirror } from '@stellwerk/block/mirror/mirror.ts'
 import { HostVolume } from '@stellwerk/csv/disk/host-volume.ts'
+import type { ResyncProgress } from '@stellwerk/csv/mirror/host-resync.ts'
 import type { OwnerCall } from '@stellwerk/csv/owner/request.ts'
 import type { ClusterMapStorage, ClusterMapVolume } from '@stellwerk/protocol/messages/cluster.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -80,7 +81,7 @@ export class OpenVolume {
   }
 
   /** What was copied from here to a leg that is catching up; null: none is. */
-  get resync(): { readonly generation: number; readonly copiedBytes: number } | null {
+  get resync(): ResyncProgress | null {
     return this.#volume?.resync.progress ?? null
   }
 
@@ -158,7 +159,7 @@ export class OpenVolume {
     }
   }
 
-  #copy(mirror: MirrorDevice, offset: number, length: number, mayWrite: () => boolean): Promise<void> {
+  #copy(mirror: MirrorDevice, offset: number, length: number, mayWrite: () => boolean): Promise<readonly number[]> {
     this.#record(offset, length)
     return mirror.copy(offset, length, COPY_IO, mayWrite)
   }

@@ -168,8 +168,6 @@ export class VmDisks implements DiskSet {
       throw new StellwerkError('disk-closed', 'the disks were dropped while they were taken over', { where: vm })
     }
     for (const [i, disk] of this.#disks.entries()) {
-      // The source may not have heard of a size that the owner had told when the disk was reserved.
-      disk.resized(this.#late[i]?.size ?? 0, 0)
       this.#late[i]?.bind(disk)
     }
   }

@@ -49,6 +49,8 @@ export interface LegsHost {
   /** Requests are served in this generation from now on. `former`: null at first. */
   switched(generation: Generation, former: Generation | null): void
   reopened(leg: Leg): void
+  /** What it refused is to be sent to it once more. */
+  again(leg: Leg): void
   stateChanged(): void
   /** Looked at from time to time: what waits for whom. */
   tick(now: number): void
@@ -165,6 +167,9 @@ export class MirrorLegs {
           break
         case 'reopened':
           this.#host.reopened(this.#leg(effect.leg))
+          break
+        case 'again':
+          this.#host.again(this.#leg(effect.leg))
       }
     }
   }

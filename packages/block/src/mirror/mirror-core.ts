@@ -26,8 +26,9 @@ interface Leg {
   /** Since when it has not been open though it should be; null: it is, or need not be. */
   awaySince: number | null
   why: string
-  /** What it did wrong while it was open; only a new generation forgives. */
+  /** What it did wrong while it was open. A new generation forgives it; and so it is where no leg without trouble is left. */
   trouble: string | null
+  troubleAt: number
   reportedAt: number
 }
 
@@ -56,6 +57,8 @@ export type MirrorEffect =
   | { readonly kind: 'switched'; readonly generation: Generation }
   /** A leg of the generation that is served in is open again. */
   | { readonly kind: 'reopened'; readonly leg: string }
+  /** What it has refused it is asked once more: nobody can do without it. */
+  | { readonly kind: 'again'; readonly leg: string }
 
 export class MirrorCore {
   readonly #config: MirrorConfig
@@ -117,12 +120,14 @@ export class MirrorCore {
         const leg = this.#legs.get(input.leg)
         if (leg === undefined || leg.trouble !== null) break
         leg.trouble = input.why
+        leg.troubleAt = now
         this.#reportDue(now)
         break
       }
       case 'tick':
         this.#retryDue(now)
         this.#reportDue(now)
+        this.#againDue(now)
     }
     return this.#effects
   }
@@ -155,6 +160,7 @@ export class MirrorCore {
           awaySince: null,
           why: 'not opened yet',
           trouble: null,
+          troubleAt: Number.NEGATIVE_INFINITY,
           reportedAt: Number.NEGATIVE_INFINITY,
         }
         this.#legs.set(id, leg)
@@ -215,6 +221,19 @@ export class MirrorCore {
       leg.reportedAt = now
       const why = leg.trouble ?? `not reached for ${Math.round(now - (leg.awaySince ?? now))} ms: ${leg.why}`
       this.#effects.push({ kind: 'report', leg: id, generation: this.#target.number, why })
+    }
+  }
+
+  /**
+   * Each has done wrong while the other did not: no report would be to the point, and no generation comes. What was wrong may have
+   * passed; whoever does wrong again is reported, if the other does not.
+   */
+  #againDue(now: number): void {
+    const troubled = [...this.#legs].filter(([, { trouble }]) => trouble !== null)
+    if (troubled.some(([id, { troubleAt }]) => this.#survives(id) || now - troubleAt < this.#config.retryMs)) return
+    for (const [id, leg] of troubled) {
+      leg.trouble = null
+      this.#effects.push({ kind: 'again', leg: id })
     }
   }
 

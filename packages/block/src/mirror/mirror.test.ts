@@ -105,6 +105,24 @@ describe('MIR1: a change is acknowledged when every leg has it', () => {
     expect(mirror.generation.number).toBe(2)
   })
 
+  it('asks once more where either leg has failed, each in its turn, and nobody can be told to do without one', async () => {
+    const { mirror, a, b, reports, pass } = await bench()
+    // Nobody hears of it: the coordinator is away.
+    a.failChanges = 'ENOSPC'
+    const first = mirror.write(0, bytes(1), { fua: true }, IO)
+    expect(await fate(first)).toBe('held')
+    a.failChanges = null
+    b.held = []
+    const second = mirror.write(8192, bytes(2), { fua: true }, IO)
+    await pass(1_500)
+    expect(new Set(reports)).toEqual(new Set(['a@1', 'b@1']))
+    b.release()
+    await pass(500)
+    expect([await fate(first), await fate(second)]).toEqual(['done', 'done'])
+    expect([await valueAt(a, 0), await valueAt(b, 8192)]).toEqual([1, 2])
+    expect(mirror.generation.number).toBe(1)
+  })
+
   it('does not acknowledge because it was told: only once the survivor lets it in', async () => {
     const { mirror, a, b, pass } = await bench()
     b.failChanges = 'EIO'

@@ -103,11 +103,12 @@ export class MirrorDevice implements BlockDevice {
   }
 
   /**
-   * Copies a range from an in-sync leg to every other that is written to, with the range to itself. Rejects when it could
-   * not be read or written, or the generation is another meanwhile (`generation-changed`). `mayWrite` is asked in the turn in
+   * Copies a range from an in-sync leg to every other that is written to, with the range to itself. What one of them cannot read is
+   * taken from another, and written anew there; gives the blocks of 4 KiB that none can. Rejects when it could not be written, or
+   * the generation is another meanwhile (`generation-changed`). `mayWrite` is asked in the turn in
    * which what was read is written; false: it is not, and the copy rejects with `ESHUTDOWN`.
    */
-  copy(offset: number, length: number, io: Io, mayWrite: () => boolean = () => true): Promise<void> {
+  copy(offset: number, length: number, io: Io, mayWrite: () => boolean = () => true): Promise<readonly number[]> {
     return this.#queue.copy(offset, length, io, mayWrite)
   }
 

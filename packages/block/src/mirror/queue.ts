@@ -11,9 +11,10 @@ import { errorMessage } from '@stellwerk/runtime/errors.ts'
 import { type BlockDevice, BlockError, type DeviceState, type Io } from '../device.ts'
 import { describeGeneration, type Generation } from './generation.ts'
 import { type Leg, type LegsHost, MirrorLegs, type MirrorLegsOptions } from './legs.ts'
+import { OwnRanges, type OwnRangesHost } from './own-ranges.ts'
 import { RangeLocks } from './range-locks.ts'
 import { MirrorRequest, type MirrorRequestKind } from './request.ts'
-import { type ScrubFinding, type ScrubOptions, scrubLegs } from './scrub.ts'
+import type { ScrubFinding, ScrubOptions } from './scrub.ts'
 
 /** Requests in flight or held; more are refused with ENOMEM, outcome none. */
 export const MAX_MIRROR_REQUESTS = 32_768
@@ -27,44 +28,46 @@ export interface MirrorOptions extends MirrorLegsOptions {
   readonly signal?: AbortSignal
 }
 
-export class MirrorQueue implements LegsHost {
-  readonly #legs: MirrorLegs
-  readonly #options: MirrorOptions
+export class MirrorQueue implements LegsHost, OwnRangesHost {
+  readonly legs: MirrorLegs
+  readonly options: MirrorOptions
   readonly #whenOpen: () => void
-  readonly #locks = new RangeLocks()
-  readonly #requests: MirrorRequest[] = []
+  readonly locks = new RangeLocks()
+  readonly requests: MirrorRequest[] = []
+  readonly #own: OwnRanges
   readonly #listeners: ((state: DeviceState, reason: string) => void)[] = []
   state: DeviceState = 'waiting'
   #reason = 'not opened yet'
   /** When somebody above asked for something last. */
   lastRequestAt = Number.NEGATIVE_INFINITY
-  #dead: string | null = null
+  dead: string | null = null
   #closing: Promise<void> | null = null
   #onIdle: (() => void) | null = null
 
   constructor(options: MirrorOptions, whenOpen: () => void) {
-    this.#options = options
+    this.options = options
     this.#whenOpen = whenOpen
-    this.#legs = new MirrorLegs(options, this)
+    this.legs = new MirrorLegs(options, this)
+    this.#own = new OwnRanges(this)
   }
 
   get shape(): NonNullable<MirrorLegs['shape']> {
-    assert(this.#legs.shape !== null, 'a mirror without a leg')
-    return this.#legs.shape
+    assert(this.legs.shape !== null, 'a mirror without a leg')
+    return this.legs.shape
   }
 
   get generation(): Generation {
-    const { current } = this.#legs
+    const { current } = this.legs
     assert(current !== null, 'the mirror serves in no generation yet')
     return current
   }
 
   start(): void {
-    this.#legs.start()
+    this.legs.start()
   }
 
   follow(generation: Generation): void {
-    this.#legs.follow(generation)
+    this.legs.follow(generation)
   }
 
   onState(listener: (state: DeviceState, reason: string) => void): void {
@@ -72,12 +75,12 @@ export class MirrorQueue implements LegsHost {
   }
 
   describeLegs(): { leg: string; role: string; state: DeviceState; why: string }[] {
-    const { target } = this.#legs
+    const { target } = this.legs
     return Object.keys(target.legs)
       .sort()
       .map(id => {
-        const leg = this.#legs.all().find(each => each.id === id)
-        const away = this.#legs.whyAway(id)
+        const leg = this.legs.all().find(each => each.id === id)
+        const away = this.legs.whyAway(id)
         const state = away === null ? (leg?.state ?? 'closed') : target.legs[id] === 'stale' ? 'closed' : 'waiting'
         return { leg: id, role: target.legs[id]!, state, why: away ?? leg?.why ?? '' }
       })
@@ -94,32 +97,32 @@ export class MirrorQueue implements LegsHost {
     io: Io,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
-      if (this.#dead !== null || this.#closing !== null) {
-        throw new BlockError('ESHUTDOWN', 'none', this.#dead ?? 'the device is being closed')
+      if (this.dead !== null || this.#closing !== null) {
+        throw new BlockError('ESHUTDOWN', 'none', this.dead ?? 'the device is being closed')
       }
-      if (this.#requests.length >= MAX_MIRROR_REQUESTS) {
+      if (this.requests.length >= MAX_MIRROR_REQUESTS) {
         throw new BlockError('ENOMEM', 'none', `more than ${MAX_MIRROR_REQUESTS} requests are under way`)
       }
       const done = resolve as (value: unknown) => void
-      this.lastRequestAt = this.#legs.now
+      this.lastRequestAt = this.legs.now
       const request = new MirrorRequest(kind, offset, length, data, flags, io, this.lastRequestAt, done, reject)
-      if (request.isChange && !this.#locks.none) this.#enterLater(request)
+      if (request.isChange && !this.locks.none) this.#enterLater(request)
       else this.#enter(request)
     })
   }
 
   #enter(request: MirrorRequest): void {
-    request.place = this.#requests.length
-    this.#requests.push(request)
+    request.place = this.requests.length
+    this.requests.push(request)
     this.#dispatch(request)
   }
 
   #enterLater(request: MirrorRequest): void {
-    const lock = this.#locks.covering(request.offset, request.offset + request.length)
+    const lock = this.locks.covering(request.offset, request.offset + request.length)
     if (lock === null) {
-      if (this.#dead === null) this.#enter(request)
-      else request.reject(new BlockError('ESHUTDOWN', 'none', this.#dead))
-    } else void this.#locks.over(lock).then(() => this.#enterLater(request))
+      if (this.dead === null) this.#enter(request)
+      else request.reject(new BlockError('ESHUTDOWN', 'none', this.dead))
+    } else void this.locks.over(lock).then(() => this.#enterLater(request))
   }
 
   /** Sends it to whoever has still to do it and can be asked. */
@@ -128,22 +131,22 @@ export class MirrorQueue implements LegsHost {
       if (request.sent === 0 && !request.mending) this.#sendRead(request)
       return
     }
-    const wanted = this.#legs.writable & ~(request.done | request.sent | request.failed)
-    if (wanted === 0 || this.#legs.switching) return
-    for (const leg of this.#legs.open) if ((wanted & leg.bit) !== 0 && leg.device !== null) this.#send(request, leg)
+    const wanted = this.legs.writable & ~(request.done | request.sent | request.failed)
+    if (wanted === 0 || this.legs.switching) return
+    for (const leg of this.legs.open) if ((wanted & leg.bit) !== 0 && leg.device !== null) this.#send(request, leg)
   }
 
   #sendRead(request: MirrorRequest): void {
-    if (this.#legs.current === null) return
-    const leg = this.#readable(request.failed | request.sent)
+    if (this.legs.current === null) return
+    const leg = this.readable(request.failed | request.sent)
     if (leg !== null) this.#send(request, leg)
   }
 
   /** The best in-sync leg but those in `not`: one that is up before one that is slow, before one that waits for paths. */
-  #readable(not: number): Leg | null {
-    const candidates = canary('syncing-leg-read') ? this.#legs.writable : this.#legs.readable
+  readable(not: number): Leg | null {
+    const candidates = canary('syncing-leg-read') ? this.legs.writable : this.legs.readable
     let best: Leg | null = null
-    for (const leg of this.#legs.open) {
+    for (const leg of this.legs.open) {
       if ((candidates & leg.bit & ~not) === 0 || leg.device === null) continue
       if (leg.state === 'up') return leg
       if (best === null || (best.state === 'waiting' && leg.state === 'slow')) best = leg
@@ -176,8 +179,8 @@ export class MirrorQueue implements LegsHost {
   }
 
   #isDone({ done }: MirrorRequest): boolean {
-    if (canary('acknowledged-by-one-leg') && (done & this.#legs.readable) !== 0) return true
-    return (this.#legs.writable & ~done) === 0
+    if (canary('acknowledged-by-one-leg') && (done & this.legs.readable) !== 0) return true
+    return (this.legs.writable & ~done) === 0
   }
 
   #failed(request: MirrorRequest, leg: Leg, device: BlockDevice, error: unknown): void {
@@ -200,7 +203,7 @@ export class MirrorQueue implements LegsHost {
 
   /** A change that some leg refused: is it the request, or the leg? */
   #weigh(request: MirrorRequest): void {
-    const { writable, readable } = this.#legs
+    const { writable, readable } = this.legs
     const missing = writable & ~request.done
     // One that is still at it, or away, will have its say.
     if ((missing & ~request.failed) !== 0) {
@@ -209,10 +212,10 @@ export class MirrorQueue implements LegsHost {
       this.#reject(request, request.error ?? new BlockError('EIO', 'unknown', 'no leg did it'))
       return
     }
-    for (const leg of this.#legs.open) {
+    for (const leg of this.legs.open) {
       if ((request.failed & leg.bit) === 0) continue
-      if (isPassing(request.error) && this.#legs.now - request.since < this.#legs.deadlineMs) continue
-      this.#legs.trouble(leg, `${request.error?.errno ?? 'EIO'} at ${request.offset}: ${request.error?.message ?? ''}`)
+      if (isPassing(request.error) && this.legs.now - request.since < this.legs.deadlineMs) continue
+      this.legs.trouble(leg, `${request.error?.errno ?? 'EIO'} at ${request.offset}: ${request.error?.message ?? ''}`)
     }
   }
 
@@ -221,14 +224,14 @@ export class MirrorQueue implements LegsHost {
    * before the range is given away waits for that write too.
    */
   #readDone(request: MirrorRequest, leg: Leg, value: unknown): void {
-    const bad = request.failed & this.#legs.readable & ~leg.bit
+    const bad = request.failed & this.legs.readable & ~leg.bit
     if (bad === 0 || request.kind !== 'read') {
       this.#finish(request, value)
       return
     }
     request.mending = true
-    const others = this.#legs.open.filter(other => (bad & other.bit) !== 0)
-    void Promise.all(others.map(other => this.#repair(other, request))).then(() => {
+    const others = this.legs.open.filter(other => (bad & other.bit) !== 0)
+    void Promise.all(others.map(other => this.#own.repair(other, request))).then(() => {
       if (request.place >= 0) this.#finish(request, value)
     })
   }
@@ -241,7 +244,7 @@ export class MirrorQueue implements LegsHost {
   #reject(request: MirrorRequest, error: BlockError): void {
     this.#leave(request)
     // Legs that failed in part, each in its own way, may differ: whoever marked the range must have them made equal.
-    const differ = this.#legs.open.length > 1 && (request.done !== 0 || error.outcome !== 'none')
+    const differ = this.legs.open.length > 1 && (request.done !== 0 || error.outcome !== 'none')
     const outcome = request.isChange && differ ? 'unknown' : error.outcome
     request.reject(
       outcome === error.outcome ? error : new BlockError(error.errno, outcome, error.message, { cause: error }),
@@ -249,20 +252,20 @@ export class MirrorQueue implements LegsHost {
   }
 
   #leave(request: MirrorRequest): void {
-    const last = this.#requests.pop()!
+    const last = this.requests.pop()!
     if (last !== request) {
-      this.#requests[request.place] = last
+      this.requests[request.place] = last
       last.place = request.place
     }
     request.place = -1
-    if (request.isChange && !this.#locks.none) this.#locks.ended(request.offset, request.offset + request.length)
-    if (this.#requests.length === 0) this.#onIdle?.()
+    if (request.isChange && !this.locks.none) this.locks.ended(request.offset, request.offset + request.length)
+    if (this.requests.length === 0) this.#onIdle?.()
   }
 
   // --- legs ------------------------------------------------------------------------------------------------------------
 
   switched(generation: Generation, former: Generation | null): void {
-    this.#options.onGeneration?.(generation)
+    this.options.onGeneration?.(generation)
     if (former === null) {
       this.#whenOpen()
       return
@@ -270,10 +273,10 @@ export class MirrorQueue implements LegsHost {
     // What a leg did stands where it has been in sync all along; a leg that was away in between does it again.
     const next = former.number + 1 === generation.number
     let keep = 0
-    for (const leg of this.#legs.open) {
+    for (const leg of this.legs.open) {
       if (next && former.legs[leg.id] === 'in-sync' && generation.legs[leg.id] === 'in-sync') keep |= leg.bit
     }
-    for (const request of [...this.#requests]) {
+    for (const request of [...this.requests]) {
       request.failed = 0
       request.error = null
       if (!request.isChange) {
@@ -281,17 +284,25 @@ export class MirrorQueue implements LegsHost {
         continue
       }
       request.done &= keep
-      if ((this.#legs.writable & ~request.done) === 0) this.#finish(request, undefined)
+      if ((this.legs.writable & ~request.done) === 0) this.#finish(request, undefined)
       else this.#dispatch(request)
     }
   }
 
   reopened(_leg: Leg): void {
-    for (const request of [...this.#requests]) this.#dispatch(request)
+    for (const request of [...this.requests]) this.#dispatch(request)
+  }
+
+  again(leg: Leg): void {
+    for (const request of [...this.requests]) {
+      if (!request.isChange || (request.failed & leg.bit) === 0) continue
+      request.failed &= ~leg.bit
+      this.#dispatch(request)
+    }
   }
 
   stateChanged(): void {
-    if (this.#dead !== null) return
+    if (this.dead !== null) return
     this.#moveReads()
     const [state, reason] = this.#judge()
     if (state === this.state && reason === this.#reason) return
@@ -304,19 +315,19 @@ export class MirrorQueue implements LegsHost {
   /** Reads that only legs without a usable path have in hand are asked of another at once: either answer will do. */
   #moveReads(): void {
     let stuck = 0
-    for (const leg of this.#legs.open) if (leg.device === null || leg.state === 'waiting') stuck |= leg.bit
-    if (stuck === 0 || (this.#legs.readable & ~stuck) === 0) return
-    for (const request of [...this.#requests]) {
+    for (const leg of this.legs.open) if (leg.device === null || leg.state === 'waiting') stuck |= leg.bit
+    if (stuck === 0 || (this.legs.readable & ~stuck) === 0) return
+    for (const request of [...this.requests]) {
       const { isChange, sent, failed } = request
-      if (isChange || sent === 0 || (sent & ~stuck) !== 0 || (this.#legs.readable & ~(stuck | failed)) === 0) continue
+      if (isChange || sent === 0 || (sent & ~stuck) !== 0 || (this.legs.readable & ~(stuck | failed)) === 0) continue
       this.#sendRead(request)
     }
   }
 
   #judge(): [DeviceState, string] {
-    if (this.#legs.switching) return ['waiting', `${describeGeneration(this.#legs.target)} is being opened`]
+    if (this.legs.switching) return ['waiting', `${describeGeneration(this.legs.target)} is being opened`]
     let slow: Leg | null = null
-    for (const leg of this.#legs.open) {
+    for (const leg of this.legs.open) {
       if (leg.device === null || leg.state === 'waiting') return ['waiting', `${leg.id}: ${this.#whyAway(leg)}`]
       if (leg.state === 'slow') slow ??= leg
     }
@@ -324,23 +335,23 @@ export class MirrorQueue implements LegsHost {
   }
 
   #whyAway(leg: Leg): string {
-    return this.#legs.whyAway(leg.id) ?? leg.why
+    return this.legs.whyAway(leg.id) ?? leg.why
   }
 
   tick(now: number): void {
-    if (this.#requests.length === 0) return
-    const { deadlineMs } = this.#legs
-    for (const request of [...this.#requests]) {
+    if (this.requests.length === 0) return
+    const { deadlineMs } = this.legs
+    for (const request of [...this.requests]) {
       const age = now - request.since
       if (request.isChange) {
         if (isPassing(request.error) && request.failed !== 0) {
           request.failed = 0
           this.#dispatch(request)
         }
-        if (age < deadlineMs || (request.done & this.#legs.readable) === 0) continue
-        for (const leg of this.#legs.open) {
+        if (age < deadlineMs || (request.done & this.legs.readable) === 0) continue
+        for (const leg of this.legs.open) {
           if ((request.sent & leg.bit) !== 0) {
-            this.#legs.trouble(leg, `a request was not answered within ${deadlineMs} ms: ${leg.why}`)
+            this.legs.trouble(leg, `a request was not answered within ${deadlineMs} ms: ${leg.why}`)
           }
         }
       } else if (!request.mending && (request.sent === 0 || age >= deadlineMs / 2)) {
@@ -350,122 +361,21 @@ export class MirrorQueue implements LegsHost {
     }
   }
 
-  // --- ranges of one's own ---------------------------------------------------------------------------------------------
-
-  /** Runs with nothing in flight in the range, and nothing let in. */
-  async #exclusive<T>(offset: number, length: number, run: () => Promise<T>): Promise<T> {
-    const end = offset + length
-    for (let lock = this.#locks.covering(offset, end); lock !== null; lock = this.#locks.covering(offset, end)) {
-      await this.#locks.over(lock)
-    }
-    let ahead = 0
-    for (const request of this.#requests) {
-      if (request.isChange && request.offset < end && offset < request.offset + request.length) ahead += 1
-    }
-    const lock = this.#locks.take(offset, end, ahead)
-    try {
-      if (!canary('resync-without-range-lock')) await this.#locks.granted(lock)
-      if (this.#dead !== null) throw new BlockError('ESHUTDOWN', 'none', this.#dead)
-      return await run()
-    } finally {
-      this.#locks.release(lock)
-    }
-  }
-
-  copy(offset: number, length: number, io: Io, mayWrite: () => boolean): Promise<void> {
-    return this.#exclusive(offset, length, async () => {
-      const generation = this.generation.number
-      const step = Math.min(length, this.shape.limits.maximum)
-      for (let at = 0; at < length; at += step) {
-        const bytes = Math.min(step, length - at)
-        const source = this.#copySource()
-        if (source?.device == null || this.#legs.switching) throw changed(this.#legs.target)
-        const targets = this.#legs.open.filter(leg => leg !== source)
-        // It is as it is: whether it can be read is no matter.
-        if (targets.length === 0) return
-        const data = await source.device.read(offset + at, bytes, io)
-        if (this.generation.number !== generation || this.#legs.switching) throw changed(this.#legs.target)
-        if (!mayWrite()) throw new BlockError('ESHUTDOWN', 'none', 'what was read is not to be copied any more')
-        for (const leg of targets) {
-          const { device } = leg
-          if (device === null) throw changed(this.#legs.target)
-          await this.#inTime(leg, 'a copy was not answered', () => device.write(offset + at, data, { fua: true }, io))
-        }
-      }
-    })
-  }
-
-  /** Nobody else waits for a leg in whose hands the range is: requests for it are not let in. */
-  async #inTime<T>(leg: Leg, what: string, work: () => Promise<T>): Promise<T> {
-    const { deadlineMs } = this.#legs
-    const late = this.#options.timers.after(deadlineMs, () =>
-      this.#legs.trouble(leg, `${what} within ${deadlineMs} ms: ${leg.why}`),
-    )
-    try {
-      return await work()
-    } finally {
-      late.cancel()
-    }
-  }
-
-  #copySource(): Leg | null {
-    const right = this.#readable(0)
-    if (!canary('resync-wrong-direction')) return right
-    return this.#legs.open.find(leg => leg !== right && leg.device !== null) ?? right
+  copy(offset: number, length: number, io: Io, mayWrite: () => boolean): Promise<readonly number[]> {
+    return this.#own.copy(offset, length, io, mayWrite)
   }
 
   scrub(offset: number, length: number, options: ScrubOptions, io: Io): Promise<ScrubFinding[]> {
-    return this.#exclusive(offset, length, async () => {
-      const generation = this.generation.number
-      const stands = (): void => {
-        if (this.generation.number !== generation || this.#legs.switching) throw changed(this.#legs.target)
-      }
-      stands()
-      const legs = this.#legs.open.filter(leg => (this.#legs.readable & leg.bit) !== 0)
-      const { deadlineMs } = this.#legs
-      const trouble = (id: string, why: string): void => this.#legs.trouble(legs.find(leg => leg.id === id)!, why)
-      const devices = legs.map(({ id, device }) => {
-        if (device === null) throw changed(this.#legs.target)
-        return { id, device }
-      })
-      const late = (id: string): void => trouble(id, `a scrub was not answered within ${deadlineMs} ms`)
-      const patience = { timers: this.#options.timers, deadlineMs, late }
-      const rewriting = this.#options.onRewrite ?? (() => undefined)
-      const host = { io, stands, rewriting, failed: trouble, patience }
-      const found = await scrubLegs(devices, offset, length, options, host)
-      stands()
-      return found
-    })
-  }
-
-  /** What one leg could not read the other could: it is written there anew. A leg that can't take it is in trouble. */
-  async #repair(leg: Leg, { offset, length, io }: MirrorRequest): Promise<void> {
-    const { onRewrite } = this.#options
-    const what = `it could not read ${length} bytes at ${offset}, nor take them anew`
-    const rewrite = () =>
-      this.#exclusive(offset, length, async () => {
-        const source = this.#readable(leg.bit)
-        if (source?.device == null || leg.device === null || this.#legs.switching) return
-        const data = await source.device.read(offset, length, { ...io, deadlineAt: null })
-        if (leg.device === null || this.#legs.switching) return
-        onRewrite?.(offset, length)
-        await leg.device.write(offset, data, { fua: true }, { ...io, deadlineAt: null })
-      })
-    try {
-      await this.#inTime(leg, what, rewrite)
-    } catch (error) {
-      if (error instanceof BlockError && error.errno === 'ESHUTDOWN') return
-      this.#legs.trouble(leg, `${what}: ${errorMessage(error)}`)
-    }
+    return this.#own.scrub(offset, length, options, io)
   }
 
   // --- the end ---------------------------------------------------------------------------------------------------------
 
   abort(reason: string): void {
-    if (this.#dead !== null) return
-    this.#dead = reason
-    this.#legs.stop(reason)
-    for (const request of [...this.#requests]) {
+    if (this.dead !== null) return
+    this.dead = reason
+    this.legs.stop(reason)
+    for (const request of [...this.requests]) {
       const unknown = request.isChange && request.everSent
       this.#leave(request)
       request.reject(new BlockError('ESHUTDOWN', unknown ? 'unknown' : 'none', reason))
@@ -480,12 +390,12 @@ export class MirrorQueue implements LegsHost {
   }
 
   async #close(): Promise<void> {
-    if (this.#requests.length > 0 && this.#dead === null) {
+    if (this.requests.length > 0 && this.dead === null) {
       await new Promise<void>(resolve => {
         this.#onIdle = resolve
       })
     }
-    await this.#legs.close()
+    await this.legs.close()
     this.abort('closed in order')
   }
 }
@@ -493,8 +403,4 @@ export class MirrorQueue implements LegsHost {
 /** Cured by waiting a little: a storage that has not been told yet what we may write, or has no room for a request. */
 function isPassing(error: BlockError | null): boolean {
   return error !== null && (error.errno === 'EPERM' || error.errno === 'ENOMEM')
-}
-
-function changed(target: Generation): BlockError {
-  return new BlockError('EIO', 'none', `generation-changed: ${describeGeneration(target)}`, { retryable: true })
 }

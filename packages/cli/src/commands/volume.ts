@@ -193,9 +193,10 @@ const resync: CommandSpec = {
       forced === undefined
         ? await api.post(pathOf('volumes', name, 'resync'), {})
         : await api.post(pathOf('volumes', name, 'force-leg'), { leg: forced })
-    const { leg } = answer as { leg: string }
+    const { leg, mixed } = answer as { leg: string; mixed?: true }
+    const old = mixed === true ? ': it was catching up, and has old and new side by side' : ''
     const text =
-      forced === undefined ? `${leg} is resynced as soon as it can be` : `${leg} counts as in sync from here on`
+      forced === undefined ? `${leg} is resynced as soon as it can be` : `${leg} counts as in sync from here on${old}`
     context.terminal.out(input.flag('json') ? JSON.stringify(answer) : text)
     return OK
   },

@@ -173,4 +173,11 @@ export const REGRESSIONS: readonly Regression[] = [
     because:
       'the target of a committed migration was lost before it had taken the disk, which its source, alive, held on record for ever: the VM could not be deleted, nor the disk’s regions be copied',
   },
+  {
+    seed: '4400361',
+    tuning: {},
+    rule: 'LIV1',
+    because:
+      'a leg of a mirror had failed a write, and then the other one another, while the coordinator was away: neither could be reported lost, so nobody was, and both writes waited for ever',
+  },
 ]

@@ -153,7 +153,7 @@ function forceLeg(state: CoordinatorState, volume: VolumeRecord, name: string, o
     const whole = forced.legs.map(each => (each.leg === leg.leg ? each : { ...each, lastInSync: null }))
     out.put('volumes', volume.name, { ...forced, legs: whole })
   }
-  return accept({ volume: volume.name, leg: leg.leg })
+  return accept({ volume: volume.name, leg: leg.leg, ...(leg.role === 'syncing' ? { mixed: true } : {}) })
 }
 
 /**

@@ -346,7 +346,7 @@ export interface HostLive {
   paths: readonly PathReport[]
   access: readonly AccessReport[]
   /** Volume → what it has copied to the leg that is catching up, in which generation. */
-  resyncs: ReadonlyMap<string, { readonly generation: number; readonly copiedBytes: number }>
+  resyncs: ReadonlyMap<string, { readonly generation: number; readonly copiedBytes: number; readonly why?: string }>
   reachableStorages: readonly string[]
   /** Why QEMU runs no machine there; null: it does. */
   whyNoQemu: string | null

@@ -35,6 +35,13 @@ export function resyncView(
   return { copiedBytes, totalBytes, bytesPerSecond, leftMs }
 }
 
+/** What keeps a leg that catches up from having everything; null: nothing is known to. */
+export function resyncWhy(state: CoordinatorState, volume: VolumeRecord): string | null {
+  const hosts = sortedHosts(state).map(({ name }) => liveOf(state, name).resyncs.get(volume.name))
+  const said = hosts.find(each => each?.generation === volume.generation && each.why !== undefined)
+  return said?.why ?? syncOf(state, volume)?.why ?? null
+}
+
 function syncOf(state: CoordinatorState, volume: VolumeRecord) {
   const reported = volume.owner === null ? undefined : liveOf(state, volume.owner.host).volumes.get(volume.name)
   return reported?.generation === volume.generation ? reported.sync : null

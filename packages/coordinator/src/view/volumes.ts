@@ -7,7 +7,7 @@ import type { CoordinatorState, VolumeRecord } from '../core/state.ts'
 import { accessToVolume } from './access.ts'
 import { warningOf } from './fullness.ts'
 import { ageOfHost, isFresh, liveOf, sortedHosts } from './hosts.ts'
-import { resyncPercent, resyncView } from './resync.ts'
+import { resyncPercent, resyncView, resyncWhy } from './resync.ts'
 import type { Usage, VolumeView } from './schemas.ts'
 
 export function volumeView(
@@ -34,7 +34,7 @@ export function volumeView(
       lun: leg.lun,
       role: leg.role,
       state: legState(state, leg.storage, now),
-      why: leg.role === 'stale' ? (state.liveVolumes.get(volume.name)?.why ?? null) : null,
+      why: legWhy(state, volume, leg.role),
       percent: leg.role === 'syncing' ? resyncPercent(state, volume) : null,
       resync: leg.role === 'syncing' ? resyncView(state, volume) : null,
       epochs: !isExternal(state, leg.storage),
@@ -49,9 +49,15 @@ export function volumeView(
     access: accessToVolume(state, volume, now),
     scrub: scrubOf(state, volume),
     warning:
-      [warningOf(usage), scrubWarning(volume), copyWarning(state, volume)].filter(each => each !== null).join('; ') ||
-      null,
+      [warningOf(usage), scrubWarning(volume), copyWarning(state, volume), resyncWhy(state, volume)]
+        .filter(each => each !== null)
+        .join('; ') || null,
   }
+}
+
+function legWhy(state: CoordinatorState, volume: VolumeRecord, role: string): string | null {
+  if (role === 'stale') return state.liveVolumes.get(volume.name)?.why ?? null
+  return role === 'syncing' ? resyncWhy(state, volume) : null
 }
 
 function copyWarning(state: CoordinatorState, { name }: VolumeRecord): string | null {

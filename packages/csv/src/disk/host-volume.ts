@@ -7,17 +7,19 @@ import type { HostView } from '@stellwerk/protocol/messages/volume.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Intent } from '../format/slot.ts'
+import { unreadableText } from '../mirror/copy-range.ts'
 import { HostResync, type ResyncDisk, type ResyncPace } from '../mirror/host-resync.ts'
-import { missingLegs, oneLeg, type VolumeGeneration } from '../mirror/leg-state.ts'
+import { catchingLegs, missingLegs, oneLeg, type VolumeGeneration } from '../mirror/leg-state.ts'
 import { type StaleLog, staleLogThrough } from '../mirror/stale-log.ts'
+import { legBehind } from '../owner/owner-legs.ts'
 import type { OwnerCall } from '../owner/request.ts'
 import type { CsvDisk } from './csv-disk.ts'
 import { IntentLog } from './intent-log.ts'
 
 /** What a mirror of legs can do beyond being a device. */
 export interface VolumeMirror {
-  /** Makes a range equal on every leg that is written to, with the range to itself. */
-  copy(offset: number, length: number, mayWrite: () => boolean): Promise<void>
+  /** Makes a range equal on every leg that is written to, with the range to itself. Gives the blocks that no leg in sync can read. */
+  copy(offset: number, length: number, mayWrite: () => boolean): Promise<readonly number[]>
   /** Compares a range on the legs in sync, with the range to itself. */
   scrub(offset: number, length: number, options: ScrubOptions): Promise<ScrubFinding[]>
 }
@@ -60,7 +62,7 @@ export class HostVolume {
       host: options.host,
       regionBytes: view.regionBytes,
       owner: options.owner,
-      copy: (offset, length, mayWrite) => options.mirror?.copy(offset, length, mayWrite) ?? Promise.resolve(),
+      copy: (offset, length, mayWrite) => options.mirror?.copy(offset, length, mayWrite) ?? Promise.resolve([]),
       env: options.env,
       ...(options.pace === undefined ? {} : { pace: options.pace }),
     })
@@ -81,8 +83,13 @@ export class HostVolume {
     const { volumeId, slotOffset, regionBytes, regionCount } = view
     const stale = staleLogThrough(device, { volumeId, slotOffset, regionCount })
     const generation = options.generation?.() ?? oneLeg()
-    const copy = (region: number): Promise<void> =>
-      mirror?.copy(region * regionBytes, regionBytes, () => true) ?? Promise.resolve()
+    const copy = (region: number): Promise<readonly number[]> =>
+      mirror?.copy(region * regionBytes, regionBytes, () => true) ?? Promise.resolve([])
+    const equalize = async (region: number): Promise<void> => {
+      const unreadable = await copy(region)
+      // It may be read again, and be another on each leg: its mark stays.
+      if (unreadable.length > 0) throw new BlockError('EIO', 'none', unreadableText(unreadable))
+    }
     let opened: HostVolume | null = null
     const intent = await IntentLog.open(
       {
@@ -92,7 +99,7 @@ export class HostVolume {
         timers: env.timers,
         stale,
         generation,
-        ...(mirror === undefined ? {} : { equalize: copy }),
+        ...(mirror === undefined ? {} : { equalize }),
         holds: region => opened !== null && [...opened.disks.values()].some(disk => disk.covers()(region)),
       },
       found => recoverOwn(options, generation, stale, found, copy),
@@ -161,7 +168,7 @@ async function recoverOwn(
   generation: VolumeGeneration,
   stale: StaleLog,
   found: Intent,
-  copy: (region: number) => Promise<void>,
+  copy: (region: number) => Promise<readonly number[]>,
 ): Promise<void> {
   if (generation.legs.length < 2) return
   if (found.damagedSectors.length > 0) {
@@ -173,10 +180,25 @@ async function recoverOwn(
   const missing = missingLegs(generation)[0]
   if (missing !== undefined) {
     if (typeof missing.lastInSync !== 'number') {
-      throw new BlockError('EIO', 'none', 'it is not known yet since when a leg is stale', { retryable: true })
+      throw sinceUnknown()
     }
     await stale.mark({ index: missing.index, lastInSync: missing.lastInSync }, found.regions)
   }
-  if (generation.legs.filter(leg => leg.role !== 'stale').length > 1)
-    for (const region of found.regions) await copy(region)
+  if (generation.legs.filter(leg => leg.role !== 'stale').length < 2) return
+  const missed: number[] = []
+  for (const region of found.regions) {
+    const unreadable = await copy(region)
+    if (unreadable.length === 0) continue
+    if (catchingLegs(generation).length === 0) throw new BlockError('EIO', 'none', unreadableText(unreadable))
+    missed.push(region)
+  }
+  if (missed.length === 0) return
+  if (catchingLegs(generation).some(leg => leg.lastInSync === 'unknown')) throw sinceUnknown()
+  const behind = legBehind(generation)
+  // Of one that lacks everything nothing need be written down.
+  if (behind !== null) await stale.mark(behind, missed)
+}
+
+function sinceUnknown(): BlockError {
+  return new BlockError('EIO', 'none', 'it is not known yet since when a leg is stale', { retryable: true })
 }

@@ -32,6 +32,7 @@ function resyncing(busy: () => boolean, reading = done(), writing = done()) {
       if (!mayWrite()) throw new Error('not wanted')
       copies.push({ offset, length })
       await writing.promise
+      return []
     },
     pace: { bytesPerSecond: () => MIB, busy },
     env: { clock: timers, timers, trace: new Records() },

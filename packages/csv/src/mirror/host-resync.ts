@@ -10,7 +10,9 @@ import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
 import { KIB } from '@stellwerk/runtime/units.ts'
 import type { OwnerCall } from '../owner/request.ts'
+import { unreadableText } from './copy-range.ts'
 import { catchingLegs, type VolumeGeneration } from './leg-state.ts'
+import { UNREADABLE_RETRY_MS } from './owner-sync.ts'
 
 /** A disk that is attached here. */
 export interface ResyncDisk {
@@ -34,13 +36,20 @@ export interface ResyncPace {
   readonly busy: () => boolean
 }
 
+export interface ResyncProgress {
+  readonly generation: number
+  readonly copiedBytes: number
+  /** What keeps it from ending: something cannot be read. Absent: nothing. */
+  readonly why?: string
+}
+
 export interface HostResyncOptions {
   readonly volume: string
   readonly host: string
   readonly regionBytes: number
   readonly owner: OwnerCall
-  /** `mayWrite` is asked in the turn in which what was read is written. */
-  readonly copy: (offset: number, length: number, mayWrite: () => boolean) => Promise<void>
+  /** `mayWrite` is asked in the turn in which what was read is written. Gives the blocks that no leg in sync can read. */
+  readonly copy: (offset: number, length: number, mayWrite: () => boolean) => Promise<readonly number[]>
   readonly pace?: ResyncPace
   readonly env: Pick<Environment, 'clock' | 'timers' | 'trace'>
 }
@@ -65,6 +74,8 @@ export class HostResync {
   /** Disk → what is being written of it. */
   readonly #writing = new Map<string, Set<Promise<void>>>()
   readonly #synced = new Set<string>()
+  /** Disk → blocks that could not be read, of what else was copied in this generation. */
+  readonly #unreadable = new Map<string, readonly number[]>()
   /** Regions that were marked when the generation began, which no plan of the owner need have. */
   #marked: ReadonlySet<number> = new Set()
   #generation: VolumeGeneration | null = null
@@ -84,14 +95,20 @@ export class HostResync {
   }
 
   /** What was copied from here to a leg that is catching up; null: none is. */
-  get progress(): { readonly generation: number; readonly copiedBytes: number } | null {
-    return this.#generation === null ? null : { generation: this.#generation.number, copiedBytes: this.#copiedBytes }
+  get progress(): ResyncProgress | null {
+    if (this.#generation === null) return null
+    const why = this.#unreadable.size === 0 ? null : this.#why
+    return {
+      ...{ generation: this.#generation.number, copiedBytes: this.#copiedBytes },
+      ...(why === null ? {} : { why }),
+    }
   }
 
   follow(generation: VolumeGeneration, marked: ReadonlySet<number>): void {
     this.#generation = catchingLegs(generation).length > 0 ? generation : null
     this.#marked = canary('marks-not-copied') ? new Set() : marked
     this.#synced.clear()
+    this.#unreadable.clear()
     this.#run += 1
     this.#why = null
     this.#copiedBytes = 0
@@ -102,6 +119,7 @@ export class HostResync {
     if (this.#disks.get(disk.id)?.disk === disk) return
     this.#disks.set(disk.id, { disk })
     this.#synced.delete(disk.id)
+    this.#unreadable.delete(disk.id)
     this.#start()
   }
 
@@ -111,6 +129,7 @@ export class HostResync {
     if (seat?.disk !== disk) return
     this.#disks.delete(disk.id)
     this.#synced.delete(disk.id)
+    this.#unreadable.delete(disk.id)
     await Promise.allSettled(this.#writing.get(disk.id) ?? [])
   }
 
@@ -148,9 +167,17 @@ export class HostResync {
       const run = this.#run
       const generation = this.#generation.number
       try {
-        await this.#sync(seat, generation, run)
-        if (!this.#isOver(seat, run)) this.#synced.add(seat.disk.id)
-        this.#why = null
+        const unreadable = await this.#sync(seat, generation, run)
+        if (this.#isOver(seat, run)) continue
+        if (unreadable.length === 0) {
+          this.#synced.add(seat.disk.id)
+          this.#unreadable.delete(seat.disk.id)
+          this.#why = null
+          continue
+        }
+        this.#unreadable.set(seat.disk.id, unreadable)
+        this.#why = `${seat.disk.id}: ${unreadableText(unreadable)}`
+        await this.#sleep(UNREADABLE_RETRY_MS)
       } catch (error) {
         if (this.#isOver(seat, run)) continue
         this.#why = `${seat.disk.id}: ${errorMessage(error)}`
@@ -163,17 +190,24 @@ export class HostResync {
     return run !== this.#run || this.#disks.get(seat.disk.id) !== seat
   }
 
-  async #sync(seat: Seat, generation: number, run: number): Promise<void> {
+  /** Gives the blocks that could not be read: what else there is has been copied, and they are all that is tried the next time. */
+  async #sync(seat: Seat, generation: number, run: number): Promise<readonly number[]> {
     const { owner, regionBytes } = this.#options
     const { disk } = seat
     const over = (): boolean => this.#isOver(seat, run)
     const { volume, host, env } = this.#options
     env.trace.emit({ level: 'decision', kind: 'mirror.copying', volume, host, disk: disk.id, body: { generation } })
-    const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(regions, seat, over)
+    const unreadable: number[] = []
+    const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(regions, seat, over, unreadable)
     // Once copied a region stays equal: from then on whoever writes there writes to every leg.
-    const copied = new Set([...this.#marked].filter(disk.covers()))
+    const before = this.#unreadable.get(disk.id)
+    const copied = new Set(
+      before === undefined
+        ? [...this.#marked].filter(disk.covers())
+        : before.map(block => Math.floor(block / regionBytes)),
+    )
     await copyAll(copied)
-    for (let from: number | null = 0; from !== null && !over(); ) {
+    for (let from: number | null = before === undefined ? 0 : null; from !== null && !over(); ) {
       const plan: { ranges: number[]; next: number | null } = await owner('volume.sync-plan', {
         ...disk.holding(),
         generation,
@@ -182,7 +216,8 @@ export class HostResync {
       await copyAll(regionsOf(plan.ranges, regionBytes, copied))
       from = plan.next
     }
-    if (!over()) await owner('volume.synced', { ...disk.holding(), generation })
+    if (!over() && unreadable.length === 0) await owner('volume.synced', { ...disk.holding(), generation })
+    return unreadable
   }
 
   /** The owner keeps it in memory only: a new one has to hear it again. */
@@ -199,7 +234,7 @@ export class HostResync {
     }
   }
 
-  async #copyAll(regions: Iterable<number>, seat: Seat, over: () => boolean): Promise<void> {
+  async #copyAll(regions: Iterable<number>, seat: Seat, over: () => boolean, unreadable: number[]): Promise<void> {
     const { regionBytes, pace, env } = this.#options
     const pending = new Set<Promise<void>>()
     let failure: unknown = null
@@ -209,8 +244,9 @@ export class HostResync {
       while (pending.size >= (busy ? 1 : COPIES_AT_ONCE)) await Promise.race(pending)
       const startedAt = env.clock.now()
       const copied: Promise<void> = this.#copyRegion(region, busy ? BUSY_PIECE_BYTES : regionBytes, seat, over).then(
-        () => {
+        left => {
           pending.delete(copied)
+          unreadable.push(...left)
           this.#copiedBytes += regionBytes
         },
         (error: unknown) => {
@@ -229,18 +265,20 @@ export class HostResync {
     if (failure !== null) throw failure instanceof Error ? failure : new BlockError('EIO', 'none', String(failure))
   }
 
-  async #copyRegion(region: number, pieceBytes: number, seat: Seat, over: () => boolean): Promise<void> {
+  async #copyRegion(region: number, pieceBytes: number, seat: Seat, over: () => boolean): Promise<number[]> {
     const { regionBytes, copy } = this.#options
     const { id } = seat.disk
     const end = (region + 1) * regionBytes
+    const unreadable: number[] = []
     for (let at = region * regionBytes; at < end && !over(); at += pieceBytes) {
       const { promise: written, resolve } = Promise.withResolvers<void>()
       try {
-        await copy(at, Math.min(pieceBytes, end - at), () => {
+        const left = await copy(at, Math.min(pieceBytes, end - at), () => {
           if (over()) return false
           this.#writing.set(id, (this.#writing.get(id) ?? new Set()).add(written))
           return true
         })
+        unreadable.push(...left)
       } finally {
         const writing = this.#writing.get(id)
         writing?.delete(written)
@@ -248,6 +286,7 @@ export class HostResync {
         resolve()
       }
     }
+    return unreadable
   }
 
   #sleep(ms: number): Promise<void> {

@@ -3,16 +3,19 @@
 
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
-import { type Leg, OWNER_IO, readBytes, writeLegs } from '../format/device-io.ts'
+import type { Leg } from '../format/device-io.ts'
 import { type Layout, regionCount, slotAddresses } from '../format/layout.ts'
 import { bytesToSync, isSynced, nextDetached, planPage } from '../owner/decide-sync.ts'
 import type { OwnerState } from '../owner/state.ts'
+import { copyRange, unreadableText } from './copy-range.ts'
 import { readStale } from './stale-log.ts'
 
 /** Regions copied before others are let at the disk. */
 const REGIONS_AT_ONCE = 8
 /** After a region that could not be copied. */
 const RETRY_MS = 500
+/** After blocks that could not be read: they may be written, or read, sooner or later. */
+export const UNREADABLE_RETRY_MS = 10_000
 
 export interface OwnerSyncOptions {
   readonly state: OwnerState
@@ -34,6 +37,8 @@ export interface SyncProgress {
   readonly sinceMs: number
   /** By all; absent: not known yet. */
   readonly totalBytes?: number
+  /** What keeps it from being done, of what the owner copies; absent: nothing. */
+  readonly why?: string
 }
 
 /** Null: no leg is catching up. */
@@ -49,6 +54,7 @@ export function syncProgress(state: OwnerState, work: OwnerSync | null): SyncPro
     copiedBytes: work?.copiedBytes ?? 0,
     sinceMs: work?.sinceMs ?? 0,
     ...(total === null ? {} : { totalBytes: total }),
+    ...(work?.why == null ? {} : { why: work.why }),
   }
 }
 
@@ -59,6 +65,8 @@ export class OwnerSync {
   #work: Promise<void> = Promise.resolve()
   copiedBytes = 0
   readonly #startedAt: number
+  /** Disk → what of it could not be read, and until when it is not tried again. */
+  readonly #unreadable = new Map<string, { readonly blocks: readonly number[]; readonly until: number }>()
 
   constructor(options: OwnerSyncOptions) {
     this.#options = options
@@ -67,6 +75,13 @@ export class OwnerSync {
 
   get sinceMs(): number {
     return Math.max(0, this.#options.env.clock.now() - this.#startedAt)
+  }
+
+  /** What keeps it from ending; null: nothing. */
+  get why(): string | null {
+    const { disks } = this.#options.state.metadata
+    for (const [id, { blocks }] of this.#unreadable) if (disks.has(id)) return `${id}: ${unreadableText(blocks)}`
+    return null
   }
 
   start(): void {
@@ -87,13 +102,11 @@ export class OwnerSync {
   async #run(): Promise<void> {
     const { state, env } = this.#options
     while (!this.#ended) {
-      const disk = nextDetached(state)
+      const rests = (id: string): boolean => env.clock.now() < (this.#unreadable.get(id)?.until ?? 0)
+      const disk = nextDetached(state, rests)
       if (disk === null) {
-        if (isSynced(state)) return
-        await new Promise<void>(resolve => {
-          this.#wake = resolve
-        })
-        this.#wake = null
+        // Also when all is copied: of a host that dies more may be missed than was thought.
+        await this.#sleep(nextDetached(state) === null ? null : UNREADABLE_RETRY_MS)
         continue
       }
       try {
@@ -112,6 +125,7 @@ export class OwnerSync {
     const { sync } = state
     if (sync === null) return
     let done = 0
+    const unreadable: number[] = []
     for (;;) {
       const disk = disks.get(id)
       if (this.#ended || disk === undefined || disk.holder !== null || disk.reserved !== null) return
@@ -134,15 +148,14 @@ export class OwnerSync {
           if (this.#ended) return
           const startedAt = env.clock.now()
           const address = region * layout.regionBytes
-          const bytes = await readBytes(legs[0]!.device, address, layout.regionBytes, OWNER_IO)
-          await writeLegs(legs.slice(1), address, bytes, OWNER_IO)
+          unreadable.push(...(await copyRange(legs, 1, address, layout.regionBytes)))
           this.copiedBytes += layout.regionBytes
           const left = (layout.regionBytes / bytesPerSecond()) * 1_000 - (env.clock.now() - startedAt)
           if (left > 0) await this.#pause(left)
         }
         done += part.length
         if (done >= regions.length) {
-          sync.synced.add(id)
+          this.#copied(id, unreadable)
           return
         }
       } finally {
@@ -152,6 +165,25 @@ export class OwnerSync {
       // Whoever waits for the disk has its turn.
       await this.#pause(1)
     }
+  }
+
+  /** What cannot be read there the leg misses still: it would be taken for right once it counts. */
+  #copied(id: string, unreadable: readonly number[]): void {
+    this.#unreadable.delete(id)
+    if (unreadable.length === 0) this.#options.state.sync?.synced.add(id)
+    else this.#unreadable.set(id, { blocks: unreadable, until: this.#options.env.clock.now() + UNREADABLE_RETRY_MS })
+  }
+
+  /** Until it is woken, or for so long. */
+  #sleep(ms: number | null): Promise<void> {
+    return new Promise(resolve => {
+      const timer = ms === null ? null : this.#options.env.timers.after(ms, () => this.#wake?.())
+      this.#wake = () => {
+        timer?.cancel()
+        this.#wake = null
+        resolve()
+      }
+    })
   }
 
   #pause(ms: number): Promise<void> {

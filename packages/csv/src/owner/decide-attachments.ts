@@ -3,7 +3,7 @@
 
 import type { Disk, Entry, Holder } from '../format/metadata.ts'
 import { type Decision, done, refused } from './decide.ts'
-import { findDisk, grantOf, missing } from './decide-disks.ts'
+import { findDisk, grantOf, missing, tellSize } from './decide-disks.ts'
 import { atBarrier } from './decide-snapshots.ts'
 import { beingCopied } from './decide-sync.ts'
 import { isClaimant } from './holding.ts'
@@ -59,7 +59,8 @@ export function reserve(state: OwnerState, body: VolumeBody<'volume.reserve'>): 
   if (reserved !== null) entries.push({ type: 'burnt', disk: disk.id, epoch: reserved.epoch })
   const target: Holder = { vm: body.vm, host: body.host, hostEpoch: body.hostEpoch, epoch: body.epoch }
   entries.push({ type: 'reserved', disk: disk.id, holder: target })
-  return done({}, entries)
+  // It hands over what it knows, and that must be what the target was told.
+  return done({}, entries, tellSize(disk, disk))
 }
 
 export function commit(state: OwnerState, body: VolumeBody<'volume.commit'>): Decision {

@@ -131,7 +131,8 @@ export function resizeDisk(state: OwnerState, body: VolumeBody<'volume.resize-di
   )
 }
 
-function tellSize({ id, holder }: Disk, { sizeBytes, mapVersion }: Disk): Effect[] {
+/** Its host, which may not have heard of the last change. */
+export function tellSize({ id, holder }: Disk, { sizeBytes, mapVersion }: Disk): Effect[] {
   return holder === null ? [] : [{ type: 'tell-size', disk: id, holder, sizeBytes, mapVersion }]
 }
 

@@ -52,18 +52,33 @@ export function synced(state: OwnerState, body: VolumeBody<'volume.synced'>): De
   return { ...(done({}, held.entries) as Extract<Decision, { type: 'done' }>), synced: held.disk.id }
 }
 
+/** Of disks that have these extents the leg lacks more than was thought: they are copied once more. */
+export function stillMissed(
+  sync: SyncState | null,
+  disks: Iterable<Disk>,
+  extents: readonly number[],
+  regions: ReadonlySet<number>,
+): void {
+  if (sync === null || regions.size === 0) return
+  for (const region of regions) sync.missed.add(region)
+  const concerned = new Set(extents)
+  for (const disk of disks) {
+    if ([...disk.map.values()].some(extent => concerned.has(extent))) sync.synced.delete(disk.id)
+  }
+}
+
 /** Somebody copies its regions: whoever wants to have it, or to change its map, waits for that. */
 export function beingCopied(state: OwnerState, disk: Disk): Decision | null {
   return state.sync?.copying.has(disk.id) === true ? { type: 'wait', for: 'resync', effects: [] } : null
 }
 
-/** A disk whose copying the owner can take on: held by nobody. */
-export function nextDetached(state: OwnerState): Disk | null {
+/** A disk whose copying the owner can take on: held by nobody, and not among those that rest. */
+export function nextDetached(state: OwnerState, rests: (disk: string) => boolean = () => false): Disk | null {
   const { sync } = state
   if (sync === null) return null
   for (const disk of state.metadata.disks.values()) {
     if (disk.holder !== null || disk.reserved !== null) continue
-    if (!sync.synced.has(disk.id)) return disk
+    if (!sync.synced.has(disk.id) && !rests(disk.id)) return disk
   }
   return null
 }

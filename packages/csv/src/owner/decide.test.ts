@@ -162,7 +162,7 @@ describe('the owner decides', () => {
     attach d1 web host-a 1 -> ok [attached host-a@1]
     allocate d1 host-a 1 0 -> ok 0,0,1,1 [mapped 0:0]
     reserve d1 web host-b 1 -> stale-epoch
-    reserve d1 web host-b 2 -> ok [reserved host-b@2]
+    reserve d1 web host-b 2 -> ok [tell-size; reserved host-b@2]
     reserve d1 web host-b 2 -> ok
     attach d1 web host-b 2 -> attached
     allocate d1 host-b 2 1 -> not-attached
@@ -188,7 +188,7 @@ describe('the owner decides', () => {
     allocate d1 host-a 1 0 -> ok 0,0,1,1 [mapped 0:0]
     allocate d1 host-a 1 1 -> ok 1,1,1,2 [mapped 1:1]
     free d1 host-a 1 0,0,1,1 -> ok [unmapped 0:0]
-    reserve d1 web host-b 2 -> ok [reserved host-b@2]
+    reserve d1 web host-b 2 -> ok [tell-size; reserved host-b@2]
     free d1 host-a 1 0,0,1,1 -> ok
     free d1 host-a 1 1,1,1,2 -> disk-switching
     `,
@@ -201,7 +201,7 @@ describe('the owner decides', () => {
     open host-b -> ok [prepare-slot; slot-assigned]
     create d1 -> ok [disk-created]
     attach d1 web host-a 1 -> ok [attached host-a@1]
-    reserve d1 web host-b 2 -> ok [reserved host-b@2]
+    reserve d1 web host-b 2 -> ok [tell-size; reserved host-b@2]
     abort d1 2 -> ok [burnt 2]
     abort d1 2 -> ok
     commit d1 2 -> stale-epoch
@@ -210,7 +210,7 @@ describe('the owner decides', () => {
     allocate d1 host-a 1 0 -> ok 0,0,1,1 [mapped 0:0]
     abort d1 3 -> ok [burnt 3]
     reserve d1 web host-b 3 -> stale-epoch
-    reserve d1 web host-b 4 -> ok [reserved host-b@4]
+    reserve d1 web host-b 4 -> ok [tell-size; reserved host-b@4]
     `,
   )
 
@@ -221,7 +221,7 @@ describe('the owner decides', () => {
     open host-b -> ok [prepare-slot; slot-assigned]
     create d1 -> ok [disk-created]
     attach d1 web host-a 1 -> ok [attached host-a@1]
-    reserve d1 web host-b 2 -> ok [reserved host-b@2]
+    reserve d1 web host-b 2 -> ok [tell-size; reserved host-b@2]
     allocate d1 host-b 2 0 committed -> ok 0,0,1,1 [committed; mapped 0:0]
     allocate d1 host-a 1 1 -> stale-epoch
     attach d1 web host-b 2 committed -> ok 0,0,1,1
@@ -254,7 +254,7 @@ describe('the owner decides', () => {
     open host-b -> ok [prepare-slot; slot-assigned]
     create d1 -> ok [disk-created]
     attach d1 web host-a 3 -> ok [attached host-a@3]
-    reserve d1 web host-b 4 -> ok [reserved host-b@4]
+    reserve d1 web host-b 4 -> ok [tell-size; reserved host-b@4]
     release host-b 1 d1 web 4 -> ok [recover-slot; host-released; detached]
     delete d1 -> ok [disk-deleted]
     `,
@@ -267,7 +267,7 @@ describe('the owner decides', () => {
     open host-b -> ok [prepare-slot; slot-assigned]
     create d1 -> ok [disk-created]
     attach d1 web host-a 5 -> ok [attached host-a@5]
-    reserve d1 web host-b 6 -> ok [reserved host-b@6]
+    reserve d1 web host-b 6 -> ok [tell-size; reserved host-b@6]
     release host-c 1 d1 web 4 -> ok
     release host-c 1 d1 db 9 -> ok
     release host-c 1 d2 web 9 -> ok
@@ -284,7 +284,7 @@ describe('the owner decides', () => {
     open host-b -> ok [prepare-slot; slot-assigned]
     create d1 -> ok [disk-created]
     attach d1 web host-a 1 -> ok [attached host-a@1]
-    reserve d1 web host-b 2 -> ok [reserved host-b@2]
+    reserve d1 web host-b 2 -> ok [tell-size; reserved host-b@2]
     release host-a 1 -> ok [recover-slot; host-released]
     attach d1 web host-a 2 -> attached
     commit d1 2 -> ok [committed]
@@ -299,7 +299,7 @@ describe('the owner decides', () => {
     open host-b -> ok [prepare-slot; slot-assigned]
     create d1 -> ok [disk-created]
     attach d1 web host-a 1 -> ok [attached host-a@1]
-    reserve d1 web host-b 2 -> ok [reserved host-b@2]
+    reserve d1 web host-b 2 -> ok [tell-size; reserved host-b@2]
     release host-b 1 -> ok [recover-slot; host-released]
     commit d1 2 -> stale-epoch
     release host-a 1 -> ok [recover-slot; host-released]

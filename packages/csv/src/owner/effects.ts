@@ -8,6 +8,7 @@ import { clusterCopyAddress, encodeClusterCopy, findClusterCopy } from '../forma
 import { isZero, type Leg, OWNER_IO, readBytes, settleAll, writeLegs, zeroRange } from '../format/device-io.ts'
 import { BLOCK_BYTES, extentAddress, type Layout, regionCount, slotAddress, slotAddresses } from '../format/layout.ts'
 import { clearIntent, decodeSlotHeader, prepareSlot, readIntent } from '../format/slot.ts'
+import { copyRange, unreadableText } from '../mirror/copy-range.ts'
 import { readStale, type StaleLeg, staleLogOn } from '../mirror/stale-log.ts'
 import { copyExtent } from './copy-extent.ts'
 import type { HostEffect } from './host-effects.ts'
@@ -32,8 +33,7 @@ export async function runEffect(context: EffectContext, effect: Exclude<Effect, 
       await assignSlot(context, effect.slot, effect.host)
       return { ok: true }
     case 'recover-slot':
-      await recoverSlot(context, effect)
-      return { ok: true }
+      return { ok: true, missed: await recoverSlot(context, effect) }
     case 'write-cluster-copy': {
       const { legs, layout, ownerEpoch } = context
       const { nextArea } = await findClusterCopy(legs[0]!.device, layout, OWNER_IO)
@@ -95,11 +95,16 @@ async function assignSlot({ legs, layout }: EffectContext, slot: number, host: s
 
 /**
  * What the slot marks is made equal on the legs that are written to, and written down for one that is not; then it marks
- * nothing any more. A sector of the slot that does not check out may have marked anything: then all that the host held.
+ * nothing any more. A sector of the slot that does not check out may have marked anything: then all that the host held. Gives the
+ * regions of which something cannot be read that a leg lacks which catches up: it still does.
  */
-async function recoverSlot(context: EffectContext, effect: Extract<Effect, { type: 'recover-slot' }>): Promise<void> {
+async function recoverSlot(
+  context: EffectContext,
+  effect: Extract<Effect, { type: 'recover-slot' }>,
+): Promise<ReadonlySet<number>> {
   const { legs, inSync, layout, behind } = context
   const { slot, extents } = effect
+  const missed = new Set<number>()
   if (!canary('slot-reused-without-recovery') && (legs.length > 1 || behind !== null)) {
     const marked = await markedRegions(legs.slice(0, inSync), layout, slot, extents)
     if (behind !== null) {
@@ -110,9 +115,16 @@ async function recoverSlot(context: EffectContext, effect: Extract<Effect, { typ
       })
       await log.mark(behind, marked)
     }
-    if (legs.length > 1) for (const region of marked) await copyRegion(legs, layout, region)
+    for (const region of marked) {
+      const left = await copyRange(legs, inSync, region * layout.regionBytes, layout.regionBytes)
+      if (left.length === 0) continue
+      // Both may be read again, and differ.
+      if (legs.length === inSync) throw new BlockError('EIO', 'none', unreadableText(left))
+      missed.add(region)
+    }
   }
   await clearIntent(legs, layout, slot, OWNER_IO)
+  return missed
 }
 
 /** Of what the host held: a slot marks nothing else, and nothing else may be copied, for others are writing there. */
@@ -139,10 +151,4 @@ async function markedRegions(
     }
   }
   return regions
-}
-
-async function copyRegion(legs: readonly Leg[], layout: Layout, region: number): Promise<void> {
-  const address = region * layout.regionBytes
-  const bytes = await readBytes(legs[0]!.device, address, layout.regionBytes, OWNER_IO)
-  await writeLegs(legs.slice(1), address, bytes, OWNER_IO)
 }

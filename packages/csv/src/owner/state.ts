@@ -7,7 +7,7 @@ import type { Json } from '@stellwerk/runtime/environment.ts'
 import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { applyEntry, type Entry, eachPair, type Holder, type Metadata } from '../format/metadata.ts'
 import { beginCopy, endCopy, takeCopied, tidyCopies } from './copies.ts'
-import type { SyncState } from './decide-sync.ts'
+import { type SyncState, stillMissed } from './decide-sync.ts'
 
 /** Zeroed extents kept ready: a grant then costs one journal write. */
 export const POOL_EXTENTS = 8
@@ -237,8 +237,10 @@ export function endEffect(state: OwnerState, effect: Effect, outcome: EffectOutc
       return
     case 'recover-slot':
       state.recovering.delete(effect.host)
-      if (outcome.ok)
-        state.recovered.set(effect.host, Math.max(effect.hostEpoch, state.recovered.get(effect.host) ?? 0))
+      if (!outcome.ok) return
+      state.recovered.set(effect.host, Math.max(effect.hostEpoch, state.recovered.get(effect.host) ?? 0))
+      if (outcome.missed !== undefined)
+        stillMissed(state.sync, state.metadata.disks.values(), effect.extents, outcome.missed)
       return
     case 'write-cluster-copy':
       state.writingCluster = false

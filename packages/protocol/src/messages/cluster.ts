@@ -167,6 +167,8 @@ const SyncProgressSchema = closed({
   copiedBytes: Count,
   sinceMs: Type.Number(),
   totalBytes: Type.Optional(Count),
+  /** What keeps it from ending, of what the owner copies. */
+  why: Type.Optional(Type.String({ maxLength: 1000 })),
 })
 
 /** `damaged`: the volume itself can't be opened, here or elsewhere. `why` it does not serve, as the last attempt found. */
@@ -200,7 +202,15 @@ export const BeatSchema = closed({
   /** Volumes owned here. */
   volumes: Type.Array(VolumeState),
   /** What was copied from here to legs that catch up, in their generation; absent: nothing is. */
-  resyncs: Type.Optional(Type.Array(closed({ volume: Name, generation: Count, copiedBytes: Count }))),
+  resyncs: Type.Optional(
+    Type.Array(
+      closed({
+        ...{ volume: Name, generation: Count, copiedBytes: Count },
+        /** What keeps it from ending. */
+        why: Type.Optional(Type.String({ maxLength: 1000 })),
+      }),
+    ),
+  ),
   /** Whether QEMU runs machines here, and if not why; absent: the host is not set up for it, or does not know yet. */
   qemu: Type.Optional(
     closed({

@@ -153,7 +153,7 @@ export const volumeRoutes: readonly Route[] = [
     path: '/v1/volumes/{name}/force-leg',
     summary: 'Go on with a leg that is behind; what only the other one had is lost',
     body: closed({ leg: AnyName }),
-    reply: Type.Object({ volume: Type.String(), leg: Type.String() }),
+    reply: Type.Object({ volume: Type.String(), leg: Type.String(), mixed: Type.Optional(Type.Literal(true)) }),
     handle: ({ coordinator }, { params, body }) =>
       coordinator.command({ kind: 'volume-force-leg', name: params['name'] ?? '', leg: body.leg }),
   }),
