@@ -44,12 +44,17 @@ interface Volume {
   life: number
   /** The first life from which on the evidence is without a gap. */
   certainSince: number
+  /** Who said last, as its new owner, what is in it; null: nobody has in this trace. */
+  base: string | null
   /** Extent → who has it → since when. */
   readonly grants: Map<number, Map<string, Grant>>
   readonly freed: Map<number, TraceRecord>
   /** Disk → offset on it → extent. */
   readonly mapped: Map<string, Map<number, number>>
 }
+
+/** What an owner says of its own. */
+const CHANGES: ReadonlySet<string> = new Set(['extent.granted', 'extent.copied', 'extent.freed', 'disk.cloned'])
 
 export class Csv2Monitor implements Monitor {
   readonly rule = 'CSV2'
@@ -75,6 +80,7 @@ export class Csv2Monitor implements Monitor {
   }
 
   observe(record: TraceRecord, now: number): Violation | null {
+    if (CHANGES.has(record.kind) && this.#isLate(record)) return null
     switch (record.kind) {
       case 'volume.deleted':
         this.#volumes.delete(id(record, 'volume'))
@@ -116,12 +122,22 @@ export class Csv2Monitor implements Monitor {
     }
   }
 
+  /**
+   * Of an owner that has been deposed, and slept between its journal's write and its word of it: what it did was in what its
+   * successor found.
+   */
+  #isLate(record: TraceRecord): boolean {
+    const base = this.#volumes.get(id(record, 'volume'))?.base ?? null
+    return base !== null && base !== record.process
+  }
+
   #volume(record: TraceRecord): Volume {
     const volume = ensure(this.#volumes, id(record, 'volume'), () => ({
       recorder: record.process,
       recorderHost: null,
       life: 0,
       certainSince: 0,
+      base: null,
       grants: new Map(),
       freed: new Map(),
       mapped: new Map(),
@@ -144,6 +160,7 @@ export class Csv2Monitor implements Monitor {
     volume.freed.clear()
     volume.mapped.clear()
     volume.certainSince = 0 // The base has no gap.
+    volume.base = record.process
     let broken: Violation | null = null
     for (const [extent, disk, offset, references] of entries(record)) {
       const other = references > 1 ? undefined : volume.grants.get(extent)?.keys().next().value

@@ -13,10 +13,10 @@ const generation = (t: TraceBuilder, value: number | string) =>
   t.add('storage.generation', csv1, { generation: value }, 'san-a')
 const admitted = (t: TraceBuilder, host: string, epoch: number) =>
   t.add('storage.admitted', { host }, { storage: 'san-a', epoch }, 'san-a')
-const granted = (t: TraceBuilder, extent: number, disk: string, more = {}) =>
-  t.add('extent.granted', { ...csv1, disk, host: 'host-a' }, { extent, zero: true, ...more })
-const freed = (t: TraceBuilder, extent: number, disk: string) =>
-  t.add('extent.freed', { ...csv1, disk, host: 'host-a' }, { extent })
+const granted = (t: TraceBuilder, extent: number, disk: string, more = {}, host = 'host-a') =>
+  t.add('extent.granted', { ...csv1, disk, host }, { extent, zero: true, ...more })
+const freed = (t: TraceBuilder, extent: number, disk: string, host = 'host-a') =>
+  t.add('extent.freed', { ...csv1, disk, host }, { extent })
 
 describe('CSV1', () => {
   test.each([
@@ -100,7 +100,18 @@ describe('CSV2', () => {
   test.each([
     ['a free whose grant fell into the gap a dying owner left', freed(died(), 6, 'd1')],
     ['a grant whose free fell into that gap', granted(died(), 5, 'd2', { offset: 0 })],
-    ['a new owner that found the same', freed(recovered(died(), [[5, 'd1', 0]]), 5, 'd1')],
+    ['a new owner that found the same', freed(recovered(died(), [[5, 'd1', 0]]), 5, 'd1', 'host-b')],
+    [
+      'a free that its deposed owner tells of late, when the extent is another’s',
+      freed(
+        freed(
+          granted(recovered(granted(trace(), 5, 'd1', { offset: 0 }), []), 5, 'd2', { offset: 0 }, 'host-b'),
+          5,
+          'd1',
+        ),
+        ...([5, 'd2', 'host-b'] as const),
+      ),
+    ],
     [
       'a new owner that found more',
       freed(
@@ -110,6 +121,7 @@ describe('CSV2', () => {
         ]),
         6,
         'd2',
+        'host-b',
       ),
     ],
   ])('accepts %s', (_name, t) => {
