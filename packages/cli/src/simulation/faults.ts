@@ -5,12 +5,13 @@ import type { TrafficMatch } from '@stellwerk/runtime/network-rules.ts'
 import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'
-import { KIB } from '@stellwerk/runtime/units.ts'
+import { keepJournalBusy } from './busy-journal.ts'
 import { lunFile, lunPath } from './durability.ts'
 import { EXTERNAL_FAULTS } from './external-faults.ts'
 import { MEDIA_FAULTS } from './media-fault-kinds.ts'
 import { OLDER_STATE_FAULTS } from './older-state-faults.ts'
 import { insist } from './operator-word.ts'
+import { OWNER_FAULTS } from './owner-faults.ts'
 import { PATH_FAULTS } from './path-faults.ts'
 import { STORAGE_CONTROL_FAULTS } from './storage-control-faults.ts'
 import { COORDINATOR_HOST, FABRICS, isInJournal, type World } from './world.ts'
@@ -40,9 +41,6 @@ export interface FaultKind {
   /** Begins it and gives the way to end it. */
   readonly begin: (context: FaultContext) => () => void
 }
-
-/** So many in a row at most: a migration does not take longer. */
-const BUSY_WRITES = 100
 
 /** A process that is there to be hit. */
 function victim({ world, struck }: FaultContext, host: string, name: string): SimProcess | undefined {
@@ -448,6 +446,7 @@ export const FAULTS: readonly FaultKind[] = [
   ...STORAGE_CONTROL_FAULTS,
   ...OLDER_STATE_FAULTS,
   ...EXTERNAL_FAULTS,
+  ...OWNER_FAULTS,
 ]
 
 const CLUSTER: TrafficMatch = { network: 'cluster' }
@@ -459,30 +458,6 @@ function toSessions({ options }: World, network: readonly NetworkName[]): Traffi
 
 function heal(fault: { heal(): void }): () => void {
   return () => fault.heal()
-}
-
-/** Operators give a disk on that storage a little more again and again, which its owner puts down in the journal. */
-function keepJournalBusy(world: World, storage: string): () => void {
-  let left = BUSY_WRITES
-  const again = (): void => {
-    const state = world.coordinator?.state
-    const disks = [...(state?.vms.values() ?? [])].flatMap(vm => vm.disks)
-    const disk = disks.find(({ volume }) =>
-      state?.volumes.get(volume)?.legs.some(leg => leg.storage === storage && leg.role !== 'stale'),
-    )
-    if (disk === undefined || left-- <= 0) return
-    const { volume } = disk
-    world.disks(volume, known => {
-      const sizeBytes = known?.find(each => each.disk === disk.disk)?.sizeBytes
-      if (sizeBytes === undefined || left <= 0) return
-      const body = { volume, disk: disk.disk, sizeBytes: sizeBytes + 4 * KIB }
-      world.askOwner(volume, 'volume.resize-disk', body, again)
-    })
-  }
-  again()
-  return () => {
-    left = 0
-  }
 }
 
 /** The data files of volumes that have another in-sync leg than the one on this storage. */

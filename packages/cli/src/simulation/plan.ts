@@ -103,6 +103,7 @@ const APART = {
   ],
   olderState: ['coordinator-rolled-back'],
   external: ['external-kill', 'external-cut', 'external-slow'],
+  ownerInJournal: ['owner-in-journal'],
 } as const satisfies { readonly [group: string]: readonly string[] }
 const APART_KINDS: ReadonlySet<string> = new Set(Object.values(APART).flat())
 const APART_CHANCE = 0.3
@@ -142,6 +143,8 @@ export interface PlanTuning extends DiskTuning {
   readonly olderState?: boolean
   /** Whether there is a volume on a storage without epochs; absent: in some seeds. */
   readonly external?: boolean
+  /** Whether owners die or fall asleep in the middle of writes of their journals; absent: in some seeds. */
+  readonly ownerInJournal?: boolean
   /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
   readonly safetyMs?: number
 }
@@ -218,6 +221,7 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     storageControl: random.fork('storage-control'),
     olderState: random.fork('older-state'),
     external: random.fork('external'),
+    ownerInJournal: random.fork('owner-in-journal'),
   }
   const groups = Object.entries(forks).flatMap(([group, of]) => {
     const name = group as keyof typeof forks
