@@ -424,4 +424,33 @@ describe('a CSV disk', () => {
     for (let index = 0; index < 16; index += 1) await disk.write(index * EXTENT, [bytes(1)], {}, IO)
     expect(calls.filter(kind => kind === 'volume.allocate').length).toBeLessThan(8)
   })
+
+  it('writes where extents were granted ahead while no owner is there, and asks for the next when one is', async () => {
+    const { host, call, calls, owner, setOwner } = await rig()
+    const disk = await openDisk(host, call)
+    const asked = () => calls.filter(kind => kind === 'volume.allocate').length
+    let index = 0
+    // Until one was granted that was not asked for.
+    for (let before = -1; before !== asked(); index += 1) {
+      before = asked()
+      await disk.write(index * EXTENT, [bytes(1)], {}, IO)
+    }
+    setOwner(null)
+    let ahead = 0
+    let waits = false
+    while (!waits) {
+      const write = disk.write((index + ahead) * EXTENT, [bytes(2)], {}, IO).then(() => 'done')
+      waits = (await Promise.race([write, host.timers.advance(0).then(() => 'waits')])) === 'waits'
+      if (!waits) ahead += 1
+      else {
+        setOwner(owner)
+        await host.timers.advance(5_000)
+        expect(await write).toBe('done')
+      }
+    }
+    expect(ahead).toBeGreaterThan(0)
+    for (let at = index; at <= index + ahead; at += 1) {
+      expect((await readAll(disk, at * EXTENT, 4096)).equals(bytes(2))).toBe(true)
+    }
+  })
 })
