@@ -39,7 +39,7 @@ export function refuseCanary(canary: string | undefined): void {
   throw new StellwerkError('fault-unsupported', 'a bug is only planted in the simulator', { hint: 'run it on sim' })
 }
 
-/** On record before it happens. What adds nothing is only told. */
+/** On record before it happens; and, where it adds nothing, that it did not. */
 export async function beginFault(
   fault: Fault,
   observer: Observer,
@@ -51,6 +51,7 @@ export async function beginFault(
     await breaker.inject(fault)
   } catch (error) {
     if (!isIdle(error)) throw error
+    observer.note({ level: 'decision', kind: 'fault.idle', body: { id: fault.id } })
     say(`${fault.kind} did nothing: ${describeError(error)}`)
   }
 }

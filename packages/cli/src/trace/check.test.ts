@@ -100,6 +100,11 @@ describe('a real cluster’s trace', () => {
     writeSegment(root, 'coordinator', [lease(0, 1), failover(5_000, 4)])
     const near = await judged()
     expect(near).toMatchObject({ violations: [], doubtful: 1 })
+    // Nor is that called kept.
+    expect(verdicts(near).get('FEN1')).toMatchObject({
+      verdict: 'not-judged',
+      why: expect.stringMatching(/^1 finding stands too near/),
+    })
     expect(near.missing).toEqual([expect.stringMatching(/2 trace records are missing before number 4/)])
     writeSegment(root, 'coordinator', [lease(0, 1), lease(1_000, 3), failover(200_000, 4)])
     expect(await judged()).toMatchObject({ violations: [{ rule: 'FEN1' }], doubtful: 0 })

@@ -136,7 +136,9 @@ export async function checkTrace(source: TraceSource, options: CheckOptions): Pr
     if (!rules.includes(rule)) return { rule, verdict: 'not-judged', records: 0, why: 'the run has nothing of it' }
     const part = judgedInPart(rule, counts)
     if (certain.some(each => each.rule === rule)) return { rule, verdict: 'broken', records: judged, why: part }
-    const why = whyNotJudged(rule, counts, trace)
+    const doubted = [...closing.keys()].filter(each => each.rule === rule && losses.casts(each.at)).length
+    const near = `${doubted} ${doubted === 1 ? 'finding stands' : 'findings stand'} too near to where records are missing`
+    const why = doubted > 0 ? near : whyNotJudged(rule, counts, trace)
     if (why !== null) return { rule, verdict: 'not-judged', records: 0, why }
     return { rule, verdict: 'kept', records: judged, why: part }
   }

@@ -53,6 +53,8 @@ const RELEASED_MAX = 1_000
 
 export class History {
   readonly faults: FaultSpan[] = []
+  /** Those that found what they were to hit down already, or nothing to hit: by number. */
+  readonly idle = new Set<number>()
   readonly vms = new Map<string, VmHistory>()
   readonly pauses: Pause[] = []
   readonly failovers: Failover[] = []
@@ -76,6 +78,9 @@ export class History {
     switch (record.kind) {
       case 'fault.begun':
         this.#begun(record, now)
+        return
+      case 'fault.idle':
+        this.#idle(record)
         return
       case 'fault.ended':
         this.#faultEnded(record, now)
@@ -124,6 +129,14 @@ export class History {
     this.faults.push({ id, kind, host: host ?? null, on: hitBy(body as unknown as Fault), from: now, to: null })
     // What nothing attests, nothing records either.
     if ((kind === 'host-kill' || kind === 'agent-kill') && host !== undefined) this.#endAllAt(host, now)
+  }
+
+  #idle(record: TraceRecord): void {
+    const { id } = bodyOf(record) as { id?: unknown }
+    const at = this.faults.findIndex(each => each.id === id)
+    if (at === -1) return
+    this.idle.add(this.faults[at]!.id)
+    this.faults.splice(at, 1)
   }
 
   #faultEnded(record: TraceRecord, now: number): void {

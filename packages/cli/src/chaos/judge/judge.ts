@@ -63,13 +63,15 @@ export async function judge(evidence: Evidence): Promise<Judgement> {
 
 function lackOf(
   { plan, vms, schedule, cutShort }: Evidence,
-  { faults, vms: histories }: History,
+  { faults, idle: nothing, vms: histories }: History,
   judged: ReadonlyMap<RuleId, number>,
   givenUp: number,
 ): string | null {
   if (cutShort === true) return null
-  if (faults.length === 0) return 'nothing was broken: no fault ever began'
-  if (faults.length < schedule.length) return `only ${faults.length} of ${schedule.length} faults began`
+  const begun = faults.length + nothing.size
+  if (begun === 0) return 'nothing was broken: no fault ever began'
+  if (begun < schedule.length) return `only ${begun} of ${schedule.length} faults began`
+  if (faults.length === 0) return 'nothing was broken: each fault found nothing to hit, or found it down already'
   const silent = vms.filter(vm => (histories.get(vm)?.acknowledged.length ?? 0) === 0)
   if (silent.length > 0) return `${silent.join(', ')} never acknowledged an entry`
   // Asked for by name, a rule has to be judged; of all that there are, some need what this plan does not do.

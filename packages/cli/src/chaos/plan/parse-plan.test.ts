@@ -166,6 +166,7 @@ describe('what is wrong is told with its line and column', () => {
     ],
     ['nothing to break', HEAD, '1:1', 'the plan has neither "faults" nor "random"'],
     ['what is no YAML', `${HEAD}faults: [{ at: 1s\n`, '5:1', 'it is no YAML'],
+    ['an alias of nothing', 'name: p\nsummary: *nope\n', '2:10', "it can't be read"],
     ['an empty file', '', '1:1', 'the plan must be object'],
     [
       'a fixed fault that breaks a limit',

@@ -2,8 +2,9 @@
 
 import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { RULES, type RuleId } from '@stellwerk/protocol/monitors/monitor.ts'
+import { errorMessage } from '@stellwerk/runtime/errors.ts'
 import { GIB, HOUR_MS, MIB, SECOND_MS } from '@stellwerk/runtime/units.ts'
-import { LineCounter, parseDocument } from 'yaml'
+import { LineCounter, parseDocument, visit } from 'yaml'
 import { HOSTS_MAX, hostName } from '../../cluster/layout.ts'
 import type { ChaosCluster } from '../target.ts'
 import { FaultReader } from './parse-faults.ts'
@@ -24,6 +25,7 @@ const DURATION_MIN_MS = SECOND_MS
 /** Guests' logs are made to hold an hour. */
 const DURATION_MAX_MS = HOUR_MS
 const SEED_MAX = 200
+const ALIASES_MAX = 100
 
 /** `file`: as errors are to name it. `durationMs`: instead of what the plan says. Throws `bad-plan`. */
 export function parsePlan(file: string, source: string, durationMs?: number): ChaosPlan {
@@ -34,7 +36,24 @@ export function parsePlan(file: string, source: string, durationMs?: number): Ch
   if (broken !== undefined) {
     throw text.refuseAt(broken.pos[0], `it is no YAML: ${broken.message}`, 'mend it there')
   }
-  return new PlanReader(text).plan(document.toJS({ maxAliasCount: 100 }), durationMs)
+  return new PlanReader(text).plan(readValue(document, text), durationMs)
+}
+
+/** Throws `bad-plan` where an alias leads nowhere, or to too much. */
+function readValue(document: ReturnType<typeof parseDocument>, text: PlanText): unknown {
+  try {
+    return document.toJS({ maxAliasCount: ALIASES_MAX })
+  } catch (error) {
+    let at = 0
+    visit(document, {
+      Alias(_key, alias) {
+        if (alias.resolve(document) !== undefined) return undefined
+        at = alias.range?.[0] ?? 0
+        return visit.BREAK
+      },
+    })
+    throw text.refuseAt(at, `it can't be read: ${errorMessage(error)}`, 'write out what is meant there')
+  }
 }
 
 class PlanReader {

@@ -73,8 +73,10 @@ export function sectionsOf(result: RunResult, replay: string): Section[] {
       head: ['planned at', '', 'fault', 'began', 'healed'],
       rows: schedule.map(fault => {
         const { from, to } = history.faults.find(({ id }) => id === fault.id) ?? { from: null, to: null }
-        const began = from === null ? 'never' : at(from)
-        return [at(fault.atMs), `#${fault.id}`, describeFault(fault), began, to === null ? 'never' : at(to)]
+        const nothing = history.idle.has(fault.id)
+        const began = from !== null ? at(from) : nothing ? 'did nothing' : 'never'
+        const healed = to !== null ? at(to) : nothing ? '' : 'never'
+        return [at(fault.atMs), `#${fault.id}`, describeFault(fault), began, healed]
       }),
     },
     {
