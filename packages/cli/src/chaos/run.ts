@@ -49,16 +49,15 @@ type Step =
 /** Throws what keeps the plan from being run at all (`fault-unsupported`, `rule-unsupported`): nothing was started then. */
 export async function runPlan(target: ChaosTarget, options: RunOptions): Promise<RunResult> {
   const { plan, seed } = options
-  chosenRules(plan.rules, target.kind)
-  if (options.schedule === undefined) assertWithinLimits(plan, seed)
-  const drawn = options.schedule ?? drawSchedule(plan, seed)
-  for (const fault of drawn) {
-    const refusal = target.refuses(fault)
-    if (refusal !== null) throw refusal
-  }
-  const run = new Run(target, options)
   try {
-    return await run.whole(drawn)
+    chosenRules(plan.rules, target.kind)
+    if (options.schedule === undefined) assertWithinLimits(plan, seed)
+    const drawn = options.schedule ?? drawSchedule(plan, seed)
+    for (const fault of drawn) {
+      const refusal = target.refuses(fault)
+      if (refusal !== null) throw refusal
+    }
+    return await new Run(target, options).whole(drawn)
   } finally {
     await target.close()
   }

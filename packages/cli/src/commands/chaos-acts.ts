@@ -8,10 +8,11 @@ import { cut, describeFault, killed, NUMBERS, OPTION_OF, ofKind, paused } from '
 import type { Breaking, NotHealed } from '../chaos/breaking.ts'
 import { openProject, projectOf } from '../chaos/compose/running-project.ts'
 import type { Fault } from '../chaos/fault.ts'
-import type { Broken } from '../chaos/local/journal.ts'
+import { type Broken, isBroken } from '../chaos/local/journal.ts'
 import { refusal } from '../chaos/local/rules-of.ts'
 import { openRunning } from '../chaos/local/running-cluster.ts'
 import { SCRATCH_PREFIX } from '../chaos/run-records.ts'
+import { filesOf } from '../cluster/directory.ts'
 import {
   type CommandContext,
   type CommandSpec,
@@ -251,19 +252,26 @@ async function healWhatIsThere(here: string): Promise<Outcome[]> {
   for (const directory of [here, ...directories]) {
     try {
       const project = directory === here ? null : await projectOf(directory)
+      if (project !== null && !(await isBroken(filesOf(directory)))) {
+        outcomes.push({ healed: [], left: [], notes: [noteOf(project)], failed: [] })
+        continue
+      }
       const outcome = await healIn(directory, undefined, project)
-      const notes =
-        project === null ? [] : [`a run left containers: docker-compose -p ${project} down -v takes them away`]
+      const notes = project === null ? [] : [noteOf(project)]
       // What a run that failed has left for a look, with nothing broken, is not worth a word.
       if (outcome.healed.length + outcome.left.length > 0) outcomes.push(outcome)
       outcomes.push({ healed: [], left: [], notes, failed: [] })
     } catch (error) {
       if (NOTHING_THERE.has(errorCode(error))) continue
       // One that can't be looked at keeps no other from being healed.
-      outcomes.push({ healed: [], left: [], notes: [], failed: [describeError(error)] })
+      outcomes.push({ healed: [], left: [], notes: [], failed: [`${directory}: ${describeError(error)}`] })
     }
   }
   return outcomes
+}
+
+function noteOf(project: string): string {
+  return `a run left containers: docker-compose -p ${project} down -v takes them away`
 }
 
 const NOTHING_THERE: ReadonlySet<string> = new Set([...['no-cluster', 'run-under-way', 'foreign-state', 'no-project']])

@@ -31,6 +31,11 @@ export async function forgetBroken(files: Files): Promise<void> {
   }
 }
 
+/** Whether anything is on record there as broken. */
+export async function isBroken(files: Files): Promise<boolean> {
+  return (await new Journal(files, async () => undefined).read()).length > 0
+}
+
 /** One step of putting it right; each may be done again without harm. */
 export type Undo =
   /** SIGCONT. */
