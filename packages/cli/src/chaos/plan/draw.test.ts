@@ -47,6 +47,20 @@ describe('a drawn schedule', () => {
     }
   })
 
+  test('neither kills nor lets sleep what another fault has down: its end would be the end of both', () => {
+    const of = plan('{ hosts: 5, storages: 2, fabrics: 2, coordinator: 1, gap: 500ms }')
+    const ends = (each: Fault) =>
+      /-(kill|pause|restart)$/.test(each.kind) ? [each.host ?? each.storage ?? 'coordinator'] : []
+    for (const seed of SEEDS) {
+      const schedule = drawSchedule(of, seed)
+      for (const thing of [...of.cluster.hosts, ...of.cluster.storages, 'coordinator']) {
+        const its = schedule.filter(each => ends(each).includes(thing))
+        expect(its.length).toBeGreaterThan(0)
+        expect(most(its, 500, each => [String(each.id)])).toBe(1)
+      }
+    }
+  })
+
   test('breaks more where more is allowed: the limits are what holds it back', () => {
     const wide = plan('{ hosts: 5, storages: 2, fabrics: 2, coordinator: 1 }')
     const peaks = SEEDS.map(seed => most(drawSchedule(wide, seed), 0, each => taken(each, wide.cluster.storages).hosts))

@@ -1,8 +1,8 @@
 // The blast radius of a schedule: whether one more fault would take away more than a plan allows, and from when on it would
 // not. Pure.
 
-import type { Fault } from '../fault.ts'
-import { type Taken, taken } from './fault-table.ts'
+import type { Fault, FaultKind } from '../fault.ts'
+import { COORDINATOR, type Taken, taken } from './fault-table.ts'
 import type { Limits } from './plan.ts'
 
 const SORTS = ['hosts', 'storages', 'fabrics', 'cables', 'coordinator'] as const
@@ -33,6 +33,11 @@ export class BlastRadius {
   breaks(fault: Fault): string | null {
     const candidate = this.#of(fault)
     const near = this.#held.filter(({ from, to }) => from < candidate.to && to > candidate.from)
+    const thing = endedBy(fault)
+    // The end of either would be the end of both.
+    if (thing !== null && near.some(held => endedBy(held.fault) === thing)) {
+      return `${thing} is down or asleep by another fault then, or was a moment before`
+    }
     // What is broken at once changes only where a fault begins.
     const moments = [candidate.from, ...near.map(({ from }) => from).filter(from => from > candidate.from)]
     for (const moment of moments) {
@@ -59,6 +64,16 @@ export class BlastRadius {
     const takes = taken(fault, this.#storages)
     return { fault, takes, from: fault.atMs, to: fault.atMs + fault.lastsMs + this.#limits.gapMs }
   }
+}
+
+const ENDS: ReadonlySet<FaultKind> = new Set([
+  ...(['agent-kill', 'host-kill', 'host-pause', 'host-restart', 'storage-kill', 'storage-pause'] as const),
+  ...(['coordinator-kill', 'coordinator-pause'] as const),
+])
+
+/** What it kills, or lets sleep; null: it does neither. */
+function endedBy({ kind, host, storage }: Fault): string | null {
+  return ENDS.has(kind) ? (host ?? storage ?? COORDINATOR) : null
 }
 
 /** The limit that so much at once breaks, in words; null: none. */

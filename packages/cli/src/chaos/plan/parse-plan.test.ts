@@ -169,6 +169,12 @@ describe('what is wrong is told with its line and column', () => {
     ['an alias of nothing', 'name: p\nsummary: *nope\n', '2:10', "it can't be read"],
     ['an empty file', '', '1:1', 'the plan must be object'],
     [
+      'a fixed fault of what is down by another',
+      `${HEAD}faults:\n  - { at: 1s, kind: host-pause, host: host-a, for: 2s }\n  - { at: 2s, kind: agent-kill, host: host-a, for: 5s }\n`,
+      '6:5',
+      'agent-kill host-a for 5s at 2s breaks a limit: host-a is down or asleep by another fault then',
+    ],
+    [
       'a fixed fault that breaks a limit',
       `${HEAD}faults:\n  - { at: 1s, kind: host-kill, host: host-a, for: 5s }\n  - { at: 3s, kind: host-pause, host: host-b, for: 1s }\n`,
       '6:5',
