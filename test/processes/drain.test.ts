@@ -88,14 +88,17 @@ describe('a host that is drained for its maintenance', () => {
       }[]
       readonly steps: readonly { readonly kind: string; readonly what: string; readonly receivedMs?: number | null }[]
     }
-    const migrations = await stellwerk.json<{ id: string; vm: string; target: string }[]>(
-      'trace',
-      'list',
-      '--migrations',
-    )
-    const back = migrations.findLast(({ vm: name, target }) => name === 'book' && target === 'host-a')
-    const chart = await stellwerk.json<Chart>('trace', 'show', '--migration', back?.id ?? '')
-    expect(chart.outcome).toBe('committed and done')
+    // What was just done may not be in the files yet.
+    const back = async () => {
+      const words = ['trace', 'list', '--migrations']
+      const listed = await stellwerk.json<{ id: string; vm: string; target: string }[]>(...words)
+      return listed.findLast(({ vm: name, target }) => name === 'book' && target === 'host-a')
+    }
+    await expect.poll(back, PATIENT).toBeDefined()
+    const id = (await back())?.id ?? ''
+    const charted = () => stellwerk.json<Chart>('trace', 'show', '--migration', id)
+    await expect.poll(async () => (await charted()).outcome, PATIENT).toBe('committed and done')
+    const chart = await charted()
     expect(chart.participants.slice(0, 3)).toEqual(['coordinator', expect.stringMatching(/^host-[bc]$/), 'host-a'])
     expect(chart.phases.map(({ name }) => name)).toEqual([
       ...['preparing', 'precopy', 'switching', 'finishing', 'downtime'],

@@ -10,9 +10,12 @@ import type { Environment, TraceRecord } from '@stellwerk/runtime/environment.ts
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { GIB, MIB } from '@stellwerk/runtime/units.ts'
 import { expect, it } from 'vitest'
-import { FAULTS } from '../../packages/cli/src/simulation/faults.ts'
+import { FAULTS as ALL_FAULTS } from '../../packages/cli/src/simulation/faults.ts'
 import { COORDINATOR_HOST, World } from '../../packages/cli/src/simulation/world.ts'
 import { startWithVolume, TIMEOUT } from './support.ts'
+
+/** There is no storage without epochs here. */
+const FAULTS = ALL_FAULTS.filter(kind => kind.external !== true)
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const SETTLE_MS = 20_000
