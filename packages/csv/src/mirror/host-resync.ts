@@ -97,10 +97,10 @@ export class HostResync {
   /** What was copied from here to a leg that is catching up; null: none is. */
   get progress(): ResyncProgress | null {
     if (this.#generation === null) return null
-    const why = this.#unreadable.size === 0 ? null : this.#why
+    const [first] = this.#unreadable
     return {
       ...{ generation: this.#generation.number, copiedBytes: this.#copiedBytes },
-      ...(why === null ? {} : { why }),
+      ...(first === undefined ? {} : { why: `${first[0]}: ${unreadableText(first[1])}` }),
     }
   }
 
@@ -152,8 +152,12 @@ export class HostResync {
   }
 
   #next(): Seat | null {
-    for (const seat of this.#disks.values()) if (!this.#synced.has(seat.disk.id)) return seat
-    return null
+    const left = [...this.#disks.values()].filter(({ disk }) => !this.#synced.has(disk.id))
+    const fresh = left.find(({ disk }) => !this.#unreadable.has(disk.id))
+    if (fresh !== undefined) return fresh
+    // What is left of the others is tried in turn.
+    const [longest] = this.#unreadable.keys()
+    return left.find(({ disk }) => disk.id === longest) ?? null
   }
 
   async #work(): Promise<void> {
@@ -164,20 +168,17 @@ export class HostResync {
         if (this.#next() === null) await this.#remind()
         continue
       }
+      // Only what could not be read is left: woken early, there may be more.
+      if (this.#unreadable.has(seat.disk.id) && (await this.#sleep(UNREADABLE_RETRY_MS)) === 'woken') continue
       const run = this.#run
       const generation = this.#generation.number
       try {
         const unreadable = await this.#sync(seat, generation, run)
         if (this.#isOver(seat, run)) continue
-        if (unreadable.length === 0) {
-          this.#synced.add(seat.disk.id)
-          this.#unreadable.delete(seat.disk.id)
-          this.#why = null
-          continue
-        }
-        this.#unreadable.set(seat.disk.id, unreadable)
-        this.#why = `${seat.disk.id}: ${unreadableText(unreadable)}`
-        await this.#sleep(UNREADABLE_RETRY_MS)
+        this.#unreadable.delete(seat.disk.id)
+        if (unreadable.length === 0) this.#synced.add(seat.disk.id)
+        else this.#unreadable.set(seat.disk.id, unreadable)
+        this.#why = null
       } catch (error) {
         if (this.#isOver(seat, run)) continue
         this.#why = `${seat.disk.id}: ${errorMessage(error)}`
@@ -289,16 +290,16 @@ export class HostResync {
     return unreadable
   }
 
-  #sleep(ms: number): Promise<void> {
+  #sleep(ms: number): Promise<'slept' | 'woken'> {
     return new Promise(resolve => {
       const timer = this.#options.env.timers.after(ms, () => {
         this.#wake = null
-        resolve()
+        resolve('slept')
       })
       this.#wake = () => {
         this.#wake = null
         timer.cancel()
-        resolve()
+        resolve('woken')
       }
     })
   }

@@ -52,7 +52,7 @@ async function catchingUp() {
   return bench
 }
 
-describe('a leg that catches up with one of which a block cannot be read', () => {
+describe('a leg that catches up with one of which a block cannot be read (MIR1)', () => {
   it('gets all else from the host, says what it lacks, and has everything once a guest has written there', async () => {
     const { volume, host, web, spoil } = await catchingUp()
     const bad = await spoil(EXTENT + BLOCK, 0)
@@ -73,6 +73,20 @@ describe('a leg that catches up with one of which a block cannot be read', () =>
     expect(volume.owner.sync).toMatchObject({ done: true })
     expect(host.volume.resync.progress?.why).toBeUndefined()
     expect(await volume.differing()).toEqual([])
+  })
+
+  it('does not keep its host from copying its other disks', async () => {
+    const { volume, host, spoil } = await catchingUp()
+    await volume.call('volume.create-disk', { volume: 'csv1', disk: 'zoo', name: 'zoo', sizeBytes: 16 * EXTENT })
+    const zoo = await CsvDisk.attach({ volume: host.volume, disk: 'zoo', vm: 'vm-zoo', epoch: 1 })
+    await zoo.write(0, bytes(4), {}, IO)
+    const bad = await spoil(EXTENT + BLOCK, 0)
+    await volume.enter(B_SYNCING)
+    await host.follow()
+    await volume.timers.advance(5_000)
+    expect(volume.owner.sync).toMatchObject({ done: false, disks: 2, synced: 1 })
+    expect(host.volume.resync.progress?.why).toContain(`web: one block cannot be read`)
+    expect(await volume.differing()).toEqual([bad])
   })
 
   it('likewise from the owner, who goes on with other disks meanwhile', async () => {
@@ -123,7 +137,7 @@ describe('a leg that catches up with one of which a block cannot be read', () =>
   })
 })
 
-describe('of two legs in sync, one of which cannot read a block', () => {
+describe('of two legs in sync, one of which cannot read a block (MIR1)', () => {
   it('the owner takes it from the other, for a host that died, and writes it anew', async () => {
     const { volume, web, dies, spoil } = await withDisk()
     await web.write(0, bytes(6), {}, IO)

@@ -5,6 +5,7 @@ import { BlockError } from '@stellwerk/block/device.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { isZero, type Leg, OWNER_IO, readBytes, settleAll, writeLegs, zeroRange } from '../format/device-io.ts'
 import { extentAddress, type Layout } from '../format/layout.ts'
+import { unlessUnreadable } from '../mirror/copy-range.ts'
 import type { EffectOutcome } from './state.ts'
 
 /** Carried at a time: so much of a copy is in memory. */
@@ -41,11 +42,8 @@ export async function copyExtent(
 /** Null: no leg can read it. What is not about this spot ends the owner. */
 async function readAny(legs: readonly Leg[], offset: number, length: number): Promise<Uint8Array | null> {
   for (const { device } of legs) {
-    try {
-      return await readBytes(device, offset, length, OWNER_IO)
-    } catch (error) {
-      if (!(error instanceof BlockError) || error.errno !== 'EIO') throw error
-    }
+    const bytes = await unlessUnreadable(() => readBytes(device, offset, length, OWNER_IO))
+    if (bytes !== null) return bytes
   }
   return null
 }
