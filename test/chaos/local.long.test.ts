@@ -117,6 +117,11 @@ describe('on the command line', () => {
     expect(await say('status')).toBe('nothing is broken')
     await say('kill', 'agent', 'host-a')
     await say('pause', 'host', 'host-b')
+    // The end of either would be the end of both.
+    expect((await stellwerk.run('chaos', 'pause', 'host', 'host-b')).lines.join('\n')).toMatch(/stands still already/)
+    expect((await stellwerk.run('chaos', 'inject', 'clock-jump', '--storage', 'san-a')).lines.join('\n')).toMatch(
+      /clock-jump has no --storage/,
+    )
     await say('cut', 'cable', 'host-c', '0')
     await say('kill', 'storage', 'san-a')
     expect((await say('status')).split('\n').map(line => line.trim().split(/\s{2,}/)[1])).toEqual([

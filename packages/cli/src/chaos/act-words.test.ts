@@ -26,6 +26,11 @@ test.each([
     { kind: 'delay', host: 'host-a', delayMs: 20 },
     'delay of host-a',
   ],
+  [
+    ofKind('loss', field => ({ host: 'host-a', peer: 'host-b', chance: '0.5' })[field as 'host'], { oneWay: true }),
+    { kind: 'loss', peer: 'host-b', chance: 0.5, oneWay: true },
+    'loss of host-a to host-b',
+  ],
 ])('%j', (fault, what, words) => {
   expect(fault).toMatchObject(what)
   expect(describeFault(fault)).toBe(words)
@@ -38,6 +43,10 @@ test.each([
   [() => cut('host', 'host-a', undefined, { network: 'wlan' }), /no network "wlan"/],
   [() => ofKind('earthquake', () => undefined, {}), /no fault "earthquake"/],
   [() => ofKind('loss', field => (field === 'chance' ? '3' : undefined), {}), /"3" is no number from 0 to 1/],
+  [() => ofKind('clock-jump', field => (field === 'storage' ? 'san-a' : undefined), {}), /clock-jump has no --storage/],
+  [() => ofKind('disk-full', () => undefined, { network: 'cluster' }), /disk-full has no --network/],
+  [() => ofKind('cable-pull', () => undefined, { oneWay: true }), /cable-pull has no --one-way/],
+  [() => ofKind('coordinator-kill', () => 'host-a', {}), /coordinator-kill has no --host/],
 ])('refused: %s', (act, why) => {
   expect(act).toThrow(why)
 })

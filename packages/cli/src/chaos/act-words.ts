@@ -2,6 +2,7 @@
 
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { FAULT_KINDS, type Fault, type FaultKind, type NetworkOf } from './fault.ts'
+import { FAULT_SHAPES, type Parameter } from './plan/fault-table.ts'
 
 /** Of a fault that somebody ends by hand. */
 const NO_TIME = { id: 0, atMs: 0, lastsMs: 0 } as const
@@ -43,6 +44,11 @@ export function paused(what: string, name: string | undefined): Fault {
   }
 }
 
+/** What `paused` makes. */
+export function isPause({ kind }: Fault): boolean {
+  return kind === 'host-pause' || kind === 'storage-pause' || kind === 'coordinator-pause'
+}
+
 /** `cut host H` · `cut link H PEER` · `cut cable H FABRIC` · `cut fabric FABRIC`. */
 export function cut(what: string, name: string | undefined, other: string | undefined, options: ActOptions): Fault {
   const scope = scopeOf(options)
@@ -66,7 +72,7 @@ export function cut(what: string, name: string | undefined, other: string | unde
   }
 }
 
-/** Any fault of a plan, by its kind. Throws `unknown-fault`, `bad-number`. */
+/** Any fault of a plan, by its kind. Throws `unknown-fault`, `bad-number`, `usage` for what such a fault does not have. */
 export function ofKind(
   kind: string,
   text: (field: 'host' | 'peer' | 'storage' | 'fabric' | NumberField) => string | undefined,
@@ -78,6 +84,16 @@ export function ofKind(
     })
   }
   const fields: Record<string, string | number> = {}
+  const parameters = [...FAULT_SHAPES[kind as FaultKind].parameters, ...(BY_HAND_TOO[kind as FaultKind] ?? [])]
+  const given = OPTIONS.filter(each => isGiven(each, text, options))
+  const strange = given.find(each => !parameters.includes(each))
+  if (strange !== undefined) {
+    const known = parameters.flatMap(each => (each === 'fabrics' ? [] : [`--${OPTION_OF[each]}`]))
+    throw new StellwerkError('usage', `${kind} has no --${OPTION_OF[strange]}`, {
+      where: `--${OPTION_OF[strange]}`,
+      hint: known.length === 0 ? 'it has no options of its own' : `it has ${known.join(', ')}`,
+    })
+  }
   for (const field of ['host', 'peer', 'storage'] as const) {
     const value = text(field)
     if (value !== undefined) fields[field] = value
@@ -89,6 +105,12 @@ export function ofKind(
     if (value !== undefined) fields[field] = parseNumber(field, value)
   }
   return { ...NO_TIME, kind: kind as FaultKind, ...fields, ...scopeOf(options) }
+}
+
+function isGiven(parameter: Option, text: Parameters<typeof ofKind>[1], { network, oneWay }: ActOptions): boolean {
+  if (parameter === 'network') return network !== undefined
+  if (parameter === 'oneWay') return oneWay === true
+  return text(parameter) !== undefined
 }
 
 /** `agent-kill of host-a`, `partition of host-a and san-b on fabric-0`. */
@@ -140,12 +162,18 @@ function parseNumber(field: NumberField, text: string): number {
 }
 
 /** As they are called on the command line. */
-export const OPTION_OF: { readonly [F in NumberField]: string } = {
-  chance: 'chance',
-  delayMs: 'delay',
-  jitterMs: 'jitter',
-  mibPerSecond: 'mib',
-  byMs: 'by',
+export const OPTION_OF = {
+  ...{ host: 'host', peer: 'peer', storage: 'storage', fabric: 'fabric', network: 'network', oneWay: 'one-way' },
+  ...{ chance: 'chance', delayMs: 'delay', jitterMs: 'jitter', mibPerSecond: 'mib', byMs: 'by' },
+} as const satisfies { readonly [P in Exclude<Parameter, 'fabrics'>]: string }
+
+type Option = keyof typeof OPTION_OF
+const OPTIONS = Object.keys(OPTION_OF) as Option[]
+
+/** Beyond what a plan may say: whom of a host's partners it is about. */
+const BY_HAND_TOO: { readonly [kind in FaultKind]?: readonly Option[] } = {
+  'host-isolate': ['network', 'oneWay'],
+  ...{ loss: ['peer', 'oneWay'], delay: ['peer', 'oneWay'], duplicate: ['peer'], 'slow-link': ['peer', 'oneWay'] },
 }
 
 function named(what: string, name: string | undefined, wanted: string): string {

@@ -18,7 +18,7 @@ import { html } from './report/html.ts'
 import { jsonOf } from './report/json.ts'
 import { junit } from './report/junit.ts'
 import { markdown } from './report/markdown.ts'
-import { seedsJunit, seedsLines, seedsMarkdown, seedsReport } from './report/seeds.ts'
+import { seedsHtml, seedsJunit, seedsLines, seedsMarkdown, seedsReport } from './report/seeds.ts'
 import { type RunResult, runPlan } from './run.ts'
 import { type FailureKey, failureKey, shrinkRun } from './shrink-run.ts'
 import { targetNamed } from './targets.ts'
@@ -118,6 +118,7 @@ export async function runMany(options: ChaosOptions, seeds: readonly string[], j
     for (const line of seedsLines(report)) tell(line)
     await writeReports(options, {
       'report.md': seedsMarkdown(report),
+      'report.html': seedsHtml(report, results, seed => replayCommand(options, seed)),
       'junit.xml': seedsJunit(report, results),
       'result.json': `${JSON.stringify(report, null, 2)}\n`,
     })

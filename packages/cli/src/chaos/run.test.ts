@@ -115,7 +115,10 @@ describe('a run', () => {
 
   test('is refused before anything is started when the target can’t do one of its faults', async () => {
     const target = new Notebook(what => what === 'refuse disk-full')
-    await expect(runPlan(target, { plan, seed: '1' })).rejects.toMatchObject({ code: 'fault-unsupported' })
+    await expect(runPlan(target, { plan, seed: '1' })).rejects.toMatchObject({
+      // The line of the plan that asks for it.
+      ...{ code: 'fault-unsupported', where: expect.stringMatching(/:\d+:\d+$/) },
+    })
     expect(target.told).toEqual(['0 close'])
   })
 

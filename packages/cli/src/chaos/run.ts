@@ -7,7 +7,7 @@ import { Courses } from './courses.ts'
 import type { Fault, FaultKind } from './fault.ts'
 import { type Judgement, judge } from './judge/judge.ts'
 import { chosenRules } from './judge/rules.ts'
-import { assertWithinLimits, drawSchedule } from './plan/draw.ts'
+import { assertWithinLimits, drawSchedule, whereOf } from './plan/draw.ts'
 import type { ChaosPlan } from './plan/plan.ts'
 import type { ChaosCluster, ChaosTarget } from './target.ts'
 
@@ -55,12 +55,21 @@ export async function runPlan(target: ChaosTarget, options: RunOptions): Promise
     const drawn = options.schedule ?? drawSchedule(plan, seed)
     for (const fault of drawn) {
       const refusal = target.refuses(fault)
-      if (refusal !== null) throw refusal
+      if (refusal !== null) throw placed(refusal, whereOf(plan, fault))
     }
     return await new Run(target, options).whole(drawn)
   } finally {
     await target.close()
   }
+}
+
+/** At the line of the plan that asks for it. */
+function placed({ code, message, hint, cause }: StellwerkError, where: string | null): StellwerkError {
+  return new StellwerkError(code, message, {
+    ...(where === null ? {} : { where }),
+    ...(hint === undefined ? {} : { hint }),
+    ...(cause === undefined ? {} : { cause }),
+  })
 }
 
 class Run {

@@ -4,7 +4,7 @@
 import { join } from 'node:path'
 import { describeError, errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { scratchDirectories } from '@stellwerk/runtime/node/scratch-directory.ts'
-import { cut, describeFault, killed, NUMBERS, OPTION_OF, ofKind, paused } from '../chaos/act-words.ts'
+import { cut, describeFault, isPause, killed, NUMBERS, OPTION_OF, ofKind, paused } from '../chaos/act-words.ts'
 import type { Breaking, NotHealed } from '../chaos/breaking.ts'
 import { openProject, projectOf } from '../chaos/compose/running-project.ts'
 import type { Fault } from '../chaos/fault.ts'
@@ -74,6 +74,7 @@ function act(context: CommandContext, input: Input, fault: Fault): Promise<numbe
         hint: 'start it: npx stellwerk up --chaos --detach',
       })
     }
+    if (isPause(fault)) await refuseTwice(breaking, fault)
     const broken = await breaking.inject(fault)
     const { id } = broken.fault
     if (isJson) terminal.out(JSON.stringify(broken.fault))
@@ -86,6 +87,16 @@ function act(context: CommandContext, input: Input, fault: Fault): Promise<numbe
     await breaking.heal(id)
     if (!isJson) terminal.out(`fault ${id} is healed`)
     return OK
+  })
+}
+
+/** What stands still already would go on when either is over. */
+async function refuseTwice(breaking: Breaking, fault: Fault): Promise<void> {
+  const earlier = (await breaking.journal.read()).find(broken => isSame(broken.fault, fault))
+  if (earlier === undefined) return
+  throw new StellwerkError('already-paused', `it stands still already, by fault ${earlier.fault.id}`, {
+    where: describeFault(fault),
+    hint: 'resume it first: npx stellwerk chaos resume',
   })
 }
 
@@ -184,8 +195,11 @@ const inject: CommandSpec = {
   summary:
     'Any fault that a plan can name: delay, loss, duplicate, slow-link, disk-slow, disk-full, io-error, clock-jump, …',
   run: (context, input) => {
-    const text = (field: string) => input.text((OPTION_OF as { readonly [field: string]: string })[field] ?? field)
-    return act(context, input, ofKind(input.args[0] ?? '', text, scopeOf(input)))
+    return act(
+      context,
+      input,
+      ofKind(input.args[0] ?? '', field => input.text(OPTION_OF[field]), scopeOf(input)),
+    )
   },
 }
 

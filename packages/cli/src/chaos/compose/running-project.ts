@@ -1,8 +1,10 @@
 // A compose project that others run, for those who break it and put it right from outside: known by its name.
 
+import type { Files } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment, type NodeEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
+import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime/node/scratch-directory.ts'
 import { filesOf } from '../../cluster/directory.ts'
 import { ComposeBreaker } from './compose-breaker.ts'
 import { COMPOSE_FILE, Docker, hasNetem } from './docker.ts'
@@ -20,15 +22,25 @@ export async function openProject(directory: string, project: string): Promise<R
   if (!/^[A-Za-z0-9][A-Za-z0-9_-]*$/.test(project)) {
     throw new StellwerkError('bad-name', `"${project}" is no name of a compose project`, { where: '--compose' })
   }
-  const env = createEnvironment({ name: 'chaos', directory, store: memoryStore(), logLevel: 'silent' })
+  // The engine's children are on record there: the journal's directory is made when something is broken, not by who only looks.
+  const scratch = await makeScratchDirectory('stellwerk-engine-')
+  const inner = createEnvironment({ name: 'chaos', directory: scratch, store: memoryStore(), logLevel: 'silent' })
+  const env: NodeEnvironment = {
+    ...inner,
+    close: async () => {
+      await inner.close()
+      await removeScratchDirectory(scratch)
+    },
+  }
+  const files = filesOf(directory)
   try {
-    await refuseUnderWay(env, directory)
+    await refuseUnderWay(files, directory)
     const docker = await Docker.find(env)
     const breaker = await ComposeBreaker.open({
       docker,
       project,
       hasNetem: await hasNetem(docker),
-      files: env.files,
+      files,
       clock: env.clock,
       sleep: ms => new Promise(resolve => env.timers.after(ms, resolve)),
     })
@@ -39,9 +51,10 @@ export async function openProject(directory: string, project: string): Promise<R
   }
 }
 
-async function refuseUnderWay(env: NodeEnvironment, directory: string): Promise<void> {
+async function refuseUnderWay(files: Files, directory: string): Promise<void> {
+  if ((await files.list('.')).length === 0) return
   try {
-    const lock = await env.files.lock(RUN_LOCK)
+    const lock = await files.lock(RUN_LOCK)
     lock.release()
   } catch (error) {
     if (errorCode(error) !== 'locked') throw error

@@ -4,6 +4,7 @@ import type { NetworkName } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { NetworkFaultRule } from '@stellwerk/runtime/node/faults/fault-rules.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
+import { OPTION_OF } from '../act-words.ts'
 import type { Fault, FaultKind } from '../fault.ts'
 import type { ChaosCluster } from '../target.ts'
 import type { Rules } from './journal.ts'
@@ -100,12 +101,18 @@ function fabricOf(fault: Fault): NetworkName {
   return `fabric-${need(fault, 'fabric')}`
 }
 
-/** Throws `fault-incomplete`. */
+const WHAT_IT_SAYS: { readonly [option: string]: string } = {
+  ...{ host: 'which host it hits', peer: 'who the other side is', storage: 'which storage it hits' },
+  ...{ fabric: 'which fabric', chance: 'how often', delay: 'how long', mib: 'how slow', by: 'how far' },
+}
+
+/** Throws `fault-incomplete`. A plan's faults are complete: it is somebody at the command line who has left it out. */
 export function need<K extends keyof Fault>(fault: Fault, field: K): NonNullable<Fault[K]> {
   const value = fault[field]
   if (value !== undefined && value !== null) return value
-  throw new StellwerkError('fault-incomplete', `${fault.kind} needs '${field}', which is missing`, {
-    hint: 'a plan says it by that name; `stellwerk help chaos inject` has the option',
+  const option = OPTION_OF[field as keyof typeof OPTION_OF]
+  throw new StellwerkError('fault-incomplete', `${fault.kind} does not say ${WHAT_IT_SAYS[option] ?? option}`, {
+    hint: `say it with --${option}`,
   })
 }
 

@@ -46,6 +46,13 @@ export function assertWithinLimits(plan: ChaosPlan, seed: string): void {
   }
 }
 
+/** Which line of the plan a fault that was drawn from it is by; null: none, it is another plan's. */
+export function whereOf(plan: ChaosPlan, { kind, atMs }: Fault): string | null {
+  const fixed = plan.faults.find(each => each.kind === kind && each.atMs === atMs)
+  const drawn = plan.random?.kinds.find(each => each.kind === kind)
+  return (fixed ?? drawn)?.where ?? null
+}
+
 function drawFixed({ cluster }: ChaosPlan, { kind, atMs, lastsMs, choice }: FixedFault, random: SimRandom): Fault {
   const lasts = between(lastsMs, random)
   return { id: 0, kind, atMs, lastsMs: lasts, ...completeChoice(kind, choice, cluster, random) }

@@ -97,7 +97,13 @@ export class FaultReader {
     const kind = this.#words.oneOf(path, name, 'fault', FAULT_KINDS, 'key')
     const entry = assertShape(RandomKindEntry, typeof value === 'number' ? { weight: value } : value, path, this.#text)
     const lastsMs = this.#lasts(kind, entry.for, [...path, 'for'])
-    return { kind, weight: entry.weight ?? 1, lastsMs, choice: this.#choice(kind, entry, path) }
+    return {
+      where: this.#text.where(path, 'key'),
+      kind,
+      weight: entry.weight ?? 1,
+      lastsMs,
+      choice: this.#choice(kind, entry, path),
+    }
   }
 
   #lasts(kind: FaultKind, value: unknown, path: Path): readonly [number, number] {

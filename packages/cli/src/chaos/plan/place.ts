@@ -22,8 +22,8 @@ export class PlanText {
   }
 
   /** `FILE:LINE:COLUMN`. */
-  where(path: Path): string {
-    return this.#placeOf(this.#offset(path, 'value'))
+  where(path: Path, at: 'key' | 'value' = 'value'): string {
+    return this.#placeOf(this.#offset(path, at))
   }
 
   refuseAt(offset: number, message: string, hint: string): StellwerkError {

@@ -19,6 +19,8 @@ export interface FixedFault {
 }
 
 export interface RandomKind {
+  /** `FILE:LINE:COLUMN`, for when it can't be. */
+  readonly where: string
   readonly kind: FaultKind
   readonly weight: number
   readonly lastsMs: readonly [number, number]

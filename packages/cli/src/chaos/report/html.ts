@@ -1,4 +1,4 @@
-// A run's report as one HTML page that needs nothing else: the timeline's picture, and what the Markdown report says.
+// A report as one HTML page that needs nothing else: of a run the timeline's picture, and what the Markdown report says.
 
 import type { RunResult } from '../run.ts'
 import { escapeXml } from './escape.ts'
@@ -15,18 +15,25 @@ figure{margin:1rem 0;overflow-x:auto}svg{min-width:50rem}
 `
 
 export function html(result: RunResult, replay: string): string {
-  const title = escapeXml(titleOf(result))
-  const [verdict, ...others] = sectionsOf(result, replay)
+  return page(titleOf(result), result.verdict, sectionsOf(result, replay), timelineSvg(result))
+}
+
+/** `picture`: SVG, shown after the first section. */
+export function page(
+  title: string,
+  verdict: 'pass' | 'fail',
+  [first, ...others]: readonly Section[],
+  picture?: string,
+): string {
+  const named = escapeXml(title)
   return [
     '<!DOCTYPE html>',
     '<html lang="en">',
-    `<head><meta charset="utf-8"/><meta name="viewport" content="width=device-width"/><title>${title}</title><style>${STYLE}</style></head>`,
+    `<head><meta charset="utf-8"/><meta name="viewport" content="width=device-width"/><title>${named}</title><style>${STYLE}</style></head>`,
     '<body>',
-    `<h1>${title}: <span class="${result.verdict}">${result.verdict}</span></h1>`,
-    ...(verdict === undefined ? [] : section(verdict)),
-    '<figure>',
-    timelineSvg(result),
-    '</figure>',
+    `<h1>${named}: <span class="${verdict}">${verdict}</span></h1>`,
+    ...(first === undefined ? [] : section(first)),
+    ...(picture === undefined ? [] : ['<figure>', picture, '</figure>']),
     ...others.flatMap(section),
     '</body>',
     '</html>',

@@ -5,6 +5,7 @@ import { failuresOf } from '../judge/judge.ts'
 import { failoverSamples, objectiveLine, outageSamples, type Sample } from '../judge/objectives.ts'
 import { formatDuration } from '../plan/quantity.ts'
 import type { RunResult } from '../run.ts'
+import { escapeMarkdown } from './escape.ts'
 
 export interface Section {
   readonly title: string
@@ -109,15 +110,15 @@ export function sectionsOf(result: RunResult, replay: string): Section[] {
 }
 
 export function markdown(result: RunResult, replay: string): string {
-  const cell = (value: string): string => value.replaceAll('|', '\\|').replaceAll('\n', ' ')
+  const cell = (value: string): string => escapeMarkdown(value).replaceAll('|', '\\|')
   const row = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`
   const lines = sectionsOf(result, replay).flatMap(({ title, lines, head, rows }) => [
     `## ${title}`,
     '',
-    ...lines.flatMap(line => [line, '']),
+    ...lines.flatMap(line => [escapeMarkdown(line), '']),
     ...(head === undefined || rows === undefined || rows.length === 0
       ? []
       : [row(head), row(head.map(() => '---')), ...rows.map(row), '']),
   ])
-  return [`# ${titleOf(result)}`, '', ...lines].join('\n')
+  return [`# ${escapeMarkdown(titleOf(result))}`, '', ...lines].join('\n')
 }

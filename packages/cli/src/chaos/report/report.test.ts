@@ -4,11 +4,12 @@ import { History } from '../judge/history.ts'
 import { judgeObjective } from '../judge/objectives.ts'
 import { parsePlan } from '../plan/parse-plan.ts'
 import type { RunResult } from '../run.ts'
-import { escapeXml } from './escape.ts'
+import { escapeMarkdown, escapeXml } from './escape.ts'
 import { html } from './html.ts'
 import { jsonOf } from './json.ts'
 import { junit } from './junit.ts'
 import { markdown } from './markdown.ts'
+import { seedsHtml, seedsReport } from './seeds.ts'
 import { silences, timelineSvg } from './timeline.ts'
 
 /** What would be markup wherever it is not escaped, and what no XML may contain. */
@@ -133,6 +134,24 @@ describe('a report', () => {
     expect(text).toContain('| failover | nothing to measure | 5s | 0 | 2 | yes |')
     expect(text).toContain('| outage | 4100 ms | 2s | 2 | 0 | NO |')
     for (const line of text.split('\n').filter(each => each.startsWith('|'))) expect(line.endsWith('|')).toBe(true)
+  })
+
+  test('as Markdown shows what it says, and takes none of it for markup', () => {
+    expect(escapeMarkdown('a_b _c_ *d* `e` [f](g) <h> ~i~ & \\\n j')).toBe(
+      'a_b \\_c\\_ \\*d\\* \\`e\\` \\[f\\](g) \\<h\\> \\~i\\~ \\& \\\\ j',
+    )
+    expect(['# x', '- x', '12. x', '+1'].map(escapeMarkdown)).toEqual(['\\# x', '\\- x', '12\\. x', '\\+1'])
+    expect(markdown(result(), 'again')).toContain('FAIL: a \\<b\\> \\& "c"')
+  })
+
+  test('of many seeds as HTML is one well-formed page, with what failed and how it is done again', () => {
+    const one = { ...jsonOf(result()), failures: [NASTY], key: null }
+    const report = seedsReport('p', ['7'], [one])
+    const page = seedsHtml(report, [one], seed => `stellwerk chaos run p --seed ${seed}`)
+    expect(misformed(page)).toBe(null)
+    for (const said of ['Seed 7 failed', 'stellwerk chaos run p --seed 7', 'host-kill', 'outage', 'FAIL: p: 1 seeds']) {
+      expect(page).toContain(said)
+    }
   })
 
   test('as JSON has what programs rely on', () => {

@@ -3,7 +3,8 @@
 import type { Violation } from '@stellwerk/protocol/monitors/monitor.ts'
 import type { SeedVerdict } from '../many-seeds.ts'
 import { formatDuration } from '../plan/quantity.ts'
-import { escapeXml } from './escape.ts'
+import { escapeMarkdown, escapeXml } from './escape.ts'
+import { page } from './html.ts'
 import type { JsonObjective } from './json.ts'
 
 export interface SeedsReport {
@@ -85,17 +86,60 @@ export function seedsLines(report: SeedsReport): string[] {
   ]
 }
 
+function seedsTitle({ plan, seeds }: SeedsReport): string {
+  return `Chaos plan ${plan}, ${seeds} seeds`
+}
+
+/** `replay`: the command that does a seed again. */
+export function seedsHtml(
+  report: SeedsReport,
+  results: readonly SeedVerdict[],
+  replay: (seed: string) => string,
+): string {
+  const said = (value: number | null, unit: 'ms' | 'count'): string =>
+    value === null ? 'nothing to measure' : unit === 'ms' ? formatDuration(value) : String(value)
+  return page(seedsTitle(report), report.verdict, [
+    { title: 'Verdict', lines: [`${report.verdict === 'pass' ? 'PASS' : 'FAIL'}: ${seedsLines(report)[0]}`] },
+    ...report.failed.map(({ seed, failures }) => ({
+      title: `Seed ${seed} failed`,
+      lines: [...failures, `Do it again: ${replay(seed)}`],
+    })),
+    {
+      title: 'Objectives',
+      lines: report.objectives.length === 0 ? ['The plan has none.'] : [],
+      head: ['objective', 'worst', 'in seed', 'limit', 'samples', 'under other faults', 'missed by seeds'],
+      rows: report.objectives.map(({ name, value, worstSeed, limit, unit, samples, disturbed, missed }) => [
+        ...[name, said(value, unit), worstSeed ?? '', said(limit, unit)],
+        ...[String(samples), String(disturbed), String(missed)],
+      ]),
+    },
+    {
+      title: 'Faults',
+      lines: [],
+      head: ['fault', 'times'],
+      rows: Object.entries(report.faults).map(([kind, count]) => [kind, String(count)]),
+    },
+    {
+      title: 'Seeds',
+      lines: [],
+      head: ['seed', 'verdict', 'faults', 'failovers', 'migrations', 'entries acknowledged'],
+      rows: results.map(({ seed, verdict, faults, failovers, migrations, acknowledged }) => [
+        ...[seed, verdict, String(Object.values(faults).reduce((sum, each) => sum + each, 0))],
+        ...[String(failovers), String(migrations), String(acknowledged)],
+      ]),
+    },
+  ])
+}
+
 export function seedsMarkdown(report: SeedsReport): string {
-  const lines = seedsLines(report).map(line => `* ${line.trim()}`)
+  const lines = seedsLines(report).map(line => `* ${escapeMarkdown(line.trim())}`)
   const failed = report.failed.flatMap(({ seed, failures }) => [
-    `## Seed ${seed}`,
+    `## Seed ${escapeMarkdown(seed)}`,
     '',
-    ...failures.map(each => `* ${each}`),
+    ...failures.map(each => `* ${escapeMarkdown(each)}`),
     '',
   ])
-  return [`# Chaos plan ${report.plan}, ${report.seeds} seeds: ${report.verdict}`, '', ...lines, '', ...failed].join(
-    '\n',
-  )
+  return [`# ${escapeMarkdown(seedsTitle(report))}: ${report.verdict}`, '', ...lines, '', ...failed].join('\n')
 }
 
 export function seedsJunit(report: SeedsReport, results: readonly SeedVerdict[]): string {
