@@ -22,6 +22,7 @@ local f = {
   counter = ProtoField.uint32("stellwerk.hlc_counter", "Logical counter"),
   lost = ProtoField.bool("stellwerk.lost", "Never received, as far as is on record"),
   unsent = ProtoField.bool("stellwerk.unsent", "Who sent it has no record of it"),
+  again = ProtoField.bool("stellwerk.again", "It had been received before"),
   kind = ProtoField.string("stellwerk.kind", "Kind"),
   process = ProtoField.string("stellwerk.process", "Process"),
   host = ProtoField.string("stellwerk.host", "Host"),
@@ -45,8 +46,8 @@ local f = {
 }
 
 stellwerk.fields = {
-  f.what, f.level, f.seq, f.at, f.wall, f.counter, f.lost, f.unsent, f.kind, f.process, f.host, f.vm, f.volume, f.disk,
-  f.migration, f.cause, f.cause_process, f.cause_seq, f.from, f.to, f.message_seq, f.re, f.code, f.bytes, f.latency,
+  f.what, f.level, f.seq, f.at, f.wall, f.counter, f.lost, f.unsent, f.again, f.kind, f.process, f.host, f.vm, f.volume,
+  f.disk, f.migration, f.cause, f.cause_process, f.cause_seq, f.from, f.to, f.message_seq, f.re, f.code, f.bytes, f.latency,
   f.body, f.body_bytes, f.order,
 }
 
@@ -89,6 +90,7 @@ function stellwerk.dissector(buffer, pinfo, root)
     local item = tree:add(f.lost, buffer(7, 1), lost)
     if lost then item:add_proto_expert_info(lost_message) end
     tree:add(f.unsent, buffer(7, 1), bit.band(flags, 2) ~= 0)
+    tree:add(f.again, buffer(7, 1), bit.band(flags, 4) ~= 0)
   end
 
   local said = {}

@@ -94,8 +94,8 @@ function tell(terminal: Terminal, report: CheckReport): void {
   for (const each of missing.slice(0, MISSING_MAX)) terminal.err(`stellwerk: ${each}`)
   if (missing.length > MISSING_MAX) terminal.err(`stellwerk: and ${missing.length - MISSING_MAX} more such places`)
   if (doubtful > 0) {
-    const within = `within ${DOUBT_MS / 1000} s of where records are missing`
-    terminal.err(`stellwerk: ${doubtful} findings ${within} are not counted: the missing ones may explain them`)
+    const near = `records that are missing within ${DOUBT_MS / 1000} s of them, or a whole trace, may explain them`
+    terminal.err(`stellwerk: ${doubtful} findings are not counted: ${near}`)
   }
   for (const [i, violation] of violations.entries()) {
     terminal.out('')

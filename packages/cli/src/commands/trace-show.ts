@@ -81,7 +81,28 @@ function wishOf(input: Input): 'records' | 'cause' | 'migration' | 'outage' {
     throw contradiction('--format', 'records', 'it is for --migration and --outage')
   }
   if (wish === 'outage' && format === 'lines') throw contradiction('--outage', '--format lines', 'use --host or --vm')
+  if (wish === 'records') return wish
+  const silent = SELECTING.find(name => !HEEDED[wish].includes(name) && isGiven(input, name))
+  if (silent !== undefined) throw contradiction(`--${wish}`, `--${silent}`, HINTS[wish])
   return wish
+}
+
+/** Words that choose among records. */
+const SELECTING = [...Object.keys(ABOUT), ...Object.keys(TIMES), 'process', 'level', 'last'] as const
+/** A chart is of all that belongs to its subject; a story of all that led to its record, and from it, in that time. */
+const HEEDED: { readonly [wish in 'cause' | 'migration' | 'outage']: readonly string[] } = {
+  cause: ['since', 'until', 'level'],
+  migration: ['migration'],
+  outage: [],
+}
+const HINTS: { readonly [wish in 'cause' | 'migration' | 'outage']: string } = {
+  cause: 'a story is told whole; --since, --until and --level are for it',
+  migration: 'a chart has all of its migration; records are chosen with --format lines',
+  outage: 'a chart has all of its outage; leave it out',
+}
+
+function isGiven(input: Input, name: string): boolean {
+  return input.texts(name).length > 0 || input.text(name) !== undefined
 }
 
 function contradiction(one: string, other: string, hint: string): StellwerkError {

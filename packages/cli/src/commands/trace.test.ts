@@ -1,6 +1,6 @@
 // `stellwerk trace` as it is typed: what is asked for is shown, what there is not is said in one line, and new records come live.
 
-import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
@@ -162,6 +162,12 @@ describe('show', () => {
     await refused([...from(), '--cause', 'a#1', '--outage', 'x'], /--cause does not go with --outage/)
     await refused([...from(), '--migration', 'x', '--follow'], /--migration does not go with --follow .*--format lines/)
     await refused([...from(), '--format', 'mermaid'], /--format does not go with records/)
+    await refused(
+      [...from(), '--migration', 'x', '--host', 'host-a'],
+      /--migration does not go with --host .*--format lines/,
+    )
+    await refused([...from(), '--outage', 'x', '--since', '5s'], /--outage does not go with --since/)
+    await refused([...from(), '--cause', 'coordinator#1', '--kind', 'vm.run'], /--cause does not go with --kind/)
     await refused(['show', '--from', join(root, 'x')], /no such file or directory/)
     await refused(['list', '--migrations', '--outages'], /does not go with/)
   })
@@ -207,6 +213,33 @@ test('new records come within a second, in order, from new segments and new proc
   })
   expect(heard.map(({ id }) => id)).toEqual(['host-a/agent#5', 'coordinator#4', 'host-a/agent#6', 'san-a#1'])
   expect(heard[2]?.afterMs).toBeLessThan(1_500)
+}, 30_000)
+
+/** All that following gives until no more comes for a second. */
+async function followed(...from: readonly string[]): Promise<string[]> {
+  const heard: string[] = []
+  let lastAt = performance.now()
+  await follow(await openTrace('', from), {
+    last: 100,
+    reopen: () => openTrace('', from),
+    onRecord: ({ process, seq }) => {
+      heard.push(`${process}#${seq}`)
+      lastAt = performance.now()
+      if (heard.length === 3) writeSegment(root, 'host-a/agent', [record('host-a/agent', 6, at(70_000))], { number: 3 })
+    },
+    isOver: () => performance.now() - lastAt > 1_000,
+  })
+  return heard
+}
+
+test('from a single segment on, and of segments with other names what they hold', async () => {
+  writeSegment(root, 'host-a/agent', [record('host-a/agent', 1, at(1))])
+  const second = [record('host-a/agent', 4, at(4)), record('host-a/agent', 5, at(5))]
+  const path = writeSegment(root, 'host-a/agent', second, { number: 2 })
+  const copy = writeSegment(root, 'san-a', [record('san-a', 1, at(6))])
+  const renamed = join(root, 'copy-of-san-a.trace')
+  renameSync(copy, renamed)
+  expect(await followed(path, renamed)).toEqual(['host-a/agent#4', 'host-a/agent#5', 'san-a#1', 'host-a/agent#6'])
 }, 30_000)
 
 test('stats: messages, bytes and latencies are those that the trace has', async () => {

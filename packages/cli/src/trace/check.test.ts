@@ -3,6 +3,9 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Bench } from '@stellwerk/coordinator/core/testing.ts'
+import { COORDINATOR_CORE } from '@stellwerk/coordinator/replay/replay.ts'
+import { snapshotOf } from '@stellwerk/coordinator/snapshot.ts'
 import { RULES } from '@stellwerk/protocol/monitors/monitor.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -108,6 +111,23 @@ describe('a real cluster’s trace', () => {
     expect(near.missing).toEqual([expect.stringMatching(/2 trace records are missing before number 4/)])
     writeSegment(root, 'coordinator', [lease(0, 1), lease(1_000, 3), failover(200_000, 4)])
     expect(await judged()).toMatchObject({ violations: [{ rule: 'FEN1' }], doubtful: 0 })
+  })
+
+  it('convicts nobody by what may be in a trace that is not here at all', async () => {
+    const bench = new Bench()
+    const taken = (seq: number) => {
+      const body = { core: COORDINATOR_CORE, value: snapshotOf(bench.state) }
+      return at(seq, 'coordinator', seq, 'core.snapshot', { level: 'message', body })
+    }
+    writeSegment(root, 'coordinator', [taken(1), lease(2, 2), failover(500_000, 3)])
+    const storages = [...bench.state.storages.keys()]
+    for (const name of storages.slice(1)) writeSegment(root, name, [at(1, name, 1, 'storage.opened', {})])
+    const report = await judged()
+    expect(report).toMatchObject({ violations: [], doubtful: 1 })
+    expect(report.missing).toEqual([`the trace of ${storages[0]} is not here`])
+    expect(verdicts(report).get('FEN1')).toMatchObject({ verdict: 'not-judged', why: /for want of a trace/ })
+    writeSegment(root, storages[0] ?? '', [at(1, storages[0] ?? '', 1, 'storage.opened', {})])
+    expect(await judged()).toMatchObject({ violations: [{ rule: 'FEN1' }], missing: [] })
   })
 
   it('does not judge by halves what counts from the first record on', async () => {

@@ -10,7 +10,8 @@ import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type ChainLink, chainsOf } from './check-chain.ts'
 import { ENDED_KIND, factsOf, type TraceFacts } from './check-facts.ts'
 import { canConvict, judgedInPart, whyNotJudged } from './check-rules.ts'
-import type { TraceSource } from './source.ts'
+import { nodesIn } from './cluster-settings.ts'
+import { processesOf, type TraceSource } from './source.ts'
 
 /** Freezing takes a moment, and real guests' steps are recorded ten times a second. */
 const REAL_SLACK_MS = 250
@@ -137,7 +138,9 @@ export async function checkTrace(source: TraceSource, options: CheckOptions): Pr
     const part = judgedInPart(rule, counts)
     if (certain.some(each => each.rule === rule)) return { rule, verdict: 'broken', records: judged, why: part }
     const doubted = [...closing.keys()].filter(each => each.rule === rule && losses.casts(each.at)).length
-    const near = `${doubted} ${doubted === 1 ? 'finding stands' : 'findings stand'} too near to where records are missing`
+    const near = losses.isEverywhere
+      ? `${doubted} ${doubted === 1 ? 'finding' : 'findings'} may be for want of a trace that is not here`
+      : `${doubted} ${doubted === 1 ? 'finding stands' : 'findings stand'} too near to where records are missing`
     const why = doubted > 0 ? near : whyNotJudged(rule, counts, trace)
     if (why !== null) return { rule, verdict: 'not-judged', records: 0, why }
     return { rule, verdict: 'kept', records: judged, why: part }
@@ -169,6 +172,7 @@ export function timeOf(facts: TraceFacts, { wallMs, at }: { readonly wallMs: num
 class Losses {
   readonly told: string[] = []
   readonly #times: number[] = []
+  isEverywhere = false
 
   get isNone(): boolean {
     return this.told.length === 0
@@ -179,14 +183,28 @@ class Losses {
     this.#times.push(now)
   }
 
+  /** From the first record to the last. */
+  addAll(what: string): void {
+    this.told.push(what)
+    this.isEverywhere = true
+  }
+
   casts(at: number): boolean {
+    if (this.isEverywhere) return true
     return this.#times.some(time => at >= time - DOUBT_MS && at <= time + DOUBT_MS)
   }
 }
 
-/** A process's trace that begins in the middle: older segments were rotated out. */
+/** A process whose trace is not there at all, or begins in the middle, as older segments were rotated out. */
 export async function beginnings(source: TraceSource, facts: TraceFacts, options: TraceReadOptions): Promise<Losses> {
   const losses = new Losses()
+  if (facts.kind === 'real') {
+    const { onDamaged } = options
+    const nodes = (await nodesIn(source, onDamaged === undefined ? {} : { onDamaged })) ?? nodesOf(source)
+    for (const process of nodes) {
+      if (!source.names.includes(process)) losses.addAll(`the trace of ${process} is not here`)
+    }
+  }
   for (const stream of source.streamsOf()) {
     for await (const [first] of source.batchesOf(stream, options)) {
       if (first === undefined) continue
@@ -198,6 +216,11 @@ export async function beginnings(source: TraceSource, facts: TraceFacts, options
     }
   }
   return losses
+}
+
+/** Of a cluster's own directory. A guardian has nothing to tell until it attests an agent's death. */
+function nodesOf({ file }: TraceSource): string[] {
+  return file === null ? [] : processesOf(file).filter(process => !process.endsWith('/guardian'))
 }
 
 /** Which levels the trace has at all, told by few records: those that were judged, and each stream's first ones. */

@@ -1,9 +1,11 @@
-// The settings of the cluster that a trace is of, as its coordinator's snapshots in it have them.
+// The settings and the nodes of the cluster that a trace is of, as its coordinator's snapshots in it have them.
 
 import { COORDINATOR_CORE } from '@stellwerk/coordinator/replay/replay.ts'
+import { stateOf } from '@stellwerk/coordinator/snapshot.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
-import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import type { Json, TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { errorCode } from '@stellwerk/runtime/errors.ts'
 import type { TraceSource } from './source.ts'
 
 /** Those that traces are judged and charted by. */
@@ -28,6 +30,34 @@ export async function settingsAt(
     found = settingsIn(record) ?? found
   }
   return found
+}
+
+/**
+ * Processes that took part, as the last snapshot has the hosts that were ever admitted and the storages; null: no snapshot of
+ * this version is there.
+ */
+export async function nodesIn(
+  source: TraceSource,
+  options: Pick<TraceReadOptions, 'onDamaged'>,
+): Promise<readonly string[] | null> {
+  let last: readonly string[] | null = null
+  for await (const { body } of source.records({ ...options, filter: { kinds: ['core.snapshot'] } }, ['coordinator'])) {
+    const { core, value } = (body ?? {}) as { readonly core?: string; readonly value?: Json }
+    if (core === COORDINATOR_CORE && value !== undefined) last = nodesOf(value) ?? last
+  }
+  return last
+}
+
+function nodesOf(snapshot: Json): string[] | null {
+  try {
+    const { hosts, storages } = stateOf(snapshot)
+    const admitted = [...hosts.values()].filter(({ epoch }) => epoch > 0)
+    const own = [...storages.values()].filter(({ external }) => external === undefined)
+    return ['coordinator', ...admitted.map(({ name }) => `${name}/agent`), ...own.map(({ name }) => name)]
+  } catch (error) {
+    if (errorCode(error) === 'other-version') return null
+    throw error
+  }
 }
 
 function settingsIn({ body }: TraceRecord): KnownSettings | null {

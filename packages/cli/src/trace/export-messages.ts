@@ -11,6 +11,8 @@ export interface ExportedMessage {
   readonly sent: TraceRecord | null
   /** Null: it has not arrived, or who received it has no trace here. */
   received: TraceRecord | null
+  /** It had been received before, and that is where it is told when it was sent: the network has repeated it. */
+  readonly isRepeat: boolean
   /** As the coordinator's core was fed it, or said it; undefined: no record has it. */
   body: Json | undefined
 }
@@ -34,6 +36,8 @@ const AWAIT_MS = 10_000
 const HELD_MAX = 20_000
 /** What the coordinator receives is held back so long for its core's input, which has the body. */
 const INPUT_MS = 100
+/** Messages that have arrived and may arrive once more. */
+const ARRIVED_MAX = 20_000
 /** Bodies of orders that wait for the message they leave by. */
 const BODIES_MAX = 1_000
 
@@ -56,6 +60,8 @@ class Joiner {
   /** Messages that the coordinator has received lately, by the record of that. */
   readonly #heard = new Map<string, ExportedMessage>()
   readonly #bodies = new Map<string, Json>()
+  /** What has been received lately, by the record of its being sent. */
+  readonly #arrived = new Map<string, true>()
 
   take(record: TraceRecord): void {
     switch (record.kind) {
@@ -100,7 +106,7 @@ class Joiner {
     const key = `${kind} ${to}`
     const body = sent.process === COORDINATOR_CORE ? this.#bodies.get(key) : undefined
     this.#bodies.delete(key)
-    const message: ExportedMessage = { what: 'message', sent, received: null, body }
+    const message: ExportedMessage = { what: 'message', sent, received: null, isRepeat: false, body }
     this.#held.push(message)
     this.#awaited.set(keyOf(sent.process, sent.seq), message)
   }
@@ -111,9 +117,12 @@ class Joiner {
     let message = this.#awaited.get(key)
     this.#awaited.delete(key)
     if (message === undefined) {
-      message = { what: 'message', sent: null, received, body: undefined }
+      message = { what: 'message', sent: null, received, isRepeat: this.#arrived.has(key), body: undefined }
       this.#held.push(message)
-    } else message.received = received
+    } else {
+      message.received = received
+      if (message.sent !== null) setBounded(this.#arrived, key, true, ARRIVED_MAX)
+    }
     if (received.process === COORDINATOR_CORE) {
       setBounded(this.#heard, keyOf(received.process, received.seq), message, BODIES_MAX)
     }

@@ -2,7 +2,7 @@
 // and in it a head of 32 bytes and fields. Nothing of this was ever on a wire; it tells what is on record.
 //
 //   head     0 "SWTR"  4 u8 version (1)  5 u8 what (0 record, 1 message)  6 u8 level (0 decision, 1 message, 2 io)
-//            7 u8 flags (1: never received, 2: nobody's sent record)  8 u32 seq  12 f64 at  20 f64 wall ms  28 u32 HLC counter
+//            7 u8 flags (1: never received, 2: nobody's sent record, 4: received again)  8 u32 seq  12 f64 at  20 f64 wall ms  28 u32 HLC counter
 //   field    u8 type · u8 zero · u16 length · UTF-8, or for numbers f64                              (all big endian)
 
 import { LEVELS } from '@stellwerk/protocol/trace/segment-format.ts'
@@ -56,7 +56,7 @@ function payloadOf(exported: Exported): Buffer {
   fields.number(FIELD.order, record.order)
   let flags = 0
   if (exported.what === 'message') {
-    const { sent, received } = exported
+    const { sent, received, isRepeat } = exported
     const envelope = { ...envelopeOf(record), ...(received === null ? {} : envelopeOf(received)) }
     fields.text(FIELD.from, envelope.from)
     fields.text(FIELD.to, envelope.to)
@@ -65,7 +65,7 @@ function payloadOf(exported: Exported): Buffer {
     fields.text(FIELD.code, envelope.code)
     fields.number(FIELD.bytes, envelope.bytes)
     if (sent !== null && received !== null) fields.number(FIELD.latencyMs, latencyOf(sent, received))
-    flags = (received === null ? 1 : 0) | (sent === null ? 2 : 0)
+    flags = (received === null ? 1 : 0) | (isRepeat ? 4 : sent === null ? 2 : 0)
     fields.body(exported.body)
   } else fields.body(record.body)
   const head = Buffer.alloc(HEAD_BYTES)

@@ -186,12 +186,17 @@ export class PerfettoWriter {
   }
 
   #message(message: ExportedMessage, timeOf: (record: TraceRecord) => number): void {
-    const { sent, received } = message
+    const { sent, received, isRepeat } = message
     const first = sent ?? received!
     const us = this.#us(timeOf(first))
     this.#moveTo(us)
     const { kind, to } = envelopeOf(first)
-    const args = { ...argsOf(first), ...(sent !== null && received === null ? { lost: true } : {}), to }
+    const args = {
+      ...argsOf(first),
+      ...(sent !== null && received === null ? { lost: true } : {}),
+      ...(isRepeat ? { again: true } : {}),
+      to,
+    }
     const here = this.#track('processes', first.process)
     this.#emit({ ph: 'X', name: kind, cat: 'message', dur: MESSAGE_US, ...this.#place(here, this.#now), args })
     if (sent === null || received === null) return

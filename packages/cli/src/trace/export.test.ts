@@ -49,7 +49,9 @@ function writeTrace(): void {
     at(0, AGENT, 1, 'vm.run', run),
     at(10, AGENT, 2, 'message.sent', { host: 'host-a', ...beat }),
     at(19, AGENT, 3, 'message.received', { ...answer, cause: { process: 'coordinator', seq: 3 } }),
-    at(65, AGENT, 4, 'vm.halt', { ...run, body: { epoch: 1, instance: 'i1', how: 'released' } }),
+    // The network brought the answer once more.
+    at(21, AGENT, 4, 'message.received', { ...answer, cause: { process: 'coordinator', seq: 3 } }),
+    at(65, AGENT, 5, 'vm.halt', { ...run, body: { epoch: 1, instance: 'i1', how: 'released' } }),
   ])
   writeSegment(root, 'host-b/agent', [
     at(70, 'host-b/agent', 1, 'vm.run', { ...run, host: 'host-b', body: { epoch: 2, instance: 'i2', how: 'arrive' } }),
@@ -108,7 +110,7 @@ describe('pcapng', () => {
       'code',
       'bytes',
       'latency_ms',
-      'lost',
+      ...['lost', 'unsent', 'again'],
       'vm',
       'migration',
       'cause',
@@ -133,10 +135,10 @@ describe('pcapng', () => {
     const all = await shown()
     expect(all.map(each => each['kind'])).toEqual([
       ...['vm.run', 'fault.begun', 'cluster.beat', 'cluster.beat', 'decision.migrate', 'migration.requested'],
-      ...['migration.receive', 'migration.precopy', 'fault.ended', 'migration.switching', 'vm.halt'],
+      ...['cluster.beat', 'migration.receive', 'migration.precopy', 'fault.ended', 'migration.switching', 'vm.halt'],
       ...['migration.committed', 'vm.run', 'migration.done', 'disk.long', 'process.dead'],
     ])
-    const [beat, answer] = all.filter(each => each['kind'] === 'cluster.beat')
+    const [beat, answer, repeat] = all.filter(each => each['kind'] === 'cluster.beat')
     expect(beat).toMatchObject({
       ...{ 'frame.comment': 'host-a/agent → coordinator', 'frame.interface_name': AGENT, from: AGENT, lost: '0' },
       ...{ bytes: '321', latency_ms: '4', host: 'host-a', level: '1', seq: '2' },
@@ -145,6 +147,10 @@ describe('pcapng', () => {
     expect(JSON.parse(beat?.['body'] ?? '')).toEqual({ kind: 'beat', beat: { host: 'host-a', epoch: 5 } })
     expect(answer).toMatchObject({ re: '7', code: 'stale-term', cause: 'coordinator #1' })
     expect([answer?.['ip.src'], answer?.['ip.dst']]).toEqual([beat?.['ip.dst'], beat?.['ip.src']])
+    expect([answer, repeat].map(each => [each?.['lost'], each?.['unsent'], each?.['again']])).toEqual([
+      ['0', '0', '0'],
+      ['0', '0', '1'],
+    ])
     const long = all.find(each => each['kind'] === 'disk.long')
     expect(Number(long?.['body_bytes'])).toBe(JSON.stringify({ long: LONG }).length)
     const [lost, ...others] = await shown('-Y', 'stellwerk.lost == 1 && stellwerk.migration == "m1"')

@@ -1,13 +1,15 @@
 // New records of all processes as they are written, within about a second of it, in the order in which they happened as far as
 // that can be known so soon: what is read is held for one more look, as others' may come in meanwhile.
 
+import { basename } from 'node:path'
+import { segmentNumber } from '@stellwerk/protocol/trace/file-writer.ts'
 import { compareRecords } from '@stellwerk/protocol/trace/reader.ts'
 import type { TailOptions } from '@stellwerk/protocol/trace/tail.ts'
 import { TraceTail } from '@stellwerk/protocol/trace/tail.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
-import type { TraceSource } from './source.ts'
+import type { TraceSource, TraceStream } from './source.ts'
 
 const LOOK_EVERY_MS = 250
 /** Looks between two looks for processes that are new. */
@@ -27,10 +29,11 @@ export interface FollowOptions extends TailOptions {
 export async function follow(source: TraceSource, options: FollowOptions): Promise<void> {
   const { last, names, reopen, onRecord, isOver, ...reading } = options
   const timers = createTimers(createClock())
-  const tails = new Map<string, TraceTail>()
+  const tails = new Map<string, Tail>()
   const take = (from: TraceSource) => {
-    for (const { directory } of from.streamsOf(names)) {
-      if (!tails.has(directory)) tails.set(directory, new TraceTail(from.files, directory, reading))
+    for (const stream of from.streamsOf(names)) {
+      const key = `${stream.directory} ${stream.process}`
+      if (!tails.has(key)) tails.set(key, tailOf(from, stream, reading))
     }
   }
   take(source)
@@ -48,8 +51,26 @@ export async function follow(source: TraceSource, options: FollowOptions): Promi
   }
 }
 
+type Tail = Pick<TraceTail, 'poll'>
+
+/** From the first of its segments on. Those that copying has given other names are nobody's to write to: they are read once. */
+function tailOf(source: TraceSource, stream: TraceStream, reading: TailOptions): Tail {
+  const { directory, segments } = stream
+  if (segments.every(path => segmentNumber(basename(path)) !== null)) {
+    return new TraceTail(source.files, directory, reading, segments[0])
+  }
+  let isRead = false
+  return {
+    async *poll() {
+      if (isRead) return
+      isRead = true
+      yield* source.batchesOf(stream, reading)
+    },
+  }
+}
+
 /** What has come to any of them, in order; not many more than the last `most`. */
-async function look(tails: ReadonlyMap<string, TraceTail>, most: number): Promise<TraceRecord[]> {
+async function look(tails: ReadonlyMap<string, Tail>, most: number): Promise<TraceRecord[]> {
   const found: TraceRecord[] = []
   for (const tail of tails.values()) {
     let own: TraceRecord[] = []

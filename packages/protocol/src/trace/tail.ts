@@ -17,9 +17,11 @@ export class TraceTail {
   #position: Position | null = null
   #told = ''
 
-  constructor(files: Files, directory: string, options: TailOptions = {}) {
+  /** `first`: the path of the segment to begin with; the oldest unless told. */
+  constructor(files: Files, directory: string, options: TailOptions = {}, first?: string) {
     this.#files = files
     this.#directory = directory
+    this.#segment = first ?? null
     const { onTruncated: _, ...others }: TraceReadOptions = options
     // What is damaged, or missing, is met at every poll, but news only once.
     const isNews = (error: StellwerkError): boolean => {
