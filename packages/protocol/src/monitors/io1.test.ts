@@ -90,6 +90,20 @@ describe('IO1: clones', () => {
     expect(known().io('host-b', 'read', 0, [1], 's').judge('IO1')).toEqual([])
     expect(rejects(known().io('host-b', 'read', 0, [5], 's'))).toBe(true)
   })
+  test('one that its deposed owner tells of late began when the next owner found it', () => {
+    const told = (t: TraceBuilder, process: string, disk = 's') =>
+      t.add('disk.cloned', { volume: 'csv1', disk }, { source: 'd', snapshot: true, holder: 'host-a' }, process)
+    const recovered = (t: TraceBuilder, process: string) =>
+      t.add('extent.recovered', { volume: 'csv1' }, { extents: [], parents: [['s', 'd']] }, process)
+    const found = () => recovered(base(), 'host-b/agent').io('host-a', 'write', 0, [5], 'd')
+    const late = () => told(found(), 'host-c/agent')
+    expect(late().io('host-b', 'read', 0, [1], 's').judge('IO1')).toEqual([])
+    expect(rejects(late().io('host-b', 'read', 0, [5], 's'))).toBe(true)
+    // The owner itself, and the owner of another volume of that name.
+    expect(rejects(told(found(), 'host-b/agent', 't').io('host-b', 'read', 0, [1], 't'))).toBe(true)
+    const again = found().add('volume.deleted', { volume: 'csv1' })
+    expect(rejects(told(again, 'host-c/agent', 't').io('host-b', 'read', 0, [1], 't'))).toBe(true)
+  })
   test('a write under way at its holder is not in it; one of a host that has lost the disk may be', () => {
     const read = (t: TraceBuilder) => cloned(t, 's', 'd').io('host-b', 'read', 0, [9], 's')
     expect(rejects(read(begun(base(), 'host-a')))).toBe(true)

@@ -28,9 +28,12 @@ export class Io1Monitor implements Monitor {
     'disk.crash',
     'disk.cloned',
     'extent.recovered',
+    'volume.deleted',
     'process.dead',
   ]
   readonly #disks = new Map<string, BlockHistory>()
+  /** Volume → who was the last to take it over. */
+  readonly #owners = new Map<string, string>()
   readonly #options: BlockHistoryOptions
 
   constructor(options: BlockHistoryOptions = {}) {
@@ -51,13 +54,21 @@ export class Io1Monitor implements Monitor {
       for (const disk of this.#disks.values()) disk.loseHost(host, record)
       return this.#report(now)
     }
+    if (record.kind === 'volume.deleted') {
+      this.#owners.delete(id(record, 'volume'))
+      return null
+    }
     if (record.kind === 'extent.recovered') {
+      this.#owners.set(id(record, 'volume'), record.process)
       // An owner may have died between the journal and the record of a clone; who asked for it holds back what it writes.
       for (const [disk, parent] of parents(record)) if (!this.#disks.has(disk)) this.#fork(disk, parent, null)
       return null
     }
     const name = id(record, 'disk')
     if (record.kind === 'disk.cloned') {
+      // A deposed owner that slept between its journal's write and its word of it: its successor has found the disk, and told.
+      const owner = this.#owners.get(id(record, 'volume'))
+      if (owner !== undefined && owner !== record.process) return null
       const holder = field(record, 'holder')
       this.#fork(name, stringField(record, 'source'), typeof holder === 'string' ? holder : null)
       return null
