@@ -83,7 +83,7 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   async receive(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Incoming> {
-    return new QemuIncoming(await this.#start(spec, disks, ports, true))
+    return new QemuIncoming(this.#options.env.compute, await this.#start(spec, disks, ports, true))
   }
 
   /** A QEMU ends with the process that started it. */

@@ -2,20 +2,22 @@
 // commit. Until then it neither runs nor touches its disks (`late-block-activate`). A stream that is damaged ends this QEMU,
 // and nothing else.
 
-import type { ByteStream, CommandExit } from '@stellwerk/runtime/environment.ts'
-import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { ByteStream, CommandExit, Compute } from '@stellwerk/runtime/environment.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Commit, Incoming, Loaded, Machine } from '../hypervisor.ts'
 import { INCOMING_SOCKET } from './command-line.ts'
 import type { QemuMachine } from './machine.ts'
 import { lastWords } from './qemu-process.ts'
-import { StreamDecoder } from './stream-format.ts'
+import { StreamReceiver } from './stream-receiver.ts'
 
 export class QemuIncoming implements Incoming {
+  readonly #compute: Compute
   readonly #machine: QemuMachine
   #state: 'waiting' | 'loading' | 'loaded' | 'over' = 'waiting'
   readonly #failure = Promise.withResolvers<never>()
 
-  constructor(machine: QemuMachine) {
+  constructor(compute: Compute, machine: QemuMachine) {
+    this.#compute = compute
     this.#machine = machine
     // Whoever loads hears of it; without a load nobody has to.
     this.#failure.promise.catch(() => undefined)
@@ -50,7 +52,7 @@ export class QemuIncoming implements Incoming {
     const into = await qemu.sockets.dial(INCOMING_SOCKET)
     try {
       await qemu.seal()
-      const end = await this.#pass(stream, into)
+      const end = await new StreamReceiver(this.#compute, stream, into).run()
       into.end()
       await complete.promise
       return end
@@ -58,34 +60,6 @@ export class QemuIncoming implements Incoming {
       unlisten()
       into.destroy()
     }
-  }
-
-  /** Everything that arrives goes on to QEMU; what stands behind it is given back. */
-  #pass(stream: ByteStream, into: ByteStream): Promise<Loaded> {
-    return new Promise((resolve, reject) => {
-      const decoder = new StreamDecoder()
-      let ended = false
-      into.onDrain(() => stream.resume())
-      const lost = (why: string): void => {
-        if (!ended) reject(new StellwerkError('stream-lost', why))
-      }
-      stream.onEnd(() => lost('the stream ended before its end'))
-      stream.onClose(error => lost(error === null ? 'the stream was closed' : errorMessage(error)))
-      stream.onData(chunk => {
-        try {
-          for (const decoded of decoder.take(chunk)) {
-            if (decoded.kind === 'data') {
-              if (!into.write([decoded.data])) stream.pause()
-              continue
-            }
-            ended = true
-            resolve({ stateChecksum: decoded.checksum, trailer: decoded.trailer })
-          }
-        } catch (error) {
-          reject(error)
-        }
-      })
-    })
   }
 
   async run(commit: Commit): Promise<Machine> {

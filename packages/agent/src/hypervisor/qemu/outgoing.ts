@@ -9,7 +9,7 @@ import { createPipe } from '../precopy/pipe.ts'
 import { outgoingSocket } from './command-line.ts'
 import type { QemuMachine } from './machine.ts'
 import type { QmpEvent } from './qmp.ts'
-import { StreamEncoder } from './stream-format.ts'
+import { StreamSender } from './stream-sender.ts'
 
 const PAGE_BYTES = 4096
 /** QEMU's own measure of what it has sent and dirtied is renewed this often. */
@@ -44,7 +44,7 @@ export class QemuOutgoing implements Outgoing {
   readonly #policy: MigrationPolicy
   readonly #detached: () => void
   readonly #writer: ByteStream
-  readonly #encoder = new StreamEncoder()
+  readonly #sender: StreamSender
   readonly #tellConverged = Promise.withResolvers<void>()
   /** QEMU's word that the guest is paused and its disks are not handed over yet; or that it will not come to that. */
   readonly #atSwitch = Promise.withResolvers<void>()
@@ -61,7 +61,6 @@ export class QemuOutgoing implements Outgoing {
   #failedByItself = false
   /** QEMU was told to migrate. */
   #migrating = false
-  #discard = false
   #round = 0
   /** Those that were told of. */
   #rounds = 0
@@ -77,6 +76,7 @@ export class QemuOutgoing implements Outgoing {
     const pipe = createPipe(`migration of ${machine.life.vm}`)
     this.stream = pipe.reader
     this.#writer = pipe.writer
+    this.#sender = new StreamSender(env, pipe.writer, () => this.#resume())
     this.converged = this.#tellConverged.promise
     // Told by what waits for them, if anything does.
     this.#tellConverged.promise.catch(() => undefined)
@@ -129,10 +129,8 @@ export class QemuOutgoing implements Outgoing {
   }
 
   #relay(stream: ByteStream, over: () => Promise<void>): void {
-    this.#writer.onDrain(() => stream.resume())
     stream.onData(chunk => {
-      if (this.#discard) return
-      if (!this.#writer.write(this.#encoder.piece(chunk))) stream.pause()
+      if (!this.#sender.take(chunk)) stream.pause()
     })
     const ended = (): void => {
       stream.destroy()
@@ -267,12 +265,12 @@ export class QemuOutgoing implements Outgoing {
     this.#stillReleasing()
     await qmp.execute('migrate-continue', { state: 'pre-switchover' })
     await Promise.all([this.#over.promise, this.#streamEnded.promise])
+    await this.#sender.idle()
     const { sentBytes, pages } = await this.#statistics()
     this.#stillReleasing()
     this.#phase = 'released'
-    this.#writer.write(this.#encoder.end(handedOver))
-    this.#writer.end()
-    return { rounds: this.#rounds + 1, pagesSent: pages, bytesSent: sentBytes, stateChecksum: this.#encoder.checksum }
+    this.#sender.end(handedOver)
+    return { rounds: this.#rounds + 1, pagesSent: pages, bytesSent: sentBytes, stateChecksum: this.#sender.checksum }
   }
 
   #stillReleasing(): void {
@@ -285,7 +283,7 @@ export class QemuOutgoing implements Outgoing {
     const { life } = this.#machine
     const phase = this.#phase
     this.#phase = 'ended'
-    this.#discard = true
+    this.#sender.discard()
     this.#resume()
     let paused = phase === 'released'
     if (!paused) {
@@ -297,7 +295,7 @@ export class QemuOutgoing implements Outgoing {
         await (paused ? this.#finishIntoNothing() : this.#cancel())
       }
     }
-    if (paused && !life.dead) beforeResume?.(this.#encoder.checksum)
+    if (paused && !life.dead) beforeResume?.(this.#sender.checksum)
     this.#end()
     life.unrelease()
     this.#machine.wanted()
