@@ -12,13 +12,16 @@ import { formatRow, type Row } from './lib/rows.ts'
 import { migration } from './migration.ts'
 import { mirror } from './mirror.ts'
 import { owner } from './owner.ts'
+import { qemuMigration } from './qemu-migration.ts'
 import { redirect } from './redirect.ts'
 import { resync } from './resync.ts'
 import { simulator } from './simulator.ts'
 import { storage } from './storage.ts'
 import { trace } from './trace.ts'
 
-const GROUPS: readonly Group[] = [diskPath, redirect, mirror, resync, owner, storage, bulk, migration, trace, simulator]
+const GROUPS: readonly Group[] = [
+  ...[diskPath, redirect, mirror, resync, owner, storage, bulk, migration, qemuMigration, trace, simulator],
+]
 
 /** Gives the exit status. */
 export async function bench(args: string[]): Promise<number> {

@@ -8,6 +8,7 @@ const PACKAGES = {
   nbdcopy: 'libnbd-bin',
   'qemu-nbd': 'qemu-utils',
   'qemu-storage-daemon': 'qemu-system-common',
+  'qemu-system-x86_64': 'qemu-system-x86',
 } as const
 
 export type Program = keyof typeof PACKAGES

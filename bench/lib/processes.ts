@@ -46,11 +46,19 @@ export class Servers {
   }
 
   /** One of bench/servers: gets its configuration as JSON, ends with its standard input. */
-  serve(program: string, config: object, socket: string, withinMs = START_MS): Promise<ChildProcess> {
+  serve(
+    program: string,
+    config: object,
+    socket: string,
+    withinMs = START_MS,
+    /** Words before it: where it is to run. */
+    within: readonly string[] = [],
+  ): Promise<ChildProcess> {
     const file = join(import.meta.dirname, '..', 'servers', program)
     const flags = process.env.STELLWERK_BENCH_NODE_FLAGS?.split(' ').filter(flag => flag !== '') ?? []
     const args = [...flags, file, JSON.stringify(config)]
-    return this.#start(process.execPath, args, ['pipe', 'ignore', 'inherit', 'ipc'], socket, withinMs)
+    const [command = '', ...words] = [...within, process.execPath, ...args]
+    return this.#start(command, words, ['pipe', 'ignore', 'inherit', 'ipc'], socket, withinMs)
   }
 
   /** An order to one of bench/servers that takes some. */

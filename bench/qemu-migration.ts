@@ -1,0 +1,120 @@
+// Live migration of a QEMU machine, Stellwerk's way beside QEMU's own from one QEMU to another, the same guest and load: on loopback,
+// and over a cable of 1 Gbit/s. Downtime is from the guest's last instruction at the source to its first at the target; what a
+// coordinator's commit takes is not in it, nor is a disk's hand-over.
+
+import type { ChildProcess } from 'node:child_process'
+import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { PROFILES } from '@stellwerk/protocol/settings.ts'
+import { type BenchContext, type Group, withServers } from './lib/group.ts'
+import { writeGuestImage } from './lib/guest-image.ts'
+import { has } from './lib/peers.ts'
+import type { Servers } from './lib/processes.ts'
+import { median, row } from './lib/rows.ts'
+import { type End, withShapedLink } from './lib/shaped-link.ts'
+import { serverEnvironment } from './servers/config.ts'
+import { QEMU_MEMORY_BYTES, type Received, type Sent, type SideConfig } from './servers/qemu-shapes.ts'
+
+const MIB = 1024 * 1024
+const DIRTY_MIB_PER_SECOND = 4
+const START_MS = 60_000
+/** What a cluster waits for before it switches. */
+const DOWNTIME_MS = PROFILES.lab.downtimeMs
+/** Among each side's files. */
+const IMAGE = 'guest.boot'
+const GIGABIT = '1gbit'
+const HERE: End = { within: [], host: '127.0.0.1' }
+
+interface Moved {
+  readonly totalMs: number
+  readonly downtimeMs: number
+  readonly streamBytes: number
+  readonly grownBytes: number
+}
+
+export const qemuMigration: Group = {
+  name: 'qemu-migration',
+  about: 'live migration of a 512 MiB QEMU machine beside QEMU’s own',
+  async run(context) {
+    if (!has('qemu-system-x86_64')) return
+    await withServers(async (_, directory) => {
+      const env = serverEnvironment('image', directory)
+      const image = join(directory, 'guest.boot')
+      context.progress('qemu-migration: making the guest')
+      const cached = await writeGuestImage(env.processes, image)
+      await env.close()
+      const name = `QEMU migration, 512 MiB with ${Math.round(cached / MIB)} MiB of files`
+      await measure(context, image, `${name}, loopback`, HERE, HERE)
+      await withShapedLink(GIGABIT, (a, b) => measure(context, image, `${name}, 1 Gbit/s`, a, b))
+    })
+  },
+}
+
+async function measure(context: BenchContext, image: string, name: string, from: End, to: End): Promise<void> {
+  const boot = { image: IMAGE, dirtyMiBPerSecond: DIRTY_MIB_PER_SECOND }
+  const ours: Moved[] = []
+  const theirs: Moved[] = []
+  await withServers(async (servers, directory) => {
+    const [source, port] = await side(servers, directory, 'source', image, from)
+    const [target] = await side(servers, directory, 'target', image, to)
+    context.progress(`${name}: booting`)
+    await servers.ask(source, 'boot', boot)
+    for (let n = 1; n <= context.rounds; n += 1) {
+      context.progress(`${name}: ${n} of ${context.rounds}`)
+      const receiving = servers.ask(target, 'receive', { ...boot, n, host: from.host, port })
+      const sent = (await servers.ask(source, 'send', { n, downtimeMs: DOWNTIME_MS })) as Sent
+      ours.push(moved(sent, (await receiving) as Received))
+      await servers.ask(source, 'resume')
+    }
+    await servers.ask(source, 'end')
+    context.progress(`${name}: booting QEMU's own`)
+    await servers.ask(source, 'plainBoot', boot)
+    for (let n = 1; n <= context.rounds; n += 1) {
+      context.progress(`${name}: QEMU's own, ${n} of ${context.rounds}`)
+      const waits = await servers.ask(target, 'plainReceive', boot)
+      const received = servers.ask(target, 'plainReceived')
+      const sent = (await servers.ask(source, 'plainSend', {
+        ...{ host: to.host, port: waits, downtimeMs: DOWNTIME_MS },
+      })) as Sent
+      theirs.push(moved(sent, (await received) as Received))
+      await servers.ask(source, 'plainResume')
+    }
+    await servers.ask(source, 'plainEnd')
+  })
+  const of = (all: readonly Moved[], pick: (each: Moved) => number): number => median(all.map(pick))
+  const beside = (what: string, pick: (each: Moved) => number) =>
+    context.report(row(`${name}, ${what}`, of(ours, pick), 'ms', of(theirs, pick), 'QEMU → QEMU'))
+  beside('total', each => each.totalMs)
+  beside('downtime', each => each.downtimeMs)
+  const streamed = of(ours, each => each.streamBytes)
+  context.report(row(`${name}, sent`, streamed / MIB, 'MiB', QEMU_MEMORY_BYTES / MIB, 'the memory'))
+  const grown = Math.max(...ours.map(each => each.grownBytes))
+  context.report(row(`${name}, an agent's memory grew by`, grown / MIB, 'MiB', null, null))
+}
+
+function moved(sent: Sent, received: Received): Moved {
+  return {
+    totalMs: received.runsAt - sent.startedAt,
+    downtimeMs: received.runsAt - sent.pausedAt,
+    streamBytes: received.streamBytes,
+    grownBytes: Math.max(sent.grownBytes, received.grownBytes),
+  }
+}
+
+/** With the port at which it listens. */
+async function side(
+  servers: Servers,
+  directory: string,
+  name: string,
+  image: string,
+  { within, host }: End,
+): Promise<[ChildProcess, number]> {
+  const readyFile = join(directory, `${name}.json`)
+  const own = join(directory, name)
+  mkdirSync(own)
+  copyFileSync(image, join(own, IMAGE))
+  const config: SideConfig = { name, directory, readyFile, host }
+  const child = await servers.serve('qemu-side.ts', config, readyFile, START_MS, within)
+  const { port } = JSON.parse(readFileSync(readyFile, 'utf8')) as { port: number }
+  return [child, port]
+}
