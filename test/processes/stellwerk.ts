@@ -27,6 +27,8 @@ export class Stellwerk {
   readonly started = new Set<ChildProcess>()
   /** What everything is started with besides the test's own. */
   readonly environment: Record<string, string> = {}
+  /** Words before everything that is started: where it is to run. */
+  within: readonly string[] = []
 
   constructor(name: string, state = '.stellwerk') {
     this.directory = mkdtempSync(join(tmpdir(), `${name}-`))
@@ -114,7 +116,8 @@ export class Stellwerk {
   }
 
   #spawn(program: string, words: readonly string[], input: 'ignore' | 'pipe' = 'ignore'): Running {
-    const child = spawn(program, words, {
+    const [command = '', ...all] = [...this.within, program, ...words]
+    const child = spawn(command, all, {
       cwd: this.directory,
       env: { ...process.env, ...this.environment },
       stdio: [input, 'pipe', 'pipe'],
@@ -159,7 +162,7 @@ interface RecordedChild {
 }
 
 /** As their parents have recorded them before each began. */
-function childrenBelow(directory: string): RecordedChild[] {
+export function childrenBelow(directory: string): RecordedChild[] {
   return readdirSync(directory, { recursive: true, encoding: 'utf8' })
     .filter(entry => entry.endsWith('children.json'))
     .flatMap(entry => JSON.parse(readFileSync(join(directory, entry), 'utf8')) as RecordedChild[])

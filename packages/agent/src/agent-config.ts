@@ -15,6 +15,8 @@ export interface AgentConfig {
   readonly listen: Address
   /** Where peers' virtual switches reach its own, on the guest network; absent: it is not on it, and runs no VM with a card. */
   readonly guest?: Address
+  /** Networks of the guests that are bridges of this host's, by name: for root. */
+  readonly bridges?: { readonly [network: string]: string }
   /** Where these are reached, if that is elsewhere than where it listens. */
   readonly advertised?: { readonly control: Address; readonly guest?: Address }
   readonly memoryBytes: number

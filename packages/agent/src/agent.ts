@@ -26,6 +26,7 @@ import { QemuHypervisor } from './hypervisor/qemu/hypervisor.ts'
 import { WasmHypervisor } from './hypervisor/wasm/hypervisor.ts'
 import { RightToRun } from './lease/right-to-run.ts'
 import { BulkStreams } from './migration/streams.ts'
+import { Bridges } from './network/bridges.ts'
 import { Forwards } from './network/forwards.ts'
 import { type NetworkState, VirtualSwitch } from './network/virtual-switch.ts'
 import { Peers } from './peers.ts'
@@ -123,7 +124,11 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     onLegs: () => gate.legsChanged(),
     onChange: () => actor.beatSoon(),
   })
-  const network = new VirtualSwitch({ env, identity, listen: config.guest ?? null, epoch: () => actor.epoch })
+  const network: VirtualSwitch = new VirtualSwitch({
+    ...{ env, identity, listen: config.guest ?? null, epoch: () => actor.epoch },
+    isBridged: name => config.bridges?.[name] !== undefined,
+    onCard: name => bridges.wanted(name),
+  })
   const options = hypervisorOptions(env, config, gate)
   const exports = new ExportHypervisor(options)
   const programs = new AskedPrograms(env)
@@ -188,6 +193,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     if (screen !== undefined) return screen
     throw new StellwerkError('screen-away', 'this host has no machines with screens', { where: host, retryable: true })
   }
+  const bridges = new Bridges({ env, bridges: config.bridges ?? {}, start: programs.start, network })
   const forwards = new Forwards({ env, system, host, start: programs.start, network, dialScreen })
   system.spawn(`${host}/forwards`, forwards)
   const listener = await listenSessions(
@@ -228,6 +234,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     }),
     stop: async () => {
       forwards.stop()
+      bridges.stop()
       await stop(actor, listener, coordinator, peers, links, volumes, redirects, network, system)
     },
   }

@@ -155,3 +155,37 @@ it('remembers a bounded number of addresses, those heard last', () => {
   expect(fromPort(a, 0x020000000000)).toEqual(['b', 'all'])
   expect(fromPort(a, 0x020000000001)).toEqual(['', 'host-b'])
 })
+
+describe('a network that is a bridge', () => {
+  const OUTSIDE = 0x0a0000000001
+  let bridge: Named
+
+  beforeEach(() => {
+    core = new SwitchCore({ isBridged: true })
+    bridge = port('bridge', null, 0)
+    for (const each of [a, b, bridge]) core.attach(each)
+  })
+
+  it('is reached by its port alone: peers are sent nothing, and not heard', () => {
+    expect(fromPort(a, B)).toEqual(['b', null])
+    expect(fromPort(a, BROADCAST)).toEqual(['b,bridge', null])
+    expect(fromPort(a, UNKNOWN)).toEqual(['bridge', null])
+    expect(fromPeer('host-b', BROADCAST, FAR)).toEqual(['', null])
+    expect(fromPeer('host-b', A, FAR)).toEqual(['', null])
+  })
+
+  it('brings what is for a guest here or for all, and nothing goes back to it', () => {
+    expect(fromPort(bridge, A, OUTSIDE)).toEqual(['a', null])
+    expect(fromPort(bridge, BROADCAST, OUTSIDE)).toEqual(['a,b', null])
+    expect(fromPort(bridge, UNKNOWN, OUTSIDE)).toEqual(['', null])
+    expect(fromPort(a, OUTSIDE)).toEqual(['bridge', null])
+  })
+
+  it('brings nobody else’s frames under a guest’s address that is here', () => {
+    expect(fromPort(bridge, BROADCAST, A)).toEqual(['', null])
+    // It has moved: from then on the bridge is where it is.
+    core.detach(a, 0)
+    expect(fromPort(bridge, BROADCAST, A)).toEqual(['b', null])
+    expect(fromPort(b, A)).toEqual(['bridge', null])
+  })
+})

@@ -44,7 +44,13 @@ interface Learnt {
 
 const NOWHERE: Forwarding<never> = { ports: [], toPeers: null }
 
+export interface SwitchOptions {
+  /** The network is a bridge of the host's, behind a port without an address: peers are reached by it, and not by uplinks. */
+  readonly isBridged: boolean
+}
+
 export class SwitchCore<P extends SwitchPort> {
+  readonly #isBridged: boolean
   readonly #ports = new Set<P>()
   readonly #byMac = new Map<number, P>()
   /** In the order in which they were heard last. */
@@ -54,6 +60,10 @@ export class SwitchCore<P extends SwitchPort> {
   readonly dropped = { malformed: 0, spoofed: 0, stale: 0 }
   /** Why a frame of a port was dropped last. */
   lastRefusal: string | null = null
+
+  constructor({ isBridged }: SwitchOptions = { isBridged: false }) {
+    this.#isBridged = isBridged
+  }
 
   get ports(): ReadonlySet<P> {
     return this.#ports
@@ -99,13 +109,19 @@ export class SwitchCore<P extends SwitchPort> {
     const destination = destinationOf(frame)
     const known = this.#portOf(destination, now)
     if (known !== null) return known === port ? NOWHERE : { ports: [known], toPeers: null }
+    if (this.#isBridged) {
+      // An address that is not a port's can only be on the bridge, or is not for anybody here.
+      const others = isGroup(destination) ? [...this.#ports] : this.#unaddressed()
+      return { ports: others.filter(other => other !== port), toPeers: null }
+    }
     const at = this.#peerOf(destination, now)
     if (at !== null) return { ports: [], toPeers: at }
     return { ports: this.#others(port), toPeers: 'all' }
   }
 
   fromPeer(peer: string, placementEpoch: number, frame: Uint8Array, now: number): Forwarding<P> {
-    if (!this.#isSound(frame)) return NOWHERE
+    // Of a host that does not have the bridge: its way would be a second one.
+    if (this.#isBridged || !this.#isSound(frame)) return NOWHERE
     const source = sourceOf(frame)
     if (!this.#learn(source, peer, placementEpoch, now)) {
       this.dropped.stale += 1

@@ -32,6 +32,10 @@ export interface VirtualSwitchOptions {
   readonly listen: Address | null
   /** This host's own. */
   readonly epoch: () => number
+  /** Networks that are bridges of this host's. */
+  readonly isBridged?: (network: string) => boolean
+  /** A card is in that network. */
+  readonly onCard?: (network: string) => void
 }
 
 /** What operators see of a network on this host. */
@@ -40,6 +44,8 @@ export interface NetworkState {
   readonly ports: readonly { readonly mac: string | null; readonly owner: string }[]
   readonly learnt: readonly { readonly mac: string; readonly host: string }[]
   readonly dropped: { readonly malformed: number; readonly spoofed: number; readonly stale: number }
+  /** Why it is not on its bridge; null: it is, or has none. */
+  readonly cutOff: string | null
 }
 
 class Port implements NetworkPort, SwitchPort {
@@ -88,6 +94,8 @@ export class VirtualSwitch {
   readonly #options: VirtualSwitchOptions
   readonly #networks = new Map<string, SwitchCore<Port>>()
   readonly #uplinks: Uplinks
+  /** Networks that should be on a bridge and are not, and why. */
+  readonly #cutOff = new Map<string, string>()
   /** Host → the epoch below which it is not heard. */
   readonly #heardFrom = new Map<string, number>()
 
@@ -127,7 +135,20 @@ export class VirtualSwitch {
       ports: [...core.ports].map(({ mac, owner }) => ({ mac, owner })),
       learnt: core.learnt.map(({ mac, peer }) => ({ mac: formatMac(mac), host: peer })),
       dropped: { ...core.dropped },
+      cutOff: this.#cutOff.get(network) ?? null,
     }))
+  }
+
+  /** Null: it is on its bridge, where all that is here is announced; else why not. */
+  bridged(network: string, why: string | null): void {
+    if (why !== null) {
+      this.#cutOff.set(network, why)
+      return
+    }
+    this.#cutOff.delete(network)
+    for (const port of this.#networks.get(network)?.ports ?? []) {
+      if (port.address !== null) this.fromPort(port, announcement(port.address))
+    }
   }
 
   async stop(): Promise<void> {
@@ -138,12 +159,15 @@ export class VirtualSwitch {
   // --- called by ports -----------------------------------------------------------------------------------------------------
 
   attached(port: Port): void {
-    const core = this.#networks.get(port.network) ?? new SwitchCore<Port>()
+    const isBridged = this.#options.isBridged?.(port.network) === true
+    const core = this.#networks.get(port.network) ?? new SwitchCore<Port>({ isBridged })
     this.#networks.set(port.network, core)
     core.attach(port)
     this.#trace('network.attached', port)
     // Every switch learns at once where it is; those on the way to a guest of its own that talks to it, too.
-    if (port.address !== null) this.fromPort(port, announcement(port.address))
+    if (port.address === null) return
+    this.fromPort(port, announcement(port.address))
+    this.#options.onCard?.(port.network)
   }
 
   detached(port: Port): void {

@@ -7,6 +7,7 @@ import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
 import { type Static, Type } from '@stellwerk/protocol/schema/typebox.js'
 import type { Files, Random } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { BridgesSchema } from './bridges.ts'
 
 export const CLUSTER_FILE = 'cluster.json'
 export const JOIN_TOKEN_FILE = 'join-token'
@@ -38,6 +39,8 @@ export const ClusterFileSchema = closed({
       control: closed({ cluster: Port, 'fabric-0': Port, 'fabric-1': Port }),
     }),
   ),
+  /** Networks of the guests that are bridges of this machine's. */
+  bridges: Type.Optional(BridgesSchema),
   /** Storages that are NBD servers of others, which this cluster does not start. */
   external: Type.Optional(
     Type.Array(closed({ name: Name, portals: Type.Array(AddressSchema), exports: ExternalSchema.properties.exports })),

@@ -120,6 +120,7 @@ export function guardianConfig(file: ClusterFile, tokens: Tokens, name: string, 
       ...(host.guestPort === undefined
         ? {}
         : { guest: { network: 'guest' as const, host: file.address, port: host.guestPort } }),
+      ...(file.bridges === undefined ? {} : { bridges: file.bridges }),
       memoryBytes: host.memoryBytes,
       hbas: FABRICS,
       hypervisors: ['wasm', 'model', 'qemu'],

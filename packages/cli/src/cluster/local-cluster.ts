@@ -10,6 +10,7 @@ import type { LogLevel } from '@stellwerk/runtime/node/log.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { ApiClient } from '../api-client/client.ts'
 import { type Launch, PROCESS_ENTRY } from '../programs/process.ts'
+import { withBridges } from './bridges.ts'
 import {
   API_TOKEN_FILE,
   type ClusterFile,
@@ -44,6 +45,8 @@ export interface LocalClusterOptions {
   readonly profile: ClusterFile['profile']
   /** Named now, besides those that the cluster knows. */
   readonly external?: readonly ExternalStorage[]
+  /** Likewise: networks of the guests and their bridges. */
+  readonly bridges?: readonly (readonly [network: string, bridge: string])[]
   /** Dead processes are started again. */
   readonly supervise: boolean
   readonly logLevel: LogLevel
@@ -93,7 +96,9 @@ export class LocalCluster {
     })
     try {
       const lock = await takeLock(env, options.directory)
-      const file = await withGuestPorts(env, withExternal(known ?? (await make(env, options)), options.external ?? []))
+      const before = known ?? (await make(env, options))
+      const named = withBridges(withExternal(before, options.external ?? []), options.bridges ?? [])
+      const file = await withGuestPorts(env, named)
       const tokens = {
         join: await takeToken(env.files, JOIN_TOKEN_FILE, env.random),
         api: await takeToken(env.files, API_TOKEN_FILE, env.random),

@@ -92,6 +92,7 @@ const agent: CommandSpec = {
       agent: {
         listen,
         ...(config.value.guest === undefined ? {} : { guest: config.value.guest }),
+        ...(config.value.bridges === undefined ? {} : { bridges: config.value.bridges }),
         memoryBytes,
         hbas: config.value.hbas ?? FABRICS,
         hypervisors: config.value.hypervisors ?? (['wasm', 'model', 'qemu'] as const),

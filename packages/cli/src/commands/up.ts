@@ -12,6 +12,7 @@ import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import type { ApiClient } from '../api-client/client.ts'
+import { parseBridge } from '../cluster/bridges.ts'
 import { apiOf, lookInto } from '../cluster/directory.ts'
 import { parseExternal } from '../cluster/external-storages.ts'
 import { HOST_MEMORY_BYTES, HOSTS_MAX } from '../cluster/layout.ts'
@@ -41,6 +42,12 @@ const OPTIONS: { readonly [name: string]: OptionSpec } = {
     multiple: true,
     value: 'NAME=HOST:PORT',
     help: 'an NBD server as one more storage, one that knows no epochs; a second address for fabric-1 after a comma',
+  },
+  bridge: {
+    type: 'string',
+    multiple: true,
+    value: 'NETWORK=BRIDGE',
+    help: 'a network of the guests that is a Linux bridge of this machine’s, for root',
   },
   guests: { type: 'boolean', help: 'start three self-checking guests if there is no VM yet' },
   guest: GUEST_OPTION,
@@ -88,6 +95,7 @@ async function settingsOf(context: CommandContext, input: Input): Promise<UpSett
     memoryBytes: hostMemory(input),
     profile: oneOf('profile', input.text('profile') ?? 'lab', ['lab', 'production'] as const),
     external: input.texts('external').map(parseExternal),
+    bridges: input.texts('bridge').map(parseBridge),
     supervise: input.flag('supervise'),
     guests:
       input.flag('guests') || guest !== undefined

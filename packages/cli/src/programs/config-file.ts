@@ -9,6 +9,7 @@ import { type Static, type TObject, Type } from '@stellwerk/protocol/schema/type
 import { SettingsSchema } from '@stellwerk/protocol/settings.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { parseDocument } from 'yaml'
+import { BridgesSchema } from '../cluster/bridges.ts'
 import { filesOf } from '../cluster/directory.ts'
 
 const Token = Type.String({ minLength: 16, maxLength: 256 })
@@ -51,6 +52,8 @@ export const AgentFile = closed({
   listen: AddressSchema,
   /** Of its virtual switch; without it no VM with a network card runs there. */
   guest: Type.Optional(AddressSchema),
+  /** Networks of the guests that are Linux bridges of this host's. */
+  bridges: Type.Optional(BridgesSchema),
   memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   hbas: Type.Optional(Type.Array(Fabric, { maxItems: 2 })),
   hypervisors: Type.Optional(

@@ -22,6 +22,7 @@ export interface UpSettings {
   readonly memoryBytes: number
   readonly profile: ClusterFile['profile']
   readonly external: readonly ExternalStorage[]
+  readonly bridges: readonly (readonly [network: string, bridge: string])[]
   readonly supervise: boolean
   /** Guests are made if there is no VM yet; null: none. */
   readonly guests: GuestChoice | null
