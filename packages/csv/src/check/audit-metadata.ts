@@ -66,10 +66,6 @@ function auditAttachment(metadata: Metadata, disk: Disk): Finding[] {
     const message = `reserved at epoch ${reserved.epoch}, held at ${holder.epoch}`
     found.push(finding('attachment-epoch-wrong', 'damage', where, message))
   }
-  if (reserved !== null && reserved.epoch < disk.leastEpoch) {
-    const message = `reserved at epoch ${reserved.epoch}, which is burnt`
-    found.push(finding('attachment-epoch-wrong', 'damage', where, message))
-  }
   return found
 }
 

@@ -17,8 +17,9 @@ import type { Json } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
 import type { ResyncDisk } from '../mirror/host-resync.ts'
 import { askForDisk, type DiskClaim } from './ask-for-disk.ts'
-import { diskError, interrupted, isStorageFull, mayStillLand, worse } from './disk-errors.ts'
+import { diskError, interrupted, isStorageFull, mayStillLand, misfit, worse } from './disk-errors.ts'
 import { DiskState } from './disk-state.ts'
+import { ExtentDepartures } from './extent-departures.ts'
 import { ExtentFrees } from './extent-frees.ts'
 import { ExtentGrants } from './extent-grants.ts'
 import { ExtentMap, type Handover, parseHandover } from './extent-map.ts'
@@ -43,6 +44,7 @@ const MAX_REQUEST_BYTES = 32 * 1024 * 1024
 export class CsvDisk implements BlockDevice, ResyncDisk {
   readonly limits: Limits
   readonly caps: Caps
+  readonly departures: ExtentDepartures
   readonly #options: CsvDiskOptions
   readonly #device: BlockDevice
   readonly #map: ExtentMap
@@ -86,6 +88,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     }
     this.#map = new ExtentMap(Math.ceil(grant.sizeBytes / view.extentBytes), grant.mapVersion)
     this.#map.add(grant.runs, grant.shared)
+    this.departures = new ExtentDepartures(this.#map, view, isMeant => volume.resync.copied(this, isMeant))
     this.#full = new FullVolume(env.timers, why => this.#state.setCritical(why))
     this.#asker = new OwnerAsker(volume.options.owner, env.timers, reason => {
       this.#full.ownerSaid(reason)
@@ -95,38 +98,24 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     this.#trace = new IoTrace(env.trace, { host, vm: options.vm, disk: grant.disk, instance })
     this.#frees = new ExtentFrees({
       map: this.#map,
+      departures: this.departures,
       grace: () => this.#gate.grace(),
       clearMarks: extents => volume.intent.clear(region => extents.has(this.#extentOf(region))),
       free: runs => this.#asker.ask('volume.free', () => ({ ...this.holding(), runs }), 'disk-switching'),
       kept: error => this.#state.set('slow', `trimmed extents are kept: ${errorMessage(error)}`),
       refused: error => this.#fail(error),
     })
-    const grants = new ExtentGrants(this.#map, async question => {
-      try {
-        const grant = await this.#asker.ask('volume.allocate', () => ({ ...this.holding(), ...question }))
-        // A leg that misses what was done in that generation must not be read from any more.
-        await volume.reached(grant.generation)
-        return grant
-      } catch (error) {
-        this.#fail(error)
-        throw error
-      }
-    })
-    const unshares = new ExtentUnshares(this.#map, async indexes => {
-      try {
-        const grant = await this.#asker.ask(
-          'volume.unshare',
-          () => ({ ...this.holding(), indexes }),
-          'extent-unreadable',
-        )
-        await volume.reached(grant.generation)
-        return grant
-      } catch (error) {
-        // One extent that cannot be copied is an error to its writer, not the end of the disk.
-        if (errorCode(error) !== 'extent-unreadable') this.#fail(error)
-        throw error
-      }
-    })
+    const grants = new ExtentGrants(this.#map, question =>
+      this.#reached(this.#asker.ask('volume.allocate', () => ({ ...this.holding(), ...question }))),
+    )
+    // One extent that cannot be copied is an error to its writer, not the end of the disk.
+    const passing = 'extent-unreadable'
+    const unshares = new ExtentUnshares(this.#map, this.departures, (indexes, attempt) =>
+      this.#reached(
+        this.#asker.ask('volume.unshare', () => ({ ...this.holding(), indexes }), passing, attempt),
+        passing,
+      ),
+    )
     this.#slow = new SlowPath({
       device,
       geometry: view,
@@ -448,12 +437,11 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   /** Null: the request may go on. `bounded`: zero and trim may be longer than reads and writes. */
   #judge(offset: number, length: number, bounded: boolean): BlockError | null {
     if (this.#state.failure !== null) return this.#state.failure
-    if (offset >= 0 && offset + length <= this.#size && offset % this.#minimum === 0 && length % this.#minimum === 0) {
-      if (!bounded || length <= this.limits.maximum) return null
-      return this.#error('EINVAL', `a request of ${length} bytes is longer than ${this.limits.maximum}`)
-    }
-    const range = `${offset}+${length} of ${this.#size}, in units of ${this.#minimum}`
-    return this.#error('EINVAL', `the range does not fit the disk: ${range}`)
+    const { maximum } = this.limits
+    const isInside = offset >= 0 && offset + length <= this.#size
+    const isAligned = offset % this.#minimum === 0 && length % this.#minimum === 0
+    if (isInside && isAligned && (!bounded || length <= maximum)) return null
+    return misfit(this.#options.disk, { offset, length }, { size: this.#size, minimum: this.#minimum, maximum })
   }
 
   // --- resync -----------------------------------------------------------------------------------------------------------
@@ -481,6 +469,18 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
 
   #extentOf(region: number): number {
     return Math.floor((region * this.#regionBytes - this.#dataOffset) / this.#extentBytes)
+  }
+
+  /** A leg that misses what was done in that generation must not be read from any more. */
+  async #reached<T extends { readonly generation: number }>(asked: Promise<T>, passing = ''): Promise<T> {
+    try {
+      const grant = await asked
+      await this.#options.volume.reached(grant.generation)
+      return grant
+    } catch (error) {
+      if (errorCode(error) !== passing) this.#fail(error)
+      throw error
+    }
   }
 
   #fail(error: unknown): void {

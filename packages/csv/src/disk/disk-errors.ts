@@ -30,3 +30,16 @@ export function worse(later: unknown, earlier: unknown): unknown {
   if (later.outcome === 'unknown' || later.outcome === earlier.outcome) return later
   return new BlockError(later.errno, earlier.outcome, later.message, { cause: later })
 }
+
+/** Why a request does not fit its disk. */
+export function misfit(
+  disk: string,
+  { offset, length }: { readonly offset: number; readonly length: number },
+  { size, minimum, maximum }: { readonly size: number; readonly minimum: number; readonly maximum: number },
+): BlockError {
+  const isInside = offset >= 0 && offset + length <= size && offset % minimum === 0 && length % minimum === 0
+  const what = isInside
+    ? `a request of ${length} bytes is longer than ${maximum}`
+    : `the range does not fit the disk: ${offset}+${length} of ${size}, in units of ${minimum}`
+  return diskError('EINVAL', disk, what)
+}

@@ -1,17 +1,19 @@
 // Gives whole extents back that a trim made useless. The order is what keeps others' data safe: the mapping is dropped,
-// what was in flight there ends, the marks there are cleared, and only then is the owner told. A write to such an index
+// what was in flight there ends, and what is being copied there, the marks there are cleared, and only then is the owner told. A write to such an index
 // waits for the owner's word; a read gets zeroes, which is what the trim had put there before.
 
 import { MAX_EXTENTS_PER_REQUEST } from '@stellwerk/protocol/messages/volume.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { errorCode } from '@stellwerk/runtime/errors.ts'
 import type { VolumeReply } from '../owner/request.ts'
+import type { ExtentDepartures } from './extent-departures.ts'
 import type { ExtentMap } from './extent-map.ts'
 
 export interface FreeingHost {
   readonly map: ExtentMap
   /** Resolves when all I/O that began before is done. */
   grace(): Promise<void>
+  readonly departures: ExtentDepartures
   /** Clears the marks in these extents, durably. */
   clearMarks(extents: ReadonlySet<number>): Promise<void>
   free(runs: number[]): Promise<VolumeReply<'volume.free'>>
@@ -54,6 +56,7 @@ export class ExtentFrees {
     const { map } = this.#host
     const { promise, resolve } = Promise.withResolvers<void>()
     const dropped = { index, extent: map.extents[index]!, version: map.versionOf(index), over: promise, resolve }
+    this.#host.departures.begin([dropped.extent])
     map.remove(index)
     this.#dropped.set(index, dropped)
     this.#queue.push(dropped)
@@ -74,6 +77,7 @@ export class ExtentFrees {
         // Kept: and there may have been a barrier meanwhile, at which the owner had it in the disk's map.
         if (!freed) this.#host.map.add([index, extent, 1, version], [index, 1])
         this.#dropped.delete(index)
+        this.#host.departures.over([extent])
         resolve()
       }
     }
@@ -85,6 +89,7 @@ export class ExtentFrees {
     try {
       if (!canary('freed-extent-before-drain')) {
         await this.#host.grace()
+        await this.#host.departures.settled(batch.map(({ extent }) => extent))
         await this.#host.clearMarks(new Set(batch.map(({ extent }) => extent)))
       }
     } catch (error) {

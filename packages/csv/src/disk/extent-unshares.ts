@@ -2,8 +2,11 @@
 // the same index wait together, and indexes wanted together go in one question. Reads go on meanwhile.
 
 import { MAX_EXTENTS_PER_REQUEST } from '@stellwerk/protocol/messages/volume.ts'
+import { errorCode } from '@stellwerk/runtime/errors.ts'
 import type { VolumeReply } from '../owner/request.ts'
+import type { ExtentDepartures } from './extent-departures.ts'
 import type { ExtentMap } from './extent-map.ts'
+import type { Attempt } from './owner-asker.ts'
 
 interface Wanted {
   readonly index: number
@@ -12,14 +15,19 @@ interface Wanted {
   readonly reject: (error: unknown) => void
 }
 
+/** The owner is asked until it answers; `attempt` stands around each try. */
+type Ask = (indexes: number[], attempt: Attempt) => Promise<VolumeReply<'volume.unshare'>>
+
 export class ExtentUnshares {
   readonly #map: ExtentMap
-  readonly #ask: (indexes: number[]) => Promise<VolumeReply<'volume.unshare'>>
+  readonly #departures: ExtentDepartures
+  readonly #ask: Ask
   readonly #wanted = new Map<number, Wanted>()
   #asking: Promise<void> | null = null
 
-  constructor(map: ExtentMap, ask: (indexes: number[]) => Promise<VolumeReply<'volume.unshare'>>) {
+  constructor(map: ExtentMap, departures: ExtentDepartures, ask: Ask) {
     this.#map = map
+    this.#departures = departures
     this.#ask = ask
   }
 
@@ -47,12 +55,35 @@ export class ExtentUnshares {
 
   async #askFor(batch: readonly Wanted[]): Promise<void> {
     const { barriers } = this.#map
+    const extents = batch.map(({ index }) => this.#map.extents[index] ?? -1).filter(extent => extent >= 0)
+    let isLeaving = false
+    const attempt: Attempt = async ask => {
+      if (!isLeaving) this.#departures.begin(extents)
+      isLeaving = true
+      await this.#departures.settled(extents)
+      try {
+        return await ask()
+      } catch (error) {
+        // While there is no room nothing leaves: what is copied there need not wait for somebody to make some.
+        if (errorCode(error) === 'volume-full') stay()
+        throw error
+      }
+    }
+    const stay = (): void => {
+      if (isLeaving) this.#departures.over(extents)
+      isLeaving = false
+    }
     try {
-      const { runs, mapVersion } = await this.#ask(batch.map(({ index }) => index))
+      const { runs, mapVersion } = await this.#ask(
+        batch.map(({ index }) => index),
+        attempt,
+      )
       this.#map.addAsked(runs, [], barriers)
       this.#map.version = Math.max(this.#map.version, mapVersion)
+      stay()
       for (const wanted of batch) this.#over(wanted).resolve()
     } catch (error) {
+      stay()
       // One that cannot be copied is no error to those that were asked for with it.
       if (batch.length > 1) for (const wanted of batch) await this.#askFor([wanted])
       else for (const wanted of batch) this.#over(wanted).reject(error)

@@ -11,6 +11,9 @@ const NOTHING_DONE: ReadonlySet<string> = new Set(['owner-away', 'owner-busy'])
 const FIRST_DELAY_MS = 50
 const LONGEST_DELAY_MS = 2_000
 
+/** Stands around each try of a question. */
+export type Attempt = <T>(ask: () => Promise<T>) => Promise<T>
+
 export class OwnerAsker {
   readonly #call: OwnerCall
   readonly #timers: Timers
@@ -36,7 +39,12 @@ export class OwnerAsker {
    * `definite`: a passing refusal that the caller wants to hear of, unless an earlier try may have been, or may yet be,
    * obeyed: then it is asked until that is settled. Rejects with `disk-closed` when the disk ends.
    */
-  async ask<K extends VolumeKind>(kind: K, body: () => VolumeBody<K>, definite = ''): Promise<VolumeReply<K>> {
+  async ask<K extends VolumeKind>(
+    kind: K,
+    body: () => VolumeBody<K>,
+    definite = '',
+    attempt: Attempt = ask => ask(),
+  ): Promise<VolumeReply<K>> {
     let delay = FIRST_DELAY_MS
     let waiting = false
     let uncertain = false
@@ -46,7 +54,7 @@ export class OwnerAsker {
         // A question that has not failed yet is still asked: its request was in flight before the end.
         if (this.#closed && waiting) throw closed()
         try {
-          return await this.#call(kind, body())
+          return await attempt(() => this.#call(kind, body()))
         } catch (error) {
           const code = errorCode(error)
           if (isFinal(code) || (code === definite && !uncertain)) throw error

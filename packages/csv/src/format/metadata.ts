@@ -152,13 +152,13 @@ export function applyEntry(metadata: Metadata, entry: Entry): void {
       const holder = present(disk.reserved, `a reservation of disk ${disk.id}`)
       disk.holder = holder
       disk.reserved = null
-      disk.leastEpoch = holder.epoch
+      disk.leastEpoch = Math.max(disk.leastEpoch, holder.epoch)
       return
     }
     case 'burnt': {
       const disk = diskOf(metadata, entry.disk)
       disk.leastEpoch = Math.max(disk.leastEpoch, entry.epoch + 1)
-      if (disk.reserved !== null && disk.reserved.epoch <= entry.epoch) disk.reserved = null
+      if (disk.reserved !== null && disk.reserved.epoch === entry.epoch) disk.reserved = null
       return
     }
     case 'detached':

@@ -1,14 +1,15 @@
 // Copies to a leg that is catching up what it misses of the disks attached here: the owner says which regions, the mirror
 // copies each with the range to itself, and the owner is told when a disk is done. Nothing of it is durable: what was not
 // told is copied again. A disk that is removed is copied no more from then on, not even what was read before: it may be
-// another host's next, and what that one writes must not be overwritten from here (rule MIR1). What the disk gives back meanwhile may still be copied: it is nobody else's before the next
-// generation.
+// another host's next, and what that one writes must not be overwritten from here (rule MIR1). Likewise an extent that has left
+// the disk since the owner made its plan (disk/extent-departures.ts): the plan is pages long, and hours old.
 
 import { BlockError } from '@stellwerk/block/device.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
 import { KIB } from '@stellwerk/runtime/units.ts'
+import type { ExtentDepartures, MayCopy } from '../disk/extent-departures.ts'
 import type { OwnerCall } from '../owner/request.ts'
 import { unreadableText } from './copy-range.ts'
 import { catchingLegs, type VolumeGeneration } from './leg-state.ts'
@@ -27,6 +28,7 @@ export interface ResyncDisk {
   }
   /** Says of a region whether it belongs to one of its extents, as these are now and as far as is known here. */
   covers(): (region: number) => boolean
+  readonly departures: Pick<ExtentDepartures, 'count' | 'mayCopy'>
 }
 
 export interface ResyncPace {
@@ -63,19 +65,32 @@ const BUSY_PIECE_BYTES = 128 * KIB
 /** Once synced, the owner is told again so often: it may be another by then. */
 const REMIND_MS = 2_000
 
+interface Unreadable {
+  readonly blocks: readonly number[]
+  /** Departures before the first plan that had them. */
+  readonly since: number
+}
+
 /** A disk that is to be copied, from its coming until it is removed. */
 interface Seat {
   readonly disk: ResyncDisk
 }
 
+/** Of regions that are copied: by which right, and as things were after so many departures. */
+interface Plan {
+  readonly seat: Seat
+  readonly over: () => boolean
+  readonly since: number
+}
+
 export class HostResync {
   readonly #options: HostResyncOptions
   readonly #disks = new Map<string, Seat>()
-  /** Disk → what is being written of it. */
-  readonly #writing = new Map<string, Set<Promise<void>>>()
+  /** Disk → what is being written of it, and in which region. */
+  readonly #writing = new Map<string, Map<Promise<void>, number>>()
   readonly #synced = new Set<string>()
-  /** Disk → blocks that could not be read, of what else was copied in this generation. */
-  readonly #unreadable = new Map<string, readonly number[]>()
+  /** Disk → what could not be read, of what else was copied in this generation. */
+  readonly #unreadable = new Map<string, Unreadable>()
   /** Regions that were marked when the generation began, which no plan of the owner need have. */
   #marked: ReadonlySet<number> = new Set()
   #generation: VolumeGeneration | null = null
@@ -100,7 +115,7 @@ export class HostResync {
     const [first] = this.#unreadable
     return {
       ...{ generation: this.#generation.number, copiedBytes: this.#copiedBytes },
-      ...(first === undefined ? {} : { why: `${first[0]}: ${unreadableText(first[1])}` }),
+      ...(first === undefined ? {} : { why: `${first[0]}: ${unreadableText(first[1].blocks)}` }),
     }
   }
 
@@ -130,7 +145,13 @@ export class HostResync {
     this.#disks.delete(disk.id)
     this.#synced.delete(disk.id)
     this.#unreadable.delete(disk.id)
-    await Promise.allSettled(this.#writing.get(disk.id) ?? [])
+    await this.copied(disk, () => true)
+  }
+
+  /** Resolves when nothing is being written in the disk's regions of that kind that was begun before. */
+  async copied(disk: ResyncDisk, isMeant: (region: number) => boolean): Promise<void> {
+    const writing = [...(this.#writing.get(disk.id) ?? [])]
+    await Promise.allSettled(writing.filter(([, region]) => isMeant(region)).map(([written]) => written))
   }
 
   stop(): void {
@@ -176,7 +197,7 @@ export class HostResync {
         const unreadable = await this.#sync(seat, generation, run)
         if (this.#isOver(seat, run)) continue
         this.#unreadable.delete(seat.disk.id)
-        if (unreadable.length === 0) this.#synced.add(seat.disk.id)
+        if (unreadable.blocks.length === 0) this.#synced.add(seat.disk.id)
         else this.#unreadable.set(seat.disk.id, unreadable)
         this.#why = null
       } catch (error) {
@@ -192,33 +213,36 @@ export class HostResync {
   }
 
   /** Gives the blocks that could not be read: what else there is has been copied, and they are all that is tried the next time. */
-  async #sync(seat: Seat, generation: number, run: number): Promise<readonly number[]> {
+  async #sync(seat: Seat, generation: number, run: number): Promise<Unreadable> {
     const { owner, regionBytes } = this.#options
     const { disk } = seat
     const over = (): boolean => this.#isOver(seat, run)
     const { volume, host, env } = this.#options
     env.trace.emit({ level: 'decision', kind: 'mirror.copying', volume, host, disk: disk.id, body: { generation } })
-    const unreadable: number[] = []
-    const copyAll = (regions: Iterable<number>): Promise<void> => this.#copyAll(regions, seat, over, unreadable)
-    // Once copied a region stays equal: from then on whoever writes there writes to every leg.
     const before = this.#unreadable.get(disk.id)
+    const unreadable: number[] = []
+    const first = before?.since ?? disk.departures.count
+    const copyAll = (regions: Iterable<number>, since: number): Promise<void> =>
+      this.#copyAll(regions, { seat, over, since }, unreadable)
+    // Once copied a region stays equal: from then on whoever writes there writes to every leg.
     const copied = new Set(
       before === undefined
         ? [...this.#marked].filter(disk.covers())
-        : before.map(block => Math.floor(block / regionBytes)),
+        : before.blocks.map(block => Math.floor(block / regionBytes)),
     )
-    await copyAll(copied)
+    await copyAll(copied, first)
     for (let from: number | null = before === undefined ? 0 : null; from !== null && !over(); ) {
+      const since = disk.departures.count
       const plan: { ranges: number[]; next: number | null } = await owner('volume.sync-plan', {
         ...disk.holding(),
         generation,
         from,
       })
-      await copyAll(regionsOf(plan.ranges, regionBytes, copied))
+      await copyAll(regionsOf(plan.ranges, regionBytes, copied), since)
       from = plan.next
     }
     if (!over() && unreadable.length === 0) await owner('volume.synced', { ...disk.holding(), generation })
-    return unreadable
+    return { blocks: unreadable, since: first }
   }
 
   /** The owner keeps it in memory only: a new one has to hear it again. */
@@ -235,8 +259,9 @@ export class HostResync {
     }
   }
 
-  async #copyAll(regions: Iterable<number>, seat: Seat, over: () => boolean, unreadable: number[]): Promise<void> {
+  async #copyAll(regions: Iterable<number>, plan: Plan, unreadable: number[]): Promise<void> {
     const { regionBytes, pace, env } = this.#options
+    const { over } = plan
     const pending = new Set<Promise<void>>()
     let failure: unknown = null
     for (const region of regions) {
@@ -244,7 +269,7 @@ export class HostResync {
       const busy = pace?.busy() ?? false
       while (pending.size >= (busy ? 1 : COPIES_AT_ONCE)) await Promise.race(pending)
       const startedAt = env.clock.now()
-      const copied: Promise<void> = this.#copyRegion(region, busy ? BUSY_PIECE_BYTES : regionBytes, seat, over).then(
+      const copied: Promise<void> = this.#copyRegion(region, busy ? BUSY_PIECE_BYTES : regionBytes, plan).then(
         left => {
           pending.delete(copied)
           unreadable.push(...left)
@@ -266,28 +291,48 @@ export class HostResync {
     if (failure !== null) throw failure instanceof Error ? failure : new BlockError('EIO', 'none', String(failure))
   }
 
-  async #copyRegion(region: number, pieceBytes: number, seat: Seat, over: () => boolean): Promise<number[]> {
-    const { regionBytes, copy } = this.#options
-    const { id } = seat.disk
+  async #copyRegion(region: number, pieceBytes: number, plan: Plan): Promise<number[]> {
+    const { regionBytes } = this.#options
     const end = (region + 1) * regionBytes
     const unreadable: number[] = []
-    for (let at = region * regionBytes; at < end && !over(); at += pieceBytes) {
-      const { promise: written, resolve } = Promise.withResolvers<void>()
-      try {
-        const left = await copy(at, Math.min(pieceBytes, end - at), () => {
-          if (over()) return false
-          this.#writing.set(id, (this.#writing.get(id) ?? new Set()).add(written))
-          return true
-        })
-        unreadable.push(...left)
-      } finally {
-        const writing = this.#writing.get(id)
-        writing?.delete(written)
-        if (writing?.size === 0) this.#writing.delete(id)
-        resolve()
-      }
+    for (let at = region * regionBytes; at < end && !plan.over(); at += pieceBytes) {
+      const left = await this.#copyPiece(at, Math.min(pieceBytes, end - at), region, plan)
+      // Whoever has it now makes it equal, or whoever gets it.
+      if (left === 'gone') break
+      unreadable.push(...left)
     }
     return unreadable
+  }
+
+  async #copyPiece(at: number, length: number, region: number, plan: Plan): Promise<readonly number[] | 'gone'> {
+    const { seat, over, since } = plan
+    const { disk } = seat
+    for (;;) {
+      let may: MayCopy = disk.departures.mayCopy(region, since)
+      const { promise: written, resolve } = Promise.withResolvers<void>()
+      try {
+        if (may === 'yes') {
+          return await this.#options.copy(at, length, () => {
+            // What was read is written in this turn, or not at all.
+            may = disk.departures.mayCopy(region, since)
+            if (over() || may !== 'yes') return false
+            const writing = this.#writing.get(disk.id) ?? new Map<Promise<void>, number>()
+            this.#writing.set(disk.id, writing.set(written, region))
+            return true
+          })
+        }
+      } catch (error) {
+        if (may === 'yes') throw error
+      } finally {
+        const writing = this.#writing.get(disk.id)
+        writing?.delete(written)
+        if (writing?.size === 0) this.#writing.delete(disk.id)
+        resolve()
+      }
+      if (may === 'gone') return may
+      await may
+      if (over()) return []
+    }
   }
 
   #sleep(ms: number): Promise<'slept' | 'woken'> {

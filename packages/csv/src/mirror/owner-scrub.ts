@@ -223,7 +223,8 @@ export class OwnerScrub {
       const disk = mapper(state, extent, index)
       // Given back meanwhile.
       if (disk === null) return
-      const { holder } = disk
+      // Whoever is to have it may have it by now, and writes.
+      const holder = disk.holder ?? disk.reserved
       if (holder === null || references[extent]! > 1) {
         await this.#compareHere(extent, index, address, disk)
         return this.#pace(startedAt)

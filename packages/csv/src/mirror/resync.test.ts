@@ -203,6 +203,35 @@ describe('a leg in sync', () => {
     expect(await volume.differing()).toEqual([])
   })
 
+  it('is made equal where a migration’s target died in the middle of writes, before the owner had heard of the commit', async () => {
+    const died = async () => {
+      const volume = await MirroredVolume.make()
+      const source = await volume.host('host-a')
+      const target = await volume.host('host-b')
+      const web = await disk(volume, 'web', source)
+      await web.write(0, bytes(1), {}, IO)
+      const of = { volume: 'csv1', disk: 'web', vm: 'vm-web', hostEpoch: 1 }
+      await volume.call('volume.reserve', { ...of, host: 'host-b', epoch: 2 })
+      await web.drain()
+      const taken = { volume: target.volume, disk: 'web', vm: 'vm-web', epoch: 2, committed: true }
+      const moved = await CsvDisk.adopt(taken, web.handover())
+      await moved.write(8192, bytes(2), {}, IO)
+      await web.close()
+      target.volume.drop('dead')
+      target.mirror.abort('dead')
+      // Marked, and on one leg it has not landed.
+      const [there, missing] = volume.platters
+      let at = volume.layout.dataOffset
+      while (there!.read(at, 1)[0] !== 2) at += 4096
+      missing!.write(at, new Uint8Array(4096).fill(1))
+      await volume.call('volume.release-host', { volume: 'csv1', host: 'host-b', hostEpoch: 1, ended: [] })
+      return volume.differing()
+    }
+    expect(await died()).toEqual([])
+    canaries.add('reserved-not-recovered')
+    expect(await died()).not.toEqual([])
+  })
+
   it('stays one through a generation in which nothing was written', async () => {
     const volume = await MirroredVolume.make()
     const host = await volume.host()

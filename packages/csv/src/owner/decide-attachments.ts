@@ -55,12 +55,11 @@ export function reserve(state: OwnerState, body: VolumeBody<'volume.reserve'>): 
     return refused(stale(disk, body.epoch))
   }
   if (reserved !== null && body.epoch <= reserved.epoch) return refused(attached(disk, reserved))
-  const entries: Entry[] = []
-  if (reserved !== null) entries.push({ type: 'burnt', disk: disk.id, epoch: reserved.epoch })
+  // The migration before is over for the coordinator, and its word is on its way here: if it was committed, the disk is that one's.
+  if (reserved !== null) return { type: 'wait', for: 'reservation', effects: [] }
   const target: Holder = { vm: body.vm, host: body.host, hostEpoch: body.hostEpoch, epoch: body.epoch }
-  entries.push({ type: 'reserved', disk: disk.id, holder: target })
   // It hands over what it knows, and that must be what the target was told.
-  return done({}, entries, tellSize(disk, disk))
+  return done({}, [{ type: 'reserved', disk: disk.id, holder: target }], tellSize(disk, disk))
 }
 
 export function commit(state: OwnerState, body: VolumeBody<'volume.commit'>): Decision {
@@ -74,7 +73,10 @@ export function commit(state: OwnerState, body: VolumeBody<'volume.commit'>): De
   )
 }
 
-/** Also where nothing is reserved: a reservation may still be on its way, and must find its epoch burnt. */
+/**
+ * Also where nothing is reserved: a reservation may still be on its way, and must find its epoch burnt. One of an earlier migration
+ * stands: that may have been committed, and its target not have said so yet.
+ */
 export function abort(state: OwnerState, body: VolumeBody<'volume.abort'>): Decision {
   const disk = findDisk(state, body.disk)
   if (disk === null) return missing(body.disk)
@@ -85,7 +87,7 @@ export function abort(state: OwnerState, body: VolumeBody<'volume.abort'>): Deci
       }),
     )
   }
-  if (body.epoch < disk.leastEpoch) return done({})
+  if (body.epoch < disk.leastEpoch && disk.reserved?.epoch !== body.epoch) return done({})
   return done({}, [{ type: 'burnt', disk: disk.id, epoch: body.epoch }])
 }
 

@@ -2,7 +2,7 @@
 
 import type { HostView } from '@stellwerk/protocol/messages/volume.ts'
 import { regionCount, slotAddress } from '../format/layout.ts'
-import type { Entry, Holder } from '../format/metadata.ts'
+import type { Disk, Entry, Holder } from '../format/metadata.ts'
 import { type Decision, done, refused } from './decide.ts'
 import { findDisk } from './decide-disks.ts'
 import { refuse } from './refusal.ts'
@@ -73,15 +73,16 @@ function recovery(state: OwnerState, body: { readonly host: string; readonly hos
           slot,
           host: body.host,
           hostEpoch: body.hostEpoch,
-          extents: heldExtents(state, body.host),
+          extents: extentsOf(state, disk => disk.holder?.host === body.host),
+          reserved: extentsOf(state, disk => disk.reserved?.host === body.host),
         },
       ]
   return { type: 'wait', for: 'slot', effects }
 }
 
-function heldExtents(state: OwnerState, host: string): number[] {
+function extentsOf(state: OwnerState, isMeant: (disk: Disk) => boolean): number[] {
   return [...state.metadata.disks.values()]
-    .filter(disk => disk.holder?.host === host)
+    .filter(isMeant)
     .flatMap(disk => [...disk.map.values()])
     .sort((a, b) => a - b)
 }

@@ -261,6 +261,28 @@ describe('the owner decides', () => {
   )
 
   transcript(
+    'a migration that is aborted burns its own epoch: the one before may have been committed, and its target comes',
+    `
+    open host-a -> ok [prepare-slot; slot-assigned]
+    open host-b -> ok [prepare-slot; slot-assigned]
+    open host-c -> ok [prepare-slot; slot-assigned]
+    create d1 -> ok [disk-created]
+    attach d1 web host-a 9 -> ok [attached host-a@9]
+    reserve d1 web host-b 10 -> ok [tell-size; reserved host-b@10]
+    reserve d1 web host-c 11 -> waits for ever
+    abort d1 11 -> ok [burnt 11]
+    commit d1 10 -> ok [committed]
+    reserve d1 web host-c 11 -> stale-epoch
+    reserve d1 web host-c 12 -> ok [tell-size; reserved host-c@12]
+    abort d1 13 -> ok [burnt 13]
+    abort d1 12 -> ok [burnt 12]
+    abort d1 12 -> ok
+    commit d1 12 -> stale-epoch
+    reserve d1 web host-c 14 -> ok [tell-size; reserved host-c@14]
+    `,
+  )
+
+  transcript(
     'what a newer instance of a VM holds, or another VM, is not released with an older one',
     `
     open host-a -> ok [prepare-slot; slot-assigned]

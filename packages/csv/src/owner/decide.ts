@@ -30,7 +30,7 @@ export type Decision =
   /** Start the effects; decide again whenever one has ended. */
   | {
       readonly type: 'wait'
-      readonly for: 'extents' | 'slot' | 'cluster-copy' | 'stale' | 'resync' | 'copy' | 'barrier'
+      readonly for: 'extents' | 'slot' | 'cluster-copy' | 'stale' | 'resync' | 'copy' | 'barrier' | 'reservation'
       readonly effects: readonly Effect[]
     }
   | {

@@ -95,7 +95,8 @@ async function assignSlot({ legs, layout }: EffectContext, slot: number, host: s
 
 /**
  * What the slot marks is made equal on the legs that are written to, and written down for one that is not; then it marks
- * nothing any more. A sector of the slot that does not check out may have marked anything: then all that the host held. Gives the
+ * nothing any more. A sector of the slot that does not check out may have marked anything: then all that the host held, but not
+ * what was only to be its own: there the source may still be writing, and nobody else where the host has marked anything. Gives the
  * regions of which something cannot be read that a leg lacks which catches up: it still does.
  */
 async function recoverSlot(
@@ -103,10 +104,10 @@ async function recoverSlot(
   effect: Extract<Effect, { type: 'recover-slot' }>,
 ): Promise<ReadonlySet<number>> {
   const { legs, inSync, layout, behind } = context
-  const { slot, extents } = effect
+  const { slot } = effect
   const missed = new Set<number>()
   if (!canary('slot-reused-without-recovery') && (legs.length > 1 || behind !== null)) {
-    const marked = await markedRegions(legs.slice(0, inSync), layout, slot, extents)
+    const marked = await markedRegions(legs.slice(0, inSync), layout, effect)
     if (behind !== null) {
       const log = staleLogOn(legs, {
         volumeId: layout.volumeId,
@@ -131,8 +132,7 @@ async function recoverSlot(
 async function markedRegions(
   sources: readonly Leg[],
   layout: Layout,
-  slot: number,
-  extents: readonly number[],
+  { slot, extents, reserved }: Extract<Effect, { type: 'recover-slot' }>,
 ): Promise<number[]> {
   const sealer = new Sealer(layout.volumeId)
   const marked = new Set<number>()
@@ -144,11 +144,13 @@ async function markedRegions(
   }
   const perExtent = layout.extentBytes / layout.regionBytes
   const regions: number[] = []
-  for (const extent of extents) {
+  const take = (extent: number, all: boolean): void => {
     const first = extentAddress(layout, extent) / layout.regionBytes
     for (let region = first; region < first + perExtent; region += 1) {
-      if (damaged || marked.has(region)) regions.push(region)
+      if (all || marked.has(region)) regions.push(region)
     }
   }
+  for (const extent of extents) take(extent, damaged)
+  if (!canary('reserved-not-recovered')) for (const extent of reserved) take(extent, false)
   return regions
 }

@@ -18,8 +18,9 @@ export type Effect =
   /** Make the slot this host's, empty, on every in-sync leg. */
   | { readonly type: 'prepare-slot'; readonly slot: number; readonly host: string }
   /**
-   * Make what the slot marks equal on every in-sync leg, then clear it. `extents`: what the host held; a slot marks
-   * nothing else, and nothing else may be copied, for others are writing there.
+   * Make what the slot marks equal on every in-sync leg, then clear it. `extents`: what the host held; `reserved`: what was to be
+   * its own, which it may have had, and written to, by a commit that the owner has not heard of. A slot marks nothing else, and
+   * nothing else may be copied, for others are writing there.
    */
   | {
       readonly type: 'recover-slot'
@@ -27,6 +28,7 @@ export type Effect =
       readonly host: string
       readonly hostEpoch: number
       readonly extents: readonly number[]
+      readonly reserved: readonly number[]
     }
   | { readonly type: 'write-cluster-copy'; readonly version: number; readonly value: Json }
   /** Reads from the slots what a leg that catches up misses, for whoever holds the disk at this placement epoch. */
@@ -240,7 +242,7 @@ export function endEffect(state: OwnerState, effect: Effect, outcome: EffectOutc
       if (!outcome.ok) return
       state.recovered.set(effect.host, Math.max(effect.hostEpoch, state.recovered.get(effect.host) ?? 0))
       if (outcome.missed !== undefined)
-        stillMissed(state.sync, state.metadata.disks.values(), effect.extents, outcome.missed)
+        stillMissed(state.sync, state.metadata.disks.values(), [...effect.extents, ...effect.reserved], outcome.missed)
       return
     case 'write-cluster-copy':
       state.writingCluster = false

@@ -23,6 +23,14 @@ const COPY_IO = { origin: 'resync', deadlineAt: null }
 const SCRUB_IO = { origin: 'scrub', deadlineAt: null }
 
 class Leg extends CrashDevice implements LegDevice {
+  /** Awaited before what is copied lands. */
+  held: () => Promise<void> | undefined = () => undefined
+
+  override async write(...[offset, data, flags, io]: Parameters<CrashDevice['write']>): Promise<void> {
+    if (io.origin === COPY_IO.origin) await this.held()
+    return super.write(offset, data, flags, io)
+  }
+
   abort(): void {
     this.refuse = null
   }
@@ -75,6 +83,8 @@ export class MirroredVolume {
 
   /** Of a leg: blocks of 4 KiB that cannot be read until they are written anew. */
   readonly latent: readonly Set<number>[] = LEGS.map(() => new Set<number>())
+  /** Host → until when what it copies is on its way. */
+  readonly held = new Map<string, Promise<void>>()
   /** Those opened here, by their names. */
   readonly hosts = new Map<string, HostVolume>()
 
@@ -130,7 +140,11 @@ export class MirroredVolume {
     let volume: HostVolume | null = null
     const mirror = await openMirror({
       generation: rolesOf(this.generation),
-      open: async leg => this.#device(LEGS.indexOf(leg as (typeof LEGS)[number])),
+      open: async leg => {
+        const device = this.#device(LEGS.indexOf(leg as (typeof LEGS)[number]))
+        device.held = () => this.held.get(name)
+        return device
+      },
       report: () => undefined,
       onGeneration: () => volume?.follow(this.generation),
       clock: timers,
@@ -142,9 +156,9 @@ export class MirroredVolume {
       hostEpoch: 1,
       device: mirror,
       mirror: {
-        copy: (offset, length) => {
+        copy: (offset, length, mayWrite) => {
           this.copies.push(offset)
-          return mirror.copy(offset, length, COPY_IO)
+          return mirror.copy(offset, length, COPY_IO, mayWrite)
         },
         scrub: (offset, length, options) => mirror.scrub(offset, length, options, SCRUB_IO),
       },

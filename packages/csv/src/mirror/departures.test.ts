@@ -1,0 +1,144 @@
+// MIR1: what a host copies to a leg that catches up overwrites nothing of another host's, though the extent was the first one's when the
+// owner made its plan, and though owners change meanwhile. What is planted is found.
+
+import { canaries } from '@stellwerk/runtime/canary.ts'
+import { afterEach, describe, expect, it } from 'vitest'
+import { CsvDisk } from '../disk/csv-disk.ts'
+import { EXTENT, IO } from '../testing/fixture.ts'
+import { generation, MirroredVolume } from '../testing/mirror-fixture.ts'
+
+const B_EMPTY = generation(3, ['in-sync', 'syncing'], [null, null])
+const bytes = (value: number, length = EXTENT): Uint8Array[] => [new Uint8Array(length).fill(value)]
+
+type Host = Awaited<ReturnType<MirroredVolume['host']>>
+
+const attach = (host: Host, name: string) =>
+  CsvDisk.attach({ volume: host.volume, disk: name, vm: `vm-${name}`, epoch: 1 })
+const create = (volume: MirroredVolume, name: string, extents = 1) =>
+  volume.call('volume.create-disk', { volume: 'csv1', disk: name, name, sizeBytes: extents * EXTENT })
+
+async function two() {
+  const volume = await MirroredVolume.make()
+  const [a, b] = [await volume.host('host-a'), await volume.host('host-b')]
+  const hold = () => {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    volume.held.set('host-a', promise)
+    return resolve
+  }
+  /** Leg b is new; what host-a copies there is on its way until it is let go. */
+  const begin = async () => {
+    const letGo = hold()
+    await volume.enter(B_EMPTY)
+    await a.follow()
+    await b.follow()
+    await volume.timers.advance(100)
+    return letGo
+  }
+  const end = async (letGo: () => void) => {
+    volume.held.delete('host-a')
+    letGo()
+    await volume.timers.advance(30_000)
+  }
+  return { volume, a, b, hold, begin, end }
+}
+
+afterEach(() => canaries.clear())
+
+/** A guest trims what was to be copied next; the owner changes; another host's guest gets what is free, and writes there. */
+async function trimmed() {
+  const { volume, a, b, hold, begin, end } = await two()
+  await create(volume, 'web', 2)
+  await create(volume, 'mail', 12)
+  const web = await attach(a, 'web')
+  const mail = await attach(b, 'mail')
+  await web.write(0, bytes(1, 2 * EXTENT), {}, IO)
+  const first = await begin()
+  await web.trim(EXTENT, EXTENT, {}, IO)
+  await volume.timers.advance(1_000)
+  // The same generation, and another owner.
+  await volume.enter(B_EMPTY, 2)
+  const written: Promise<void>[] = []
+  for (let index = 0; index < 12; index += 1) written.push(mail.write(index * EXTENT, bytes(2, 4096), {}, IO))
+  await volume.timers.advance(3_000)
+  await Promise.all(written)
+  // On with the plan of before: read, and on its way.
+  const second = hold()
+  first()
+  await volume.timers.advance(100)
+  for (let index = 0; index < 12; index += 1) await mail.write(index * EXTENT, bytes(3), {}, IO)
+  await end(second)
+  return volume
+}
+
+/** A guest writes to an extent that it shares, and that is being copied for it; then the other sharer has it for itself. */
+async function unshared() {
+  const { volume, a, b, begin, end } = await two()
+  await create(volume, 'web')
+  const before = await attach(a, 'web')
+  await before.write(0, bytes(1), {}, IO)
+  await before.drain()
+  await before.close()
+  const at = { volume: 'csv1', host: 'host-a', epoch: 1 }
+  await volume.call('volume.detach', { ...at, disk: 'web' })
+  await volume.call('volume.snapshot-disk', { volume: 'csv1', disk: 'web', snapshot: 'snap', name: 'snap' })
+  await volume.call('volume.clone-disk', { volume: 'csv1', snapshot: 'snap', disk: 'copy', name: 'copy' })
+  await volume.call('volume.delete-disk', { volume: 'csv1', disk: 'snap' })
+  const web = await CsvDisk.attach({ volume: a.volume, disk: 'web', vm: 'vm-web', epoch: 2 })
+  const copy = await attach(b, 'copy')
+  const letGo = await begin()
+  const left = web.write(0, bytes(2), {}, IO)
+  await volume.timers.advance(1_000)
+  const inPlace = copy.write(0, bytes(3), {}, IO)
+  await volume.timers.advance(3_000)
+  await end(letGo)
+  await Promise.all([left, inPlace])
+  return volume
+}
+
+describe.each([
+  ['an extent that was given back and is another’s', trimmed],
+  ['a shared extent that its last sharer writes in place', unshared],
+])('%s', (_, scenario) => {
+  it('is not overwritten by who copied it before', async () => {
+    const volume = await scenario()
+    expect(volume.owner.sync).toMatchObject({ done: true })
+    expect(await volume.differing()).toEqual([])
+  })
+
+  it('would be, were what has left a disk still copied', async () => {
+    canaries.add('departed-extent-copied')
+    const volume = await scenario()
+    expect(await volume.differing()).not.toEqual([])
+  })
+})
+
+it('what could not leave for want of room is copied all the same: the leg need not wait for somebody to make some', async () => {
+  const { volume, a, b, begin, end } = await two()
+  await create(volume, 'web')
+  await create(volume, 'big', 128)
+  const web = await attach(a, 'web')
+  await web.write(0, bytes(1), {}, IO)
+  await web.drain()
+  await web.close()
+  await volume.call('volume.detach', { volume: 'csv1', disk: 'web', host: 'host-a', epoch: 1 })
+  await volume.call('volume.snapshot-disk', { volume: 'csv1', disk: 'web', snapshot: 'snap', name: 'snap' })
+  const big = await attach(b, 'big')
+  let isFull = false
+  for (let index = 0; index < 128 && !isFull; index += 1) {
+    const write = big.write(index * EXTENT, bytes(4), {}, IO)
+    write.catch(() => undefined)
+    await volume.timers.advance(1_000)
+    isFull = big.critical !== null
+  }
+  expect(isFull).toBe(true)
+  const again = await CsvDisk.attach({ volume: a.volume, disk: 'web', vm: 'vm-web', epoch: 2 })
+  const waiting = again.write(0, bytes(2), {}, IO)
+  waiting.catch(() => undefined)
+  await volume.timers.advance(5_000)
+  expect(again.critical).not.toBeNull()
+  await end(await begin())
+  expect(volume.owner.sync).toMatchObject({ done: true })
+  expect(await volume.differing()).toEqual([])
+  again.abandon()
+  big.abandon()
+})
