@@ -201,7 +201,7 @@ export class VmActor implements Behavior {
         this.parts.console(this.order.vm, this.order.epoch, event.line, event.said)
         break
       case 'frozen':
-        this.#soon(() => this.#evaluate())
+        this.#soon(() => this.#evaluate(true))
         break
       case 'halted':
       case 'crashed': {
@@ -215,8 +215,8 @@ export class VmActor implements Behavior {
 
   // --- running and standing still --------------------------------------------------------------------------------------------
 
-  /** Compares what it does with what it may do. */
-  #evaluate(): void {
+  /** Compares what it does with what it may do. `held`: it stands still by itself, though the right may have come back by now. */
+  #evaluate(held = false): void {
     if (this.#fenced) return
     // A machine that was received and committed, but had no right to run at that moment, is not ours yet.
     this.#incoming?.mayRunNow()
@@ -228,7 +228,7 @@ export class VmActor implements Behavior {
       this.evidence.runs('start')
       machine.start()
       this.#reportRunning()
-    } else if (this.#phase === 'running' && !may) {
+    } else if (this.#phase === 'running' && (held || !may)) {
       this.#freeze(machine, 'the right to run is gone')
     } else if (this.#phase === 'running' && this.#still.critical !== null) {
       this.#freeze(machine, this.#still.critical)

@@ -55,3 +55,25 @@ it('has not once it has failed, be it in the question itself', async () => {
   clock.time += 10
   expect([leg.failure, leg.troubledSince, leg.hasServedSince(0)]).toEqual(['the disk is gone', 1_000, false])
 })
+
+it.each([
+  [
+    'a read that is made from another leg instead',
+    'volume-owner-copy',
+    new BlockError('EIO', 'none', 'a bad spot'),
+    false,
+  ],
+  ['such a read that the link, and no spot, has failed', 'volume-owner-copy', lost(), true],
+  ['the owner’s own', 'volume-owner', new BlockError('EIO', 'none', 'a bad spot'), true],
+  ['a scrub’s', 'scrub', lost(), false],
+])('%s, by %s: whether it is its failure', async (_, origin, error, counts) => {
+  const { leg, asked, settled } = watchedLeg()
+  leg.read(0, 512, { origin, deadlineAt: null }).catch(() => undefined)
+  asked[0]!.reject(error)
+  await settled()
+  expect(leg.failure !== null).toBe(counts)
+})
+
+function lost(): BlockError {
+  return new BlockError('EIO', 'none', 'the link is gone', { retryable: true })
+}

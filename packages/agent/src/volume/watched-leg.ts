@@ -10,9 +10,13 @@ import {
   type Io,
   type Limits,
 } from '@stellwerk/block/device.ts'
+import { SPARED_ORIGIN } from '@stellwerk/csv/format/device-io.ts'
 import { SCRUB_ORIGIN } from '@stellwerk/csv/mirror/owner-scrub.ts'
 import type { Clock } from '@stellwerk/runtime/environment.ts'
 
+type Counts = 'always' | 'unless-unreadable' | 'never'
+/** What these cannot read they take from another leg, or write anew: only if that fails too is it the leg's failure. */
+const COUNTS: { readonly [origin: string]: Counts } = { [SCRUB_ORIGIN]: 'never', [SPARED_ORIGIN]: 'unless-unreadable' }
 const PROBE_IO: Io = { origin: 'leg-watch', deadlineAt: null }
 
 export class WatchedLeg implements BlockDevice {
@@ -64,8 +68,7 @@ export class WatchedLeg implements BlockDevice {
   }
 
   read(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
-    // What a scrub cannot read it writes anew: only if that fails too is it the leg's failure.
-    return this.#watch(this.#device.read(offset, length, io), io.origin !== SCRUB_ORIGIN)
+    return this.#watch(this.#device.read(offset, length, io), COUNTS[io.origin] ?? 'always')
   }
 
   write(offset: number, data: readonly Uint8Array[], flags: { readonly fua?: true }, io: Io): Promise<void> {
@@ -97,7 +100,7 @@ export class WatchedLeg implements BlockDevice {
     return this.#device.close()
   }
 
-  async #watch<T>(request: Promise<T>, counts = true): Promise<T> {
+  async #watch<T>(request: Promise<T>, failure: Counts = 'always'): Promise<T> {
     const number = this.#next
     const since = this.#clock.now()
     this.#next += 1
@@ -109,6 +112,8 @@ export class WatchedLeg implements BlockDevice {
     } catch (error) {
       const refused = error instanceof BlockError && (error.errno === 'EINVAL' || error.errno === 'ENOTSUP')
       const over = error instanceof BlockError && error.errno === 'ESHUTDOWN'
+      const isSpot = error instanceof BlockError && error.errno === 'EIO' && !error.retryable
+      const counts = failure === 'always' || (failure === 'unless-unreadable' && !isSpot)
       if (counts && !refused && !over && this.failure === null) {
         this.failure = error instanceof Error ? error.message : String(error)
         this.#failedSince = since

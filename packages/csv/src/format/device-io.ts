@@ -10,6 +10,9 @@ export interface Leg {
 }
 
 export const OWNER_IO: Io = { origin: 'volume-owner', deadlineAt: null }
+/** Of reads that are made from another leg where one cannot: a spot that is bad is no failure of its leg. */
+export const SPARED_ORIGIN = 'volume-owner-copy'
+export const SPARED_IO: Io = { origin: SPARED_ORIGIN, deadlineAt: null }
 
 export async function readBytes(device: BlockDevice, offset: number, length: number, io: Io): Promise<Uint8Array> {
   const bytes = new Uint8Array(length)

@@ -2,7 +2,7 @@
 // and written anew where it could not be read; what none of them can is left out and named: there is no right content of it.
 
 import { BlockError } from '@stellwerk/block/device.ts'
-import { type Leg, OWNER_IO, readBytes, writeLegs } from '../format/device-io.ts'
+import { type Leg, OWNER_IO, readBytes, SPARED_IO, writeLegs } from '../format/device-io.ts'
 import { BLOCK_BYTES } from '../format/layout.ts'
 
 /**
@@ -17,7 +17,7 @@ export async function copyRange(
 ): Promise<readonly number[]> {
   if (legs.length < 2) return []
   const [first, ...others] = legs
-  const bytes = await unlessUnreadable(() => readBytes(first!.device, address, length, OWNER_IO))
+  const bytes = await unlessUnreadable(first!, address, length)
   if (bytes !== null) {
     await writeLegs(others, address, bytes, OWNER_IO)
     return []
@@ -31,7 +31,7 @@ export async function copyRange(
 
 async function copyBlock(legs: readonly Leg[], inSync: number, address: number): Promise<boolean> {
   for (const source of legs.slice(0, inSync)) {
-    const bytes = await unlessUnreadable(() => readBytes(source.device, address, BLOCK_BYTES, OWNER_IO))
+    const bytes = await unlessUnreadable(source, address, BLOCK_BYTES)
     if (bytes === null) continue
     const others = legs.filter(leg => leg !== source)
     await writeLegs(others, address, bytes, OWNER_IO)
@@ -40,10 +40,26 @@ async function copyBlock(legs: readonly Leg[], inSync: number, address: number):
   return false
 }
 
+/** From the first of the legs that can, block by block where none can read all of it; null: of some block none can. */
+export async function readAny(legs: readonly Leg[], address: number, length: number): Promise<Uint8Array | null> {
+  for (const leg of legs) {
+    const bytes = await unlessUnreadable(leg, address, length)
+    if (bytes !== null) return bytes
+  }
+  if (length <= BLOCK_BYTES || legs.length < 2) return null
+  const all = new Uint8Array(length)
+  for (let at = 0; at < length; at += BLOCK_BYTES) {
+    const bytes = await readAny(legs, address + at, Math.min(BLOCK_BYTES, length - at))
+    if (bytes === null) return null
+    all.set(bytes, at)
+  }
+  return all
+}
+
 /** Null: that spot cannot be read there. */
-export async function unlessUnreadable<T>(read: () => Promise<T>): Promise<T | null> {
+async function unlessUnreadable({ device }: Leg, address: number, length: number): Promise<Uint8Array | null> {
   try {
-    return await read()
+    return await readBytes(device, address, length, SPARED_IO)
   } catch (error) {
     if (error instanceof BlockError && error.errno === 'EIO' && !error.retryable) return null
     throw error

@@ -1,6 +1,7 @@
 // Blocks that a leg cannot read while others are made equal to it: what can be had is, what cannot is told, and nothing stands still
 // for it that need not.
 
+import { KIB } from '@stellwerk/runtime/units.ts'
 import { describe, expect, it } from 'vitest'
 import { CsvDisk } from '../disk/csv-disk.ts'
 import { extentAddress } from '../format/layout.ts'
@@ -166,5 +167,20 @@ describe('of two legs in sync, one of which cannot read a block (MIR1)', () => {
     await web.write(0, bytes(6), {}, IO)
     await spoil(0, 0, 1)
     await expect(dies()).rejects.toThrow()
+  })
+})
+
+describe('a shared extent of which each leg cannot read another block', () => {
+  it('is copied for its writer, block by block, and no leg is written to where it is shared', async () => {
+    const { volume, web, spoil, detach } = await withDisk()
+    await web.write(0, bytes(5, 16 * KIB), {}, IO)
+    await detach()
+    await volume.call('volume.snapshot-disk', { volume: 'csv1', disk: 'web', snapshot: 'snap', name: 'snap' })
+    const [first, second] = [await spoil(0, 0), await spoil(BLOCK, 1)]
+    const again = await CsvDisk.attach({ volume: volume.hosts.get('host-a')!, disk: 'web', vm: 'vm-web', epoch: 2 })
+    await again.write(2 * BLOCK, bytes(6), {}, IO)
+    const read = Buffer.concat(await again.read(0, 4 * BLOCK, IO))
+    expect([0, 1, 2, 3].map(block => read[block * BLOCK])).toEqual([5, 5, 6, 5])
+    expect([volume.latent[0]!.has(first / BLOCK), volume.latent[1]!.has(second / BLOCK)]).toEqual([true, true])
   })
 })

@@ -1,11 +1,12 @@
 // Copying one extent to another: read from the first in-sync leg that can, written to all. What reads as
-// zeroes is made so without being carried, so that a thin disk's copy stays thin.
+// zeroes is made so without being carried, so that a thin disk's copy stays thin. A spot that a leg cannot read is left as it is, for a
+// scrub or a guest's read: it may be a guest's to write by now.
 
 import { BlockError } from '@stellwerk/block/device.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
-import { isZero, type Leg, OWNER_IO, readBytes, settleAll, writeLegs, zeroRange } from '../format/device-io.ts'
+import { isZero, type Leg, OWNER_IO, settleAll, writeLegs, zeroRange } from '../format/device-io.ts'
 import { extentAddress, type Layout } from '../format/layout.ts'
-import { unlessUnreadable } from '../mirror/copy-range.ts'
+import { readAny } from '../mirror/copy-range.ts'
 import type { EffectOutcome } from './state.ts'
 
 /** Carried at a time: so much of a copy is in memory. */
@@ -37,13 +38,4 @@ export async function copyExtent(
     }
   }
   return { ok: true }
-}
-
-/** Null: no leg can read it. What is not about this spot ends the owner. */
-async function readAny(legs: readonly Leg[], offset: number, length: number): Promise<Uint8Array | null> {
-  for (const { device } of legs) {
-    const bytes = await unlessUnreadable(() => readBytes(device, offset, length, OWNER_IO))
-    if (bytes !== null) return bytes
-  }
-  return null
 }
