@@ -4,6 +4,7 @@
 import type { Body, ReplyBody } from '@stellwerk/protocol/messages/family.ts'
 import { type LunMarks, type LunShown, storageFamily } from '@stellwerk/protocol/messages/storage.ts'
 import { assert, present } from '@stellwerk/runtime/assert.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MAX_WAITS, type Order } from './admission/decide.ts'
@@ -22,6 +23,9 @@ export type StorageKind = keyof Messages & string
 export type StorageBody<K extends StorageKind> = Body<Messages, K>
 export type StorageReply<K extends StorageKind> = ReplyBody<Messages, K>
 
+/** An order is late by seconds. */
+const DELETED_MAX = 1_024
+
 type NewOrder = Order extends infer O ? (O extends Order ? Omit<O, 'ticket'> : never) : never
 
 interface Ticket {
@@ -37,6 +41,8 @@ export class Control {
   readonly #seen: Map<string, Seen>
   readonly #startedAt: number
   readonly #tickets = new Map<number, Ticket>()
+  /** Ids of LUNs that this run has deleted, and their names: an order to make one of them is late. */
+  readonly #deleted = new Map<string, string>()
   #nextTicket = 1
   /** LUNs are made and removed one after the other. */
   #lunWork: Promise<void> = Promise.resolve()
@@ -77,8 +83,8 @@ export class Control {
         return { storage: this.#name, ...(this.#gate.state.hosts.get(host) ?? NEVER) }
       }
       case 'storage.generation': {
-        const { lun, generation, id, legs, term } = storageFamily.body(kind, message)
-        await this.#order({ kind: 'generation', lun, generation, id: id ?? null, legs, term })
+        const { lun, lunId = null, generation, id, legs, term } = storageFamily.body(kind, message)
+        await this.#order({ kind: 'generation', lun, lunId, generation, id: id ?? null, legs, term })
         return { generation, legs }
       }
       case 'storage.layout': {
@@ -202,6 +208,9 @@ export class Control {
       return this.#lun(lun)
     }
     const id = body.id ?? this.#env.random.id()
+    if (this.#deleted.has(id) && !canary('late-lun-order-obeyed')) {
+      throw refusalError(refusal('lun-deleted', `LUN ${this.#deleted.get(id)} with the id ${id} was deleted here`))
+    }
     const taken = [...this.#gate.state.luns].find(([, marks]) => marks.id === id)
     if (existing !== undefined || taken !== undefined) {
       const why = existing === undefined ? `the id ${id} is LUN ${taken?.[0]}'s` : `there is a LUN ${lun} already`
@@ -232,10 +241,19 @@ export class Control {
     return this.#lun(lun)
   }
 
-  async #deleteLun({ lun, force = false }: StorageBody<'storage.delete-lun'>): Promise<Record<string, never>> {
-    await this.#order({ kind: 'delete-lun', lun, force })
+  async #deleteLun({ lun, id, force = false }: StorageBody<'storage.delete-lun'>): Promise<Record<string, never>> {
+    const before = this.#gate.state.luns.get(lun)?.id
+    await this.#order({ kind: 'delete-lun', lun, id: id ?? null, force })
+    if (before !== undefined) this.#remember(before, lun)
     await this.#shelf.remove(lun)
     return {}
+  }
+
+  #remember(id: string, lun: string): void {
+    this.#deleted.set(id, lun)
+    if (this.#deleted.size <= DELETED_MAX) return
+    const oldest = this.#deleted.keys().next()
+    if (oldest.done !== true) this.#deleted.delete(oldest.value)
   }
 
   #inLine<T>(work: () => Promise<T>): Promise<T> {

@@ -57,6 +57,22 @@ describe('LUNs', () => {
     })
   })
 
+  it('one that was deleted is not made again by an order that is late', async () => {
+    const storage = new SimStorage()
+    await storage.run(async () => {
+      await storage.setUp(['a'])
+      const make = { lun: 'csv2', sizeBytes: 65536, id: 'first' }
+      await storage.order('storage.create-lun', make)
+      await storage.order('storage.delete-lun', { lun: 'csv2', id: 'first', force: true })
+      expect((await failure(storage.order('storage.create-lun', make))).code).toBe('lun-deleted')
+      await storage.order('storage.create-lun', { ...make, id: 'second' })
+      expect((await failure(storage.order('storage.delete-lun', { lun: 'csv2', id: 'first', force: true }))).code).toBe(
+        'unknown-lun',
+      )
+      expect((await storage.order('storage.list-luns', {})).luns.map(({ id }) => id)).toContain('second')
+    })
+  })
+
   it('are deleted with their files, also by the next start after a crash', async () => {
     const storage = new SimStorage()
     await storage.run(async () => {

@@ -261,7 +261,7 @@ class HostGuardian implements Guardian {
     if (incarnation === null || this.#attesting || this.#session.session === null) return
     this.#attesting = true
     const { host } = this.#config
-    const body = { host, guardian: this.#id, guardianIncarnation: this.#incarnation, incarnation, survivors: [] }
+    const body = { host, guardian: this.#id, incarnation }
     clusterFamily
       .request(this.#session, 'guardian.attest', body, ATTEST_DEADLINE_MS, {
         from: `${host}/guardian`,

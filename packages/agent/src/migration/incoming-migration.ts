@@ -204,23 +204,25 @@ export class IncomingMigration {
     if (this.#phase !== 'loaded') this.#fail(reason)
   }
 
-  /** The host is fenced: nothing of it may run. */
-  dropped(): void {
+  /** The host is fenced: nothing of it may run. Resolves when nothing does. */
+  dropped(): Promise<void> {
     this.#phase = 'over'
     this.#asker?.settle()
-    this.#discard()
+    const discarded = this.#discard()
     this.#disks?.drop()
+    return discarded
   }
 
-  #discard(): void {
+  #discard(): Promise<void> {
     this.#stream?.destroy()
     const { env } = this.#vm.parts
-    this.#incoming?.discard().catch((error: unknown) => {
+    const discarded = (this.#incoming?.discard() ?? Promise.resolve()).catch((error: unknown) => {
       env.log.error({ vm: this.#order.order.vm }, `the received copy was not discarded: ${errorMessage(error)}`)
     })
-    if (this.#phase !== 'over') return
+    if (this.#phase !== 'over') return discarded
     // The source does it, too, if it lives: without either the disks would be reserved until the VM's next start.
     if (this.#aborted) this.#disks?.burn(this.#order.order.epoch)
     this.#disks?.drop()
+    return discarded
   }
 }

@@ -150,7 +150,6 @@ export class OutgoingMigration {
       handover: this.#disks.handover(),
       releasedWallMs: env.clock.wall(),
     }
-    env.store.commit([{ put: releasedKey(this.#order.vm), value: { migration: this.id, epoch: this.#order.epoch } }])
     this.#vm.released()
     return trailer as unknown as Json
   }
@@ -192,7 +191,6 @@ export class OutgoingMigration {
 
   #committed(): void {
     this.#end()
-    this.#forgetReleased()
     const statistics = {
       rounds: this.#released?.rounds ?? 0,
       pagesSent: this.#released?.pagesSent ?? 0,
@@ -217,7 +215,6 @@ export class OutgoingMigration {
     const held = paused ? this.#machine.freeze('its migration was aborted') : Promise.resolve()
     const aborted = held.then(() =>
       outgoing.abort(checksum => {
-        this.#forgetReleased()
         this.#vm.evidence.of(this.id, 'machine.resumed', { checksum })
       }),
     )
@@ -267,7 +264,6 @@ export class OutgoingMigration {
   dropped(): void {
     this.#end()
     this.#phase = 'over'
-    this.#forgetReleased()
   }
 
   #end(): void {
@@ -275,12 +271,4 @@ export class OutgoingMigration {
     this.#asker?.settle()
     this.#vm.parts.streams.forget(this.id)
   }
-
-  #forgetReleased(): void {
-    this.#vm.parts.env.store.commit([{ delete: releasedKey(this.#order.vm) }])
-  }
-}
-
-function releasedKey(vm: string): string {
-  return `released/${vm}`
 }

@@ -417,11 +417,12 @@ export class VmActor implements Behavior {
     this.#fenced = true
     this.opening.cancel()
     this.#outgoing?.dropped()
-    this.#incoming?.dropped()
+    const discarded = this.#incoming?.dropped() ?? null
     this.#outgoing = null
     this.#incoming = null
-    if (this.#phase !== 'opening' || this.#disks !== null) this.#finish()
-    else this.#letGo()
+    const end = (): void => (this.#phase !== 'opening' || this.#disks !== null ? this.#finish() : this.#letGo())
+    if (discarded === null) end()
+    else this.task(discarded, end, end)
   }
 
   #finish(): void {

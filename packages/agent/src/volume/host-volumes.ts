@@ -52,7 +52,7 @@ export class HostVolumes implements DiskOpener {
   readonly #options: HostVolumesOptions
   readonly #open = new Map<string, OpenVolume>()
   readonly #owned = new Map<string, OwnedVolume>()
-  readonly #orders = new OrderMarks()
+  readonly #orders: OrderMarks
   /** Ownerships that are ending. */
   readonly #ending = new Map<OwnerService, Promise<void>>()
   /** Ownerships that are ending, where another may not begin before this one has ended. */
@@ -64,6 +64,7 @@ export class HostVolumes implements DiskOpener {
   #fenced = false
 
   constructor(options: HostVolumesOptions) {
+    this.#orders = new OrderMarks(options.env.store)
     this.#options = options
   }
 

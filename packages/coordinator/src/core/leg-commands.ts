@@ -4,7 +4,7 @@
 import { accept, type CommandResult, refuse } from './command-result.ts'
 import { oweEpochs } from './fencing.ts'
 import { hostLive } from './hosts.ts'
-import { changeGeneration, inSyncLegs, volumeLive } from './legs.ts'
+import { changeGeneration, inSyncLegs, lunId, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import { mayScrub } from './scrubs.ts'
 import { type CoordinatorState, type LegRecord, MAX_LEGS, type VmRecord, type VolumeRecord } from './state.ts'
@@ -92,7 +92,10 @@ function unmirror(state: CoordinatorState, volume: VolumeRecord, name: string, o
       `resync the other one first, or delete the volume: stellwerk volume delete ${volume.name}`,
     )
   }
-  const next = { ...volume, retired: [...volume.retired, { storage: leg.storage, lun: leg.lun }] }
+  const next = {
+    ...volume,
+    retired: [...volume.retired, { storage: leg.storage, lun: leg.lun, id: lunId(volume, leg) }],
+  }
   const legs = volume.legs.filter(each => each !== leg)
   changeGeneration(state, next, legs, `an operator took ${leg.leg} on ${leg.storage} away`, out)
   return accept({ volume: volume.name, leg: leg.leg, storage: leg.storage })

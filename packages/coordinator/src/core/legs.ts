@@ -150,7 +150,7 @@ function checkExport(
 }
 
 /** The first leg's LUN has the volume's own id, later ones' that of their leg too: a storage may have had another before. */
-function lunId(volume: VolumeRecord, leg: LegRecord): string {
+export function lunId(volume: VolumeRecord, leg: LegRecord): string {
   return leg.leg === 'leg-0' || leg.leg === 'leg-1' ? volume.id : `${volume.id}-${leg.leg}`
 }
 
@@ -185,7 +185,7 @@ function deleteRetired(state: CoordinatorState, volume: VolumeRecord, now: numbe
     if (open !== null) return
     if (first === undefined) finishDeletion(state, volume, out)
   }
-  for (const { storage, lun } of volume.retired) {
+  for (const { storage, lun, id } of volume.retired) {
     if (isExternal(state, storage) || !state.storages.has(storage)) {
       // What is in it stays: whoever has the export, or the storage, decides.
       lunDeleted(state, volume.name, storage, lun, out)
@@ -193,7 +193,8 @@ function deleteRetired(state: CoordinatorState, volume: VolumeRecord, now: numbe
     }
     const key = `unlun/${volume.name}/${storage}/${lun}`
     if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
-    out.effect({ kind: 'storage', key, storage, message: 'storage.delete-lun', body: { lun, force: true } })
+    const body = { lun, ...(id === undefined ? {} : { id }), force: true }
+    out.effect({ kind: 'storage', key, storage, message: 'storage.delete-lun', body })
   }
 }
 
@@ -214,6 +215,7 @@ function tellGeneration(state: CoordinatorState, volume: VolumeRecord, now: numb
     if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
     const body = {
       lun: leg.lun,
+      ...(isExternal(state, storage) ? {} : { lunId: lunId(volume, leg) }),
       generation: volume.generation,
       ...(volume.generationId === null ? {} : { id: volume.generationId }),
       legs: rolesOf(volume),

@@ -223,7 +223,7 @@ export interface VolumeRecord {
   /** Legs ever made: the number of the next one. */
   readonly legsMade: number
   /** LUNs of former legs that are to be deleted. */
-  readonly retired: readonly { readonly storage: string; readonly lun: string }[]
+  readonly retired: readonly { readonly storage: string; readonly lun: string; readonly id?: string }[]
   readonly owner: OwnerRecord | null
   /** Of a volume with an external leg, between two owners. */
   readonly leaving?: LeavingOwner | null

@@ -33,6 +33,8 @@ describe('a volume that is deleted', () => {
     expect(bench.state.volumes.get('csv1')).toMatchObject({ phase: 'deleting', owner: null, legs: [] })
     expect(whyNot(bench)).toBe('san-a has not deleted its LUN yet')
     expect(asked).toContain('unlun/csv1/san-a/csv1')
+    // By the id, too: the name may be another LUN's when the order comes.
+    expect(bench.state.volumes.get('csv1')?.retired).toEqual([{ storage: 'san-a', lun: 'csv1', id: 'v1' }])
     expect(remove(bench).refused).toBe('being-deleted')
     bench.holdBack = () => false
     bench.answer('unlun/csv1/san-a/csv1', {})

@@ -7,7 +7,7 @@ import { orderedNames } from './external.ts'
 import { beginFencing } from './fencing.ts'
 import { hostLive } from './hosts.ts'
 import { hasEnded } from './leg-commands.ts'
-import { volumeLive } from './legs.ts'
+import { lunId, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import type { CoordinatorState, HostRecord, VmRecord, VolumeRecord } from './state.ts'
 
@@ -26,7 +26,7 @@ export function deleteVolume(state: CoordinatorState, name: string, force: boole
     state.liveVms.delete(vm)
   }
   for (const [key, recovery] of [...state.recoveries]) if (recovery.volume === name) out.remove('recoveries', key)
-  const luns = volume.legs.map(({ storage, lun }) => ({ storage, lun }))
+  const luns = volume.legs.map(leg => ({ storage: leg.storage, lun: leg.lun, id: lunId(volume, leg) }))
   out.put('volumes', name, {
     ...volume,
     ...{ phase: 'deleting', owner: null, legs: [], retired: [...luns, ...volume.retired] },

@@ -325,15 +325,12 @@ export const clusterFamily = defineFamily('cluster', {
     }),
     reply: Nothing,
   },
-  /** From a guardian, after it reaped its agent: nothing that incarnation ran is left, but for `survivors`. */
+  /** From a guardian, after it reaped its agent and what that had run: nothing of that incarnation is left. */
   'guardian.attest': {
     request: closed({
       host: Name,
       guardian: GuardianId,
-      /** The guardian's own. */
-      guardianIncarnation: Count,
       incarnation: Count,
-      survivors: Type.Array(closed({ vm: Name, epoch: Count })),
     }),
     reply: Nothing,
   },

@@ -76,6 +76,7 @@ const Marks = closed({ admitted: Count, fenced: Count })
 /** Age of the last probe or request answered for the host, `via` included; null: unknown (not since the start). */
 const LastSeen = Type.Union([Type.Null(), Type.Number({ minimum: 0 })])
 const Nothing = closed({})
+const LunId = Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' })
 const Behind = closed({ lun: Name, generation: Count, legs: LegsSchema })
 export type LunBehind = Static<typeof Behind>
 
@@ -116,10 +117,14 @@ export const storageFamily = defineFamily('storage', {
     request: closed({ host: Name, epoch: Count, term: Count }),
     reply: closed({ storage: Name, ...Marks.properties }),
   },
-  /** After the reply no write of a lower generation takes effect. The LUN's present one again: changes nothing. */
+  /**
+   * After the reply no write of a lower generation takes effect. The LUN's present one again: changes nothing. `lunId`: as with
+   * `delete-lun`.
+   */
   'storage.generation': {
     request: closed({
       lun: Name,
+      lunId: Type.Optional(LunId),
       generation: Count,
       id: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
       legs: LegsSchema,
@@ -140,12 +145,12 @@ export const storageFamily = defineFamily('storage', {
   },
   /** From the owner, before it believes the journal: the least owner epoch that it must find there; 0: none. */
   'storage.opened': { request: closed({ lun: Name }), reply: closed({ opened: Count }) },
-  /** The same `id` and size again: changes nothing. */
+  /** The same `id` and size again: changes nothing. One that was deleted is not made again (`lun-deleted`): the order is late. */
   'storage.create-lun': {
     request: closed({
       lun: Name,
       sizeBytes: Count,
-      id: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' })),
+      id: Type.Optional(LunId),
       open: Type.Optional(Type.Boolean()),
       hosts: Type.Optional(Hosts),
     }),
@@ -161,8 +166,14 @@ export const storageFamily = defineFamily('storage', {
     }),
     reply: LunShown,
   },
-  /** Refused with `lun-busy` while it has connections, unless forced. */
-  'storage.delete-lun': { request: closed({ lun: Name, force: Type.Optional(Type.Boolean()) }), reply: Nothing },
+  /**
+   * Refused with `lun-busy` while it has connections, unless forced. `id`: of the LUN that is meant; another one under that name is
+   * `unknown-lun`: the order is late, and the name was given again.
+   */
+  'storage.delete-lun': {
+    request: closed({ lun: Name, id: Type.Optional(LunId), force: Type.Optional(Type.Boolean()) }),
+    reply: Nothing,
+  },
   'storage.list-luns': {
     request: Nothing,
     reply: closed({ luns: Type.Array(LunShown, { maxItems: MAX_LUNS_LISTED }) }),

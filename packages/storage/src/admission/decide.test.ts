@@ -1,3 +1,4 @@
+import { canaries } from '@stellwerk/runtime/canary.ts'
 import { describe, expect, it } from 'vitest'
 import { Bench, CLOSED_LUN, claimOf, codeOf, kinds } from './testing.ts'
 
@@ -225,6 +226,7 @@ describe('generations', () => {
   const raise = {
     kind: 'generation',
     lun: 'csv1',
+    lunId: null,
     generation: 5,
     id: 'x',
     legs: { one: 'in-sync', two: 'stale' },
@@ -335,14 +337,31 @@ describe('LUNs', () => {
     expect(codeOf(bench.connect('csv1', null).effects)).toBe('lun-masked')
   })
 
+  it('an order that comes when the name is another LUN’s does nothing to that', () => {
+    const bench = new Bench().with('a')
+    const marks = bench.state.luns.get('csv1')
+    const late = { kind: 'delete-lun', lun: 'csv1', id: 'of-the-one-before', force: true }
+    const raise = { kind: 'generation', lun: 'csv1', generation: 7, id: 'x', legs: { one: 'in-sync' }, term: 1 }
+    expect(codeOf(bench.order(late))).toBe('unknown-lun')
+    expect(codeOf(bench.order({ ...raise, lunId: 'of-the-one-before' }))).toBe('unknown-lun')
+    expect(bench.state.luns.get('csv1')).toEqual(marks)
+    canaries.add('late-lun-order-obeyed')
+    bench.order(late)
+    expect(bench.state.luns.has('csv1')).toBe(false)
+    canaries.clear()
+    const meant = new Bench().with('a')
+    expect(kinds(meant.order({ ...raise, lunId: meant.state.luns.get('csv1')?.id }))).toEqual(['evidence', 'answer'])
+    expect(kinds(meant.order({ ...late, id: meant.state.luns.get('csv1')?.id }))).toEqual(['answer'])
+  })
+
   it('a LUN with connections is deleted only by force, and forgets its sessions', () => {
     const bench = new Bench().with('a')
     const { id } = bench.connect('csv1', claimOf('a', { session: [4, 2] }))
-    expect(codeOf(bench.order({ kind: 'delete-lun', lun: 'csv1', force: false }))).toBe('lun-busy')
-    expect(kinds(bench.order({ kind: 'delete-lun', lun: 'csv1', force: true }))).toEqual(['drain'])
+    expect(codeOf(bench.order({ kind: 'delete-lun', lun: 'csv1', id: null, force: false }))).toBe('lun-busy')
+    expect(kinds(bench.order({ kind: 'delete-lun', lun: 'csv1', id: null, force: true }))).toEqual(['drain'])
     expect(kinds(bench.drained(id))).toEqual(['answer'])
     expect([...bench.store.keys()].filter(key => key.includes('csv1'))).toEqual([])
     expect(codeOf(bench.connect('csv1', claimOf('a')).effects)).toBe('unknown-lun')
-    expect(codeOf(bench.order({ kind: 'delete-lun', lun: 'csv1', force: true }))).toBe('unknown-lun')
+    expect(codeOf(bench.order({ kind: 'delete-lun', lun: 'csv1', id: null, force: true }))).toBe('unknown-lun')
   })
 })

@@ -33,6 +33,8 @@ export type Order = { readonly ticket: number } & (
   | {
       readonly kind: 'generation'
       readonly lun: string
+      /** Of the LUN that is meant; null: whichever has that name. */
+      readonly lunId: string | null
       readonly generation: number
       readonly id: string | null
       readonly legs: LunMarks['legs']
@@ -54,7 +56,8 @@ export type Order = { readonly ticket: number } & (
       readonly masked: boolean
       readonly hosts: readonly string[] | null
     }
-  | { readonly kind: 'delete-lun'; readonly lun: string; readonly force: boolean }
+  /** `id`: of the LUN that is meant; null: whichever has that name. */
+  | { readonly kind: 'delete-lun'; readonly lun: string; readonly id: string | null; readonly force: boolean }
 )
 
 export type Effect =
@@ -245,9 +248,9 @@ function admit(draft: Draft, { ticket, host, epoch }: OrderOf<'admit'>): Refusal
 }
 
 function raiseGeneration(draft: Draft, input: OrderOf<'generation'>): Refusal | null {
-  const { ticket, lun, generation, id, legs } = input
+  const { ticket, lun, lunId, generation, id, legs } = input
   const marks = draft.luns.get(lun)
-  if (marks === undefined) return unknownLun(lun)
+  if (marks === undefined || !isMeant(marks, lunId)) return unknownLun(lun)
   const same =
     generation === marks.generation && (id ?? marks.generationId) === marks.generationId && sameLegs(legs, marks.legs)
   // Generation 0 is a LUN's own, before its mirror has been given one.
@@ -312,8 +315,9 @@ function exposeLun(draft: Draft, { ticket, lun, open, masked, hosts }: OrderOf<'
   return null
 }
 
-function deleteLun(draft: Draft, { ticket, lun, force }: OrderOf<'delete-lun'>): Refusal | null {
-  if (!draft.luns.has(lun)) return unknownLun(lun)
+function deleteLun(draft: Draft, { ticket, lun, id, force }: OrderOf<'delete-lun'>): Refusal | null {
+  const marks = draft.luns.get(lun)
+  if (marks === undefined || !isMeant(marks, id)) return unknownLun(lun)
   const on = draft.idsOf(other => other.lun === lun)
   if (on.size > 0 && !force) {
     return refusal('lun-busy', `LUN ${lun} has ${on.size} connections`, 'close them, or delete it with force')
@@ -322,6 +326,11 @@ function deleteLun(draft: Draft, { ticket, lun, force }: OrderOf<'delete-lun'>):
   draft.shutOut()
   draft.wait({ on, next: { kind: 'answer', answer: { ticket, trace: null } } })
   return null
+}
+
+/** An order that was held up may come when the name is another LUN's. */
+function isMeant({ id }: LunMarks, meant: string | null): boolean {
+  return meant === null || meant === id || canary('late-lun-order-obeyed')
 }
 
 function unknownLun(lun: string): Refusal {

@@ -26,6 +26,7 @@ export type RefusalCode =
   | 'older-state'
   | 'lun-exists'
   | 'lun-busy'
+  | 'lun-deleted'
   /** The storage's own state can't be written. */
   | 'store-failed'
   | 'bad-size'
