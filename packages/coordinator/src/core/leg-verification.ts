@@ -1,6 +1,6 @@
 // After a restore nobody's word on legs counts but the storages' own: what each was told last stands in its marks. A volume is
-// believed to be at the highest generation found, and is opened only if every leg that this one calls in sync answers at it:
-// else a leg that has been left behind could be taken for the whole truth.
+// believed to be at the highest generation found, and is opened only if every leg that this one calls in sync answers: else a leg
+// that has been left behind could be taken for the whole truth.
 
 import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
 import { shouldAsk } from './asking.ts'
@@ -73,7 +73,7 @@ export function marksHeard(
     subject: name,
     saw: { generation: volume.generation },
     chose: `generation ${sure.generation}: ${sure.legs.map(leg => `${leg.leg} ${leg.role}`).join(', ')}`,
-    why: 'after a restore: every leg that the highest generation found calls in sync answers at it',
+    why: 'after a restore: every leg that the highest generation found calls in sync has answered',
   })
 }
 
@@ -86,6 +86,8 @@ export function judgeMarks(volume: VolumeRecord, marks: ReadonlyMap<string, LegM
   // A volume that was never mirrored: its one leg's own generation.
   if (generation === 0 && volume.legs.length === 1)
     return { ...volume, generation: 0, generationId: null, unsure: false }
+  // In sync, and never told so: nothing was written in that generation without it, so whoever was told has all that it has.
+  const behind = new Set<string>()
   for (const [leg, role] of Object.entries(roles)) {
     if (role === 'stale') continue
     const known = volume.legs.find(each => each.leg === leg)
@@ -96,17 +98,19 @@ export function judgeMarks(volume: VolumeRecord, marks: ReadonlyMap<string, LegM
         return `${known.storage} has not answered, whose leg caught up in generation ${generation}`
       continue
     }
-    if (marks.get(known.storage)?.generation !== generation) {
-      return `${known.storage} has not answered at generation ${generation}, in which its leg is in sync`
-    }
+    const told = marks.get(known.storage)?.generation
+    if (told === undefined) return `${known.storage} has not answered, whose leg is in sync in generation ${generation}`
+    if (told < generation) behind.add(leg)
   }
+  const isWhole = (leg: LegRecord): boolean => roles[leg.leg] === 'in-sync' && !behind.has(leg.leg)
+  if (!volume.legs.some(isWhole)) return `no leg that is in sync in generation ${generation} has been told of it`
   for (const { storage, role } of volume.legs) {
     // Of a later one that the copy has no storage may have been told.
     if (volume.generation <= generation || role !== 'in-sync' || marks.has(storage)) continue
     return `${storage} has not answered, whose leg is in sync in generation ${volume.generation}, as the copy has it`
   }
   const legs = volume.legs.map((leg): LegRecord => {
-    const role = roles[leg.leg] ?? 'stale'
+    const role = behind.has(leg.leg) ? 'stale' : (roles[leg.leg] ?? 'stale')
     // Since when it is behind is not known any more: it is copied whole.
     return role === 'in-sync' ? { ...leg, role } : { ...leg, role: 'stale', lastInSync: null }
   })

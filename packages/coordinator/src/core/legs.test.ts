@@ -296,6 +296,23 @@ describe('after a restore, by what storages were told last', () => {
     })
   })
 
+  it('a leg that came in sync and was never told so is copied anew from the one that was told: neither waits for the other', () => {
+    const marks = new Map([
+      ['san-a', told(5, 'in-sync', 'in-sync')],
+      ['san-b', told(4, 'in-sync', 'syncing')],
+    ])
+    expect(judgeMarks(record, marks)).toMatchObject({
+      generation: 5,
+      legs: [{ role: 'in-sync' }, { role: 'stale', lastInSync: null }],
+    })
+    // Only the one that was never in sync in it knows of it.
+    const odd = new Map([
+      ['san-a', told(4, 'in-sync', 'stale')],
+      ['san-b', told(5, 'in-sync', 'stale')],
+    ])
+    expect(judgeMarks(record, odd)).toMatch(/no leg that is in sync in generation 5 has been told/)
+  })
+
   it('a leg that was left behind is not taken for the volume', () => {
     expect(judgeMarks(record, new Map([['san-b', told(4, 'in-sync', 'in-sync')]]))).toMatch(/san-a has not answered/)
     expect(judgeMarks(record, new Map())).toMatch(/no storage has told/)

@@ -1,7 +1,7 @@
 // Where everything stands on a volume, byte by byte: docs/VOLUME-FORMAT.md says the same, and a test compares the two.
 
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { KIB, MIB } from '@stellwerk/runtime/units.ts'
+import { GIB, KIB, MIB } from '@stellwerk/runtime/units.ts'
 
 /** Metadata is written in whole blocks of this size. */
 export const BLOCK_BYTES = 4096
@@ -186,7 +186,7 @@ const SPARE_BYTES_PER_EXTENT = 16
 export function planLayout(options: LayoutOptions): Layout {
   const extentBytes = options.extentBytes ?? 4 * MIB
   const regionBytes = options.regionBytes ?? Math.min(MIB, extentBytes)
-  const slotCount = options.slotCount ?? 16
+  const slotCount = options.slotCount ?? slotsFor(options.volumeBytes)
   const journalBytes = options.journalBytes ?? journalFor(options.volumeBytes)
   const clusterCopyBytes = options.clusterCopyBytes ?? MIB
   demand(
@@ -245,6 +245,11 @@ export function planLayout(options: LayoutOptions): Layout {
     dataOffset,
     extentCount,
   }
+}
+
+/** A slot is its host's for good: more than a cluster has at once, where the room for that does not matter. */
+function slotsFor(volumeBytes: number): number {
+  return volumeBytes < 8 * GIB ? 16 : 64
 }
 
 function journalFor(volumeBytes: number): number {

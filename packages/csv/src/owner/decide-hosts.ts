@@ -25,7 +25,7 @@ export function openHost(state: OwnerState, body: VolumeBody<'volume.open-host'>
     return refused(
       refuse('no-slot', `the volume has no slot for host ${body.host}`, {
         where: body.host,
-        hint: `it was formatted for ${state.metadata.layout.slotCount} hosts`,
+        hint: `it was formatted for ${state.metadata.layout.slotCount} hosts, those that have left among them: use a name again, or another volume`,
       }),
     )
   }
