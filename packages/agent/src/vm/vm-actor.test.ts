@@ -1,0 +1,112 @@
+// A VM's actor with a machine that the test plays: what it does when a lease and the machine's own word of having frozen come in
+// either order, and what a fence waits for.
+
+import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import { PROFILES } from '@stellwerk/protocol/settings.ts'
+import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
+import { expect, it } from 'vitest'
+import type { Machine, MachineEvent } from '../hypervisor/hypervisor.ts'
+import { createVirtualEnvironment } from '../hypervisor/testing/virtual-environment.ts'
+import { RightToRun } from '../lease/right-to-run.ts'
+import { RunGate } from './run-gate.ts'
+import { VmActor } from './vm-actor.ts'
+import type { VmParts } from './vm-parts.ts'
+
+const LEASE_MS = 3_000
+const spec = {
+  hypervisor: 'model',
+  guest: 'ledger',
+  memoryBytes: 1 << 20,
+  parameters: {},
+} as unknown as VmOrder['spec']
+const ORDER: VmOrder = { vm: 'web', epoch: 3, host: 'host-a', hostEpoch: 1, incarnation: 1, spec, disks: [] }
+
+/** Executes when it was started or thawed, and tells what it is told to. */
+class Played implements Pick<Machine, 'start' | 'freeze' | 'thaw' | 'kill' | 'onEvent'> {
+  executes = false
+  killed = false
+  tell: (event: MachineEvent) => void = () => undefined
+
+  onEvent(f: (event: MachineEvent) => void): void {
+    this.tell = f
+  }
+
+  start(): void {
+    this.executes = true
+  }
+
+  async freeze(): Promise<void> {
+    this.executes = false
+  }
+
+  thaw(): void {
+    this.executes = true
+  }
+
+  async kill() {
+    this.executes = false
+    this.killed = true
+    return { vm: 'web' }
+  }
+}
+
+async function running() {
+  const virtual = createVirtualEnvironment(7)
+  const env = { ...virtual.env, processes: { ...virtual.env.processes, parent: null } }
+  const system = new ActorSystem({ env, local: ['host-a'] })
+  const right = new RightToRun({ leaseMs: LEASE_MS })
+  const gate = new RunGate(env, right)
+  const machine = new Played()
+  const reports: ReportedMachine[] = []
+  const disks = {
+    ...{ devices: [], critical: null, storages: () => null, onCritical: () => undefined },
+    ...{ drop: () => undefined, abandon: () => undefined, detach: async () => undefined },
+  }
+  const parts = {
+    ...{ env, host: 'host-a', incarnation: 1, settings: () => PROFILES.lab, gate },
+    disks: { attach: async () => disks },
+    guests: { need: () => null },
+    hypervisor: () => ({ create: async () => machine }),
+    report: (reported: ReportedMachine) => void reports.push(reported),
+    ...{ gone: () => undefined, console: () => undefined },
+  } as unknown as VmParts
+  right.granted(env.clock.now(), LEASE_MS)
+  system.spawn('host-a/vm/web', new VmActor(parts, ORDER, null))
+  const settled = () => virtual.until(() => false, 5)
+  await settled()
+  expect(machine.executes).toBe(true)
+  const state = () => reports.at(-1)?.state
+  return { env, system, right, gate, machine, state, settled, until: virtual.until }
+}
+
+it('a guest that froze itself is thawed, also where the next lease was there before its host heard of it', async () => {
+  const { env, right, gate, machine, state, settled, until } = await running()
+  await until(() => false, LEASE_MS - 6)
+  // The guest found its right gone, and stands still; before its word comes through, the answer to a beat does.
+  machine.executes = false
+  right.granted(env.clock.now(), LEASE_MS)
+  gate.rightChanged()
+  await settled()
+  machine.tell({ kind: 'frozen', reason: 'the right to execute is gone' })
+  await settled()
+  expect([machine.executes, state()]).toEqual([true, 'running'])
+})
+
+it('without a lease it stays as it is, and goes on with the next one', async () => {
+  const { env, right, gate, machine, state, settled, until } = await running()
+  await until(() => false, LEASE_MS + 10)
+  machine.tell({ kind: 'frozen', reason: 'the right to execute is gone' })
+  await settled()
+  expect([machine.executes, state()]).toEqual([false, 'frozen'])
+  right.granted(env.clock.now(), LEASE_MS)
+  gate.rightChanged()
+  await settled()
+  expect([machine.executes, state()]).toEqual([true, 'running'])
+})
+
+it('a fence kills it', async () => {
+  const { system, machine, settled } = await running()
+  system.send('host-a/vm/web', 'vm.fenced', null, { from: 'host-a/agent' })
+  await settled()
+  expect([machine.killed, machine.executes]).toEqual([true, false])
+})
