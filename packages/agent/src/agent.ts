@@ -234,8 +234,9 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     }),
     stop: async () => {
       forwards.stop()
-      bridges.stop()
       await stop(actor, listener, coordinator, peers, links, volumes, redirects, network, system)
+      // The guests have ended, who may have had something to say to others until then.
+      bridges.stop()
     },
   }
   endWithParent(env, gate, agent)

@@ -94,8 +94,11 @@ export class Control {
         return {}
       }
       case 'storage.opened': {
-        const { lun } = storageFamily.body(kind, message)
-        const { opened, why } = this.#lun(lun)
+        const { lun, lunId } = storageFamily.body(kind, message)
+        const { id, opened, why } = this.#lun(lun)
+        if (lunId !== undefined && lunId !== id) {
+          throw refusalError(refusal('unknown-lun', `there is no LUN ${lun} with the id ${lunId} here`))
+        }
         if (why !== null) throw refusalError(refusal('lun-failed', `LUN ${lun}: ${why}`))
         return { opened: opened ?? 0 }
       }
@@ -242,9 +245,11 @@ export class Control {
   }
 
   async #deleteLun({ lun, id, force = false }: StorageBody<'storage.delete-lun'>): Promise<Record<string, never>> {
-    const before = this.#gate.state.luns.get(lun)?.id
+    const meant = id ?? this.#gate.state.luns.get(lun)?.id
+    // Before it is known whether it is here: the order to make it may be held up still.
+    if (id !== undefined) this.#remember(id, lun)
     await this.#order({ kind: 'delete-lun', lun, id: id ?? null, force })
-    if (before !== undefined) this.#remember(before, lun)
+    if (meant !== undefined) this.#remember(meant, lun)
     await this.#shelf.remove(lun)
     return {}
   }

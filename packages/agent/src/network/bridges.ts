@@ -1,5 +1,5 @@
-// Networks of the guests that are bridges of this host's: a port of the virtual switch that leads to a tap device on the bridge, while
-// a card is in that network. For root. Another host's guests are reached by the bridges' own cables, and not by the uplinks:
+// Networks of the guests that are bridges of this host's: a port of the virtual switch that leads to a tap device on the bridge, from the
+// first card in that network on. For root. Another host's guests are reached by the bridges' own cables, and not by the uplinks:
 // there is one way, and so there are no loops.
 
 import type { CommandExit, Environment, Timer } from '@stellwerk/runtime/environment.ts'
@@ -65,7 +65,8 @@ export class Bridges {
         this.#open.set(network, qemu)
         if (this.#isOver) return qemu.kill()
         this.#options.network.bridged(network, null)
-        void qemu.gone.then(() => again('its program has ended', AGAIN_MIN_MS))
+        const ended = (): void => again('its program has ended', AGAIN_MIN_MS)
+        qemu.gone.then(ended, ended)
       },
       (error: unknown) => again(describeError(error), againMs),
     )

@@ -101,6 +101,8 @@ export function whyNotCopied(state: CoordinatorState): { readonly volume: string
 
 /** Terms and placement epochs of a restored coordinator begin this far above the copy's, which may be old. */
 const RESTORE_JUMP = 1_000
+/** More than a volume is given legs in the time in which a copy of it is not renewed. */
+const LEGS_JUMP = 1_000
 /** And decisions, of which there are more; new VMs begin at their number. */
 const RESTORE_JUMP_DECISIONS = 1_000_000
 /** And the revision: above what any state reaches by counting, and above that of a restore before, also when the clock was set back. */
@@ -162,6 +164,8 @@ export function restoreFrom(value: Json, wallMs: number): StoreChange[] {
       ownerEpoch: volume.ownerEpoch + RESTORE_JUMP,
       generationOwed: [],
       unsure: true,
+      // Others may have been made since the copy was written: a new one must have a name of its own.
+      legsMade: volume.legsMade + LEGS_JUMP,
     }
     changes.push(put(`volumes/${volume.name}`, restored))
     for (const host of copy.hosts ?? []) {

@@ -201,7 +201,7 @@ function isOlder(state: CoordinatorState, host: string, storage: string, body: u
 }
 
 function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: number, out: StepOutput): void {
-  const [what, a = '', b = '', c = ''] = key.split('/')
+  const [what, a = '', b = '', c = '', d = ''] = key.split('/')
   answered(state, key, null)
   switch (what) {
     case 'run':
@@ -232,7 +232,7 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
       marksHeard(state, a, b, (body as { luns: readonly LunShown[] }).luns, out)
       break
     case 'unlun':
-      lunDeleted(state, a, b, c, out)
+      lunDeleted(state, a, b, c, d === '' ? undefined : d, out)
       break
     case 'generation':
       generationTold(state, a, Number(b), c, now, out)
@@ -277,7 +277,7 @@ function takeRefusal(
   now: number,
   out: StepOutput,
 ): void {
-  const [what, a = '', b = '', c = ''] = key.split('/')
+  const [what, a = '', b = '', c = '', d = ''] = key.split('/')
   if (what === 'run') runUnanswered(state, a, now)
   if (what === 'admit') admitAnswered(state, a, Number(b), c, null, out)
   if (what === 'copy') copyRefused(state, a, code, message)
@@ -287,5 +287,6 @@ function takeRefusal(
   if (what === 'lun') lunRefused(state, a, message)
   if (what === 'there' && code === 'unknown-lun') lunSeen(state, a, b, 'missing')
   if (what === 'there' && code === 'lun-failed') lunSeen(state, a, b, { failed: message })
-  if (what === 'unlun' && code === 'unknown-lun') lunDeleted(state, a, b, c, out)
+  if (what === 'unlun' && code === 'unknown-lun') lunDeleted(state, a, b, c, d === '' ? undefined : d, out)
+  if (what === 'generation') lunRefused(state, a, message)
 }

@@ -5,7 +5,7 @@
 import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
 import { shouldAsk } from './asking.ts'
 import { isExternal } from './external.ts'
-import { volumeLive } from './legs.ts'
+import { changeGeneration, lunId, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import type { CoordinatorState, LegRecord, VolumeRecord } from './state.ts'
 
@@ -54,8 +54,9 @@ export function marksHeard(
   const volume = state.volumes.get(name)
   if (volume?.unsure !== true) return
   const live = volumeLive(state, name)
-  const lun = volume.legs.find(leg => leg.storage === storage)?.lun
-  const shown = luns.find(each => each.lun === lun)
+  const leg = volume.legs.find(each => each.storage === storage)
+  // Another one may have been made under that name since the copy was written.
+  const shown = luns.find(each => each.lun === leg?.lun && each.id === lunId(volume, leg))
   if (shown !== undefined) {
     live.marks.set(storage, { generation: shown.generation, id: shown.generationId, legs: shown.legs })
   }
@@ -66,6 +67,11 @@ export function marksHeard(
   }
   live.why = null
   live.marks.clear()
+  if ('untold' in sure) {
+    const why = 'after a restore: the last generation was told to no leg that is in sync in it'
+    changeGeneration(state, sure.untold, sure.untold.legs, why, out)
+    return
+  }
   out.put('volumes', name, sure)
   state.mapVersion += 1
   out.decide({
@@ -77,8 +83,11 @@ export function marksHeard(
   })
 }
 
-/** The volume as the marks have it; a text: why that can't be told yet. */
-export function judgeMarks(volume: VolumeRecord, marks: ReadonlyMap<string, LegMarks>): VolumeRecord | string {
+/** The volume as the marks have it; `untold`: its legs are to be told of a new generation first; a text: why it can't be told yet. */
+export function judgeMarks(
+  volume: VolumeRecord,
+  marks: ReadonlyMap<string, LegMarks>,
+): VolumeRecord | { readonly untold: VolumeRecord } | string {
   let highest: LegMarks | null = null
   for (const found of marks.values()) if (highest === null || found.generation > highest.generation) highest = found
   if (highest === null) return 'no storage has told yet which generation its leg is of'
@@ -102,8 +111,11 @@ export function judgeMarks(volume: VolumeRecord, marks: ReadonlyMap<string, LegM
     if (told === undefined) return `${known.storage} has not answered, whose leg is in sync in generation ${generation}`
     if (told < generation) behind.add(leg)
   }
-  const isWhole = (leg: LegRecord): boolean => roles[leg.leg] === 'in-sync' && !behind.has(leg.leg)
-  if (!volume.legs.some(isWhole)) return `no leg that is in sync in generation ${generation} has been told of it`
+  // Of those in sync none was told of the highest generation, so nothing was written in it: they are judged by what they were told.
+  const inSync = volume.legs.filter(leg => roles[leg.leg] === 'in-sync')
+  const lastTold = Math.max(...inSync.map(leg => marks.get(leg.storage)?.generation ?? 0))
+  const isUntold = behind.size === inSync.length
+  if (isUntold) for (const leg of inSync) if (marks.get(leg.storage)?.generation === lastTold) behind.delete(leg.leg)
   for (const { storage, role } of volume.legs) {
     // Of a later one that the copy has no storage may have been told.
     if (volume.generation <= generation || role !== 'in-sync' || marks.has(storage)) continue
@@ -114,5 +126,6 @@ export function judgeMarks(volume: VolumeRecord, marks: ReadonlyMap<string, LegM
     // Since when it is behind is not known any more: it is copied whole.
     return role === 'in-sync' ? { ...leg, role } : { ...leg, role: 'stale', lastInSync: null }
   })
-  return { ...volume, legs, generation, generationId: id, generationOwed: [], unsure: false }
+  const sure = { ...volume, legs, generation, generationId: id, generationOwed: [], unsure: false }
+  return isUntold ? { untold: sure } : sure
 }

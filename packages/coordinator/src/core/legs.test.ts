@@ -1,8 +1,10 @@
 // The legs of a mirrored volume: given up, held up, taken back; and what an operator may do with them.
 
+import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
 import { canaries } from '@stellwerk/runtime/canary.ts'
 import { afterEach, describe, expect, it } from 'vitest'
-import { judgeMarks, type LegMarks } from './leg-verification.ts'
+import { judgeMarks, type LegMarks, marksHeard } from './leg-verification.ts'
+import { StepOutput } from './output.ts'
 import type { VolumeRecord } from './state.ts'
 import { Bench } from './testing.ts'
 
@@ -305,12 +307,29 @@ describe('after a restore, by what storages were told last', () => {
       generation: 5,
       legs: [{ role: 'in-sync' }, { role: 'stale', lastInSync: null }],
     })
-    // Only the one that was never in sync in it knows of it.
-    const odd = new Map([
+  })
+
+  it('a generation that only the storage of the leg that catches up was told is not waited for: another one follows', () => {
+    const marks = new Map([
       ['san-a', told(4, 'in-sync', 'stale')],
-      ['san-b', told(5, 'in-sync', 'stale')],
+      ['san-b', told(5, 'in-sync', 'syncing')],
     ])
-    expect(judgeMarks(record, odd)).toMatch(/no leg that is in sync in generation 5 has been told/)
+    expect(judgeMarks(record, marks)).toMatchObject({
+      untold: { generation: 5, legs: [{ role: 'in-sync' }, { role: 'stale', lastInSync: null }] },
+    })
+    const bench = mirrored()
+    const before = volume(bench)
+    bench.state.volumes.set('csv1', { ...before, unsure: true, generation: 3 })
+    const out = new StepOutput(bench.state, 0)
+    for (const [storage, told] of [...marks].reverse()) {
+      const lun = { lun: 'csv1', id: before.id, generation: told.generation, generationId: told.id, legs: told.legs }
+      marksHeard(bench.state, 'csv1', storage, [lun as unknown as LunShown], out)
+    }
+    expect(volume(bench)).toMatchObject({ generation: 6, unsure: false, generationOwed: ['san-a'] })
+    // Another LUN under that name says nothing of this volume.
+    bench.state.volumes.set('csv1', { ...before, unsure: true })
+    marksHeard(bench.state, 'csv1', 'san-a', [{ lun: 'csv1', id: 'other', generation: 9 } as unknown as LunShown], out)
+    expect(volume(bench).unsure).toBe(true)
   })
 
   it('a leg that was left behind is not taken for the volume', () => {

@@ -188,20 +188,27 @@ function deleteRetired(state: CoordinatorState, volume: VolumeRecord, now: numbe
   for (const { storage, lun, id } of volume.retired) {
     if (isExternal(state, storage) || !state.storages.has(storage)) {
       // What is in it stays: whoever has the export, or the storage, decides.
-      lunDeleted(state, volume.name, storage, lun, out)
+      lunDeleted(state, volume.name, storage, lun, id, out)
       continue
     }
-    const key = `unlun/${volume.name}/${storage}/${lun}`
+    const key = `unlun/${volume.name}/${storage}/${lun}/${id ?? ''}`
     if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
     const body = { lun, ...(id === undefined ? {} : { id }), force: true }
     out.effect({ kind: 'storage', key, storage, message: 'storage.delete-lun', body })
   }
 }
 
-export function lunDeleted(state: CoordinatorState, name: string, storage: string, lun: string, out: StepOutput): void {
+export function lunDeleted(
+  state: CoordinatorState,
+  name: string,
+  storage: string,
+  lun: string,
+  id: string | undefined,
+  out: StepOutput,
+): void {
   const volume = state.volumes.get(name)
   if (volume === undefined) return
-  const retired = volume.retired.filter(each => each.storage !== storage || each.lun !== lun)
+  const retired = volume.retired.filter(each => each.storage !== storage || each.lun !== lun || each.id !== id)
   if (retired.length < volume.retired.length) out.put('volumes', name, { ...volume, retired })
 }
 
@@ -351,8 +358,9 @@ function hasLun(state: CoordinatorState, volume: VolumeRecord, leg: LegRecord, n
     live.why = `${leg.storage} can't serve its LUN (${live.lun.failed}): put its files right, or take the leg away: ${anew}`
   }
   const key = `there/${volume.name}/${leg.leg}`
+  const body = { lun: leg.lun, lunId: lunId(volume, leg) }
   if (live.lun !== 'there' && shouldAsk(state, key, now, state.cluster.settings.requestMs)) {
-    out.effect({ kind: 'storage', key, storage: leg.storage, message: 'storage.opened', body: { lun: leg.lun } })
+    out.effect({ kind: 'storage', key, storage: leg.storage, message: 'storage.opened', body })
   }
   return live.lun === 'there'
 }

@@ -11,6 +11,7 @@ import type { CoreRecord } from '../replay/replay.ts'
 import { snapshotOf } from '../snapshot.ts'
 import type { Command } from './commands.ts'
 import { type Input, step } from './core.ts'
+import { lunId } from './legs.ts'
 import { load } from './load.ts'
 import type { Effect } from './output.ts'
 import type { CoordinatorState } from './state.ts'
@@ -182,10 +183,12 @@ export class Bench {
       return { generation, legs }
     }
     if (effect.message === 'storage.list-luns') {
-      const luns = [...this.state.volumes.values()].flatMap(({ legs }) =>
-        legs.filter(l => l.storage === effect.storage),
+      const luns = [...this.state.volumes.values()].flatMap(volume =>
+        volume.legs.flatMap(leg => (leg.storage === effect.storage ? [{ lun: leg.lun, id: lunId(volume, leg) }] : [])),
       )
-      return { luns: luns.map(({ lun }) => ({ lun, ...(this.marks.get(`${effect.storage}/${lun}`) ?? UNMARKED) })) }
+      return {
+        luns: luns.map(shown => ({ ...shown, ...(this.marks.get(`${effect.storage}/${shown.lun}`) ?? UNMARKED) })),
+      }
     }
     const known = this.state.hosts.get(host)
     const fenced = effect.message === 'storage.fence' ? epoch : (known?.epoch ?? 1) - 1

@@ -32,12 +32,12 @@ describe('a volume that is deleted', () => {
     bench.round(4)
     expect(bench.state.volumes.get('csv1')).toMatchObject({ phase: 'deleting', owner: null, legs: [] })
     expect(whyNot(bench)).toBe('san-a has not deleted its LUN yet')
-    expect(asked).toContain('unlun/csv1/san-a/csv1')
+    expect(asked).toContain('unlun/csv1/san-a/csv1/v1')
     // By the id, too: the name may be another LUN's when the order comes.
     expect(bench.state.volumes.get('csv1')?.retired).toEqual([{ storage: 'san-a', lun: 'csv1', id: 'v1' }])
     expect(remove(bench).refused).toBe('being-deleted')
     bench.holdBack = () => false
-    bench.answer('unlun/csv1/san-a/csv1', {})
+    bench.answer('unlun/csv1/san-a/csv1/v1', {})
     bench.round(2)
     expect(isThere(bench)).toBe(false)
     expect(bench.store.get('volumes/csv1')).toBeUndefined()

@@ -88,7 +88,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     }
     this.#map = new ExtentMap(Math.ceil(grant.sizeBytes / view.extentBytes), grant.mapVersion)
     this.#map.add(grant.runs, grant.shared)
-    this.departures = new ExtentDepartures(this.#map, view, isMeant => volume.resync.copied(this, isMeant))
+    this.departures = new ExtentDepartures(this.#map, view, volume.resync.of(this))
     this.#full = new FullVolume(env.timers, why => this.#state.setCritical(why))
     this.#asker = new OwnerAsker(volume.options.owner, env.timers, reason => {
       this.#full.ownerSaid(reason)

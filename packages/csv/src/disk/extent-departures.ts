@@ -7,30 +7,31 @@ import type { HostView } from '@stellwerk/protocol/messages/volume.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { ExtentMap } from './extent-map.ts'
 
-/** `yes`; `gone`: it is another's; else to be asked again when the promise resolves. */
-export type MayCopy = 'yes' | 'gone' | Promise<void>
+/** `gone`: it is another's. `later`: whether it is the owner is being asked. */
+export type MayCopy = 'yes' | 'gone' | 'later'
 
 type Geometry = Pick<HostView, 'regionBytes' | 'dataOffset' | 'extentBytes'>
 
-interface Leaving {
-  count: number
-  readonly over: PromiseWithResolvers<void>
+export interface Copying {
+  /** A leg is catching up: there may be plans. */
+  readonly isUnderWay: () => boolean
+  /** Resolves when nothing is being written by copying in the regions that are meant. */
+  readonly settled: (isMeant: (region: number) => boolean) => Promise<void>
 }
 
 export class ExtentDepartures {
-  readonly #map: ExtentMap
   readonly #geometry: Geometry
-  readonly #copied: (isMeant: (region: number) => boolean) => Promise<void>
-  readonly #leaving = new Map<number, Leaving>()
+  readonly #copying: Copying
+  /** Extent → how often it is leaving at the moment: by a trim, by a question to the owner. */
+  readonly #leaving = new Map<number, number>()
   /** Extent → which departure it was. */
   readonly #gone = new Map<number, number>()
   #count = 0
 
-  /** `copied`: resolves when nothing is being written by copying in the regions that are meant. */
-  constructor(map: ExtentMap, geometry: Geometry, copied: (isMeant: (region: number) => boolean) => Promise<void>) {
-    this.#map = map
+  constructor(map: Pick<ExtentMap, 'onArrival'>, geometry: Geometry, copying: Copying) {
     this.#geometry = geometry
-    this.#copied = copied
+    this.#copying = copying
+    map.onArrival = extent => this.#gone.delete(extent)
   }
 
   /** How many there have been. */
@@ -42,39 +43,36 @@ export class ExtentDepartures {
   mayCopy(region: number, since: number): MayCopy {
     if (canary('departed-extent-copied')) return 'yes'
     const extent = this.#extentOf(region)
-    const leaving = this.#leaving.get(extent)
-    if (leaving !== undefined) return leaving.over.promise
-    const gone = this.#gone.get(extent)
-    if (gone === undefined || gone <= since || this.#map.extents.includes(extent)) return 'yes'
-    return 'gone'
+    if (this.#leaving.has(extent)) return 'later'
+    return (this.#gone.get(extent) ?? 0) > since ? 'gone' : 'yes'
   }
 
   /** They may leave: from the call on nothing new is copied there, until `over`. */
   begin(extents: Iterable<number>): void {
-    for (const extent of extents) {
-      const known = this.#leaving.get(extent)
-      if (known !== undefined) known.count += 1
-      else this.#leaving.set(extent, { count: 1, over: Promise.withResolvers() })
-    }
+    for (const extent of extents) this.#leaving.set(extent, (this.#leaving.get(extent) ?? 0) + 1)
   }
 
   /** Resolves when nothing that was begun before is being copied there: the owner may be told. */
   async settled(extents: Iterable<number>): Promise<void> {
     const meant = new Set(extents)
-    if (!canary('departed-extent-copied')) await this.#copied(region => meant.has(this.#extentOf(region)))
+    if (!canary('departed-extent-copied')) await this.#copying.settled(region => meant.has(this.#extentOf(region)))
   }
 
-  /** Once for each `begin`; those that the disk does not have any more have left. */
-  over(extents: Iterable<number>): void {
-    for (const extent of extents) {
-      if (!this.#map.extents.includes(extent)) this.#gone.set(extent, ++this.#count)
-      const leaving = this.#leaving.get(extent)
-      if (leaving === undefined) continue
-      leaving.count -= 1
-      if (leaving.count > 0) continue
-      this.#leaving.delete(extent)
-      leaving.over.resolve()
+  /** Once for each `begin`. Without it whether it has left is not known, and nothing is copied there while the disk is here. */
+  over(extent: number, hasLeft: boolean): void {
+    if (hasLeft) {
+      this.#count += 1
+      // Plans that are made later know of it.
+      if (this.#copying.isUnderWay()) this.#gone.set(extent, this.#count)
     }
+    const leaving = (this.#leaving.get(extent) ?? 0) - 1
+    if (leaving > 0) this.#leaving.set(extent, leaving)
+    else this.#leaving.delete(extent)
+  }
+
+  /** Another generation: its plans are still to be made. */
+  forget(): void {
+    this.#gone.clear()
   }
 
   #extentOf(region: number): number {

@@ -77,7 +77,7 @@ export class ExtentFrees {
         // Kept: and there may have been a barrier meanwhile, at which the owner had it in the disk's map.
         if (!freed) this.#host.map.add([index, extent, 1, version], [index, 1])
         this.#dropped.delete(index)
-        this.#host.departures.over([extent])
+        this.#host.departures.over(extent, freed)
         resolve()
       }
     }

@@ -15,6 +15,8 @@ export class ExtentMap {
   writable: Int32Array
   /** How often all of it has become shared: what was asked before and is answered after must not be written in place. */
   barriers = 0
+  /** Told of each extent that comes into it. */
+  onArrival: (extent: number) => void = () => undefined
   #versions: Float64Array
   /** The highest version heard of. */
   version: number
@@ -49,6 +51,7 @@ export class ExtentMap {
         this.extents[index + n] = extent + n
         this.writable[index + n] = extent + n
         this.#versions[index + n] = version
+        this.onArrival(extent + n)
       }
     }
     if (canary('shared-extent-written-in-place')) return

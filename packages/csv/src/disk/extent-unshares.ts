@@ -6,7 +6,7 @@ import { errorCode } from '@stellwerk/runtime/errors.ts'
 import type { VolumeReply } from '../owner/request.ts'
 import type { ExtentDepartures } from './extent-departures.ts'
 import type { ExtentMap } from './extent-map.ts'
-import type { Attempt } from './owner-asker.ts'
+import { type Attempt, isNothingUnshared } from './owner-asker.ts'
 
 interface Wanted {
   readonly index: number
@@ -55,35 +55,18 @@ export class ExtentUnshares {
 
   async #askFor(batch: readonly Wanted[]): Promise<void> {
     const { barriers } = this.#map
-    const extents = batch.map(({ index }) => this.#map.extents[index] ?? -1).filter(extent => extent >= 0)
-    let isLeaving = false
-    const attempt: Attempt = async ask => {
-      if (!isLeaving) this.#departures.begin(extents)
-      isLeaving = true
-      await this.#departures.settled(extents)
-      try {
-        return await ask()
-      } catch (error) {
-        // While there is no room nothing leaves: what is copied there need not wait for somebody to make some.
-        if (errorCode(error) === 'volume-full') stay()
-        throw error
-      }
-    }
-    const stay = (): void => {
-      if (isLeaving) this.#departures.over(extents)
-      isLeaving = false
-    }
+    const leaving = new Leaving(this.#map, this.#departures, batch)
     try {
       const { runs, mapVersion } = await this.#ask(
         batch.map(({ index }) => index),
-        attempt,
+        ask => leaving.attempt(ask),
       )
       this.#map.addAsked(runs, [], barriers)
       this.#map.version = Math.max(this.#map.version, mapVersion)
-      stay()
+      leaving.answered()
       for (const wanted of batch) this.#over(wanted).resolve()
     } catch (error) {
-      stay()
+      leaving.refused()
       // One that cannot be copied is no error to those that were asked for with it.
       if (batch.length > 1) for (const wanted of batch) await this.#askFor([wanted])
       else for (const wanted of batch) this.#over(wanted).reject(error)
@@ -93,5 +76,52 @@ export class ExtentUnshares {
   #over(wanted: Wanted): Wanted {
     this.#wanted.delete(wanted.index)
     return wanted
+  }
+}
+
+/** What one question may have leave: it is not copied from the first try on until it is known whether it has left. */
+class Leaving {
+  readonly #map: ExtentMap
+  readonly #departures: ExtentDepartures
+  readonly #extents: readonly { readonly index: number; readonly extent: number }[]
+  #isAsked = false
+  /** An earlier try may have been obeyed, or may yet be. */
+  #isUncertain = false
+
+  constructor(map: ExtentMap, departures: ExtentDepartures, batch: readonly Wanted[]) {
+    this.#map = map
+    this.#departures = departures
+    this.#extents = batch
+      .map(({ index }) => ({ index, extent: map.extents[index]! }))
+      .filter(({ extent }) => extent >= 0)
+  }
+
+  async attempt<T>(ask: () => Promise<T>): Promise<T> {
+    const extents = this.#extents.map(({ extent }) => extent)
+    if (!this.#isAsked) this.#departures.begin(extents)
+    this.#isAsked = true
+    await this.#departures.settled(extents)
+    try {
+      return await ask()
+    } catch (error) {
+      const code = errorCode(error)
+      if (!isNothingUnshared(code)) this.#isUncertain = true
+      // While there is no room nothing leaves: what is copied there need not wait for somebody to make some.
+      if (code === 'volume-full') this.refused()
+      throw error
+    }
+  }
+
+  answered(): void {
+    this.#isUncertain = false
+    for (const { index, extent } of this.#extents) this.#departures.over(extent, this.#map.extents[index] !== extent)
+    this.#isAsked = false
+  }
+
+  /** They stay, unless that is not known: then they are not copied any more while this host has the disk. */
+  refused(): void {
+    if (!this.#isAsked || this.#isUncertain) return
+    for (const { extent } of this.#extents) this.#departures.over(extent, false)
+    this.#isAsked = false
   }
 }

@@ -8,6 +8,12 @@ import type { OwnerCall, VolumeBody, VolumeKind, VolumeReply } from '../owner/re
 
 /** Errors that say for sure that nothing was done. After any other the question may have been obeyed, or may yet arrive. */
 const NOTHING_DONE: ReadonlySet<string> = new Set(['owner-away', 'owner-busy'])
+
+/** Of a first write to a shared extent also by a refusal for the moment. A final one says that the disk is not ours any more. */
+export function isNothingUnshared(code: string): boolean {
+  return NOTHING_DONE.has(code) || code === 'volume-full' || code === 'extent-unreadable'
+}
+
 const FIRST_DELAY_MS = 50
 const LONGEST_DELAY_MS = 2_000
 

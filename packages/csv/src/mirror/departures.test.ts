@@ -142,3 +142,45 @@ it('what could not leave for want of room is copied all the same: the leg need n
   again.abandon()
   big.abandon()
 })
+
+it('what may have left by a question that has no answer yet is not copied, and not called copied; other disks are', async () => {
+  const { volume, a, b, hold, begin, end } = await two()
+  await create(volume, 'web')
+  await create(volume, 'mail')
+  const web = await attach(a, 'web')
+  await web.write(0, bytes(1), {}, IO)
+  await web.drain()
+  await web.close()
+  await volume.call('volume.detach', { volume: 'csv1', disk: 'web', host: 'host-a', epoch: 1 })
+  await volume.call('volume.snapshot-disk', { volume: 'csv1', disk: 'web', snapshot: 'snap', name: 'snap' })
+  const shared = await CsvDisk.attach({ volume: a.volume, disk: 'web', vm: 'vm-web', epoch: 2 })
+  // Nobody else has it any more, which its host does not know.
+  await volume.call('volume.delete-disk', { volume: 'csv1', disk: 'snap' })
+  const mail = await attach(a, 'mail')
+  await mail.write(0, bytes(2), {}, IO)
+  // What leg b had before.
+  volume.platters[1]!.write(volume.layout.dataOffset, new Uint8Array(16 * EXTENT).fill(9))
+  // The link to the owner fails in the middle of the question: it may be obeyed, or not.
+  volume.failing = 'volume.unshare'
+  const waiting = shared.write(0, bytes(3), {}, IO)
+  waiting.catch(() => undefined)
+  await volume.timers.advance(1_000)
+  await end(await begin())
+  hold()()
+  expect(volume.owner.sync).toMatchObject({ done: false })
+  expect(a.volume.resync.progress?.why).toMatch(/^web: the owner has not said yet whether 4 regions/)
+  const webs = await volume.differing()
+  expect(new Set(webs.map(at => Math.floor((at - volume.layout.dataOffset) / EXTENT))).size).toBe(1)
+  // Its guest is being ended: that it waits no more is no answer.
+  shared.abandon()
+  await expect(waiting).rejects.toThrow()
+  await volume.timers.advance(5_000)
+  expect(await volume.differing()).toEqual(webs)
+  volume.failing = null
+  await shared.close()
+  await volume.call('volume.detach', { volume: 'csv1', disk: 'web', host: 'host-a', epoch: 2 })
+  await volume.timers.advance(10_000)
+  expect(volume.owner.sync).toMatchObject({ done: true })
+  expect(await volume.differing()).toEqual([])
+  expect(b.volume.dropped).toBe(null)
+})

@@ -38,7 +38,12 @@ function resyncing(busy: () => boolean, reading = done(), writing = done()) {
     env: { clock: timers, timers, trace: new Records() },
   })
   const holding = () => ({ volume: 'csv1', disk: 'web', host: 'host-a', epoch: 1, committed: false })
-  const disk = { id: 'web', holding, covers: () => () => true, departures: { count: 0, mayCopy: () => 'yes' as const } }
+  const disk = {
+    id: 'web',
+    holding,
+    covers: () => () => true,
+    departures: { count: 0, mayCopy: () => 'yes' as const, forget: () => undefined },
+  }
   resync.add(disk)
   resync.follow(SYNCING, new Set())
   return { resync, disk, timers, copies, copied: () => copies.reduce((sum, { length }) => sum + length, 0) }

@@ -9,7 +9,7 @@ import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
 import { KIB } from '@stellwerk/runtime/units.ts'
-import type { ExtentDepartures, MayCopy } from '../disk/extent-departures.ts'
+import type { Copying, ExtentDepartures, MayCopy } from '../disk/extent-departures.ts'
 import type { OwnerCall } from '../owner/request.ts'
 import { unreadableText } from './copy-range.ts'
 import { catchingLegs, type VolumeGeneration } from './leg-state.ts'
@@ -28,7 +28,7 @@ export interface ResyncDisk {
   }
   /** Says of a region whether it belongs to one of its extents, as these are now and as far as is known here. */
   covers(): (region: number) => boolean
-  readonly departures: Pick<ExtentDepartures, 'count' | 'mayCopy'>
+  readonly departures: Pick<ExtentDepartures, 'count' | 'mayCopy' | 'forget'>
 }
 
 export interface ResyncPace {
@@ -65,8 +65,12 @@ const BUSY_PIECE_BYTES = 128 * KIB
 /** Once synced, the owner is told again so often: it may be another by then. */
 const REMIND_MS = 2_000
 
-interface Unreadable {
-  readonly blocks: readonly number[]
+/** What could not be copied of a disk, the rest of which was. */
+interface Left {
+  /** Blocks that no leg in sync can read. */
+  readonly unreadable: readonly number[]
+  /** Regions of extents that may be leaving the disk. */
+  readonly leaving: readonly number[]
   /** Departures before the first plan that had them. */
   readonly since: number
 }
@@ -89,8 +93,8 @@ export class HostResync {
   /** Disk → what is being written of it, and in which region. */
   readonly #writing = new Map<string, Map<Promise<void>, number>>()
   readonly #synced = new Set<string>()
-  /** Disk → what could not be read, of what else was copied in this generation. */
-  readonly #unreadable = new Map<string, Unreadable>()
+  /** Disk → what is left of it, of what else was copied in this generation. */
+  readonly #left = new Map<string, Left>()
   /** Regions that were marked when the generation began, which no plan of the owner need have. */
   #marked: ReadonlySet<number> = new Set()
   #generation: VolumeGeneration | null = null
@@ -104,6 +108,14 @@ export class HostResync {
     this.#options = options
   }
 
+  /** What is copied of a disk, for who must know. */
+  of(disk: ResyncDisk): Copying {
+    return {
+      isUnderWay: () => this.#generation !== null,
+      settled: isMeant => this.#settled(disk, isMeant),
+    }
+  }
+
   /** Why the copying does not go on at the moment; null: it does, or there is nothing to copy. */
   get why(): string | null {
     return this.#why
@@ -112,10 +124,10 @@ export class HostResync {
   /** What was copied from here to a leg that is catching up; null: none is. */
   get progress(): ResyncProgress | null {
     if (this.#generation === null) return null
-    const [first] = this.#unreadable
+    const [first] = this.#left
     return {
       ...{ generation: this.#generation.number, copiedBytes: this.#copiedBytes },
-      ...(first === undefined ? {} : { why: `${first[0]}: ${unreadableText(first[1].blocks)}` }),
+      ...(first === undefined ? {} : { why: `${first[0]}: ${leftText(first[1])}` }),
     }
   }
 
@@ -123,8 +135,9 @@ export class HostResync {
     this.#generation = catchingLegs(generation).length > 0 ? generation : null
     this.#marked = canary('marks-not-copied') ? new Set() : marked
     this.#synced.clear()
-    this.#unreadable.clear()
+    this.#left.clear()
     this.#run += 1
+    for (const { disk } of this.#disks.values()) disk.departures.forget()
     this.#why = null
     this.#copiedBytes = 0
     this.#start()
@@ -134,7 +147,7 @@ export class HostResync {
     if (this.#disks.get(disk.id)?.disk === disk) return
     this.#disks.set(disk.id, { disk })
     this.#synced.delete(disk.id)
-    this.#unreadable.delete(disk.id)
+    this.#left.delete(disk.id)
     this.#start()
   }
 
@@ -144,12 +157,12 @@ export class HostResync {
     if (seat?.disk !== disk) return
     this.#disks.delete(disk.id)
     this.#synced.delete(disk.id)
-    this.#unreadable.delete(disk.id)
-    await this.copied(disk, () => true)
+    this.#left.delete(disk.id)
+    await this.#settled(disk, () => true)
   }
 
   /** Resolves when nothing is being written in the disk's regions of that kind that was begun before. */
-  async copied(disk: ResyncDisk, isMeant: (region: number) => boolean): Promise<void> {
+  async #settled(disk: ResyncDisk, isMeant: (region: number) => boolean): Promise<void> {
     const writing = [...(this.#writing.get(disk.id) ?? [])]
     await Promise.allSettled(writing.filter(([, region]) => isMeant(region)).map(([written]) => written))
   }
@@ -174,10 +187,10 @@ export class HostResync {
 
   #next(): Seat | null {
     const left = [...this.#disks.values()].filter(({ disk }) => !this.#synced.has(disk.id))
-    const fresh = left.find(({ disk }) => !this.#unreadable.has(disk.id))
+    const fresh = left.find(({ disk }) => !this.#left.has(disk.id))
     if (fresh !== undefined) return fresh
     // What is left of the others is tried in turn.
-    const [longest] = this.#unreadable.keys()
+    const [longest] = this.#left.keys()
     return left.find(({ disk }) => disk.id === longest) ?? null
   }
 
@@ -189,16 +202,18 @@ export class HostResync {
         if (this.#next() === null) await this.#remind()
         continue
       }
-      // Only what could not be read is left: woken early, there may be more.
-      if (this.#unreadable.has(seat.disk.id) && (await this.#sleep(UNREADABLE_RETRY_MS)) === 'woken') continue
+      // Only what could not be copied is left: woken early, there may be more.
+      const before = this.#left.get(seat.disk.id)
+      const restsMs = before !== undefined && before.leaving.length === 0 ? UNREADABLE_RETRY_MS : RETRY_MS
+      if (before !== undefined && (await this.#sleep(restsMs)) === 'woken') continue
       const run = this.#run
       const generation = this.#generation.number
       try {
-        const unreadable = await this.#sync(seat, generation, run)
+        const left = await this.#sync(seat, generation, run)
         if (this.#isOver(seat, run)) continue
-        this.#unreadable.delete(seat.disk.id)
-        if (unreadable.blocks.length === 0) this.#synced.add(seat.disk.id)
-        else this.#unreadable.set(seat.disk.id, unreadable)
+        this.#left.delete(seat.disk.id)
+        if (isNothing(left)) this.#synced.add(seat.disk.id)
+        else this.#left.set(seat.disk.id, left)
         this.#why = null
       } catch (error) {
         if (this.#isOver(seat, run)) continue
@@ -212,25 +227,24 @@ export class HostResync {
     return run !== this.#run || this.#disks.get(seat.disk.id) !== seat
   }
 
-  /** Gives the blocks that could not be read: what else there is has been copied, and they are all that is tried the next time. */
-  async #sync(seat: Seat, generation: number, run: number): Promise<Unreadable> {
+  /** Gives what could not be copied: the rest of it has been, and that is all that is tried the next time. */
+  async #sync(seat: Seat, generation: number, run: number): Promise<Left> {
     const { owner, regionBytes } = this.#options
     const { disk } = seat
     const over = (): boolean => this.#isOver(seat, run)
     const { volume, host, env } = this.#options
     env.trace.emit({ level: 'decision', kind: 'mirror.copying', volume, host, disk: disk.id, body: { generation } })
-    const before = this.#unreadable.get(disk.id)
-    const unreadable: number[] = []
-    const first = before?.since ?? disk.departures.count
+    const before = this.#left.get(disk.id)
+    const left = { unreadable: [], leaving: [], since: before?.since ?? disk.departures.count }
     const copyAll = (regions: Iterable<number>, since: number): Promise<void> =>
-      this.#copyAll(regions, { seat, over, since }, unreadable)
+      this.#copyAll(regions, { seat, over, since }, left)
     // Once copied a region stays equal: from then on whoever writes there writes to every leg.
     const copied = new Set(
       before === undefined
         ? [...this.#marked].filter(disk.covers())
-        : before.blocks.map(block => Math.floor(block / regionBytes)),
+        : [...before.unreadable.map(block => Math.floor(block / regionBytes)), ...before.leaving],
     )
-    await copyAll(copied, first)
+    await copyAll(copied, left.since)
     for (let from: number | null = before === undefined ? 0 : null; from !== null && !over(); ) {
       const since = disk.departures.count
       const plan: { ranges: number[]; next: number | null } = await owner('volume.sync-plan', {
@@ -241,8 +255,8 @@ export class HostResync {
       await copyAll(regionsOf(plan.ranges, regionBytes, copied), since)
       from = plan.next
     }
-    if (!over() && unreadable.length === 0) await owner('volume.synced', { ...disk.holding(), generation })
-    return { blocks: unreadable, since: first }
+    if (!over() && isNothing(left)) await owner('volume.synced', { ...disk.holding(), generation })
+    return left
   }
 
   /** The owner keeps it in memory only: a new one has to hear it again. */
@@ -259,7 +273,11 @@ export class HostResync {
     }
   }
 
-  async #copyAll(regions: Iterable<number>, plan: Plan, unreadable: number[]): Promise<void> {
+  async #copyAll(
+    regions: Iterable<number>,
+    plan: Plan,
+    rest: { readonly unreadable: number[]; readonly leaving: number[] },
+  ): Promise<void> {
     const { regionBytes, pace, env } = this.#options
     const { over } = plan
     const pending = new Set<Promise<void>>()
@@ -270,10 +288,13 @@ export class HostResync {
       while (pending.size >= (busy ? 1 : COPIES_AT_ONCE)) await Promise.race(pending)
       const startedAt = env.clock.now()
       const copied: Promise<void> = this.#copyRegion(region, busy ? BUSY_PIECE_BYTES : regionBytes, plan).then(
-        left => {
+        what => {
           pending.delete(copied)
-          unreadable.push(...left)
-          this.#copiedBytes += regionBytes
+          if (what === 'later') rest.leaving.push(region)
+          else {
+            rest.unreadable.push(...what)
+            this.#copiedBytes += regionBytes
+          }
         },
         (error: unknown) => {
           failure ??= error
@@ -291,12 +312,14 @@ export class HostResync {
     if (failure !== null) throw failure instanceof Error ? failure : new BlockError('EIO', 'none', String(failure))
   }
 
-  async #copyRegion(region: number, pieceBytes: number, plan: Plan): Promise<number[]> {
+  /** Gives the blocks that no leg in sync can read; `later`: some of it may be leaving the disk. */
+  async #copyRegion(region: number, pieceBytes: number, plan: Plan): Promise<readonly number[] | 'later'> {
     const { regionBytes } = this.#options
     const end = (region + 1) * regionBytes
     const unreadable: number[] = []
     for (let at = region * regionBytes; at < end && !plan.over(); at += pieceBytes) {
       const left = await this.#copyPiece(at, Math.min(pieceBytes, end - at), region, plan)
+      if (left === 'later') return left
       // Whoever has it now makes it equal, or whoever gets it.
       if (left === 'gone') break
       unreadable.push(...left)
@@ -304,34 +327,33 @@ export class HostResync {
     return unreadable
   }
 
-  async #copyPiece(at: number, length: number, region: number, plan: Plan): Promise<readonly number[] | 'gone'> {
-    const { seat, over, since } = plan
+  async #copyPiece(
+    at: number,
+    length: number,
+    region: number,
+    { seat, over, since }: Plan,
+  ): Promise<readonly number[] | 'gone' | 'later'> {
     const { disk } = seat
-    for (;;) {
-      let may: MayCopy = disk.departures.mayCopy(region, since)
-      const { promise: written, resolve } = Promise.withResolvers<void>()
-      try {
-        if (may === 'yes') {
-          return await this.#options.copy(at, length, () => {
-            // What was read is written in this turn, or not at all.
-            may = disk.departures.mayCopy(region, since)
-            if (over() || may !== 'yes') return false
-            const writing = this.#writing.get(disk.id) ?? new Map<Promise<void>, number>()
-            this.#writing.set(disk.id, writing.set(written, region))
-            return true
-          })
-        }
-      } catch (error) {
-        if (may === 'yes') throw error
-      } finally {
-        const writing = this.#writing.get(disk.id)
-        writing?.delete(written)
-        if (writing?.size === 0) this.#writing.delete(disk.id)
-        resolve()
-      }
-      if (may === 'gone') return may
-      await may
-      if (over()) return []
+    let may: MayCopy = disk.departures.mayCopy(region, since)
+    if (may !== 'yes') return may
+    const { promise: written, resolve } = Promise.withResolvers<void>()
+    try {
+      return await this.#options.copy(at, length, () => {
+        // What was read is written in this turn, or not at all.
+        may = disk.departures.mayCopy(region, since)
+        if (over() || may !== 'yes') return false
+        const writing = this.#writing.get(disk.id) ?? new Map<Promise<void>, number>()
+        this.#writing.set(disk.id, writing.set(written, region))
+        return true
+      })
+    } catch (error) {
+      if (may === 'yes') throw error
+      return may
+    } finally {
+      const writing = this.#writing.get(disk.id)
+      writing?.delete(written)
+      if (writing?.size === 0) this.#writing.delete(disk.id)
+      resolve()
     }
   }
 
@@ -356,4 +378,15 @@ function* regionsOf(ranges: readonly number[], regionBytes: number, but: Readonl
     const count = ranges[i + 1]! / regionBytes
     for (let region = first; region < first + count; region += 1) if (!but.has(region)) yield region
   }
+}
+
+function isNothing({ unreadable, leaving }: Left): boolean {
+  return unreadable.length + leaving.length === 0
+}
+
+/** For people. */
+function leftText({ unreadable, leaving }: Left): string {
+  return unreadable.length > 0
+    ? unreadableText(unreadable)
+    : `the owner has not said yet whether ${leaving.length} regions are to be this disk's any longer`
 }

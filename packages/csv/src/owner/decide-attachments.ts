@@ -124,3 +124,10 @@ function stale(disk: Disk, epoch: number): ReturnType<typeof refuse> {
     hint: 'the VM has been placed anew: this instance must stop',
   })
 }
+
+const HOLDERS: ReadonlySet<Entry['type']> = new Set(['attached', 'committed', 'burnt', 'detached', 'host-released'])
+
+/** Who has a disk, or is to have it, is another by this: who waits for a reservation's outcome may have waited for that. */
+export function changesHolders({ type }: Entry): boolean {
+  return HOLDERS.has(type)
+}

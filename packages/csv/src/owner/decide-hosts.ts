@@ -73,8 +73,12 @@ function recovery(state: OwnerState, body: { readonly host: string; readonly hos
           slot,
           host: body.host,
           hostEpoch: body.hostEpoch,
-          extents: extentsOf(state, disk => disk.holder?.host === body.host),
-          reserved: extentsOf(state, disk => disk.reserved?.host === body.host),
+          // Where a migration's outcome is not known here, either of its hosts may be writing.
+          extents: extentsOf(state, ({ holder, reserved }) => holder?.host === body.host && reserved === null),
+          reserved: extentsOf(
+            state,
+            ({ holder, reserved }) => reserved !== null && [holder?.host, reserved.host].includes(body.host),
+          ),
         },
       ]
   return { type: 'wait', for: 'slot', effects }

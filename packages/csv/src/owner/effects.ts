@@ -96,7 +96,7 @@ async function assignSlot({ legs, layout }: EffectContext, slot: number, host: s
 /**
  * What the slot marks is made equal on the legs that are written to, and written down for one that is not; then it marks
  * nothing any more. A sector of the slot that does not check out may have marked anything: then all that the host held, but not
- * what was only to be its own: there the source may still be writing, and nobody else where the host has marked anything. Gives the
+ * what was on its way to or from another: that one may be writing there, though not where this one has marked anything. Gives the
  * regions of which something cannot be read that a leg lacks which catches up: it still does.
  */
 async function recoverSlot(

@@ -18,8 +18,8 @@ export type Effect =
   /** Make the slot this host's, empty, on every in-sync leg. */
   | { readonly type: 'prepare-slot'; readonly slot: number; readonly host: string }
   /**
-   * Make what the slot marks equal on every in-sync leg, then clear it. `extents`: what the host held; `reserved`: what was to be
-   * its own, which it may have had, and written to, by a commit that the owner has not heard of. A slot marks nothing else, and
+   * Make what the slot marks equal on every in-sync leg, then clear it. `extents`: what the host held; `reserved`: what is on its way
+   * to or from it, by a migration of which the owner has not heard whether it was committed. A slot marks nothing else, and
    * nothing else may be copied, for others are writing there.
    */
   | {

@@ -114,6 +114,34 @@ describe('a volume owner', () => {
     }
   })
 
+  it('goes on with a reservation as soon as the one before has its outcome, whichever that is', async () => {
+    for (const outcome of ['committed', 'aborted'] as const) {
+      const { platter } = await smallVolume()
+      const { owner } = await openOwner(platter, 1)
+      await attachedDisk(owner)
+      for (const name of ['host-b', 'host-c'])
+        await owner.handle('volume.open-host', { ...host, host: name, slot: null })
+      const reserve = (to: string, epoch: number) =>
+        owner.handle('volume.reserve', {
+          ...{ volume: 'csv1', disk: 'disk-1', vm: 'web-1', host: to, hostEpoch: 1, epoch },
+        })
+      await reserve('host-b', 2)
+      let isReserved = false
+      const next = reserve('host-c', 3).then(() => {
+        isReserved = true
+      })
+      await turns()
+      expect(isReserved).toBe(false)
+      if (outcome === 'committed') {
+        await owner.handle('volume.attach', {
+          ...{ volume: 'csv1', disk: 'disk-1', vm: 'web-1', host: 'host-b', hostEpoch: 1, epoch: 2, committed: true },
+        })
+      } else await owner.handle('volume.abort', { volume: 'csv1', disk: 'disk-1', epoch: 2 })
+      await next
+      await owner.close()
+    }
+  })
+
   it('writes requests that come together as one record', async () => {
     const { platter } = await smallVolume()
     const { owner, device } = await openOwner(platter, 1)

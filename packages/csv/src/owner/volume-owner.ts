@@ -26,6 +26,7 @@ import { missingLegs, type VolumeGeneration } from '../mirror/leg-state.ts'
 import { OwnerSync, type SyncProgress, syncProgress } from '../mirror/owner-sync.ts'
 import { type StaleLog, staleLogOn } from '../mirror/stale-log.ts'
 import { decide } from './decide.ts'
+import { changesHolders } from './decide-attachments.ts'
 import { volumeFull } from './decide-extents.ts'
 import { type EffectContext, readsZero, runEffect } from './effects.ts'
 import { type ExtentChange, evidenceOf, extentChanges } from './extent-changes.ts'
@@ -62,6 +63,7 @@ interface Round {
   readonly answers: { readonly pending: Pending; readonly answer: () => void }[]
   readonly changes: ExtentChange[]
   slotsChanged: boolean
+  changesHolders: boolean
 }
 
 export type { VolumeOwnerOptions } from './owner-options.ts'
@@ -277,7 +279,8 @@ export class VolumeOwner {
         await this.#standStill()
         continue
       }
-      const round: Round = { payload: new Payload(), effects: [], answers: [], changes: [], slotsChanged: false }
+      const nothing = { effects: [], answers: [], changes: [], slotsChanged: false, changesHolders: false }
+      const round: Round = { payload: new Payload(), ...nothing }
       this.#round = round
       this.#decideAll(round)
       if (round.payload.entryCount > 0) {
@@ -352,6 +355,7 @@ export class VolumeOwner {
             payload.add(entry)
             this.#change(round, entry)
             round.slotsChanged ||= entry.type === 'slot-assigned'
+            round.changesHolders ||= changesHolders(entry)
           }
           if (decision.synced !== undefined) this.#state.sync?.synced.add(decision.synced)
           takeEntries(this.#state, decision.entries)
@@ -360,6 +364,7 @@ export class VolumeOwner {
       }
     }
     this.#waiting = still
+    if (round.changesHolders && still.some(pending => pending.waitsFor === 'reservation')) this.#tellNews()
   }
 
   /** Extents granted while a leg is away are nowhere on it: before anybody has them, that is written down. */

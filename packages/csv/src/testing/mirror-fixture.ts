@@ -13,6 +13,7 @@ import { extentAddress, type Layout } from '../format/layout.ts'
 import type { LegState, VolumeGeneration } from '../mirror/leg-state.ts'
 import type { ScrubHosts } from '../mirror/owner-scrub.ts'
 import { loadLeg } from '../owner/load.ts'
+import type { OwnerCall } from '../owner/request.ts'
 import { VolumeOwner } from '../owner/volume-owner.ts'
 import { CrashDevice, Platter } from './crash-device.ts'
 import { quietLog, Records, SMALL } from './fixture.ts'
@@ -88,7 +89,14 @@ export class MirroredVolume {
   /** Those opened here, by their names. */
   readonly hosts = new Map<string, HostVolume>()
 
+  /** Questions of hosts of this kind have no answer: their link fails. */
+  failing: string | null = null
   readonly call = callTo(() => this.owner)
+
+  readonly #ofHosts: OwnerCall = async (kind, body) => {
+    if (kind === this.failing) throw new StellwerkError('link-lost', 'the link was lost', { retryable: true })
+    return this.call(kind, body)
+  }
 
   /** Without what an agent adds: its messages, and the words for what is not there. */
   readonly #scrubHosts: ScrubHosts = {
@@ -163,7 +171,7 @@ export class MirroredVolume {
         scrub: (offset, length, options) => mirror.scrub(offset, length, options, SCRUB_IO),
       },
       generation: () => this.generation,
-      owner: this.call,
+      owner: this.#ofHosts,
       env: { clock: timers, timers, trace: this.records },
     })
     this.hosts.set(name, volume)

@@ -144,7 +144,10 @@ export const storageFamily = defineFamily('storage', {
     reply: Nothing,
   },
   /** From the owner, before it believes the journal: the least owner epoch that it must find there; 0: none. */
-  'storage.opened': { request: closed({ lun: Name }), reply: closed({ opened: Count }) },
+  'storage.opened': {
+    request: closed({ lun: Name, lunId: Type.Optional(LunId) }),
+    reply: closed({ opened: Count }),
+  },
   /** The same `id` and size again: changes nothing. One that was deleted is not made again (`lun-deleted`): the order is late. */
   'storage.create-lun': {
     request: closed({

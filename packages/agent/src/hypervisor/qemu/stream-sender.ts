@@ -130,7 +130,10 @@ export class StreamSender {
     const length = data.reduce((sum, part) => sum + part.length, 0)
     if (length < PACK_LEAST_BYTES || !shouldCompress(this.#compression)) return null
     const before = this.#env.clock.now()
-    const packed = await this.#env.compute.compress(data.length === 1 ? data[0]! : Buffer.concat(data))
+    const whole = data.length === 1 ? data[0]! : Buffer.concat(data)
+    // A pool that has no room, or fails, is no reason to give a migration up: it goes as it is.
+    const packed = await this.#env.compute.compress(whole).catch(() => null)
+    if (packed === null) return null
     this.#compression = afterCompressing(this.#compression, length, packed.length, this.#env.clock.now() - before)
     return packed.length < length ? packed : null
   }
