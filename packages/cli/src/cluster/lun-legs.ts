@@ -12,6 +12,7 @@ import type { Environment, Files } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { openSqliteStore } from '@stellwerk/runtime/node/sqlite-store.ts'
 import type { ClusterFile } from './cluster-file.ts'
+import { countingLegs } from './counting-legs.ts'
 import { clusterIn, filesOf } from './directory.ts'
 import { FileDevice } from './file-device.ts'
 import { lookAtUp } from './up-record.ts'
@@ -52,7 +53,7 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
       hint: `name the volume as \`stellwerk volume list\` did${elsewhere(cluster)}`,
     })
   }
-  const legs = await countingLegs(volume, found)
+  const legs = await openCounting(volume, found)
   return opened(legs, Math.max(0, ...legs.map(({ opened }) => opened)))
 }
 
@@ -85,39 +86,21 @@ interface FoundLun {
 }
 
 interface CountingLeg extends Leg {
-  /** Null: its superblock can't be read; whoever looks closer says why. */
-  readonly leg: string | null
   readonly opened: number
 }
 
-/**
- * The in-sync legs by the highest generation found, all of which must be there: one that was left behind is not the volume.
- * The others are closed.
- */
-async function countingLegs(volume: string, found: readonly FoundLun[]): Promise<CountingLeg[]> {
-  const generation = Math.max(...found.map(({ marks }) => marks.generation))
-  const roles = found.find(({ marks }) => marks.generation === generation)?.marks.legs ?? {}
-  const legs: CountingLeg[] = []
-  for (const { storage, device, marks } of found) {
-    const counts = marks.generation === generation
-    const leg = counts ? await legIdOf(device) : null
-    if (!counts || (leg !== null && (roles[leg] ?? 'in-sync') !== 'in-sync')) await device.close()
-    else legs.push({ id: storage, device, leg, opened: marks.opened ?? 0 })
+/** The legs that hold all of the volume; the others are closed. Throws `leg-missing`. */
+async function openCounting(volume: string, found: readonly FoundLun[]): Promise<CountingLeg[]> {
+  const known = await Promise.all(found.map(async each => ({ ...each, leg: await legIdOf(each.device) })))
+  const { counting, missing } = countingLegs(known)
+  for (const each of known) if (missing.length > 0 || !counting.includes(each)) await each.device.close()
+  if (missing.length === 0) {
+    return counting.map(({ storage, device, marks }) => ({ id: storage, device, opened: marks.opened ?? 0 }))
   }
-  const missing = Object.entries(roles).filter(
-    ([leg, role]) => role === 'in-sync' && !legs.some(each => each.leg === leg),
-  )
-  // One that is here and can't say which it is may be the one: it is damaged then, and not missing.
-  if (missing.length <= legs.filter(({ leg }) => leg === null).length) return legs
-  for (const { device } of legs) await device.close()
-  throw new StellwerkError(
-    'leg-missing',
-    `${missing.map(([leg]) => leg).join(', ')} of volume "${volume}" is not here`,
-    {
-      where: `the storages with files: ${found.map(({ storage }) => storage).join(', ')}`,
-      hint: 'bring back the storage that has it; what is here may lack what only that one had',
-    },
-  )
+  throw new StellwerkError('leg-missing', `${missing.join(', ')} of volume "${volume}" is not here`, {
+    where: `the storages with files: ${found.map(({ storage }) => storage).join(', ')}`,
+    hint: 'bring back the storage that has it; what is here may lack what only that one had',
+  })
 }
 
 /** Null: its superblock can't be read; whoever looks closer says why. */
