@@ -92,9 +92,7 @@ export function judgeMarks(
   for (const found of marks.values()) if (highest === null || found.generation > highest.generation) highest = found
   if (highest === null) return 'no storage has told yet which generation its leg is of'
   const { generation, id, legs: roles } = highest
-  // A volume that was never mirrored: its one leg's own generation.
-  if (generation === 0 && volume.legs.length === 1)
-    return { ...volume, generation: 0, generationId: null, unsure: false }
+  if (generation === 0) return judgeUnmirrored(volume, marks)
   // In sync, and never told so: nothing was written in that generation without it, so whoever was told has all that it has.
   const behind = new Set<string>()
   for (const [leg, role] of Object.entries(roles)) {
@@ -114,7 +112,7 @@ export function judgeMarks(
   // Of those in sync none was told of the highest generation, so nothing was written in it: they are judged by what they were told.
   const inSync = volume.legs.filter(leg => roles[leg.leg] === 'in-sync')
   const lastTold = Math.max(...inSync.map(leg => marks.get(leg.storage)?.generation ?? 0))
-  const isUntold = behind.size === inSync.length
+  const isUntold = inSync.length > 0 && behind.size === inSync.length
   if (isUntold) for (const leg of inSync) if (marks.get(leg.storage)?.generation === lastTold) behind.delete(leg.leg)
   for (const { storage, role } of volume.legs) {
     // Of a later one that the copy has no storage may have been told.
@@ -128,4 +126,14 @@ export function judgeMarks(
   })
   const sure = { ...volume, legs, generation, generationId: id, generationOwed: [], unsure: false }
   return isUntold ? { untold: sure } : sure
+}
+
+/** Generation 0 is a LUN's own: its volume was no mirror yet, though a second leg may have been asked for. What counts is in the copy. */
+function judgeUnmirrored(volume: VolumeRecord, marks: ReadonlyMap<string, LegMarks>): VolumeRecord | string {
+  const sure = { ...volume, generation: 0, generationId: null, unsure: false }
+  if (volume.legs.length === 1) return sure
+  if (volume.generation > 0)
+    return `no storage knows a generation of it, and it is in generation ${volume.generation} in the copy`
+  const away = volume.legs.find(({ storage, role }) => role === 'in-sync' && !marks.has(storage))
+  return away === undefined ? sure : `${away.storage} has not answered, whose leg is in sync in the copy`
 }

@@ -332,6 +332,21 @@ describe('after a restore, by what storages were told last', () => {
     expect(volume(bench).unsure).toBe(true)
   })
 
+  it('a volume that was being made a mirror has what its one leg had: the copy says which that is', () => {
+    const [a, b] = record.legs
+    const made = {
+      ...record,
+      generation: 0,
+      legs: [a, { ...b, role: 'stale', lunOwed: true }],
+    } as unknown as VolumeRecord
+    const own = { generation: 0, id: null, legs: {} }
+    expect(judgeMarks(made, new Map([['san-a', own]]))).toMatchObject({
+      ...{ generation: 0, unsure: false, legs: [{ role: 'in-sync' }, { role: 'stale' }] },
+    })
+    expect(judgeMarks(made, new Map([['san-b', own]]))).toMatch(/san-a has not answered/)
+    expect(judgeMarks(record, new Map([['san-a', own]]))).toMatch(/no storage knows a generation of it/)
+  })
+
   it('a leg that was left behind is not taken for the volume', () => {
     expect(judgeMarks(record, new Map([['san-b', told(4, 'in-sync', 'in-sync')]]))).toMatch(/san-a has not answered/)
     expect(judgeMarks(record, new Map())).toMatch(/no storage has told/)

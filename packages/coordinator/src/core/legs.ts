@@ -3,6 +3,7 @@
 // storage answers, knows every fence that it missed, and every host at work reaches it (DESIGN section 7).
 
 import type { VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
+import { assert } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
 import { externalsOf, isExternal, whyNotSilent } from './external.ts'
@@ -54,6 +55,10 @@ export function changeGeneration(
   why: string,
   out: StepOutput,
 ): void {
+  assert(
+    legs.some(({ role }) => role === 'in-sync'),
+    `volume ${volume.name} keeps a leg that is in sync`,
+  )
   const generation = volume.generation + 1
   const next: VolumeRecord = {
     ...volume,

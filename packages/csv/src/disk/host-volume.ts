@@ -83,8 +83,14 @@ export class HostVolume {
     const { volumeId, slotOffset, regionBytes, regionCount } = view
     const stale = staleLogThrough(device, { volumeId, slotOffset, regionCount })
     const generation = options.generation?.() ?? oneLeg()
-    const copy = (region: number): Promise<readonly number[]> =>
-      mirror?.copy(region * regionBytes, regionBytes, () => true) ?? Promise.resolve([])
+    const current = (): VolumeGeneration => options.generation?.() ?? oneLeg()
+    const copy = async (region: number): Promise<readonly number[]> => {
+      const { number } = current()
+      const unreadable = (await mirror?.copy(region * regionBytes, regionBytes, () => true)) ?? []
+      // With a leg lost meanwhile there was nothing to make equal, and that leg has not got it.
+      if (current().number !== number) throw new BlockError('EIO', 'none', 'the legs have changed', { retryable: true })
+      return unreadable
+    }
     const equalize = async (region: number): Promise<void> => {
       const unreadable = await copy(region)
       // It may be read again, and be another on each leg: its mark stays.
@@ -102,7 +108,18 @@ export class HostVolume {
         ...(mirror === undefined ? {} : { equalize }),
         holds: region => opened !== null && [...opened.disks.values()].some(disk => disk.covers()(region)),
       },
-      found => recoverOwn(options, generation, stale, found, copy),
+      async found => {
+        // A leg may be lost while what was found is made equal, or is being read: then it is written down for that one.
+        for (let inForce = current(); ; inForce = current()) {
+          const error = await recoverOwn(options, inForce, stale, found, copy).then(
+            () => null,
+            (why: unknown) => why,
+          )
+          if (current().number !== inForce.number) continue
+          if (error !== null) throw error
+          return
+        }
+      },
     )
     opened = new HostVolume(options, view, intent, generation)
     const now = options.generation?.() ?? generation

@@ -107,14 +107,15 @@ async function recoverSlot(
   const { slot } = effect
   const missed = new Set<number>()
   if (!canary('slot-reused-without-recovery') && (legs.length > 1 || behind !== null)) {
-    const marked = await markedRegions(legs.slice(0, inSync), layout, effect)
+    const { marked, perhaps } = await markedRegions(legs.slice(0, inSync), layout, effect)
+    if (legs.length > inSync) for (const region of perhaps) missed.add(region)
     if (behind !== null) {
       const log = staleLogOn(legs, {
         volumeId: layout.volumeId,
         slotOffset: slotAddress(layout, slot),
         regionCount: regionCount(layout),
       })
-      await log.mark(behind, marked)
+      await log.mark(behind, [...marked, ...perhaps])
     }
     for (const region of marked) {
       const left = await copyRange(legs, inSync, region * layout.regionBytes, layout.regionBytes)
@@ -128,12 +129,15 @@ async function recoverSlot(
   return missed
 }
 
-/** Of what the host held: a slot marks nothing else, and nothing else may be copied, for others are writing there. */
+/**
+ * Of what the host held: a slot marks nothing else, and nothing else may be copied, for others are writing there. `perhaps`: what a sector
+ * that does not check out may have marked where others may be writing: a leg that lacks something may lack that.
+ */
 async function markedRegions(
   sources: readonly Leg[],
   layout: Layout,
   { slot, extents, reserved }: Extract<Effect, { type: 'recover-slot' }>,
-): Promise<number[]> {
+): Promise<{ readonly marked: readonly number[]; readonly perhaps: readonly number[] }> {
   const sealer = new Sealer(layout.volumeId)
   const marked = new Set<number>()
   let damaged = false
@@ -143,14 +147,15 @@ async function markedRegions(
     damaged ||= intent.damagedSectors.length > 0
   }
   const perExtent = layout.extentBytes / layout.regionBytes
-  const regions: number[] = []
-  const take = (extent: number, all: boolean): void => {
-    const first = extentAddress(layout, extent) / layout.regionBytes
-    for (let region = first; region < first + perExtent; region += 1) {
-      if (all || marked.has(region)) regions.push(region)
-    }
+  const regionsOf = (all: readonly number[]): number[] =>
+    all.flatMap(extent => {
+      const first = extentAddress(layout, extent) / layout.regionBytes
+      return Array.from({ length: perExtent }, (_, i) => first + i)
+    })
+  const [own, others] = [regionsOf(extents), canary('reserved-not-recovered') ? [] : regionsOf(reserved)]
+  const isMarked = (region: number): boolean => marked.has(region)
+  return {
+    marked: [...own.filter(region => damaged || isMarked(region)), ...others.filter(isMarked)],
+    perhaps: damaged ? others.filter(region => !isMarked(region)) : [],
   }
-  for (const extent of extents) take(extent, damaged)
-  if (!canary('reserved-not-recovered')) for (const extent of reserved) take(extent, false)
-  return regions
 }
