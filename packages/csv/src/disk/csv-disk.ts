@@ -14,16 +14,15 @@ import type { ScrubFinding } from '@stellwerk/block/mirror/scrub.ts'
 import type { DiskGrant } from '@stellwerk/protocol/messages/volume.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
-import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
+import { errorMessage } from '@stellwerk/runtime/errors.ts'
 import type { ResyncDisk } from '../mirror/host-resync.ts'
 import { askForDisk, type DiskClaim } from './ask-for-disk.ts'
 import { diskError, interrupted, isStorageFull, mayStillLand, misfit, worse } from './disk-errors.ts'
 import { DiskState } from './disk-state.ts'
 import { ExtentDepartures } from './extent-departures.ts'
 import { ExtentFrees } from './extent-frees.ts'
-import { ExtentGrants } from './extent-grants.ts'
 import { ExtentMap, type Handover, parseHandover } from './extent-map.ts'
-import { ExtentUnshares } from './extent-unshares.ts'
+import { extentQuestions } from './extent-questions.ts'
 import { FullVolume } from './full-volume.ts'
 import type { HostVolume } from './host-volume.ts'
 import type { IntentBit } from './intent-log.ts'
@@ -105,24 +104,22 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
       kept: error => this.#state.set('slow', `trimmed extents are kept: ${errorMessage(error)}`),
       refused: error => this.#fail(error),
     })
-    const grants = new ExtentGrants(this.#map, question =>
-      this.#reached(this.#asker.ask('volume.allocate', () => ({ ...this.holding(), ...question }))),
-    )
-    // One extent that cannot be copied is an error to its writer, not the end of the disk.
-    const passing = 'extent-unreadable'
-    const unshares = new ExtentUnshares(this.#map, this.departures, (indexes, attempt) =>
-      this.#reached(
-        this.#asker.ask('volume.unshare', () => ({ ...this.holding(), indexes }), passing, attempt),
-        passing,
-      ),
-    )
+    const questions = extentQuestions({
+      map: this.#map,
+      departures: this.departures,
+      asker: this.#asker,
+      holding: () => this.holding(),
+      grace: () => this.#gate.grace(),
+      reached: generation => volume.reached(generation),
+      failed: error => this.#fail(error),
+    })
     this.#slow = new SlowPath({
       device,
       geometry: view,
       map: this.#map,
-      grants,
-      unshares,
+      ...questions,
       frees: this.#frees,
+      departures: this.departures,
       ranges: this.#ranges,
       gate: this.#gate,
       intent: volume.intent,
@@ -298,6 +295,7 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
   abandon(): void {
     this.#asker.close()
     this.#full.close()
+    this.departures.abandon(this.#error('ESHUTDOWN', 'it ends'))
   }
 
   /**
@@ -342,13 +340,14 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     ) {
       const extent = this.#map.extents[index]!
       if (extent < 0) return Promise.resolve([new Uint8Array(length)])
+      if (this.departures.isLeaving(extent)) return this.#readLater(offset, length, io)
       const generation = gate.enter()
       return this.#device.read(this.#dataOffset + extent * extentBytes + within, length, io).then(
         parts => {
           gate.leave(generation)
           // The disk has left this extent meanwhile, and it may be another's by now.
           if (this.#map.extents[index] === extent) return parts
-          return this.#checked(offset, length, true, io, () => this.#slow.read(offset, length, io))
+          return this.#readLater(offset, length, io)
         },
         error => {
           gate.leave(generation)
@@ -356,6 +355,10 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
         },
       )
     }
+    return this.#readLater(offset, length, io)
+  }
+
+  #readLater(offset: number, length: number, io: Io): Promise<Uint8Array[]> {
     return this.#checked(offset, length, true, io, () => this.#slow.read(offset, length, io))
   }
 
@@ -471,21 +474,10 @@ export class CsvDisk implements BlockDevice, ResyncDisk {
     return Math.floor((region * this.#regionBytes - this.#dataOffset) / this.#extentBytes)
   }
 
-  /** A leg that misses what was done in that generation must not be read from any more. */
-  async #reached<T extends { readonly generation: number }>(asked: Promise<T>, passing = ''): Promise<T> {
-    try {
-      const grant = await asked
-      await this.#options.volume.reached(grant.generation)
-      return grant
-    } catch (error) {
-      if (errorCode(error) !== passing) this.#fail(error)
-      throw error
-    }
-  }
-
   #fail(error: unknown): void {
     if (this.#closing !== null) return
     this.#state.failure ??= this.#eio(error)
+    this.departures.abandon(this.#state.failure)
     this.#state.set('failed', errorMessage(error))
   }
 

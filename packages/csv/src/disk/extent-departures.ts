@@ -1,7 +1,7 @@
 // Which extents are leaving a disk, or have left it: whoever copies what a leg misses must not write to one that is another's by
-// then (rule MIR1). The owner's word of it comes late: it has given the extent away, and another host may write there already.
-// So an extent is on its way from before the owner is asked, and the owner is asked only when nothing is being copied there any
-// more. What has left is known by when: a plan that was made later is about the extent as it is now.
+// then (rule MIR1), and nobody must read it as the disk's (rules IO1, CSV3). The owner's word of it comes late: it has given the extent away, and another host may write there already.
+// So an extent is on its way from before the owner is asked, and the owner is asked only when nothing is being copied or read there
+// any more. What has left is known by when: a plan that was made later is about the extent as it is now.
 
 import type { HostView } from '@stellwerk/protocol/messages/volume.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
@@ -19,11 +19,17 @@ export interface Copying {
   readonly settled: (isMeant: (region: number) => boolean) => Promise<void>
 }
 
+interface Leaving {
+  readonly times: number
+  readonly waiters: PromiseWithResolvers<void>[]
+}
+
 export class ExtentDepartures {
   readonly #geometry: Geometry
   readonly #copying: Copying
-  /** Extent → how often it is leaving at the moment: by a trim, by a question to the owner. */
-  readonly #leaving = new Map<number, number>()
+  /** Extents that are leaving at the moment: by a trim, by a question to the owner. */
+  readonly #leaving = new Map<number, Leaving>()
+  #abandoned: Error | null = null
   /** Extent → which departure it was. */
   readonly #gone = new Map<number, number>()
   #count = 0
@@ -49,7 +55,31 @@ export class ExtentDepartures {
 
   /** They may leave: from the call on nothing new is copied there, until `over`. */
   begin(extents: Iterable<number>): void {
-    for (const extent of extents) this.#leaving.set(extent, (this.#leaving.get(extent) ?? 0) + 1)
+    for (const extent of extents) {
+      const leaving = this.#leaving.get(extent) ?? { times: 0, waiters: [] }
+      this.#leaving.set(extent, { ...leaving, times: leaving.times + 1 })
+    }
+  }
+
+  /** What is there may be another's by now: it is not read. */
+  isLeaving(extent: number): boolean {
+    return this.#leaving.size > 0 && this.#leaving.has(extent) && !canary('departing-extent-read')
+  }
+
+  /** Resolves when it is known whether the extent has left. Rejects when the disk ends before. */
+  async known(extent: number): Promise<void> {
+    if (this.#abandoned !== null) throw this.#abandoned
+    const leaving = this.#leaving.get(extent)
+    if (leaving === undefined) return
+    const waiter = Promise.withResolvers<void>()
+    leaving.waiters.push(waiter)
+    await waiter.promise
+  }
+
+  /** The disk ends: nobody waits any more. */
+  abandon(error: Error): void {
+    this.#abandoned ??= error
+    for (const { waiters } of this.#leaving.values()) for (const { reject } of waiters.splice(0)) reject(error)
   }
 
   /** Resolves when nothing that was begun before is being copied there: the owner may be told. */
@@ -65,9 +95,14 @@ export class ExtentDepartures {
       // Plans that are made later know of it.
       if (this.#copying.isUnderWay()) this.#gone.set(extent, this.#count)
     }
-    const leaving = (this.#leaving.get(extent) ?? 0) - 1
-    if (leaving > 0) this.#leaving.set(extent, leaving)
-    else this.#leaving.delete(extent)
+    const leaving = this.#leaving.get(extent)
+    if (leaving === undefined) return
+    if (leaving.times > 1) {
+      this.#leaving.set(extent, { ...leaving, times: leaving.times - 1 })
+      return
+    }
+    this.#leaving.delete(extent)
+    for (const { resolve } of leaving.waiters) resolve()
   }
 
   /** Another generation: its plans are still to be made. */

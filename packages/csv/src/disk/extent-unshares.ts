@@ -1,5 +1,6 @@
 // Gets extents of its own for indexes of a disk whose extents are shared, or may be since a barrier: all who want to write to
-// the same index wait together, and indexes wanted together go in one question. Reads go on meanwhile.
+// the same index wait together, and indexes wanted together go in one question. Reads there wait for the answer, too: the owner may
+// have given the extent to another before its word is here.
 
 import { MAX_EXTENTS_PER_REQUEST } from '@stellwerk/protocol/messages/volume.ts'
 import { errorCode } from '@stellwerk/runtime/errors.ts'
@@ -21,12 +22,15 @@ type Ask = (indexes: number[], attempt: Attempt) => Promise<VolumeReply<'volume.
 export class ExtentUnshares {
   readonly #map: ExtentMap
   readonly #departures: ExtentDepartures
+  readonly #grace: () => Promise<void>
   readonly #ask: Ask
   readonly #wanted = new Map<number, Wanted>()
   #asking: Promise<void> | null = null
 
-  constructor(map: ExtentMap, departures: ExtentDepartures, ask: Ask) {
+  /** `grace` resolves when all I/O that began before is done. */
+  constructor(map: ExtentMap, departures: ExtentDepartures, grace: () => Promise<void>, ask: Ask) {
     this.#map = map
+    this.#grace = grace
     this.#departures = departures
     this.#ask = ask
   }
@@ -55,7 +59,7 @@ export class ExtentUnshares {
 
   async #askFor(batch: readonly Wanted[]): Promise<void> {
     const { barriers } = this.#map
-    const leaving = new Leaving(this.#map, this.#departures, batch)
+    const leaving = new Leaving(this.#map, this.#departures, this.#grace, batch)
     try {
       const { runs, mapVersion } = await this.#ask(
         batch.map(({ index }) => index),
@@ -79,17 +83,19 @@ export class ExtentUnshares {
   }
 }
 
-/** What one question may have leave: it is not copied from the first try on until it is known whether it has left. */
+/** What one question may have leave: it is neither copied nor read from a try on until it is known whether it has left. */
 class Leaving {
   readonly #map: ExtentMap
   readonly #departures: ExtentDepartures
+  readonly #grace: () => Promise<void>
   readonly #extents: readonly { readonly index: number; readonly extent: number }[]
   #isAsked = false
   /** An earlier try may have been obeyed, or may yet be. */
   #isUncertain = false
 
-  constructor(map: ExtentMap, departures: ExtentDepartures, batch: readonly Wanted[]) {
+  constructor(map: ExtentMap, departures: ExtentDepartures, grace: () => Promise<void>, batch: readonly Wanted[]) {
     this.#map = map
+    this.#grace = grace
     this.#departures = departures
     this.#extents = batch
       .map(({ index }) => ({ index, extent: map.extents[index]! }))
@@ -101,13 +107,15 @@ class Leaving {
     if (!this.#isAsked) this.#departures.begin(extents)
     this.#isAsked = true
     await this.#departures.settled(extents)
+    // What was read before is the disk's; from here on who reads there waits.
+    await this.#grace()
     try {
       return await ask()
     } catch (error) {
       const code = errorCode(error)
-      if (!isNothingUnshared(code)) this.#isUncertain = true
-      // While there is no room nothing leaves: what is copied there need not wait for somebody to make some.
-      if (code === 'volume-full') this.refused()
+      // Between two tries nothing leaves, if nothing was done: who copies or reads there need not wait for an owner, or for room.
+      if (isNothingUnshared(code)) this.refused()
+      else this.#isUncertain = true
       throw error
     }
   }

@@ -8,6 +8,7 @@ import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
 import { zeroRange } from '../format/device-io.ts'
 import { mayStillLand } from './disk-errors.ts'
+import type { ExtentDepartures } from './extent-departures.ts'
 import type { ExtentFrees } from './extent-frees.ts'
 import type { ExtentGrants } from './extent-grants.ts'
 import type { ExtentMap } from './extent-map.ts'
@@ -24,6 +25,7 @@ export interface SlowPathParts {
   readonly grants: ExtentGrants
   readonly unshares: ExtentUnshares
   readonly frees: ExtentFrees
+  readonly departures: ExtentDepartures
   readonly ranges: WriteRanges
   readonly gate: RequestGate
   readonly intent: IntentLog
@@ -57,12 +59,16 @@ export class SlowPath {
     const pieces = this.#pieces(offset, length)
     const results: Uint8Array[][] = new Array(pieces.length)
     await this.#each(pieces, async (piece, i) => {
-      const { map, gate, device } = this.#parts
+      const { map, gate, device, departures } = this.#parts
       for (;;) {
         const extent = map.extents[piece.index]!
         if (extent < 0) {
           results[i] = [new Uint8Array(piece.length)]
           return
+        }
+        if (departures.isLeaving(extent)) {
+          await departures.known(extent)
+          continue
         }
         const generation = gate.beginIo()
         try {

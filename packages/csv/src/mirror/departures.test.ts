@@ -70,6 +70,15 @@ async function trimmed() {
   return volume
 }
 
+/** The disk `web`, and a clone of it at the other host: nobody else has the extent that both have. */
+async function shared(volume: MirroredVolume, a: Host, b: Host) {
+  await volume.call('volume.snapshot-disk', { volume: 'csv1', disk: 'web', snapshot: 'snap', name: 'snap' })
+  await volume.call('volume.clone-disk', { volume: 'csv1', snapshot: 'snap', disk: 'copy', name: 'copy' })
+  await volume.call('volume.delete-disk', { volume: 'csv1', disk: 'snap' })
+  const web = await CsvDisk.attach({ volume: a.volume, disk: 'web', vm: 'vm-web', epoch: 2 })
+  return { web, copy: await attach(b, 'copy') }
+}
+
 /** A guest writes to an extent that it shares, and that is being copied for it; then the other sharer has it for itself. */
 async function unshared() {
   const { volume, a, b, begin, end } = await two()
@@ -80,11 +89,7 @@ async function unshared() {
   await before.close()
   const at = { volume: 'csv1', host: 'host-a', epoch: 1 }
   await volume.call('volume.detach', { ...at, disk: 'web' })
-  await volume.call('volume.snapshot-disk', { volume: 'csv1', disk: 'web', snapshot: 'snap', name: 'snap' })
-  await volume.call('volume.clone-disk', { volume: 'csv1', snapshot: 'snap', disk: 'copy', name: 'copy' })
-  await volume.call('volume.delete-disk', { volume: 'csv1', disk: 'snap' })
-  const web = await CsvDisk.attach({ volume: a.volume, disk: 'web', vm: 'vm-web', epoch: 2 })
-  const copy = await attach(b, 'copy')
+  const { web, copy } = await shared(volume, a, b)
   const letGo = await begin()
   const left = web.write(0, bytes(2), {}, IO)
   await volume.timers.advance(1_000)
@@ -183,4 +188,53 @@ it('what may have left by a question that has no answer yet is not copied, and n
   expect(volume.owner.sync).toMatchObject({ done: true })
   expect(await volume.differing()).toEqual([])
   expect(b.volume.dropped).toBe(null)
+})
+
+/** What a guest reads of an extent that it has left, as far as its owner knows, and that the other sharer has written to since. */
+async function readAfterLeaving() {
+  const { volume, a, b } = await two()
+  await create(volume, 'web')
+  const before = await attach(a, 'web')
+  await before.write(0, bytes(1), {}, IO)
+  await before.drain()
+  await before.close()
+  await volume.call('volume.detach', { volume: 'csv1', disk: 'web', host: 'host-a', epoch: 1 })
+  const { web, copy } = await shared(volume, a, b)
+  volume.unanswered = 'volume.unshare'
+  const write = web.write(0, bytes(2, 4096), {}, IO)
+  await volume.timers.advance(20)
+  volume.unanswered = null
+  await copy.write(0, bytes(3), {}, IO)
+  const reads = [web.read(8192, 4096, IO), web.read(0, EXTENT, IO)]
+  await volume.timers.advance(10_000)
+  await write
+  const read = (await Promise.all(reads)).map(parts => new Set(Buffer.concat(parts)))
+  return [...new Set(read.flatMap(values => [...values]))].sort()
+}
+
+it('IO1: an extent that a guest may have left already is not read: it may hold another’s data', async () => {
+  expect(await readAfterLeaving()).toEqual([1, 2])
+  canaries.add('departing-extent-read')
+  expect(await readAfterLeaving()).toContain(3)
+})
+
+it('reads wait for no owner that is away, nor for room: between two questions nothing can have left', async () => {
+  const { volume, a, b } = await two()
+  await create(volume, 'web')
+  const before = await attach(a, 'web')
+  await before.write(0, bytes(1), {}, IO)
+  await before.drain()
+  await before.close()
+  await volume.call('volume.detach', { volume: 'csv1', disk: 'web', host: 'host-a', epoch: 1 })
+  const { web } = await shared(volume, a, b)
+  volume.failing = 'volume.unshare'
+  volume.failure = 'owner-away'
+  const write = web.write(0, bytes(2, 4096), {}, IO)
+  write.catch(() => undefined)
+  await volume.timers.advance(1_000)
+  const read = web.read(8192, 4096, IO)
+  await volume.timers.advance(0)
+  expect(Buffer.concat(await read)[0]).toBe(1)
+  web.abandon()
+  await expect(write).rejects.toThrow()
 })

@@ -91,11 +91,16 @@ export class MirroredVolume {
 
   /** Questions of hosts of this kind have no answer: their link fails. */
   failing: string | null = null
+  failure = 'link-lost'
+  /** And here the owner did as it was asked. */
+  unanswered: string | null = null
   readonly call = callTo(() => this.owner)
 
   readonly #ofHosts: OwnerCall = async (kind, body) => {
-    if (kind === this.failing) throw new StellwerkError('link-lost', 'the link was lost', { retryable: true })
-    return this.call(kind, body)
+    if (kind === this.failing) throw new StellwerkError(this.failure, 'it was not asked', { retryable: true })
+    const answer = await this.call(kind, body)
+    if (kind === this.unanswered) throw new StellwerkError('link-lost', 'the link was lost', { retryable: true })
+    return answer
   }
 
   /** Without what an agent adds: its messages, and the words for what is not there. */
