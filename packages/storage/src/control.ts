@@ -88,9 +88,9 @@ export class Control {
         return { generation, legs }
       }
       case 'storage.layout': {
-        const { lun, ownerEpoch, host, epoch, metadata, slots } = storageFamily.body(kind, message)
-        const layout = { metadata, slots }
-        await this.#order({ kind: 'layout', lun, ownerEpoch, host: host ?? null, epoch: epoch ?? null, layout })
+        const body = storageFamily.body(kind, message)
+        const { lun, lunId = null, ownerEpoch, host = null, epoch = null, ...layout } = body
+        await this.#order({ kind: 'layout', lun, lunId, ownerEpoch, host, epoch, layout })
         return {}
       }
       case 'storage.opened': {

@@ -9,6 +9,7 @@ import type { MetadataRanges } from '@stellwerk/csv/format/layout.ts'
 import { refuse } from '@stellwerk/csv/owner/refusal.ts'
 import type { VolumeBody, VolumeKind } from '@stellwerk/csv/owner/request.ts'
 import { VolumeOwner } from '@stellwerk/csv/owner/volume-owner.ts'
+import { lunId } from '@stellwerk/protocol/lun-id.ts'
 import type { Beat, ClusterMapStorage, ClusterMapVolume } from '@stellwerk/protocol/messages/cluster.ts'
 import { type CheckAnswer, MAX_FINDINGS } from '@stellwerk/protocol/messages/volume-check.ts'
 import type { ScrubProgress, ScrubReport } from '@stellwerk/protocol/messages/volume-scrub.ts'
@@ -318,7 +319,8 @@ export class OwnerService implements Behavior {
     let least = 0
     for (const leg of volume.legs) {
       if (leg.role !== 'in-sync' || this.#isExternal(leg)) continue
-      const reply = await orderStorage(access, leg, 'storage.opened', { lun: leg.lun }, LAYOUT_MS)
+      const body = { lun: leg.lun, lunId: lunId(volume, leg) }
+      const reply = await orderStorage(access, leg, 'storage.opened', body, LAYOUT_MS)
       least = Math.max(least, (reply as { readonly opened: number }).opened)
     }
     return least
@@ -401,7 +403,8 @@ export class OwnerService implements Behavior {
     const { access, ownerEpoch, hostEpoch } = this.#options
     for (const leg of volume.legs) {
       if (leg.role === 'stale' || this.#isExternal(leg)) continue
-      const body = { lun: leg.lun, ownerEpoch, host: access.host, epoch: hostEpoch, ...ranges }
+      const owner = { ownerEpoch, host: access.host, epoch: hostEpoch }
+      const body = { lun: leg.lun, lunId: lunId(volume, leg), ...owner, ...ranges }
       await orderStorage(access, leg, 'storage.layout', body, LAYOUT_MS)
     }
   }

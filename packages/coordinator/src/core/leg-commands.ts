@@ -1,10 +1,11 @@
 // What operators ask for a volume's legs: a second one, one less, a resync at once, and, when all else is lost, to go on
 // with a leg that is behind.
 
+import { lunId } from '@stellwerk/protocol/lun-id.ts'
 import { accept, type CommandResult, refuse } from './command-result.ts'
 import { oweEpochs } from './fencing.ts'
 import { hostLive } from './hosts.ts'
-import { changeGeneration, inSyncLegs, lunId, volumeLive } from './legs.ts'
+import { changeGeneration, inSyncLegs, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import { mayScrub } from './scrubs.ts'
 import { type CoordinatorState, type LegRecord, MAX_LEGS, type VmRecord, type VolumeRecord } from './state.ts'

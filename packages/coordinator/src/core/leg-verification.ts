@@ -2,10 +2,11 @@
 // believed to be at the highest generation found, and is opened only if every leg that this one calls in sync answers: else a leg
 // that has been left behind could be taken for the whole truth.
 
+import { lunId } from '@stellwerk/protocol/lun-id.ts'
 import type { LunShown } from '@stellwerk/protocol/messages/storage.ts'
 import { shouldAsk } from './asking.ts'
 import { isExternal } from './external.ts'
-import { changeGeneration, lunId, volumeLive } from './legs.ts'
+import { changeGeneration, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import type { CoordinatorState, LegRecord, VolumeRecord } from './state.ts'
 

@@ -2,6 +2,7 @@
 // given up when a host that another in-sync leg serves has lost it, or when it holds up a fence; it is taken back once its
 // storage answers, knows every fence that it missed, and every host at work reaches it (DESIGN section 7).
 
+import { lunId } from '@stellwerk/protocol/lun-id.ts'
 import type { VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
@@ -152,11 +153,6 @@ function checkExport(
   }
   const body = { storage, lun, sizeBytes: volume.sizeBytes, volumeId: volume.id }
   out.effect({ kind: 'order', key, host: host.name, message: 'storage.check-export', body })
-}
-
-/** The first leg's LUN has the volume's own id, later ones' that of their leg too: a storage may have had another before. */
-export function lunId(volume: VolumeRecord, leg: LegRecord): string {
-  return leg.leg === 'leg-0' || leg.leg === 'leg-1' ? volume.id : `${volume.id}-${leg.leg}`
 }
 
 /** When all are there, a mirror gets its first generation; the first owner lays the volume out. */

@@ -1,6 +1,7 @@
 // A bench for the core: feeds it inputs, keeps the store as the shell would, answers orders as a test wishes, and can
 // start the coordinator anew from what was durable. For tests only.
 
+import { lunId } from '@stellwerk/protocol/lun-id.ts'
 import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
 import type { AccessReport, Beat, PathReport, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
@@ -11,7 +12,6 @@ import type { CoreRecord } from '../replay/replay.ts'
 import { snapshotOf } from '../snapshot.ts'
 import type { Command } from './commands.ts'
 import { type Input, step } from './core.ts'
-import { lunId } from './legs.ts'
 import { load } from './load.ts'
 import type { Effect } from './output.ts'
 import type { CoordinatorState } from './state.ts'

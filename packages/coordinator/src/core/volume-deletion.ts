@@ -1,13 +1,14 @@
 // Taking a volume away. From the command on, durably, nothing is started there and its record names no leg; its LUNs are deleted when
 // no host can have it open any more, so that a volume of the same name that is made later is written by nobody who means this one.
 
+import { lunId } from '@stellwerk/protocol/lun-id.ts'
 import { accept, type CommandResult, refuse } from './command-result.ts'
 import { isExport } from './exports.ts'
 import { orderedNames } from './external.ts'
 import { beginFencing } from './fencing.ts'
 import { hostLive } from './hosts.ts'
 import { hasEnded } from './leg-commands.ts'
-import { lunId, volumeLive } from './legs.ts'
+import { volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import type { CoordinatorState, HostRecord, VmRecord, VolumeRecord } from './state.ts'
 

@@ -132,10 +132,14 @@ export const storageFamily = defineFamily('storage', {
     }),
     reply: closed({ generation: Count, legs: LegsSchema }),
   },
-  /** From the owner. A higher owner epoch drains the lower ones first. `host` and `epoch`: refused if it was fenced. */
+  /**
+   * From the owner. A higher owner epoch drains the lower ones first. `host` and `epoch`: refused if it was fenced. `lunId`: as with
+   * `delete-lun`.
+   */
   'storage.layout': {
     request: closed({
       lun: Name,
+      lunId: Type.Optional(LunId),
       ownerEpoch: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
       host: Type.Optional(Name),
       epoch: Type.Optional(Count),

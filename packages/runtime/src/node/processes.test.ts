@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
@@ -106,6 +106,26 @@ test('a process that merely has the pid of a leftover is left alone', async () =
   expect(await open(directory).killLeftovers()).toEqual([pid])
   if (innocent.exitCode === null && innocent.signalCode === null) await once(innocent, 'exit')
   expect(innocent.signalCode).toBe('SIGKILL')
+})
+
+test('a record that cannot be written stops a start, and not the process whose child ends', async () => {
+  const directory = fresh()
+  const errors: unknown[] = []
+  const told: Logger = { ...log, error: (_, message) => errors.push(message) }
+  const processes = createProcesses({ directory, entry: null, log: told })
+  const sleep = { name: 'sleeper', program: 'sleep', args: ['60'] }
+  const child = processes.command(sleep)
+  const ended = new Promise(resolve => child.onExit(resolve))
+  // Where the next record is to be written there is a directory.
+  mkdirSync(join(directory, 'children.json.aside'))
+  expect(() => processes.command(sleep)).toThrow('EISDIR')
+  child.kill()
+  await ended
+  await processes.close()
+  expect(errors).toContain('the record still names a process that has ended')
+  expect(readPidRecord(join(directory, 'children.json')).filter(isStillRunning)).toEqual([])
+  rmSync(join(directory, 'children.json.aside'), { recursive: true })
+  expect(await open(directory).killLeftovers()).toEqual([])
 })
 
 test('a damaged record is corrupt-state and stays as it is', () => {

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { assert } from '../assert.ts'
 import type { CommandSpec, Logger, Processes, ProcessSpec } from '../environment.ts'
-import { errorCode, StellwerkError } from '../errors.ts'
+import { errorCode, errorMessage, StellwerkError } from '../errors.ts'
 import { NodeChild } from './child.ts'
 import { type NodeCommand, startCommand } from './command.ts'
 import { CHILD_MARK, parentOfThisProcess } from './parent-pipe.ts'
@@ -43,6 +43,18 @@ export function createProcesses(options: ProcessesOptions): NodeProcesses {
   const children = new Map<number, { readonly child: NodeChild | NodeCommand; readonly recorded: RecordedProcess }>()
   const save = () =>
     writePidRecord(recordFile, [...leftovers, ...[...children.values()].map(({ recorded }) => recorded)])
+  /** For what has ended: if it stays in the record, no other process will have its pid, boot and start. */
+  const saveWhenPossible = () => {
+    try {
+      save()
+    } catch (error) {
+      const why = errorMessage(error)
+      options.log.error(
+        { code: errorCode(error), file: recordFile, why },
+        'the record still names a process that has ended',
+      )
+    }
+  }
   /** In the record as long as it runs. */
   const keep = <C extends NodeChild | NodeCommand>(
     child: C,
@@ -55,7 +67,7 @@ export function createProcesses(options: ProcessesOptions): NodeProcesses {
     })
     child.onEnd(() => {
       children.delete(child.pid)
-      save()
+      saveWhenPossible()
       if (children.size === 0) closing?.()
     })
     try {
@@ -93,7 +105,7 @@ export function createProcesses(options: ProcessesOptions): NodeProcesses {
       }
       await Promise.all(running.map(gone))
       leftovers = []
-      save()
+      saveWhenPossible()
       return running.map(({ pid }) => pid)
     },
 

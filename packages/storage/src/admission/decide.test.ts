@@ -289,7 +289,7 @@ describe('owners', () => {
     const bench = new Bench().with('a', 'b')
     const layout = { metadata: { offset: 0, length: 4096 }, slots: [] }
     const old = bench.connect('csv1', claimOf('a', { owner: 3 }))
-    const order = { kind: 'layout', lun: 'csv1', ownerEpoch: 4, host: 'b', epoch: 1, layout }
+    const order = { kind: 'layout', lun: 'csv1', lunId: null, ownerEpoch: 4, host: 'b', epoch: 1, layout }
     expect(kinds(bench.order(order))).toEqual(['drain'])
     expect(kinds(bench.drained(old.id))).toEqual(['evidence', 'answer'])
     expect(codeOf(bench.order({ ...order, ownerEpoch: 3, host: 'a' }))).toBe('owner-superseded')
@@ -344,6 +344,10 @@ describe('LUNs', () => {
     const raise = { kind: 'generation', lun: 'csv1', generation: 7, id: 'x', legs: { one: 'in-sync' }, term: 1 }
     expect(codeOf(bench.order(late))).toBe('unknown-lun')
     expect(codeOf(bench.order({ ...raise, lunId: 'of-the-one-before' }))).toBe('unknown-lun')
+    // Its owner epochs are another volume's: raised by one of these, the name's new LUN would shut its own owner out.
+    const layout = { metadata: { offset: 0, length: 4096 }, slots: [] }
+    const owner = { kind: 'layout', lun: 'csv1', ownerEpoch: 9, host: 'a', epoch: 1, layout }
+    expect(codeOf(bench.order({ ...owner, lunId: 'of-the-one-before' }))).toBe('unknown-lun')
     expect(bench.state.luns.get('csv1')).toEqual(marks)
     canaries.add('late-lun-order-obeyed')
     bench.order(late)
@@ -351,6 +355,7 @@ describe('LUNs', () => {
     canaries.clear()
     const meant = new Bench().with('a')
     expect(kinds(meant.order({ ...raise, lunId: meant.state.luns.get('csv1')?.id }))).toEqual(['evidence', 'answer'])
+    expect(kinds(meant.order({ ...owner, lunId: meant.state.luns.get('csv1')?.id }))).toEqual(['evidence', 'answer'])
     expect(kinds(meant.order({ ...late, id: meant.state.luns.get('csv1')?.id }))).toEqual(['answer'])
   })
 

@@ -43,6 +43,8 @@ export type Order = { readonly ticket: number } & (
   | {
       readonly kind: 'layout'
       readonly lun: string
+      /** Of the LUN that is meant; null: whichever has that name. */
+      readonly lunId: string | null
       readonly ownerEpoch: number
       readonly host: string | null
       readonly epoch: number | null
@@ -275,9 +277,9 @@ function sameLegs(a: LunMarks['legs'], b: LunMarks['legs']): boolean {
 }
 
 function registerLayout(draft: Draft, input: OrderOf<'layout'>): Refusal | null {
-  const { ticket, lun, ownerEpoch, host, epoch, layout } = input
+  const { ticket, lun, lunId, ownerEpoch, host, epoch, layout } = input
   const marks = draft.luns.get(lun)
-  if (marks === undefined) return unknownLun(lun)
+  if (marks === undefined || !isMeant(marks, lunId)) return unknownLun(lun)
   const refused =
     (host !== null && epoch !== null ? judgeEpoch(draft, host, epoch) : null) ?? judgeLayout(layout, marks.sizeBytes)
   if (refused !== null) return refused
