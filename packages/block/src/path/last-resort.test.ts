@@ -47,7 +47,7 @@ describe('a standby path (RIO1, RIO2)', () => {
     expect([harness.core.candidates, harness.core.usable]).toEqual([[2], 'up'])
   })
 
-  it('is connected at once when nobody answers, and while the server only drains no sooner than a request may take', () => {
+  it('is connected at once when nobody answers, and not while the server only drains', () => {
     const harness = withStandby()
     harness.step({ kind: 'start' })
     harness.connected(0)
@@ -57,15 +57,8 @@ describe('a standby path (RIO1, RIO2)', () => {
     harness.bad(0)
     // The other's server answers its probe: it will open the export when it has drained.
     harness.good(1)
-    expect(harness.core.nextLookAt).toBe(CONFIG.requestDeadlineMs)
-    harness.now = CONFIG.requestDeadlineMs - 1
+    harness.now = 5_000
     expect(harness.step({ kind: 'tick', probe: false, oldest: [] })).toEqual([])
-    const later = withStandby()
-    later.step({ kind: 'start' })
-    later.good(0)
-    later.now = CONFIG.requestDeadlineMs
-    // It may be a black hole to all but probes.
-    expect(later.step({ kind: 'tick', probe: false, oldest: [] })).toEqual(['connect 2@1', 'path-state 2'])
     expect(harness.bad(1)).toEqual(['connect 2@1', 'path-state 2'])
   })
 

@@ -5,8 +5,6 @@
 // above s, and by then no connection of s or lower is left on any path. So the loss of a path with such writes raises
 // the session, which retires every connection there is; nothing is dispatched until one of the new session stands.
 //
-// A path whose probes are answered is not failed for what a request takes: see silent-paths.ts for what is.
-//
 // Rules RIO1 and RIO2, here: a standby path is connected as soon as no other one gives hope, and left once others are
 // trusted again. It is never the only usable path: what it leads to is chosen anew with each connection. So it has failed
 // too when nothing that was sent on it is answered, though its probes are, which go another way: with twice the patience
@@ -27,8 +25,7 @@ import {
   rankOf,
   shownState,
 } from './path-state.ts'
-import { findSilent, isSilent, whomToAsk } from './silent-paths.ts'
-import { demote, lookForSlow } from './slow-paths.ts'
+import { lookForSlow } from './slow-paths.ts'
 
 /** A standby path's patience is doubled at most so often. */
 const MAX_SILENCES = 5
@@ -139,7 +136,7 @@ export class PathCore {
         this.#probeBad(input.path, input.why, now)
         return
       case 'tick':
-        this.#tick(input, now)
+        this.#tick(input.probe, input.oldest, now)
         if (input.medians !== undefined) lookForSlow(this.#paths, input.medians, this.#config, now)
         return
       case 'disable': {
@@ -166,7 +163,6 @@ export class PathCore {
     path.badProbes = 0
     path.badAt = null
     path.overdue = false
-    path.askedAt = null
     path.oldestAt = null
     path.why = 'connected'
     // The server has drained all lower sessions before it answered; what is left of them here is of no more use.
@@ -257,7 +253,7 @@ export class PathCore {
     }
   }
 
-  #tick({ probe, oldest, answered = [] }: Extract<PathInput, { kind: 'tick' }>, now: number): void {
+  #tick(probe: boolean, oldest: readonly (number | null)[], now: number): void {
     if (!this.#raising) this.#connectDue(now)
     if (probe) {
       this.#paths.forEach((path, index) => {
@@ -278,32 +274,23 @@ export class PathCore {
       if (at === null || (path.oldestAt !== null && at > path.oldestAt)) path.silences = 0
       path.oldestAt = at
     })
-    if (probe) {
-      for (const path of whomToAsk(this.#paths, answered, path => this.#isUsable(path), now)) {
-        this.#effects.push({ kind: 'ask', path })
-      }
-    }
     this.#overdueAt = this.#nextOverdueAt(oldest, now)
-    this.#leaveStandby(oldest, now)
+    this.#leaveStandby(oldest)
     // One at a time: a cut path is no alternative for the next, but does not look it until the shell says `lost`.
     const failed = this.#paths.findIndex((_path, index) => this.#hasFailed(index, oldest[index] ?? null))
     if (failed !== -1) {
       this.#effects.push({ kind: 'cut', path: failed, reason: this.#whyFailed(failed), distrust: true })
       return
     }
-    const standby = this.#paths.findIndex(
-      (path, index) => path.standby && this.#isStandbySilent(path, oldest[index] ?? null, now),
+    const silent = this.#paths.findIndex(
+      (path, index) => path.standby && this.#isSilent(path, oldest[index] ?? null, now),
     )
-    const silent = standby === -1 ? findSilent(this.#paths, answered, this.#config, now) : standby
     if (silent === -1) return
-    const path = this.#path(silent)
-    if (path.standby) path.silences += 1
-    // It may well be connected again: that it is trusted by its probes is not to make it the first again.
-    else if (path.slow.restUntil === null) demote(path, this.#config, now)
+    this.#path(silent).silences += 1
     this.#effects.push({ kind: 'cut', path: silent, reason: 'requests on it are not answered', distrust: true })
   }
 
-  #isStandbySilent({ line, silences }: Path, oldestAt: number | null, now: number): boolean {
+  #isSilent({ line, silences }: Path, oldestAt: number | null, now: number): boolean {
     if (line.kind !== 'connected' || oldestAt === null) return false
     return now - oldestAt > this.#config.requestDeadlineMs * 2 ** Math.min(silences, MAX_SILENCES)
   }
@@ -392,27 +379,23 @@ export class PathCore {
     path.badProbes = 0
   }
 
-  /**
-   * It can be used, or will be in a moment: a first reconnect that is young, or that only waits for the server to drain. For no
-   * longer than a request may take: it may be a black hole, though the probes are answered.
-   */
+  /** It can be used, or will be in a moment: a first reconnect that is young, or that only waits for the server to drain. */
   #givesHope(path: Path, now: number): boolean {
     if (path.disabled || path.badProbes > 0) return false
     const { line } = path
-    if (line.kind === 'connected') return !isSilent(path, this.#config, now)
+    if (line.kind === 'connected') return true
     if (line.kind !== 'connecting' || path.attempts > 1) return false
-    const isProbed = path.goodAt !== null && path.goodAt >= line.since
-    const until = line.since + (isProbed ? this.#config.requestDeadlineMs : this.#config.standbyAfterMs)
+    if (path.goodAt !== null && path.goodAt >= line.since) return true
+    const until = line.since + this.#config.standbyAfterMs
     if (now >= until) return false
     if (this.#lookAt === null || until < this.#lookAt) this.#lookAt = until
     return true
   }
 
   /** Requests go over trusted paths again; what is in flight on it has its time to end, and goes over one of them after that. */
-  #leaveStandby(oldest: readonly (number | null)[], now: number): void {
+  #leaveStandby(oldest: readonly (number | null)[]): void {
     const best = this.#candidates[0] === undefined ? null : this.#path(this.#candidates[0])
     if (!this.#hasStandby || best === null || best.standby || best.badProbes > 0 || best.disabled) return
-    if (isSilent(best, this.#config, now)) return
     if (canary('no-fail-back')) return
     this.#paths.forEach((path, index) => {
       if (!path.standby || path.line.kind !== 'connected') return

@@ -4,7 +4,7 @@
 import { present } from '@stellwerk/runtime/assert.ts'
 import type { Clock, Timer, Timers } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { type BlockDevice, BlockError, type Caps } from '../device.ts'
+import type { BlockDevice, Caps } from '../device.ts'
 import { NbdRefusal } from '../nbd/wire.ts'
 import { InFlight } from './in-flight.ts'
 import { Latencies } from './latencies.ts'
@@ -75,10 +75,6 @@ export interface Connection {
   readonly session: number
   readonly device: PathDevice
   readonly inFlight: InFlight
-  /** When the last sent of the requests that were answered was sent; null: none was. */
-  answered: number | null
-  /** A read that asks whether anything is answered is under way. */
-  asking: boolean
   dead: boolean
 }
 
@@ -164,15 +160,11 @@ export class PathSet {
     this.#feed({ kind: 'stop' })
   }
 
-  /** Closes the connections in order; nothing may be in flight. One that may be a black hole is not waited for. */
+  /** Closes the connections in order; nothing may be in flight. */
   async close(): Promise<void> {
     const open = [...this.#connections, ...this.#retired].filter(connection => connection !== null)
     for (const connection of open) connection.dead = true
-    await Promise.all(
-      open.map(({ device, asking }) =>
-        asking ? device.abort('closed while it was asked for an answer') : device.close(),
-      ),
-    )
+    await Promise.all(open.map(connection => connection.device.close()))
   }
 
   /** Nothing is to be sent on the paths of these names while any other can be used. */
@@ -213,9 +205,7 @@ export class PathSet {
     connection.inFlight.remove(request)
     this.#queues[connection.path]! -= 1
     this.#served[connection.path]! += 1
-    if (connection.dead) return
-    noteAnswer(connection, request.sentAt)
-    this.#latencies[connection.path]!.add(this.#options.clock.now() - request.sentAt)
+    if (!connection.dead) this.#latencies[connection.path]!.add(this.#options.clock.now() - request.sentAt)
   }
 
   /** The connection is gone or must go. `unknown`: besides what is still in flight, a write without an outcome. */
@@ -289,9 +279,6 @@ export class PathSet {
       case 'probe':
         this.#probe(effect.path)
         return
-      case 'ask':
-        this.#ask(this.#connections[effect.path] ?? null)
-        return
       case 'raise-session':
         this.#inputs.push({ kind: 'session-raised', session: this.#options.raiseSession(effect.reason) })
         return
@@ -330,15 +317,7 @@ export class PathSet {
       this.#feed({ kind: 'connect-failed', path, session, message: misfit, fatal: null })
       return
     }
-    const connection: Connection = {
-      path,
-      session,
-      device,
-      inFlight: new InFlight(),
-      answered: null,
-      asking: false,
-      dead: false,
-    }
+    const connection: Connection = { path, session, device, inFlight: new InFlight(), dead: false }
     this.#connections[path] = connection
     device.onState((state, reason) => {
       if (state === 'closed' || state === 'failed') this.lose(connection, reason, false)
@@ -379,24 +358,6 @@ export class PathSet {
       )
   }
 
-  /** An error is an answer too, unless it is the connection's end. */
-  #ask(connection: Connection | null): void {
-    if (connection === null || connection.asking || connection.dead) return
-    const sentAt = this.#options.clock.now()
-    const { device } = connection
-    connection.asking = true
-    device.read(0, device.limits.minimum, { origin: 'path', deadlineAt: null }).then(
-      () => {
-        connection.asking = false
-        noteAnswer(connection, sentAt)
-      },
-      (error: unknown) => {
-        connection.asking = false
-        if (!(error instanceof BlockError && error.errno === 'ESHUTDOWN')) noteAnswer(connection, sentAt)
-      },
-    )
-  }
-
   #onProbeTimer(): void {
     this.#probeTimer = this.#options.timers.after(this.#config.probeIntervalMs, () => this.#onProbeTimer())
     this.#tick(true)
@@ -421,11 +382,10 @@ export class PathSet {
     for (let first = true, cuts = -1; cuts !== this.#cuts; first = false) {
       cuts = this.#cuts
       const oldest = this.#connections.map(connection => connection?.inFlight.oldestSentAt ?? null)
-      const answered = this.#connections.map(connection => connection?.answered ?? null)
-      if (!probe || !first) this.#feed({ kind: 'tick', probe: false, oldest, answered })
+      if (!probe || !first) this.#feed({ kind: 'tick', probe: false, oldest })
       else {
         const medians = oldest.map((at, path) => this.#latencies[path]!.look(at === null ? null : now - at))
-        this.#feed({ kind: 'tick', probe, oldest, answered, medians })
+        this.#feed({ kind: 'tick', probe, oldest, medians })
       }
       // What was cut is no alternative any more: whether another has failed is judged by what is left.
     }
@@ -452,8 +412,4 @@ export class PathSet {
     })
     this.#host.refused(error, { code, message, path: name })
   }
-}
-
-function noteAnswer(connection: Connection, sentAt: number): void {
-  if (connection.answered === null || sentAt > connection.answered) connection.answered = sentAt
 }

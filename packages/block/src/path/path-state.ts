@@ -79,8 +79,6 @@ export interface Path {
   probeOutAt: number | null
   /** A request on its connection is past the deadline. */
   overdue: boolean
-  /** Since when a read that was sent after what is overdue is to be answered on its connection; null: none is. See silent-paths.ts. */
-  askedAt: number | null
   /** When the oldest request on its connection was sent, when last looked at; null: none was in flight. */
   oldestAt: number | null
   /** Connections in a row that were cut because nothing on them was answered. */
@@ -122,7 +120,6 @@ export function newPath({ name, priority, standby = false }: PathKind, now: numb
     goodAt: null,
     probeOutAt: null,
     overdue: false,
-    askedAt: null,
     oldestAt: null,
     silences: 0,
     disabled: false,
@@ -197,15 +194,13 @@ export type PathInput =
   | { readonly kind: 'probe-good'; readonly path: number; readonly latencyMs: number }
   | { readonly kind: 'probe-bad'; readonly path: number; readonly why: string }
   /**
-   * `oldest`: per path, when the oldest request in flight on its connection was sent, or null. `answered`: per path, when the last
-   * sent of the requests that were answered on its connection was sent; null or absent: none was. `medians`: per path, what
+   * `oldest`: per path, when the oldest request in flight on its connection was sent, or null. `medians`: per path, what
    * requests took lately, or null where there were too few; with a probe tick only.
    */
   | {
       readonly kind: 'tick'
       readonly probe: boolean
       readonly oldest: readonly (number | null)[]
-      readonly answered?: readonly (number | null)[]
       readonly medians?: readonly (number | null)[]
     }
   | { readonly kind: 'disable'; readonly path: number; readonly disabled: boolean }
@@ -222,8 +217,6 @@ export type PathEffect =
   /** Abort all retired connections. */
   | { readonly kind: 'cut-retired'; readonly reason: string }
   | { readonly kind: 'probe'; readonly path: number }
-  /** A small read on the path's connection, unless one is under way there: its answer counts as any other. */
-  | { readonly kind: 'ask'; readonly path: number }
   | { readonly kind: 'raise-session'; readonly reason: string }
   | { readonly kind: 'refused'; readonly path: number; readonly code: string; readonly message: string }
   | { readonly kind: 'path-state'; readonly path: number }

@@ -45,17 +45,12 @@ export function lookForSlow(
     }
     slow.looks += 1
     if (slow.looks < LOOKS) return
-    demote(path, config, now)
+    slow.looks = 0
+    slow.holdMs = Math.min(config.slowHoldMaxMs, slow.holdMs === 0 ? config.slowHoldMs : slow.holdMs * 2)
+    slow.restUntil = now + slow.holdMs
+    slow.changedAt = now
     path.why = `requests take ${Math.round(median)} ms, on its siblings ${others.toFixed(1)}`
   })
-}
-
-/** It rests, twice as long as the last time. */
-export function demote({ slow }: Path, config: PathConfig, now: number): void {
-  slow.looks = 0
-  slow.holdMs = Math.min(config.slowHoldMaxMs, slow.holdMs === 0 ? config.slowHoldMs : slow.holdMs * 2)
-  slow.restUntil = now + slow.holdMs
-  slow.changedAt = now
 }
 
 /** Of those of the same priority that can stand in for it; null: there is none. */

@@ -301,14 +301,6 @@ export const CANARIES: readonly Canary[] = [
     tuning: { faults: ['control-cut', 'paths-lost', 'hbas-dead'], meanGapMs: 1_000, migrations: 0 },
   },
   {
-    name: 'silent-path-kept',
-    part: 'cluster',
-    rule: 'RIO1',
-    what: 'a path whose probes are answered is trusted, whatever becomes of the requests on it',
-    seed: 1,
-    tuning: { faults: ['streams-clogged'], meanGapMs: 3_000 },
-  },
-  {
     name: 'no-fail-back',
     part: 'cluster',
     rule: 'RIO2',

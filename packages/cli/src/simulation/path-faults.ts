@@ -49,17 +49,6 @@ export const PATH_FAULTS: readonly FaultKind[] = [
     },
   },
   {
-    // The same to all but probes, mostly on one fabric: its sibling shows it.
-    name: 'streams-clogged',
-    lasts: [4_000, 30_000],
-    begin: ({ world, host, storage, random }) => {
-      const network = random.chance(0.7) ? [FABRICS[random.int(2)]!] : FABRICS
-      const match = { from: host, to: storage, bothWays: true, network, class: 'stream' } as const
-      const clog = world.sim.network.clog(match)
-      return () => clog.heal()
-    },
-  },
-  {
     // Answers, but late; mostly on one fabric, so that its sibling shows it.
     name: 'path-slow',
     lasts: [3_000, 25_000],

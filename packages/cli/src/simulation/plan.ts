@@ -104,7 +104,6 @@ const APART = {
   olderState: ['coordinator-rolled-back'],
   external: ['external-kill', 'external-cut', 'external-slow'],
   ownerInJournal: ['owner-in-journal'],
-  streams: ['streams-clogged'],
 } as const satisfies { readonly [group: string]: readonly string[] }
 const APART_KINDS: ReadonlySet<string> = new Set(Object.values(APART).flat())
 const APART_CHANCE = 0.3
@@ -146,8 +145,6 @@ export interface PlanTuning extends DiskTuning {
   readonly external?: boolean
   /** Whether owners die or fall asleep in the middle of writes of their journals; absent: in some seeds. */
   readonly ownerInJournal?: boolean
-  /** Whether paths become black holes to all but their probes; absent: in some seeds. */
-  readonly streams?: boolean
   /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
   readonly safetyMs?: number
 }
@@ -225,7 +222,6 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     olderState: random.fork('older-state'),
     external: random.fork('external'),
     ownerInJournal: random.fork('owner-in-journal'),
-    streams: random.fork('streams'),
   }
   const groups = Object.entries(forks).flatMap(([group, of]) => {
     const name = group as keyof typeof forks

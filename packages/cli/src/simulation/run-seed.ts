@@ -78,7 +78,7 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<S
 /** A planted bug is looked for in the runs that it was pinned in, which had none of what only some seeds have. */
 export const PLANTED_TUNING = {
   ...{ guestNetwork: false, drains: false },
-  ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false, streams: false },
+  ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false },
 } as const
 
 async function run(seed: string, options: RunOptions): Promise<SeedResult> {

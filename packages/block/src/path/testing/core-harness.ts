@@ -54,12 +54,6 @@ export class Harness {
     return this.step({ kind: 'tick', probe: true, oldest })
   }
 
-  /** The same, when requests sent at those times have been answered. */
-  tickAnswered(oldest: readonly (number | null)[], answered: readonly (number | null)[]): string[] {
-    this.now += CONFIG.probeIntervalMs
-    return this.step({ kind: 'tick', probe: true, oldest, answered })
-  }
-
   good(path: number): string[] {
     return this.step({ kind: 'probe-good', path, latencyMs: 1 })
   }
