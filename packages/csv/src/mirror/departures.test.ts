@@ -70,6 +70,16 @@ async function trimmed() {
   return volume
 }
 
+/** The disk `web`, in whose only extent host-a has written, and which nobody has now. */
+async function written(volume: MirroredVolume, a: Host): Promise<void> {
+  await create(volume, 'web')
+  const web = await attach(a, 'web')
+  await web.write(0, bytes(1), {}, IO)
+  await web.drain()
+  await web.close()
+  await volume.call('volume.detach', { volume: 'csv1', disk: 'web', host: 'host-a', epoch: 1 })
+}
+
 /** The disk `web`, and a clone of it at the other host: nobody else has the extent that both have. */
 async function shared(volume: MirroredVolume, a: Host, b: Host) {
   await volume.call('volume.snapshot-disk', { volume: 'csv1', disk: 'web', snapshot: 'snap', name: 'snap' })
@@ -82,13 +92,7 @@ async function shared(volume: MirroredVolume, a: Host, b: Host) {
 /** A guest writes to an extent that it shares, and that is being copied for it; then the other sharer has it for itself. */
 async function unshared() {
   const { volume, a, b, begin, end } = await two()
-  await create(volume, 'web')
-  const before = await attach(a, 'web')
-  await before.write(0, bytes(1), {}, IO)
-  await before.drain()
-  await before.close()
-  const at = { volume: 'csv1', host: 'host-a', epoch: 1 }
-  await volume.call('volume.detach', { ...at, disk: 'web' })
+  await written(volume, a)
   const { web, copy } = await shared(volume, a, b)
   const letGo = await begin()
   const left = web.write(0, bytes(2), {}, IO)
@@ -119,13 +123,8 @@ describe.each([
 
 it('what could not leave for want of room is copied all the same: the leg need not wait for somebody to make some', async () => {
   const { volume, a, b, begin, end } = await two()
-  await create(volume, 'web')
   await create(volume, 'big', 128)
-  const web = await attach(a, 'web')
-  await web.write(0, bytes(1), {}, IO)
-  await web.drain()
-  await web.close()
-  await volume.call('volume.detach', { volume: 'csv1', disk: 'web', host: 'host-a', epoch: 1 })
+  await written(volume, a)
   await volume.call('volume.snapshot-disk', { volume: 'csv1', disk: 'web', snapshot: 'snap', name: 'snap' })
   const big = await attach(b, 'big')
   let isFull = false
@@ -150,13 +149,8 @@ it('what could not leave for want of room is copied all the same: the leg need n
 
 it('what may have left by a question that has no answer yet is not copied, and not called copied; other disks are', async () => {
   const { volume, a, b, hold, begin, end } = await two()
-  await create(volume, 'web')
   await create(volume, 'mail')
-  const web = await attach(a, 'web')
-  await web.write(0, bytes(1), {}, IO)
-  await web.drain()
-  await web.close()
-  await volume.call('volume.detach', { volume: 'csv1', disk: 'web', host: 'host-a', epoch: 1 })
+  await written(volume, a)
   await volume.call('volume.snapshot-disk', { volume: 'csv1', disk: 'web', snapshot: 'snap', name: 'snap' })
   const shared = await CsvDisk.attach({ volume: a.volume, disk: 'web', vm: 'vm-web', epoch: 2 })
   // Nobody else has it any more, which its host does not know.
@@ -193,12 +187,7 @@ it('what may have left by a question that has no answer yet is not copied, and n
 /** What a guest reads of an extent that it has left, as far as its owner knows, and that the other sharer has written to since. */
 async function readAfterLeaving() {
   const { volume, a, b } = await two()
-  await create(volume, 'web')
-  const before = await attach(a, 'web')
-  await before.write(0, bytes(1), {}, IO)
-  await before.drain()
-  await before.close()
-  await volume.call('volume.detach', { volume: 'csv1', disk: 'web', host: 'host-a', epoch: 1 })
+  await written(volume, a)
   const { web, copy } = await shared(volume, a, b)
   volume.unanswered = 'volume.unshare'
   const write = web.write(0, bytes(2, 4096), {}, IO)
@@ -220,12 +209,7 @@ it('IO1: an extent that a guest may have left already is not read: it may hold a
 
 it('reads wait for no owner that is away, nor for room: between two questions nothing can have left', async () => {
   const { volume, a, b } = await two()
-  await create(volume, 'web')
-  const before = await attach(a, 'web')
-  await before.write(0, bytes(1), {}, IO)
-  await before.drain()
-  await before.close()
-  await volume.call('volume.detach', { volume: 'csv1', disk: 'web', host: 'host-a', epoch: 1 })
+  await written(volume, a)
   const { web } = await shared(volume, a, b)
   volume.failing = 'volume.unshare'
   volume.failure = 'owner-away'
