@@ -8,7 +8,7 @@ import { MIB } from '@stellwerk/runtime/units.ts'
 import type { ApiClient } from 'stellwerk/api-client/client.ts'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CLIENT_PEERS, Clients } from './clients.ts'
-import { HOSTS, ServedCluster, TOKEN } from './served-cluster.ts'
+import { freePorts, HOSTS, ServedCluster, TOKEN } from './served-cluster.ts'
 import { alive, type Running, Stellwerk } from './stellwerk.ts'
 
 const LONG = 240_000
@@ -37,7 +37,7 @@ describe.skipIf(missing)(`storages that are plain NBD servers (${note})`, () => 
   const startVault = () => nbdkit(ports.vault, 'file', `dir=${join(stellwerk.directory, 'vault')}`)
 
   beforeAll(async () => {
-    const free = await cluster.freePorts(5)
+    const free = await freePorts(stellwerk, 5)
     for (const [i, name] of (Object.keys(ports) as (keyof typeof ports)[]).entries()) ports[name] = free[i] ?? 0
     mkdirSync(join(stellwerk.directory, 'vault'))
     file('vault/both', 512 * MIB)

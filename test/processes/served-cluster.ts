@@ -39,7 +39,7 @@ export class ServedCluster {
 
   /** Resolves when every process serves, hosts as soon as they have started; commands of `stellwerk` find it from then on. */
   async start(settings: Partial<Settings>, external: readonly ExternalServer[] = []): Promise<ApiClient> {
-    const ports = await this.freePorts(PORTS)
+    const ports = await freePorts(this.#stellwerk, PORTS)
     const at = (network: string) => ({ network, host: HOST, port: ports.shift() ?? 0 })
     const listen = at('cluster')
     const storages = STORAGES.map(name => ({
@@ -95,12 +95,11 @@ export class ServedCluster {
       }),
     )
   }
+}
 
-  async freePorts(count: number): Promise<number[]> {
-    const { directory } = this.#stellwerk
-    const env = createEnvironment({ name: 'test', directory, store: memoryStore(), logLevel: 'silent' })
-    const ports = await findPorts(env, HOST, count)
-    await env.close()
-    return ports
-  }
+export async function freePorts({ directory }: Stellwerk, count: number): Promise<number[]> {
+  const env = createEnvironment({ name: 'test', directory, store: memoryStore(), logLevel: 'silent' })
+  const ports = await findPorts(env, HOST, count)
+  await env.close()
+  return ports
 }
