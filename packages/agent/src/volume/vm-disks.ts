@@ -252,7 +252,10 @@ export class VmDisks implements DiskSet {
   }
 }
 
-/** The disk that was reserved, no older than its owner knew it then: an older map would lack extents that are in use. */
+/**
+ * The disk that was reserved, with a map that has all that was mapped then: an older one would lack extents that are in use. What
+ * else raises a map's version (a snapshot) its host need not have heard of.
+ */
 function checkHandover(handover: Json, reserved: DiskInfo, volumeId: string): void {
   const given = parseHandover(handover, volumeId)
   const refuse = (why: string): never => {
@@ -262,8 +265,8 @@ function checkHandover(handover: Json, reserved: DiskInfo, volumeId: string): vo
   }
   if (given.disk !== reserved.disk) refuse(`what came is disk ${given.disk}`)
   if (given.sizeBytes !== reserved.sizeBytes) refuse(`it has ${reserved.sizeBytes} bytes, what came ${given.sizeBytes}`)
-  if (given.mapVersion < reserved.mapVersion) {
-    refuse(`its map was at version ${reserved.mapVersion} before, what came is at ${given.mapVersion}`)
+  if (given.mapVersion < reserved.mappedVersion) {
+    refuse(`its map had extents of version ${reserved.mappedVersion} before, what came is at ${given.mapVersion}`)
   }
 }
 

@@ -39,9 +39,9 @@ export function extentQuestions({ map, departures, asker, holding, grace, reache
   const grants = new ExtentGrants(map, question =>
     usable(asker.ask('volume.allocate', () => ({ ...holding(), ...question }))),
   )
-  const unshares = new ExtentUnshares(map, departures, grace, (indexes, attempt) =>
+  const unshares = new ExtentUnshares(map, departures, grace, (question, attempt) =>
     usable(
-      asker.ask('volume.unshare', () => ({ ...holding(), indexes }), PASSING, attempt),
+      asker.ask('volume.unshare', () => ({ ...holding(), ...question() }), PASSING, attempt),
       PASSING,
     ),
   )

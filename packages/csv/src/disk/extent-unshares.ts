@@ -4,7 +4,7 @@
 
 import { MAX_EXTENTS_PER_REQUEST } from '@stellwerk/protocol/messages/volume.ts'
 import { errorCode } from '@stellwerk/runtime/errors.ts'
-import type { VolumeReply } from '../owner/request.ts'
+import type { VolumeBody, VolumeReply } from '../owner/request.ts'
 import type { ExtentDepartures } from './extent-departures.ts'
 import type { ExtentMap } from './extent-map.ts'
 import { type Attempt, isNothingUnshared } from './owner-asker.ts'
@@ -16,8 +16,10 @@ interface Wanted {
   readonly reject: (error: unknown) => void
 }
 
-/** The owner is asked until it answers; `attempt` stands around each try. */
-type Ask = (indexes: number[], attempt: Attempt) => Promise<VolumeReply<'volume.unshare'>>
+type Question = Pick<VolumeBody<'volume.unshare'>, 'indexes' | 'extents' | 'mapVersion'>
+
+/** The owner is asked until it answers; `attempt` stands around each try, whose question it is. */
+type Ask = (question: () => Question, attempt: Attempt) => Promise<VolumeReply<'volume.unshare'>>
 
 export class ExtentUnshares {
   readonly #map: ExtentMap
@@ -59,13 +61,16 @@ export class ExtentUnshares {
 
   async #askFor(batch: readonly Wanted[]): Promise<void> {
     const { barriers } = this.#map
-    const leaving = new Leaving(this.#map, this.#departures, this.#grace, batch)
+    const mapped = batch.filter(({ index }) => this.#map.extents[index]! >= 0)
+    const indexes = mapped.map(({ index }) => index)
+    const extents = indexes.map(index => this.#map.extents[index]!)
+    const leaving = new Leaving(this.#map, this.#departures, this.#grace, indexes, extents)
     try {
-      const { runs, mapVersion } = await this.#ask(
-        batch.map(({ index }) => index),
+      const { runs, shared, mapVersion } = await this.#ask(
+        () => ({ indexes, extents, mapVersion: this.#map.version }),
         ask => leaving.attempt(ask),
       )
-      this.#map.addAsked(runs, [], barriers)
+      this.#map.addAsked(runs, shared, barriers)
       this.#map.version = Math.max(this.#map.version, mapVersion)
       leaving.answered()
       for (const wanted of batch) this.#over(wanted).resolve()
@@ -88,22 +93,29 @@ class Leaving {
   readonly #map: ExtentMap
   readonly #departures: ExtentDepartures
   readonly #grace: () => Promise<void>
-  readonly #extents: readonly { readonly index: number; readonly extent: number }[]
+  readonly #indexes: readonly number[]
+  /** What is there, one each. */
+  readonly #extents: readonly number[]
   #isAsked = false
   /** An earlier try may have been obeyed, or may yet be. */
   #isUncertain = false
 
-  constructor(map: ExtentMap, departures: ExtentDepartures, grace: () => Promise<void>, batch: readonly Wanted[]) {
+  constructor(
+    map: ExtentMap,
+    departures: ExtentDepartures,
+    grace: () => Promise<void>,
+    indexes: readonly number[],
+    extents: readonly number[],
+  ) {
     this.#map = map
     this.#grace = grace
     this.#departures = departures
-    this.#extents = batch
-      .map(({ index }) => ({ index, extent: map.extents[index]! }))
-      .filter(({ extent }) => extent >= 0)
+    this.#indexes = indexes
+    this.#extents = extents
   }
 
   async attempt<T>(ask: () => Promise<T>): Promise<T> {
-    const extents = this.#extents.map(({ extent }) => extent)
+    const extents = this.#extents
     if (!this.#isAsked) this.#departures.begin(extents)
     this.#isAsked = true
     await this.#departures.settled(extents)
@@ -122,14 +134,17 @@ class Leaving {
 
   answered(): void {
     this.#isUncertain = false
-    for (const { index, extent } of this.#extents) this.#departures.over(extent, this.#map.extents[index] !== extent)
+    for (const [i, index] of this.#indexes.entries()) {
+      const extent = this.#extents[i]!
+      this.#departures.over(extent, this.#map.extents[index] !== extent)
+    }
     this.#isAsked = false
   }
 
   /** They stay, unless that is not known: then they are not copied any more while this host has the disk. */
   refused(): void {
     if (!this.#isAsked || this.#isUncertain) return
-    for (const { extent } of this.#extents) this.#departures.over(extent, false)
+    for (const extent of this.#extents) this.#departures.over(extent, false)
     this.#isAsked = false
   }
 }

@@ -102,6 +102,7 @@ export class SlowPath {
     await (range === null ? this.#ordered(offset, length, run) : run())
   }
 
+  /** Zeroes what is mapped; what is not reads as zeroes, once the owner knows that the disk has let go of it. */
   async zero(
     offset: number,
     length: number,
@@ -111,6 +112,7 @@ export class SlowPath {
     const { map } = this.#parts
     await this.#ordered(offset, length, () =>
       this.#each(this.#pieces(offset, length), async piece => {
+        await this.#freed(piece.index, io)
         if (flags.noHole === true || map.extents[piece.index]! >= 0) await this.#zeroPiece(piece, flags, io)
       }),
     )
@@ -163,6 +165,12 @@ export class SlowPath {
     } finally {
       ranges.remove(range)
     }
+  }
+
+  /** An index that is on its way back may be given back its extent, with what others see there: nothing was promised yet. */
+  async #freed(index: number, io: Io): Promise<void> {
+    const { frees } = this.#parts
+    for (let over = frees.pending(index); over !== null; over = frees.pending(index)) await this.#inTime(over, io)
   }
 
   /** Gives the extent that may be written in place there: the index gets one, or one of its own, if it has none. */

@@ -7,11 +7,13 @@ import { checkVolume } from '../check.ts'
 import { Sealer } from '../format/checksum.ts'
 import { readIntent } from '../format/slot.ts'
 import type { DiskHosts } from '../owner/host-effects.ts'
+import type { OwnerCall } from '../owner/request.ts'
 import { VolumeOwner } from '../owner/volume-owner.ts'
 import { CrashDevice } from '../testing/crash-device.ts'
 import { codeOf, EXTENT, IO, legOn, quietLog, Records, readAll, smallVolume } from '../testing/fixture.ts'
 import { callTo, openDisk, openHost, type TestHost, turns } from '../testing/host-fixture.ts'
 import { CsvDisk } from './csv-disk.ts'
+import { parseHandover } from './extent-map.ts'
 
 const bytes = (value: number, length = 4096): Uint8Array => new Uint8Array(length).fill(value)
 const v = 'csv1'
@@ -38,7 +40,20 @@ async function rig(sizeBytes?: number) {
     env: { trace: records, log: quietLog },
     hosts: calls,
   })
-  const call = callTo(() => owner)
+  /** What hosts have asked, and kinds whose questions wait on their way. */
+  const asked: { kind: string; body: unknown }[] = []
+  const held = new Map<string, Promise<void>>()
+  const toOwner = callTo(() => owner)
+  const call: OwnerCall = async (kind, body) => {
+    asked.push({ kind, body })
+    await held.get(kind)
+    return toOwner(kind, body)
+  }
+  const hold = (kind: string) => {
+    const release = Promise.withResolvers<void>()
+    held.set(kind, release.promise)
+    return release
+  }
   const device = new CrashDevice(platter)
   const host = await openHost(platter, call, { device })
   hosts.push(host)
@@ -50,7 +65,22 @@ async function rig(sizeBytes?: number) {
   const usage = async () => (await owner.handle('volume.usage', { volume: v })).usedBytes / EXTENT
   const check = async () => (await checkVolume([legOn(platter)])).findings.filter(f => f.severity !== 'degraded')
   return {
-    ...{ platter, owner, ownerDevice: leg.device, call, device, host, records, snapshot, clone, attach, usage, check },
+    ...{
+      asked,
+      hold,
+      platter,
+      owner,
+      ownerDevice: leg.device,
+      call,
+      device,
+      host,
+      records,
+      snapshot,
+      clone,
+      attach,
+      usage,
+      check,
+    },
     setReached: (is: boolean) => {
       reached = is
     },
@@ -105,7 +135,9 @@ describe('snapshots and clones', () => {
     }
     const claim = { volume: v, disk: 's1', host: 'host-a', epoch: 1, committed: false }
     expect(await codeOf(owner.handle('volume.allocate', { ...claim, indexes: [7], ahead: [] }))).toBe('read-only-disk')
-    expect(await codeOf(owner.handle('volume.unshare', { ...claim, indexes: [0] }))).toBe('read-only-disk')
+    expect(await codeOf(owner.handle('volume.unshare', { ...claim, indexes: [0], extents: [0], mapVersion: 9 }))).toBe(
+      'read-only-disk',
+    )
     expect(await codeOf(owner.handle('volume.free', { ...claim, runs: [0, 0, 1, 1] }))).toBe('read-only-disk')
     expect(await codeOf(owner.handle('volume.resize-disk', { volume: v, disk: 's1', sizeBytes: EXTENT }))).toBe(
       'read-only-disk',
@@ -320,6 +352,89 @@ describe('snapshots and clones', () => {
     expect(await usage()).toBe(2)
     expect(await readAll(await attach('s1'), 0, 4096)).toEqual(Buffer.from(bytes(1)))
     expect(await check()).toEqual([])
+  })
+
+  it('what a guest zeroes behind a trim of what is shared stays zero, also when nothing can be given back', async () => {
+    const { host, call, owner, snapshot } = await rig()
+    const disk = await openDisk(host, call)
+    await disk.write(0, [bytes(1)], {}, IO)
+    await snapshot('disk-1', 's1')
+    await owner.handle('volume.open-host', { volume: v, host: 'host-b', hostEpoch: 1, slot: null })
+    const target = { volume: v, disk: 'disk-1', vm: 'web-1', host: 'host-b', hostEpoch: 1, epoch: 2 }
+    await owner.handle('volume.reserve', target)
+    await disk.trim(0, EXTENT, {}, IO)
+    await disk.zero(0, 4096, {}, IO)
+    await turns(10)
+    expect(await readAll(disk, 0, 4096)).toEqual(Buffer.from(bytes(0)))
+  })
+
+  it('and is acknowledged only when a successor would read zeroes, too', async () => {
+    const { host, call, owner, snapshot, hold } = await rig()
+    const disk = await openDisk(host, call)
+    await disk.write(0, [bytes(1)], {}, IO)
+    await snapshot('disk-1', 's1')
+    const freeing = hold('volume.free')
+    await disk.trim(0, EXTENT, {}, IO)
+    let zeroed = false
+    const zeroing = disk.zero(0, EXTENT, {}, IO).then(() => {
+      zeroed = true
+    })
+    await turns(10)
+    expect(zeroed).toBe(false)
+    freeing.resolve()
+    await zeroing
+    const { disks } = await owner.handle('volume.list-disks', { volume: v })
+    expect(disks.find(({ name }) => name === 'disk-1')).toMatchObject({ allocatedBytes: 0 })
+  })
+
+  it('a question that comes late, after it was answered, moves nothing of what its host has', async () => {
+    const { host, call, owner, snapshot, asked, check } = await rig()
+    const disk = await openDisk(host, call)
+    await disk.write(0, [bytes(1)], {}, IO)
+    await snapshot('disk-1', 's1')
+    await disk.write(0, [bytes(2)], {}, IO)
+    const late = asked.filter(({ kind }) => kind === 'volume.unshare')
+    expect(late.length).toBeGreaterThan(0)
+    // Shared once more, as it was when that was asked: but it is another snapshot.
+    await snapshot('disk-1', 's2')
+    const mapped = async () => (await owner.handle('volume.map', { ...claim, from: 0 })).runs
+    const claim = { volume: v, disk: 'disk-1', host: 'host-a', epoch: 1, committed: false }
+    const before = await mapped()
+    for (const { body } of late) await owner.handle('volume.unshare', body as never)
+    expect(await mapped()).toEqual(before)
+    // Nor does one about the very extent that is there now, if it was asked before the snapshot.
+    const [index = 0, extent = 0, , version = 0] = before
+    const old = { ...claim, indexes: [index], extents: [extent], mapVersion: version }
+    expect(await owner.handle('volume.unshare', old)).toMatchObject({ runs: [0, extent, 1, version], shared: [0, 1] })
+    expect(await mapped()).toEqual(before)
+    await owner.handle('volume.delete-disk', { volume: v, disk: 's2' })
+    expect(await readAll(disk, 0, 4096)).toEqual(Buffer.from(bytes(2)))
+    await disk.write(0, [bytes(3)], {}, IO)
+    expect(await check()).toEqual([])
+  })
+
+  it('a snapshot makes no host’s map too old to be handed over', async () => {
+    const { host, call, owner, snapshot } = await rig()
+    const disk = await openDisk(host, call)
+    await disk.write(0, [bytes(1)], {}, IO)
+    await snapshot('disk-1', 's1')
+    const { disks } = await owner.handle('volume.list-disks', { volume: v })
+    const { mapVersion, mappedVersion } = disks.find(({ name }) => name === 'disk-1')!
+    await disk.drain()
+    const given = parseHandover(disk.handover(), host.volume.view.volumeId)
+    expect(given.mapVersion).toBeLessThan(mapVersion)
+    expect(given.mapVersion).toBeGreaterThanOrEqual(mappedVersion)
+  })
+
+  it('a disk that was given up is not attached by what comes late', async () => {
+    const { host, call, owner } = await rig()
+    const disk = await openDisk(host, call)
+    const late = { volume: v, disk: 'disk-1', vm: 'web-1', host: 'host-a', hostEpoch: 1, epoch: 1, committed: false }
+    await disk.drain()
+    await disk.close()
+    await owner.handle('volume.detach', { volume: v, disk: 'disk-1', host: 'host-a', epoch: 1 })
+    expect(await codeOf(owner.handle('volume.attach', late))).toBe('stale-epoch')
+    expect(await codeOf(owner.handle('volume.attach', { ...late, epoch: 2 }))).toBe('resolved')
   })
 
   it('a disk in use grows under its guest; it shrinks only detached, and never below what is in use', async () => {

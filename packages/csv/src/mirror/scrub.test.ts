@@ -260,7 +260,8 @@ describe('while a scrub compares an extent', () => {
     expect(attach().shared).toEqual([])
     const { reply } = play.ask({ kind: 'volume.allocate', body: { ...held, indexes: [0], ahead: [] } })
     const [, extent, , version] = (reply as { runs: [number, number, number, number] }).runs
-    const unshare = () => play.ask({ kind: 'volume.unshare', body: { ...held, indexes: [0] } })
+    const question = { indexes: [0], extents: [extent], mapVersion: version }
+    const unshare = () => play.ask({ kind: 'volume.unshare', body: { ...held, ...question } })
 
     play.state.comparing.add(extent)
     expect(attach().shared).toEqual([0, 1])

@@ -91,11 +91,18 @@ export function abort(state: OwnerState, body: VolumeBody<'volume.abort'>): Deci
   return done({}, [{ type: 'burnt', disk: disk.id, epoch: body.epoch }])
 }
 
-/** What is not held by that host at that epoch is detached from it already. */
+/**
+ * What is not held by that host at that epoch is detached from it already. The epoch is used up: an attachment that was asked for
+ * twice, and comes for the second time only now, would hold the disk for nobody.
+ */
 export function detach(state: OwnerState, body: VolumeBody<'volume.detach'>): Decision {
   const disk = findDisk(state, body.disk)
   if (disk === null || !isClaimant(disk.holder, body)) return done({ detached: false })
-  return done({ detached: true }, [{ type: 'detached', disk: disk.id }])
+  const { epoch } = disk.holder!
+  return done({ detached: true }, [
+    { type: 'detached', disk: disk.id },
+    { type: 'burnt', disk: disk.id, epoch },
+  ])
 }
 
 /** A host attaches nothing without a slot, nor while its slot is being recovered. */

@@ -149,9 +149,13 @@ export function grantOf(state: OwnerState, disk: Disk): DiskGrant {
 }
 
 export function diskInfo(state: OwnerState, disk: Disk): DiskInfo {
-  const { references, layout } = state.metadata
+  const { references, versions, layout } = state.metadata
   let shared = 0
-  for (const extent of disk.map.values()) if (references[extent]! > 1) shared += 1
+  let mappedVersion = 0
+  for (const extent of disk.map.values()) {
+    if (references[extent]! > 1) shared += 1
+    if (versions[extent]! > mappedVersion) mappedVersion = versions[extent]!
+  }
   return {
     disk: disk.id,
     name: disk.name,
@@ -161,6 +165,7 @@ export function diskInfo(state: OwnerState, disk: Disk): DiskInfo {
     parent: disk.parent,
     snapshot: disk.snapshot,
     mapVersion: disk.mapVersion,
+    mappedVersion,
     holder: disk.holder,
     reserved: disk.reserved,
   }

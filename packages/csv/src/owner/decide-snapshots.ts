@@ -113,15 +113,13 @@ export function chainOf(state: OwnerState, disk: Disk): number {
 }
 
 function cloned(state: OwnerState, source: Disk, entry: Extract<Entry, { type: 'disk-cloned' }>): Decision {
-  const { extentBytes } = state.metadata.layout
-  const bytes = source.map.size * extentBytes
+  const info = diskInfo(state, source)
   return done(
     {
+      ...info,
       disk: entry.disk,
       name: entry.name,
-      sizeBytes: source.sizeBytes,
-      allocatedBytes: bytes,
-      sharedBytes: bytes,
+      sharedBytes: info.allocatedBytes,
       parent: source.id,
       snapshot: entry.snapshot,
       mapVersion: source.mapVersion + 1,

@@ -2,6 +2,9 @@
 // every leg → journaled → answered; the host writes there only then. Until then, and for whoever else has it, the shared
 // extent stays as it is.
 //
+// A question may be delivered late, after another asking of the same was answered. The host knows nothing of what such a one would
+// move, so it names what it is about: the extent at each index, and the version at which the host knew the map.
+//
 // What is overwritten whole is copied all the same: a host that dies within its write must find the old data or the new,
 // and between the journal and the write there would be neither.
 
@@ -13,7 +16,7 @@ import { atBarrier } from './decide-snapshots.ts'
 import { holding } from './holding.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody } from './request.ts'
-import { type Effect, type OwnerState, pickFree } from './state.ts'
+import { type Effect, isShared, type OwnerState, pickFree } from './state.ts'
 
 /** Extents copied at a time, and copied without having been mapped yet. */
 export const MAX_COPIES = 64
@@ -30,13 +33,21 @@ export function unshare(state: OwnerState, body: VolumeBody<'volume.unshare'>): 
   const { references, versions } = state.metadata
   const version = disk.mapVersion + 1
   const runs: number[] = []
+  const shared: number[] = []
   const triples: number[] = []
   const missing: number[] = []
   let running = 0
-  for (const index of new Set(body.indexes)) {
+  // A snapshot was made after it was asked: it may be an earlier asking, answered long ago.
+  const isOld = body.mapVersion < (state.clonedAt.get(disk.id) ?? 0)
+  for (const [index, known] of namedExtents(body)) {
     const from = disk.map.get(index)
     // What is not mapped any more is asked for otherwise.
     if (from === undefined) continue
+    if (isOld || from !== known) {
+      runs.push(index, from, 1, versions[from]!)
+      if (isShared(state, from)) shared.push(index, 1)
+      continue
+    }
     if (references[from] === 1 && state.comparing.has(from)) {
       running += 1
       continue
@@ -64,11 +75,16 @@ export function unshare(state: OwnerState, body: VolumeBody<'volume.unshare'>): 
     const entries: Entry[] = [...held.entries]
     if (triples.length > 0) entries.push({ type: 'remapped', disk: disk.id, version, triples })
     const mapVersion = triples.length > 0 ? version : disk.mapVersion
-    return done({ runs, mapVersion, generation: state.generation }, entries)
+    return done({ runs, shared, mapVersion, generation: state.generation }, entries)
   }
   const effects = copies(state, disk, missing.slice(0, Math.max(0, MAX_COPIES - state.copies.size)))
   if (effects.length === 0 && running === 0 && state.copies.size < MAX_COPIES) return refused(volumeFull(state))
   return { type: 'wait', for: 'copy', effects }
+}
+
+/** Index → the extent that whoever asks has there. */
+function namedExtents({ indexes, extents }: VolumeBody<'volume.unshare'>): Map<number, number | undefined> {
+  return new Map(indexes.map((index, i) => [index, extents[i]]))
 }
 
 function copies(state: OwnerState, disk: Disk, indexes: readonly number[]): Effect[] {

@@ -139,14 +139,14 @@ describe('the owner decides', () => {
     attach d1 web host-a 5 -> ok [attached host-a@5]
     allocate d1 host-a 3 0 -> stale-epoch
     detach d1 host-a 3 -> ok
-    detach d1 host-a 5 -> ok [detached]
+    detach d1 host-a 5 -> ok [detached; burnt 5]
     detach d1 host-a 5 -> ok
     attach d1 web host-b 4 -> stale-epoch
     attach d1 web host-b 6 -> ok [attached host-b@6]
     delete d1 -> disk-attached
-    detach d1 host-b 6 -> ok [detached]
+    detach d1 host-b 6 -> ok [detached; burnt 6]
     attach d1 db host-a 1 -> ok [attached host-a@1]
-    detach d1 host-a 1 -> ok [detached]
+    detach d1 host-a 1 -> ok [detached; burnt 1]
     delete d1 -> ok [disk-deleted]
     delete d1 -> ok
     `,
@@ -238,7 +238,7 @@ describe('the owner decides', () => {
     release host-a 1 -> ok [recover-slot; host-released]
     release host-a 1 -> ok
     attach d1 web host-b 2 -> ok [attached host-b@2]
-    detach d1 host-b 2 -> ok [detached]
+    detach d1 host-b 2 -> ok [detached; burnt 2]
     open host-a 2 -> ok
     attach d1 web host-a 3 x 2 -> ok [attached host-a@3]
     release host-a 1 -> ok

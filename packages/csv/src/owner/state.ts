@@ -104,6 +104,8 @@ export interface OwnerState {
    * write it in place, before that has ended. Who had that right may go on: it has the range lock.
    */
   readonly comparing: Set<number>
+  /** By disk: the map version that its last snapshot made, or at which this owner opened the volume. */
+  readonly clonedAt: Map<string, number>
   /** Hosts whose slot is being compared: none of them opens the volume meanwhile. */
   readonly comparingSlots: Set<string>
   readonly recovering: Set<string>
@@ -133,6 +135,7 @@ export function ownerState(
     copies: new Map(),
     barriers: new Map(),
     comparing: new Set(),
+    clonedAt: new Map([...metadata.disks.values()].map(({ id, mapVersion }) => [id, mapVersion])),
     comparingSlots: new Set(),
     recovering: new Set(),
     recovered: new Map(),
@@ -147,9 +150,9 @@ export function isShared({ metadata, comparing }: OwnerState, extent: number): b
   return metadata.references[extent]! > 1 || comparing.has(extent)
 }
 
-/** Free extents that can be granted, zeroed already or not. */
-export function freeExtents(state: OwnerState): number {
-  return state.metadata.layout.extentCount - state.metadata.usedExtents - state.bad.size - state.copies.size
+/** Free extents that can be granted, zeroed already or not. What was freed while a leg catches up cannot, until it has. */
+export function freeExtents({ metadata, bad, copies, sync }: OwnerState): number {
+  return metadata.layout.extentCount - metadata.usedExtents - bad.size - copies.size - (sync?.freed.size ?? 0)
 }
 
 /**
@@ -184,8 +187,14 @@ export function takeEntries(state: OwnerState, entries: readonly Entry[]): void 
     }
     if (entry.type === 'slot-assigned') state.prepared.delete(entry.host)
     if (entry.type === 'disk-created') state.sync?.synced.add(entry.disk)
-    if (entry.type === 'disk-cloned') state.barriers.delete(entry.source)
-    if (entry.type === 'disk-deleted') state.barriers.delete(entry.disk)
+    if (entry.type === 'disk-cloned') {
+      state.barriers.delete(entry.source)
+      state.clonedAt.set(entry.source, state.metadata.disks.get(entry.source)!.mapVersion)
+    }
+    if (entry.type === 'disk-deleted') {
+      state.barriers.delete(entry.disk)
+      state.clonedAt.delete(entry.disk)
+    }
     if (entry.type === 'remapped') takeCopied(state, entry)
   }
   if (entries.length > 0 && state.copies.size > 0) tidyCopies(state)

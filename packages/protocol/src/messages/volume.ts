@@ -51,6 +51,8 @@ export const DiskInfoSchema = closed({
   parent: Type.Union([Type.Null(), Name]),
   snapshot: Type.Boolean(),
   mapVersion: Count,
+  /** The highest at which an extent came into its map that is there now: whoever knows the map at that one has all of it. */
+  mappedVersion: Count,
   holder: Type.Union([Type.Null(), Holder]),
   reserved: Type.Union([Type.Null(), Holder]),
 })
@@ -132,12 +134,14 @@ export const volumeFamily = defineFamily('volume', {
     reply: closed({ runs: RunsSchema, shared: SharedSchema, mapVersion: Count, generation: Generation }),
   },
   /**
-   * Before the first write to extents that are, or may be, shared: those that the host may write to from now on. At least
-   * one of them, unless none is mapped.
+   * Before the first write to extents that are, or may be, shared: those that the host may write to from now on, without those in
+   * `shared`. At least one of them, unless none is mapped. `extents`: what the host has at these indexes, one each, and `mapVersion`
+   * the highest version it has heard of: a question that comes late, after another has been answered, names what was then, and
+   * moves nothing.
    */
   'volume.unshare': {
-    request: closed({ ...Holding, indexes: Indexes }),
-    reply: closed({ runs: RunsSchema, mapVersion: Count, generation: Generation }),
+    request: closed({ ...Holding, indexes: Indexes, extents: Indexes, mapVersion: Count }),
+    reply: closed({ runs: RunsSchema, shared: SharedSchema, mapVersion: Count, generation: Generation }),
   },
   /** The host has dropped these mappings, drained, and cleared its bits there. */
   'volume.free': {
