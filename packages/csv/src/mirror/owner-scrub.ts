@@ -19,6 +19,8 @@ export const SCRUB_ORIGIN = 'scrub'
 const SCRUB_IO = { origin: SCRUB_ORIGIN, deadlineAt: null }
 /** After a question that was not answered. */
 const RETRY_MS = 500
+/** A host that did not answer is asked again whether it is still at an extent. */
+const ASK_AGAIN_MS = 5_000
 /** What could not be compared for so long is left out, and told. */
 const GIVE_UP_MS = 30_000
 const SLOT_TRIES = 4
@@ -35,8 +37,21 @@ export interface ScrubHosts {
   slot(host: string, goodLeg: string | null): Promise<{ open: boolean; findings: PartFinding[] }>
 }
 
-/** Extents of which it is not known whether a host is still at them, until another holds the disk. */
-export type UnsureExtents = Map<number, { readonly disk: string; readonly holder: Holder }>
+interface Asked {
+  readonly disk: string
+  readonly holder: Holder
+  readonly index: number
+  /** Within the extent. */
+  readonly at: number
+}
+
+/** What all scrubs of one owner know together. */
+export interface ScrubbedExtents {
+  /** Those of which it is not known whether a host is still at them: until it answers, or another holds the disk. */
+  readonly unsure: Map<number, Asked>
+  /** Those that are compared, or asked about, at this moment: whoever does that says when it is over. */
+  readonly busy: Set<number>
+}
 
 export interface OwnerScrubOptions {
   readonly id: string
@@ -44,8 +59,7 @@ export interface OwnerScrubOptions {
   readonly state: OwnerState
   readonly legs: readonly ScrubLeg[]
   readonly goodLeg: string | null
-  /** Shared by all scrubs of one owner. */
-  readonly unsure: UnsureExtents
+  readonly extents: ScrubbedExtents
   readonly hosts: ScrubHosts | null
   readonly bytesPerSecond: () => number
   readonly env: Pick<Environment, 'trace' | 'log' | 'timers' | 'clock'>
@@ -69,13 +83,15 @@ export class OwnerScrub {
   #over = false
   /** What the owner itself is reading or writing. */
   #own: Promise<unknown> = Promise.resolve()
-  readonly #unsure: UnsureExtents
+  readonly #unsure: ScrubbedExtents['unsure']
+  readonly #busy: ScrubbedExtents['busy']
   /** Disks whose holder does not answer, and why: the rest of what that one holds is left out. */
   readonly #givenUp = new Map<string, { readonly holder: Holder; readonly why: string }>()
 
   constructor(options: OwnerScrubOptions) {
     this.#options = options
-    this.#unsure = options.unsure
+    this.#unsure = options.extents.unsure
+    this.#busy = options.extents.busy
   }
 
   /** It has ended, and asks and compares nothing any more. */
@@ -103,6 +119,7 @@ export class OwnerScrub {
 
   start(): void {
     void this.#run()
+    void this.#askAgain()
   }
 
   /** What is being compared at this moment is compared to its end. */
@@ -144,10 +161,6 @@ export class OwnerScrub {
       this.#end('failed', errorMessage(error).slice(0, 1_000))
     }
     this.#over = true
-    while (this.#unsure.size > 0 && !this.#stopped) {
-      await this.#pause(RETRY_MS)
-      if (!this.#stopped) this.#settleUnsure()
-    }
   }
 
   #end(state: 'done' | 'failed', why: string | null): void {
@@ -257,15 +270,14 @@ export class OwnerScrub {
 
   /** Nobody writes there in place, and nobody gets to before it is over. */
   async #compareHere(extent: number, index: number, address: number, disk: Disk): Promise<void> {
-    const { state, legs, goodLeg, news } = this.#options
+    const { state, legs, goodLeg } = this.#options
     const options = { block: BLOCK_BYTES, goodLeg }
-    state.comparing.add(extent)
+    this.#began(extent)
     try {
       const found = await this.#mine(scrubLegs(legs, address, state.metadata.layout.regionBytes, options, this.#host()))
       for (const each of found) this.#tookOf({ ...each, legs: [...each.legs] }, disk, extent, index)
     } finally {
-      if (!this.#unsure.has(extent)) state.comparing.delete(extent)
-      news()
+      this.#ceased(extent)
     }
   }
 
@@ -276,10 +288,10 @@ export class OwnerScrub {
     disk: Disk,
     { extent, index, at }: { extent: number; index: number; at: number },
   ): Promise<{ busy: boolean } | string> {
-    const { state, goodLeg, news } = this.#options
+    const { state, goodLeg } = this.#options
     const length = state.metadata.layout.regionBytes
-    state.comparing.add(extent)
-    this.#unsure.set(extent, { disk: disk.id, holder })
+    this.#began(extent)
+    this.#unsure.set(extent, { disk: disk.id, holder, index, at })
     try {
       const answer = await hosts.part(holder, disk.id, { index, extent, offset: at, length, goodLeg })
       this.#unsure.delete(extent)
@@ -289,8 +301,47 @@ export class OwnerScrub {
       if (OVER.has(errorCode(error))) this.#unsure.delete(extent)
       return `${holder.host} was asked: ${errorMessage(error)}`
     } finally {
-      if (!this.#unsure.has(extent)) state.comparing.delete(extent)
-      news()
+      this.#ceased(extent)
+    }
+  }
+
+  #began(extent: number): void {
+    this.#busy.add(extent)
+    this.#options.state.comparing.add(extent)
+  }
+
+  #ceased(extent: number): void {
+    const { state, news } = this.#options
+    this.#busy.delete(extent)
+    if (!this.#unsure.has(extent)) state.comparing.delete(extent)
+    news()
+  }
+
+  /**
+   * As long as there is an extent that a host may be at, also behind the end of the scrub: its guest's first write there after a
+   * snapshot waits for that. A host that answers for the same region is past what it was asked before.
+   */
+  async #askAgain(): Promise<void> {
+    const { state, hosts, goodLeg } = this.#options
+    const length = state.metadata.layout.regionBytes
+    while (!this.#stopped && !(this.#over && this.#unsure.size === 0)) {
+      await this.#pause(this.#over ? RETRY_MS : ASK_AGAIN_MS)
+      this.#settleUnsure()
+      for (const [extent, { disk, holder, index, at }] of [...this.#unsure]) {
+        if (this.#stopped || hosts === null) break
+        if (this.#busy.has(extent)) continue
+        this.#began(extent)
+        try {
+          const { findings } = await hosts.part(holder, disk, { index, extent, offset: at, length, goodLeg })
+          this.#unsure.delete(extent)
+          const of = state.metadata.disks.get(disk)
+          for (const each of findings) if (of !== undefined) this.#tookOf(each, of, extent, index)
+        } catch (error) {
+          if (OVER.has(errorCode(error))) this.#unsure.delete(extent)
+        } finally {
+          this.#ceased(extent)
+        }
+      }
     }
   }
 
@@ -299,7 +350,7 @@ export class OwnerScrub {
     const { state, news } = this.#options
     for (const [extent, { disk, holder }] of this.#unsure) {
       const now = state.metadata.disks.get(disk)?.holder
-      if (now != null && isSame(now, holder)) continue
+      if (this.#busy.has(extent) || (now != null && isSame(now, holder))) continue
       this.#unsure.delete(extent)
       state.comparing.delete(extent)
       news()

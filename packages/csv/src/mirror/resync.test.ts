@@ -93,6 +93,42 @@ describe('a leg that was away', () => {
     expect(await volume.differing()).toEqual([])
   })
 
+  it('lets nobody have meanwhile what is freed, and says that the volume is full when nothing else is left', async () => {
+    const volume = await MirroredVolume.make()
+    const host = await volume.host()
+    const web = await disk(volume, 'web', host)
+    for (let i = 0; i < 8; i += 1) await web.write(i * EXTENT, bytes(1), {}, IO)
+    const { freeBytes } = await volume.call('volume.usage', { volume: 'csv1' })
+    const rest = freeBytes / EXTENT
+    await volume.call('volume.create-disk', { volume: 'csv1', disk: 'db', name: 'db', sizeBytes: rest * EXTENT })
+    const db = await CsvDisk.attach({ volume: host.volume, disk: 'db', vm: 'vm-db', epoch: 1 })
+    for (let i = 0; i < rest; i += 1) await db.write(i * EXTENT, bytes(2), {}, IO)
+    await volume.enter(WITHOUT_B)
+    await host.follow()
+    await web.write(0, bytes(3), {}, IO)
+    const copying = Promise.withResolvers<void>()
+    volume.held.set('host-a', copying.promise)
+    await volume.enter(B_SYNCING)
+    await host.follow()
+    await db.trim(0, EXTENT, {}, IO)
+    await volume.timers.advance(1_000)
+    let written = false
+    const writing = web.write(12 * EXTENT, bytes(4), {}, IO).then(() => {
+      written = true
+    })
+    await volume.timers.advance(2_000)
+    expect(await volume.call('volume.usage', { volume: 'csv1' })).toMatchObject({ freeBytes: 0 })
+    expect([written, web.critical]).toEqual([false, 'volume full'])
+    copying.resolve()
+    await volume.timers.advance(10_000)
+    expect(volume.owner.sync).toMatchObject({ done: true })
+    await volume.enter(AGAIN)
+    await host.follow()
+    await volume.timers.advance(5_000)
+    await writing
+    expect(web.critical).toBe(null)
+  })
+
   it('gets what was written to a disk that nobody holds any more: the owner copies it', async () => {
     const volume = await MirroredVolume.make()
     const host = await volume.host()

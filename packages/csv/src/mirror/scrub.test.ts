@@ -232,6 +232,23 @@ describe('a scrub of a volume', () => {
     })
   })
 
+  it('a host that did not answer, and does later, may write in place again what it was asked about', async () => {
+    const { volume, web } = await bench()
+    volume.partsFail = true
+    expect((await scrub(volume)).skipped).toBeGreaterThan(0)
+    // As after a snapshot that is gone again: whether it is the disk's alone, the owner is asked.
+    await web.barrier()
+    let written = false
+    const writing = web.write(0, bytes(9), {}, IO).then(() => {
+      written = true
+    })
+    await volume.timers.advance(3_000)
+    expect(written).toBe(false)
+    volume.partsFail = false
+    await volume.timers.advance(6_000)
+    await writing
+  })
+
   it('waits, as a request in flight there, with whoever drains the disk', async () => {
     const { volume, web, at } = await bench()
     const address = await at(0)

@@ -3,12 +3,12 @@
 import type { ScrubReport } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { VolumeGeneration } from '../mirror/leg-state.ts'
-import { OwnerScrub, type OwnerScrubOptions, type UnsureExtents } from '../mirror/owner-scrub.ts'
+import { OwnerScrub, type OwnerScrubOptions, type ScrubbedExtents } from '../mirror/owner-scrub.ts'
 import type { VolumeOwnerOptions } from './owner-options.ts'
 import { refuse } from './refusal.ts'
 
 export interface ScrubsOptions
-  extends Omit<OwnerScrubOptions, 'id' | 'goodLeg' | 'env' | 'volume' | 'hosts' | 'unsure'> {
+  extends Omit<OwnerScrubOptions, 'id' | 'goodLeg' | 'env' | 'volume' | 'hosts' | 'extents'> {
   readonly generation: VolumeGeneration
   readonly options: Pick<VolumeOwnerOptions, 'volume' | 'ownerEpoch' | 'scrubHosts' | 'env'>
 }
@@ -16,7 +16,7 @@ export interface ScrubsOptions
 export class Scrubs {
   readonly #options: ScrubsOptions
   #last: OwnerScrub | null = null
-  readonly #unsure: UnsureExtents = new Map()
+  readonly #extents: ScrubbedExtents = { unsure: new Map(), busy: new Set() }
   #begun = 0
 
   constructor(options: ScrubsOptions) {
@@ -57,7 +57,7 @@ export class Scrubs {
     this.#begun += 1
     const id = `scrub-${ownerEpoch}-${generation.number}-${this.#begun}`
     const own = { timers, clock, trace, log }
-    this.#last = new OwnerScrub({ ...this.#options, id, volume, goodLeg, unsure: this.#unsure, hosts, env: own })
+    this.#last = new OwnerScrub({ ...this.#options, id, volume, goodLeg, extents: this.#extents, hosts, env: own })
     this.#last.start()
     return id
   }

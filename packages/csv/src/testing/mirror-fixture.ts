@@ -89,6 +89,8 @@ export class MirroredVolume {
   /** Those opened here, by their names. */
   readonly hosts = new Map<string, HostVolume>()
 
+  /** Hosts do not answer a scrub's owner. */
+  partsFail = false
   /** Questions of hosts of this kind have no answer: their link fails. */
   failing: string | null = null
   failure = 'link-lost'
@@ -106,6 +108,7 @@ export class MirroredVolume {
   /** Without what an agent adds: its messages, and the words for what is not there. */
   readonly #scrubHosts: ScrubHosts = {
     part: async (holder, disk, part) => {
+      if (this.partsFail) throw new StellwerkError('link-lost', 'nobody knows whether it was asked')
       const held = this.hosts.get(holder.host)?.disks.get(disk)
       if (held === undefined) throw new StellwerkError('not-attached', 'it is not open there', { retryable: true })
       const findings = await held.scrub(part)
