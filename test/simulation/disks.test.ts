@@ -15,7 +15,7 @@ const SETTLE_MS = 20_000
 const EXTENT = 4 * MIB
 const V = { volume: 'csv1' }
 
-async function begin(seed: string) {
+async function begin(seed: string, load = { writesPerSecond: 20, scratchPerSecond: 5 }) {
   const world = new World({ seed, hosts: HOSTS, storages: ['san-a', 'san-b'], settings: {}, hostMemoryBytes: 4 * GIB })
   const monitors = createMonitors({ fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
   const records: TraceRecord[] = []
@@ -30,7 +30,7 @@ async function begin(seed: string) {
     if (record.kind === 'disk.fail' || record.kind === 'disk.info') heard.words.push(record.kind)
   })
   await startWithVolume(world)
-  world.command(createVm({ name: 'vm-1', volume: 'csv1', parameters: { writesPerSecond: 20, scratchPerSecond: 5 } }))
+  world.command(createVm({ name: 'vm-1', volume: 'csv1', parameters: load }))
   expect(await world.sim.runUntil(() => vm(world)?.placement?.phase === 'running', SETTLE_MS)).toBe(true)
   await world.sim.runFor(1_000)
   const ask = async (kind: string, body: object): Promise<unknown> => {
@@ -160,6 +160,25 @@ it(
     expect(disks[0]).toMatchObject({ sizeBytes: 12 * MIB })
     // The guest sees it: its scratch area lies at the end of the disk.
     expect(heard.highest).toBeGreaterThan(7 * MIB)
+    run.sound()
+  },
+  TIMEOUT.timeout,
+)
+
+it(
+  'a VM whose disk has nothing to do is moved after a snapshot of it, once and once more',
+  async () => {
+    const run = await begin('idle-after-snapshot', { writesPerSecond: 0, scratchPerSecond: 0 })
+    const { world, ask } = run
+    const host = () => vm(world)?.placement?.host
+    for (const n of [1, 2]) {
+      expect(await ask('volume.snapshot-disk', { disk: 'vm-1-0', snapshot: `s${n}`, name: `s${n}` })).not.toBe(null)
+      await world.sim.runFor(2_000)
+      const from = host()
+      world.command({ kind: 'vm-migrate', name: 'vm-1', to: null, id: `m${n}` })
+      expect(await world.sim.runUntil(() => host() !== from, SETTLE_MS)).toBe(true)
+      await world.sim.runFor(4_000)
+    }
     run.sound()
   },
   TIMEOUT.timeout,
