@@ -5,6 +5,7 @@ import { loadavg } from 'node:os'
 import { describeError, errorCode } from '@stellwerk/runtime/errors.ts'
 import { bulk } from './bulk.ts'
 import { diskPath } from './disk-path.ts'
+import { guestNetwork } from './guest-network.ts'
 import { type BenchOptions, parseBenchOptions } from './lib/bench-options.ts'
 import type { BenchContext, Group } from './lib/group.ts'
 import { missingPrograms } from './lib/peers.ts'
@@ -20,7 +21,20 @@ import { storage } from './storage.ts'
 import { trace } from './trace.ts'
 
 const GROUPS: readonly Group[] = [
-  ...[diskPath, redirect, mirror, resync, owner, storage, bulk, migration, qemuMigration, trace, simulator],
+  ...[
+    diskPath,
+    redirect,
+    mirror,
+    resync,
+    owner,
+    storage,
+    bulk,
+    guestNetwork,
+    migration,
+    qemuMigration,
+    trace,
+    simulator,
+  ],
 ]
 
 /** Gives the exit status. */
