@@ -259,7 +259,7 @@ export function generationTold(
 export function legLost(state: CoordinatorState, report: VolumeLegLost, now: number, out: StepOutput): void {
   const volume = state.volumes.get(report.volume)
   const host = state.hosts.get(report.host)
-  if (volume === undefined || host === undefined) return
+  if (volume === undefined || volume.unsure || host === undefined) return
   // Of an older generation, or of a host that has no say any more.
   if (host.epoch !== report.hostEpoch || host.phase !== 'admitted') return
   if (report.generation !== volume.generation && !canary('old-report-obeyed')) return
