@@ -13,7 +13,7 @@ import { describeGeneration, type Generation } from './generation.ts'
 import { type Leg, type LegsHost, MirrorLegs, type MirrorLegsOptions } from './legs.ts'
 import { OwnRanges, type OwnRangesHost } from './own-ranges.ts'
 import { RangeLocks } from './range-locks.ts'
-import { MirrorRequest, type MirrorRequestKind } from './request.ts'
+import { MirrorRequest, type MirrorRequestFlags, type MirrorRequestKind } from './request.ts'
 import type { ScrubFinding, ScrubOptions } from './scrub.ts'
 
 /** Requests in flight or held; more are refused with ENOMEM, outcome none. */
@@ -93,7 +93,7 @@ export class MirrorQueue implements LegsHost, OwnRangesHost {
     offset: number,
     length: number,
     data: readonly Uint8Array[] | null,
-    flags: object,
+    flags: MirrorRequestFlags,
     io: Io,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -131,7 +131,7 @@ export class MirrorQueue implements LegsHost, OwnRangesHost {
       if (request.sent === 0 && !request.mending) this.#sendRead(request)
       return
     }
-    const wanted = this.legs.writable & ~(request.done | request.sent | request.failed)
+    const wanted = this.legs.writable & ~(request.done | request.sent | request.failed | request.declined)
     if (wanted === 0 || this.legs.switching) return
     for (const leg of this.legs.open) if ((wanted & leg.bit) !== 0 && leg.device !== null) this.#send(request, leg)
   }
@@ -168,6 +168,7 @@ export class MirrorQueue implements LegsHost, OwnRangesHost {
         if (request.place < 0) return
         if (!request.isChange) this.#readDone(request, leg, value)
         else if (this.#isDone(request)) this.#finish(request, value)
+        else if (request.declined !== 0) this.#weighDeclined(request)
         else if (request.failed !== 0) this.#weigh(request)
       },
       (error: unknown) => {
@@ -185,10 +186,17 @@ export class MirrorQueue implements LegsHost, OwnRangesHost {
 
   #failed(request: MirrorRequest, leg: Leg, device: BlockDevice, error: unknown): void {
     const failure = error instanceof BlockError ? error : new BlockError('EIO', 'unknown', errorMessage(error))
+    if (failure.outcome !== 'none') request.mayHaveLanded = true
     if (failure.errno === 'ESHUTDOWN') {
       // Its device is gone: it is sent again once the leg is open again, or forgotten with the leg.
       if (leg.device !== null && leg.device !== device) this.#dispatch(request)
       else if (!request.isChange) this.#dispatch(request)
+      return
+    }
+    if (request.isDeclinedBy(failure)) {
+      request.declined |= leg.bit
+      request.error ??= failure
+      this.#weighDeclined(request)
       return
     }
     request.failed |= leg.bit
@@ -198,7 +206,19 @@ export class MirrorQueue implements LegsHost, OwnRangesHost {
       if (request.sent === 0) this.#reject(request, failure)
       return
     }
-    this.#weigh(request)
+    if (request.declined !== 0) this.#weighDeclined(request)
+    else this.#weigh(request)
+  }
+
+  /** Some legs can't zero it fast: no fault of theirs. If none can, nothing has changed; else they follow those that can, slowly. */
+  #weighDeclined(request: MirrorRequest): void {
+    const { writable } = this.legs
+    if ((writable & ~request.declined) === 0) {
+      this.#reject(request, request.error ?? new BlockError('ENOTSUP', 'none', 'no leg can zero this range fast'))
+    } else if ((writable & (request.done | request.failed)) !== 0) {
+      request.takeItsTime()
+      this.#dispatch(request)
+    }
   }
 
   /** A change that some leg refused: is it the request, or the leg? */
@@ -244,7 +264,7 @@ export class MirrorQueue implements LegsHost, OwnRangesHost {
   #reject(request: MirrorRequest, error: BlockError): void {
     this.#leave(request)
     // Legs that failed in part, each in its own way, may differ: whoever marked the range must have them made equal.
-    const differ = this.legs.open.length > 1 && (request.done !== 0 || error.outcome !== 'none')
+    const differ = this.legs.open.length > 1 && (request.done !== 0 || request.mayHaveLanded)
     const outcome = request.isChange && differ ? 'unknown' : error.outcome
     request.reject(
       outcome === error.outcome ? error : new BlockError(error.errno, outcome, error.message, { cause: error }),
@@ -278,6 +298,7 @@ export class MirrorQueue implements LegsHost, OwnRangesHost {
     }
     for (const request of [...this.requests]) {
       request.failed = 0
+      request.declined = 0
       request.error = null
       if (!request.isChange) {
         this.#dispatch(request)
@@ -346,6 +367,7 @@ export class MirrorQueue implements LegsHost, OwnRangesHost {
       if (request.isChange) {
         if (isPassing(request.error) && request.failed !== 0) {
           request.failed = 0
+          request.error = null
           this.#dispatch(request)
         }
         if (age < deadlineMs || (request.done & this.legs.readable) === 0) continue

@@ -5,12 +5,18 @@ import type { RequestKind } from '../path/request.ts'
 
 export type MirrorRequestKind = RequestKind
 
+export interface MirrorRequestFlags {
+  readonly fua?: true
+  readonly noHole?: true
+  readonly fast?: true
+}
+
 export class MirrorRequest {
   readonly kind: MirrorRequestKind
   readonly offset: number
   readonly length: number
   readonly data: readonly Uint8Array[] | null
-  readonly flags: object
+  flags: MirrorRequestFlags
   readonly io: Io
   readonly resolve: (value: unknown) => void
   readonly reject: (error: unknown) => void
@@ -18,6 +24,10 @@ export class MirrorRequest {
   done = 0
   sent = 0
   failed = 0
+  /** Bits of legs that could zero the range only slowly: nothing was changed there. */
+  declined = 0
+  /** Some leg may have done it in part, or may do so yet, though it did not say that it has. */
+  mayHaveLanded = false
   /** It has been sent somewhere at some time: what became of it there is not sure unless that leg answered. */
   everSent = false
   error: BlockError | null = null
@@ -33,7 +43,7 @@ export class MirrorRequest {
     offset: number,
     length: number,
     data: readonly Uint8Array[] | null,
-    flags: object,
+    flags: MirrorRequestFlags,
     io: Io,
     since: number,
     resolve: (value: unknown) => void,
@@ -53,6 +63,19 @@ export class MirrorRequest {
   /** Changes what is on the disk, so every leg must do it; a flush too must be done by all. */
   get isChange(): boolean {
     return this.kind !== 'read' && this.kind !== 'status'
+  }
+
+  /** Whether the error says no more than that a leg can't do it as fast as was asked. */
+  isDeclinedBy({ errno, outcome }: BlockError): boolean {
+    return this.flags.fast === true && outcome === 'none' && (errno === 'ENOTSUP' || errno === 'EINVAL')
+  }
+
+  /** From here on it may take the time that it takes. */
+  takeItsTime(): void {
+    const { fast, ...others } = this.flags
+    this.flags = others
+    this.declined = 0
+    if (this.failed === 0) this.error = null
   }
 
   run(device: BlockDevice): Promise<unknown> {

@@ -24,8 +24,11 @@ export interface OpenLegs {
   readonly close: () => Promise<void>
 }
 
-/** The LUNs of that name in a cluster that is down, by the states of its storages. */
-export async function legsOf(directory: string, volume: string): Promise<OpenLegs> {
+/**
+ * The LUNs of that name in a cluster that is down, by the states of its storages. `lost`: storages that are gone for good, as an
+ * operator says: a leg that may have been on one of these is not missed. What was acknowledged may then be missing here, or old.
+ */
+export async function legsOf(directory: string, volume: string, lost: readonly string[] = []): Promise<OpenLegs> {
   const cluster = await clusterIn(directory)
   if ((await lookAtUp(directory)) !== null) {
     throw new StellwerkError('volume-open', `volume "${volume}" is open: the cluster runs`, {
@@ -33,19 +36,14 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
       hint: 'end it first: npx stellwerk down',
     })
   }
+  checkLost(cluster, lost, directory)
   const files = filesOf(directory)
   const found: FoundLun[] = []
-  for (const storage of cluster.storages) {
-    if (!(await files.list(storage.name)).includes('state.sqlite')) continue
-    const store = openSqliteStore(join(directory, storage.name, 'state.sqlite'))
-    const marks = store.get(`lun/${volume}`)
-    store.close()
-    if (marks === undefined) continue
-    if (!isLunMarks(marks)) {
-      throw new StellwerkError('corrupt-state', `the mark of LUN "${volume}" can't be read`, { where: storage.name })
-    }
-    const device = await dataFileOf(files, storage.name, marks.id)
-    found.push({ storage: storage.name, device, marks })
+  const absent: string[] = []
+  for (const { name: storage } of cluster.storages) {
+    const lun = await lunOf(files, directory, storage, volume, lost.includes(storage))
+    if (lun === 'absent') absent.push(storage)
+    else if (lun !== null) found.push(lun)
   }
   if (found.length === 0) {
     throw new StellwerkError('unknown-volume', `no storage of the cluster has a LUN "${volume}"`, {
@@ -53,8 +51,48 @@ export async function legsOf(directory: string, volume: string): Promise<OpenLeg
       hint: `name the volume as \`stellwerk volume list\` did${elsewhere(cluster)}`,
     })
   }
-  const legs = await openCounting(volume, found)
+  const legs = await openCounting(volume, found, mayMiss(cluster, absent, lost))
   return opened(legs, Math.max(0, ...legs.map(({ opened }) => opened)))
+}
+
+function checkLost({ storages, external = [] }: ClusterFile, lost: readonly string[], directory: string): void {
+  const known = [...storages, ...external].map(({ name }) => name)
+  const unknown = lost.find(name => !known.includes(name))
+  if (unknown === undefined) return
+  throw new StellwerkError('unknown-storage', `the cluster has no storage "${unknown}"`, {
+    where: directory,
+    hint: `known: ${known.join(', ')}`,
+  })
+}
+
+/** Whether a leg that is nowhere was on a storage that is said to be lost: no other one is away that it could be on. */
+function mayMiss({ external = [] }: ClusterFile, absent: readonly string[], lost: readonly string[]): boolean {
+  const isExternal = external.some(({ name }) => lost.includes(name))
+  return absent.every(name => lost.includes(name)) && (absent.length > 0 || isExternal)
+}
+
+/** Null: this storage has none of that name; `absent`: what it had cannot be told, or its data is gone, as an operator says. */
+async function lunOf(
+  files: Files,
+  directory: string,
+  storage: string,
+  volume: string,
+  isLost: boolean,
+): Promise<FoundLun | 'absent' | null> {
+  if (!(await files.list(storage)).includes('state.sqlite')) return 'absent'
+  const store = openSqliteStore(join(directory, storage, 'state.sqlite'))
+  const marks = store.get(`lun/${volume}`)
+  store.close()
+  if (marks === undefined) return null
+  if (!isLunMarks(marks)) {
+    throw new StellwerkError('corrupt-state', `the mark of LUN "${volume}" can't be read`, { where: storage })
+  }
+  try {
+    return { storage, device: await dataFileOf(files, storage, marks.id), marks }
+  } catch (error) {
+    if (isLost && errorCode(error) === 'missing-file') return 'absent'
+    throw error
+  }
 }
 
 async function dataFileOf(files: Files, storage: string, id: string): Promise<FileDevice> {
@@ -89,12 +127,13 @@ interface CountingLeg extends Leg {
   readonly opened: number
 }
 
-/** The legs that hold all of the volume; the others are closed. Throws `leg-missing`. */
-async function openCounting(volume: string, found: readonly FoundLun[]): Promise<CountingLeg[]> {
+/** The legs that hold all of the volume, but for what only a lost one had; the others are closed. Throws `leg-missing`. */
+async function openCounting(volume: string, found: readonly FoundLun[], mayMiss: boolean): Promise<CountingLeg[]> {
   const known = await Promise.all(found.map(async each => ({ ...each, leg: await legIdOf(each.device) })))
   const { counting, missing } = countingLegs(known)
-  for (const each of known) if (missing.length > 0 || !counting.includes(each)) await each.device.close()
-  if (missing.length === 0) {
+  const suffices = missing.length === 0 || (mayMiss && counting.length > 0)
+  for (const each of known) if (!suffices || !counting.includes(each)) await each.device.close()
+  if (suffices) {
     return counting.map(({ storage, device, marks }) => ({ id: storage, device, opened: marks.opened ?? 0 }))
   }
   throw new StellwerkError('leg-missing', `${missing.join(', ')} of volume "${volume}" is not here`, {

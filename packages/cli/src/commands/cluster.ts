@@ -11,6 +11,7 @@ import { pathOf } from '../api-client/client.ts'
 import { hasState, makeState } from '../cluster/coordinator-state.ts'
 import { clusterIn, filesOf } from '../cluster/directory.ts'
 import { legsOf } from '../cluster/lun-legs.ts'
+import { hostsLetIn } from '../cluster/storage-hosts.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
 
 const config: CommandSpec = {
@@ -37,12 +38,20 @@ const config: CommandSpec = {
 const restore: CommandSpec = {
   words: 'cluster restore',
   args: ['VOLUME'],
-  options: { dir: DIR },
+  options: {
+    dir: DIR,
+    'without-leg': {
+      type: 'string',
+      value: 'STORAGE',
+      help: 'these storages, by comma, are LOST for good: take the copy of a leg that is left, however old it is',
+    },
+  },
   summary: 'Make a lost coordinator’s state anew from the copy on a volume, while the cluster is down',
   run: async (context, input) => {
     const directory = context.directory(input)
     const [volume = ''] = input.args
-    const { legs, close } = await legsOf(directory, volume)
+    const lost = input.text('without-leg')?.split(',') ?? []
+    const { legs, close } = await legsOf(directory, volume, lost).catch(withWayOut)
     try {
       if (await hasState(filesOf(directory), 'coordinator')) {
         throw new StellwerkError('state-exists', 'the coordinator has a state', {
@@ -52,17 +61,35 @@ const restore: CommandSpec = {
       }
       const known = await clusterIn(directory)
       const changes = await changesFrom(legs, volume, known.cluster)
+      const letIn = await hostsLetIn(directory, known)
       await makeState(directory, 'coordinator', changes)
       const count = (table: string) =>
         changes.filter(change => 'put' in change && change.put.startsWith(`${table}/`)).length
       context.terminal.out(
         `restored ${count('vms')} VMs, ${count('volumes')} volumes, ${count('hosts')} hosts; start it: npx stellwerk up`,
       )
+      const joined = [...letIn].filter(
+        ([host]) => !changes.some(change => 'put' in change && change.put === `hosts/${host}`),
+      )
+      for (const [host, storage] of joined.sort()) {
+        context.terminal.out(`${host} joined after the copy was written, as ${storage} knows: end its processes before`)
+      }
       return OK
     } finally {
       await close()
     }
   },
+}
+
+/** To read the copy one leg would do, but only an operator can say that no other one is to be waited for. */
+function withWayOut(error: unknown): never {
+  const isMissed = error instanceof StellwerkError && (error.code === 'leg-missing' || error.code === 'missing-file')
+  if (!isMissed) throw error
+  throw new StellwerkError(error.code, error.message, {
+    ...(error.where === undefined ? {} : { where: error.where }),
+    hint: 'bring back the storage that has it; if that is lost for good, and what only it had with it: --without-leg STORAGE',
+    cause: error,
+  })
 }
 
 async function changesFrom(legs: Awaited<ReturnType<typeof legsOf>>['legs'], volume: string, cluster: string) {

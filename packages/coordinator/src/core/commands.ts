@@ -7,7 +7,7 @@ import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './e
 import { drainHost, readmitHost, removeHost, resumeHost } from './host-commands.ts'
 import { hostLive, isUsable, usableHosts } from './hosts.ts'
 import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
-import { attestDead, signOfLife } from './membership.ts'
+import { signOfLife, takeAttestation } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
 import { type AskedNic, nicsFor } from './nics.ts'
 import type { StepOutput } from './output.ts'
@@ -407,6 +407,8 @@ function confirmDead(state: CoordinatorState, name: string, now: number, out: St
   if (host === undefined) return refuse('unknown-host', `there is no host "${name}"`, 'see: stellwerk host list')
   const sign = signOfLife(state, name, now)
   if (sign !== null) return refuse('host-alive', `host "${name}" is alive: ${sign}`, 'power it off first')
-  attestDead(state, name, hostLive(state, name).incarnation ?? Number.MAX_SAFE_INTEGER, 'an operator', now, out)
+  const incarnation = hostLive(state, name).incarnation ?? Number.MAX_SAFE_INTEGER
+  // Also of a host that runs nothing: whether a leg may be forced depends on it.
+  takeAttestation(state, host, incarnation, 'an operator', now, out)
   return accept({ host: name })
 }

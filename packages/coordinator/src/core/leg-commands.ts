@@ -4,11 +4,12 @@
 import { lunId } from '@stellwerk/protocol/lun-id.ts'
 import { accept, type CommandResult, refuse } from './command-result.ts'
 import { oweEpochs } from './fencing.ts'
-import { hostLive } from './hosts.ts'
+import { forceLeg } from './forced-legs.ts'
+import { whyUnsure } from './leg-verification.ts'
 import { changeGeneration, inSyncLegs, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import { mayScrub } from './scrubs.ts'
-import { type CoordinatorState, type LegRecord, MAX_LEGS, type VmRecord, type VolumeRecord } from './state.ts'
+import { type CoordinatorState, type LegRecord, MAX_LEGS, type VolumeRecord } from './state.ts'
 
 export type LegCommand =
   /** A second leg on this storage: made, copied in full, then in sync. */
@@ -26,6 +27,8 @@ export function obeyLegCommand(state: CoordinatorState, command: LegCommand, out
   if (volume === undefined) {
     return refuse('unknown-volume', `there is no volume "${command.name}"`, 'see: stellwerk volume list')
   }
+  const unsure = whyUnsure(state, volume)
+  if (unsure !== null && command.kind !== 'volume-force-leg') return unsureYet(state, volume, unsure)
   switch (command.kind) {
     case 'volume-mirror':
       return mirror(state, volume, command.storage, out)
@@ -36,8 +39,21 @@ export function obeyLegCommand(state: CoordinatorState, command: LegCommand, out
     case 'volume-scrub':
       return mayScrub(state, volume, command.leg)
     case 'volume-force-leg':
-      return forceLeg(state, volume, command.leg, out)
+      return force(state, volume, command.leg, out)
   }
+}
+
+/** After a restore: what is asked now would be of legs of which it is not known whether they count. */
+function unsureYet(state: CoordinatorState, volume: VolumeRecord, why: string): CommandResult {
+  const { marks } = volumeLive(state, volume.name)
+  const told = volume.legs.find(leg => marks.has(leg.storage))
+  return refuse(
+    'volume-unsure',
+    `after the restore it is not known yet which legs of volume "${volume.name}" count: ${why}`,
+    told === undefined
+      ? 'wait until its storages have answered'
+      : `start that storage; if it is lost for good: stellwerk volume resync ${volume.name} --force-stale ${told.storage}`,
+  )
 }
 
 function mirror(state: CoordinatorState, volume: VolumeRecord, storage: string, out: StepOutput): CommandResult {
@@ -116,65 +132,9 @@ function resync(state: CoordinatorState, volume: VolumeRecord): CommandResult {
   return accept({ volume: volume.name, leg: stale.leg, storage: stale.storage })
 }
 
-/** The last resort: nobody may be at work on a leg that is ahead, and what it alone had is given up. */
-function forceLeg(state: CoordinatorState, volume: VolumeRecord, name: string, out: StepOutput): CommandResult {
+function force(state: CoordinatorState, volume: VolumeRecord, name: string, out: StepOutput): CommandResult {
   const leg = findLeg(volume, name)
-  if (leg === null) return unknownLeg(volume, name)
-  if (leg.role === 'in-sync') {
-    return refuse('in-sync', `${leg.leg} of volume "${volume.name}" is in sync`, 'there is nothing to force')
-  }
-  if (leg.lastInSync === null) {
-    return refuse('never-in-sync', `${leg.leg} of volume "${volume.name}" never had everything`, 'use a backup')
-  }
-  const user = [...state.vms.values()].find(
-    vm => vm.disks.some(disk => disk.volume === volume.name) && !hasEnded(state, vm) && !isAttestedDead(state, vm),
-  )
-  if (user !== undefined) {
-    const hint = `stop it first: stellwerk vm stop ${user.name}`
-    return refuse('volume-in-use', `VM "${user.name}" has a disk on volume "${volume.name}"`, hint)
-  }
-  for (const host of state.hosts.values()) {
-    if (host.removed || hostLive(state, host.name).verdict === 'up') continue
-    const { fence } = host
-    // The other leg's storage may be lost with it: of its fence only this leg's word can be had.
-    if (fence?.attestedIncarnation != null && fence.acknowledged.includes(leg.storage)) continue
-    return refuse(
-      'host-not-attested',
-      `host "${host.name}" does not report, and may still write the other leg`,
-      `when it is surely off: stellwerk host confirm-dead ${host.name}`,
-    )
-  }
-  const legs = volume.legs.map(each =>
-    each === leg ? { ...each, role: 'in-sync' as const } : { ...each, role: 'stale' as const, lastInSync: null },
-  )
-  // The other leg may be ahead of what is believed from here on: it is copied whole.
-  // It is not drained by a storage without epochs: it is to say that it has ended.
-  const leaving = volume.owner === null ? null : { ...volume.owner, mapVersion: state.mapVersion + 1, to: null }
-  const left = { ...volume, owner: null, leaving: leaving ?? volume.leaving ?? null }
-  changeGeneration(state, left, legs, `an operator forced ${leg.leg}, which was ${leg.role}`, out)
-  const forced = state.volumes.get(volume.name)
-  if (forced !== undefined) {
-    const whole = forced.legs.map(each => (each.leg === leg.leg ? each : { ...each, lastInSync: null }))
-    out.put('volumes', volume.name, { ...forced, legs: whole })
-  }
-  return accept({ volume: volume.name, leg: leg.leg, ...(leg.role === 'syncing' ? { mixed: true } : {}) })
-}
-
-/**
- * What it had in flight may wait for ever for the leg that is lost. That may be written to the other one, since nobody was told
- * that it is durable; its guest may not go on there, with what it remembers.
- */
-export function hasEnded(state: CoordinatorState, { name, placement }: VmRecord): boolean {
-  if (placement === null) return true
-  const machine = hostLive(state, placement.host).machines.get(name)
-  return placement.phase === 'stopping' && machine?.epoch === placement.epoch && machine.state === 'draining'
-}
-
-/** With its host, which is fenced: it starts again when the other leg counts no more. */
-function isAttestedDead(state: CoordinatorState, { placement }: VmRecord): boolean {
-  const host = placement === null ? undefined : state.hosts.get(placement.host)
-  const attested = host?.epoch === placement?.hostEpoch ? host?.fence?.attestedIncarnation : null
-  return attested != null && (placement?.incarnation ?? 0) <= attested
+  return leg === null ? unknownLeg(volume, name) : forceLeg(state, volume, leg, out)
 }
 
 function findLeg(volume: VolumeRecord, name: string): LegRecord | null {

@@ -32,6 +32,13 @@ export function verifyLegs(state: CoordinatorState, volume: VolumeRecord, now: n
   }
 }
 
+/** What is waited for before it is known which legs count; null: it is known. */
+export function whyUnsure(state: CoordinatorState, volume: VolumeRecord): string | null {
+  if (!volume.unsure) return null
+  const judged = judgeMarks(volume, volumeLive(state, volume.name).marks)
+  return typeof judged === 'string' ? judged : 'its storages are being asked'
+}
+
 /** Its one leg is on a storage that keeps no marks: what it is in nobody else can tell. */
 function believeCopy(state: CoordinatorState, volume: VolumeRecord, out: StepOutput): void {
   out.put('volumes', volume.name, { ...volume, unsure: false })

@@ -100,6 +100,25 @@ describe('a mirrored volume', () => {
     expect(roles(bench)).toBe('san-a in-sync, san-b stale')
   })
 
+  it('keeps it anew for that while when the last such report has long passed', () => {
+    const bench = mirrored()
+    const { legDeadlineMs } = bench.state.cluster.settings
+    for (const host of bench.hosts.values()) host.storages = ['san-b']
+    pass(bench, 1_000)
+    lose(bench, 'leg-1')
+    pass(bench, legDeadlineMs)
+    lose(bench, 'leg-1')
+    pass(bench, 10 * legDeadlineMs)
+    lose(bench, 'leg-1')
+    expect(roles(bench)).toBe('san-a in-sync, san-b in-sync')
+    for (const _ of [1, 2, 3]) {
+      expect(roles(bench)).toBe('san-a in-sync, san-b in-sync')
+      pass(bench, legDeadlineMs)
+      lose(bench, 'leg-1')
+    }
+    expect(roles(bench)).toBe('san-a in-sync, san-b stale')
+  })
+
   it('resyncs a leg once its storage answers, and counts it when its owner says that it has everything', () => {
     const bench = mirrored()
     bench.sync = { done: false, disks: 1, synced: 0 }

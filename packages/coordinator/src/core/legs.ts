@@ -20,6 +20,8 @@ import { finishDeletion, whyStillOpen } from './volume-deletion.ts'
 const RESYNC_BACKOFF_MAX = 8
 /** Reports that would leave more hosts without a leg than they help are obeyed only after so many leg deadlines. */
 const UNHELPFUL_DEADLINES = 3
+/** A host repeats its report until there is a new generation: after so many leg deadlines of silence that loss has passed. */
+const SILENT_DEADLINES = 2
 
 export function isCounting(leg: LegRecord): boolean {
   return leg.role !== 'stale'
@@ -257,7 +259,7 @@ export function generationTold(
 export function legLost(state: CoordinatorState, report: VolumeLegLost, now: number, out: StepOutput): void {
   const volume = state.volumes.get(report.volume)
   const host = state.hosts.get(report.host)
-  if (volume === undefined || host === undefined) return
+  if (volume === undefined || volume.unsure || host === undefined) return
   // Of an older generation, or of a host that has no say any more.
   if (host.epoch !== report.hostEpoch || host.phase !== 'admitted') return
   if (report.generation !== volume.generation && !canary('old-report-obeyed')) return
@@ -266,10 +268,12 @@ export function legLost(state: CoordinatorState, report: VolumeLegLost, now: num
   const survivors = inSyncLegs(volume).filter(leg => leg.leg !== report.leg)
   if (survivors.length === 0) return
   const live = volumeLive(state, volume.name)
-  const since = live.lostSince.get(report.leg) ?? now
-  live.lostSince.set(report.leg, since)
-  const patienceMs = state.cluster.settings.legDeadlineMs * UNHELPFUL_DEADLINES
-  if (!helps(state, volume, lost, survivors) && now - since < patienceMs) return
+  const { legDeadlineMs } = state.cluster.settings
+  const reported = live.lostSince.get(report.leg)
+  const isSame = reported !== undefined && now - reported.lastAt <= legDeadlineMs * SILENT_DEADLINES
+  const since = isSame ? reported.since : now
+  live.lostSince.set(report.leg, { since, lastAt: now })
+  if (!helps(state, volume, lost, survivors) && now - since < legDeadlineMs * UNHELPFUL_DEADLINES) return
   if (lost.role === 'syncing') live.resyncFailures += 1
   const legs = volume.legs.map(leg => (leg === lost ? { ...leg, role: 'stale' as const } : leg))
   changeGeneration(state, volume, legs, `${report.host} has lost ${lost.leg} on ${lost.storage}: ${report.why}`, out)

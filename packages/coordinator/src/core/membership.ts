@@ -262,12 +262,25 @@ export function attestDead(
   )
   // An owner, too, is waited for where no storage refuses it.
   if (!concerned && externalsWrittenBy(state, host).length === 0) return
+  takeAttestation(state, host, incarnation, by, now, out)
+}
+
+/** Whatever the host had is over: it is fenced for that where it is not yet. */
+export function takeAttestation(
+  state: CoordinatorState,
+  host: HostRecord,
+  incarnation: number,
+  by: string,
+  now: number,
+  out: StepOutput,
+): void {
   if (host.phase === 'admitted') {
     const why = `its agent is dead, attested by ${by}`
     if (!isCounted(host, incarnation)) noteFailure(state, host, incarnation, why, now, out)
-    beginFencing(state, state.hosts.get(name) ?? host, why, { incarnation, by }, out)
+    beginFencing(state, state.hosts.get(host.name) ?? host, why, { incarnation, by }, out)
   } else if (host.fence !== null && (host.fence.attestedIncarnation ?? -1) < incarnation) {
-    out.put('hosts', name, { ...host, fence: { ...host.fence, attestedIncarnation: incarnation, attestedBy: by } })
+    const fence = { ...host.fence, attestedIncarnation: incarnation, attestedBy: by }
+    out.put('hosts', host.name, { ...host, fence })
   }
 }
 

@@ -301,8 +301,8 @@ export interface VolumeLive {
   resyncFailures: number
   /** An operator does not want to wait. */
   resyncNow: boolean
-  /** Leg → since when hosts report that they have lost it, in this generation. */
-  readonly lostSince: Map<string, number>
+  /** Leg → since when hosts report that they have lost it, in this generation, and when they did last. */
+  readonly lostSince: Map<string, { readonly since: number; readonly lastAt: number }>
   /** Of a volume that is unsure: what storages told of its legs. */
   readonly marks: Map<string, LegMarks>
   /** Whether the stale leg's LUN is where it was, as its storage says; null: it has not said. */

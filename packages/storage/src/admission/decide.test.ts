@@ -309,6 +309,26 @@ describe('owners', () => {
       'bad-layout',
     )
   })
+
+  it('an owner’s earlier layout that comes late takes no slot back; a later owner’s layout stands as it is', () => {
+    const bench = new Bench().with('a', 'b')
+    const slotOf = (host: string, index: number) => ({ host, offset: 4096 * (1 + index), length: 4096 })
+    const layoutOf = (...slots: ReturnType<typeof slotOf>[]) => ({ metadata: { offset: 0, length: 16384 }, slots })
+    const order = { kind: 'layout', lun: 'csv1', lunId: null, ownerEpoch: 4, host: 'b', epoch: 1 }
+    const one = layoutOf(slotOf('b', 0))
+    const two = layoutOf(slotOf('b', 0), slotOf('a', 1))
+    bench.order({ ...order, layout: one })
+    expect(kinds(bench.order({ ...order, layout: two }))).toEqual(['answer'])
+    const stored = bench.store.get('lun/csv1')
+    expect(stored).toMatchObject({ layout: two })
+    expect(kinds(bench.order({ ...order, layout: one }))).toEqual(['answer'])
+    expect(bench.store.get('lun/csv1')).toEqual(stored)
+    expect(bench.recovered().luns.get('csv1')).toMatchObject({ layout: two, owner: 4, opened: 4 })
+    // It knows of no slot that its predecessor gave out: it began from a leg that had been forced.
+    bench.connect('csv1', claimOf('b', { owner: 5 }))
+    bench.order({ ...order, ownerEpoch: 5, layout: one })
+    expect(bench.store.get('lun/csv1')).toMatchObject({ layout: one, owner: 5, opened: 5 })
+  })
 })
 
 describe('LUNs', () => {

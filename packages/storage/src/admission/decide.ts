@@ -15,7 +15,7 @@ import type { StoreChange } from '@stellwerk/runtime/environment.ts'
 import { Draft } from './draft.ts'
 import { compareSessions, type ExportName } from './export-name.ts'
 import { judge, judgeEpoch } from './judge.ts'
-import { judgeLayout } from './ranges.ts'
+import { hasSlotsOf, judgeLayout } from './ranges.ts'
 import { type Refusal, refusal } from './refusal.ts'
 import { type AdmissionState, type Connection, type EvidenceEvent, NEVER, sessionKey } from './state.ts'
 
@@ -291,7 +291,9 @@ function registerLayout(draft: Draft, input: OrderOf<'layout'>): Refusal | null 
     return refusal('owner-superseded', `owner epoch ${ownerEpoch} of LUN ${lun} belongs to host ${marks.ownerHost}`)
   }
   const ownerHost = raised ? host : (marks.ownerHost ?? host)
-  draft.putLun(lun, { ...marks, owner: ownerEpoch, ownerHost, opened: ownerEpoch, layout })
+  // An owner only gives slots out: an order of it that lacks one was overtaken by a later one, which stands.
+  const isLate = ownerEpoch === marks.opened && !hasSlotsOf(layout, marks.layout)
+  if (!isLate) draft.putLun(lun, { ...marks, owner: ownerEpoch, ownerHost, opened: ownerEpoch, layout })
   if (raised) draft.shutOut()
   const on = draft.idsOf(other => other.lun === lun && other.claim?.owner != null && other.claim.owner < ownerEpoch)
   const trace: EvidenceEvent | null = raised ? { kind: 'storage.owner', lun, owner: ownerEpoch } : null

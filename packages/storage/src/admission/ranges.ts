@@ -45,3 +45,13 @@ export function judgeLayout(layout: Layout, sizeBytes: number): Refusal | null {
   }
   return null
 }
+
+/** Every slot that the earlier one reserves for a host this one does too. */
+export function hasSlotsOf(layout: Layout, earlier: Layout | null): boolean {
+  const here = new Set(layout.slots.map(slotKey))
+  return earlier === null || earlier.slots.every(slot => here.has(slotKey(slot)))
+}
+
+function slotKey({ host, offset, length }: Layout['slots'][number]): string {
+  return `${offset}+${length} ${host}`
+}

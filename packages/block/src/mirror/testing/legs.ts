@@ -17,6 +17,8 @@ export class TestStorage {
   /** The next changes, or reads, fail so. */
   failChanges: BlockErrno | null = null
   failReads: BlockErrno | null = null
+  /** It can zero nothing fast. */
+  isSlowToZero = false
   /** Blocks of 4 KiB that cannot be read until they are written anew; `hopeless` ones not even then. */
   readonly latent = new Set<number>()
   hopeless = false
@@ -95,8 +97,9 @@ export class TestLeg implements LegDevice {
     return this.#run(this.#storage.failChanges, disk => disk.flush(io))
   }
 
-  zero(offset: number, length: number, flags: object, io: Io): Promise<void> {
-    return this.#run(this.#storage.failChanges, disk => disk.zero(offset, length, flags, io))
+  zero(offset: number, length: number, flags: { readonly fast?: true }, io: Io): Promise<void> {
+    const declined = flags.fast === true && this.#storage.isSlowToZero ? 'ENOTSUP' : null
+    return this.#run(this.#storage.failChanges ?? declined, disk => disk.zero(offset, length, flags, io))
   }
 
   trim(offset: number, length: number, flags: object, io: Io): Promise<void> {
