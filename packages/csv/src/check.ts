@@ -11,7 +11,7 @@ import {
 } from './check/audit-copies.ts'
 import { auditMetadata } from './check/audit-metadata.ts'
 import { auditSlotAreas } from './check/audit-slots.ts'
-import { type Finding, type FindingCode, finding } from './check/finding.ts'
+import { type Finding, finding, isFindingCode } from './check/finding.ts'
 import { type Leg, OWNER_IO, readBytes } from './format/device-io.ts'
 import type { Layout } from './format/layout.ts'
 import { type Expected, findSuperblock } from './format/superblock.ts'
@@ -124,9 +124,7 @@ export async function repairLeaks(legs: readonly Leg[], expected: Expected = {})
     }
   }
   const writer = new JournalWriter(legs, best, metadata.ownerEpoch)
-  // Both: either of them must do.
-  await writer.checkpoint(metadata)
-  await writer.checkpoint(metadata)
+  await writer.checkpointBoth(metadata)
   return leaked.length
 }
 
@@ -154,31 +152,9 @@ async function checkLeg(leg: Leg, expected: Expected): Promise<{ findings: Findi
   return { findings, loaded }
 }
 
-const KNOWN: ReadonlySet<string> = new Set<FindingCode>([
-  'not-a-volume',
-  'superblock-damaged',
-  'superblock-conflict',
-  'superblock-geometry',
-  'foreign-volume',
-  'format-unsupported',
-  'volume-truncated',
-  'checkpoint-damaged',
-  'malformed',
-  'journal-damaged',
-  'journal-epoch',
-  'journal-inconsistent',
-  'journal-lost',
-])
-
-/** The volume's own: no other host would open it either. */
-export function isVolumeDamage(error: unknown): boolean {
-  const code = errorCode(error)
-  return code === 'metadata-damaged' || KNOWN.has(code)
-}
-
 function failure(error: unknown, where: string): Finding {
   const code = errorCode(error)
   // A bug in the check is not a finding.
-  if (!KNOWN.has(code) && !(error instanceof StellwerkError)) throw error
-  return finding(KNOWN.has(code) ? (code as FindingCode) : 'unreadable', 'damage', where, errorMessage(error))
+  if (!isFindingCode(code) && !(error instanceof StellwerkError)) throw error
+  return finding(isFindingCode(code) ? code : 'unreadable', 'damage', where, errorMessage(error))
 }

@@ -1,6 +1,7 @@
 // Reading a volume: superblock, the newest good checkpoint, the journal from there. Never writes. Two legs can differ where
 // an owner died between them: the one whose journal goes further is the truth, and settle.ts makes the other equal.
 
+import { BlockError } from '@stellwerk/block/device.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type Checkpoint, checkpointLength, decodeCheckpoint } from '../format/checkpoint.ts'
 import { Sealer } from '../format/checksum.ts'
@@ -27,7 +28,23 @@ export interface Loaded {
   readonly metadata: Metadata
 }
 
+/** Errors name the leg. */
 export async function loadLeg(leg: Leg, expected: Expected): Promise<Loaded> {
+  try {
+    return await load(leg, expected)
+  } catch (error) {
+    if (!(error instanceof StellwerkError) || error instanceof BlockError) throw error
+    const { code, message, hint, retryable, where = 'volume' } = error
+    throw new StellwerkError(code, message, {
+      where: `${where} leg ${leg.id}`,
+      ...(hint === undefined ? {} : { hint }),
+      retryable,
+      cause: error,
+    })
+  }
+}
+
+async function load(leg: Leg, expected: Expected): Promise<Loaded> {
   const superblock = await findSuperblock(leg.device, expected, OWNER_IO)
   const { layout } = superblock.superblock
   const sealer = new Sealer(layout.volumeId)
@@ -35,7 +52,7 @@ export async function loadLeg(leg: Leg, expected: Expected): Promise<Loaded> {
   const checkpoint = newest(checkpoints)
   if (checkpoint === null) {
     throw new StellwerkError('checkpoint-damaged', 'both checkpoints of the volume are damaged', {
-      where: `${layout.volumeId} leg ${leg.id}`,
+      where: layout.volumeId,
       hint: 'restore the leg from its mirror or from a backup',
     })
   }
@@ -71,10 +88,10 @@ const LOST_HINT =
  * Throws `journal-lost` when the journal ends before an owner of whom the storage knows that its record was durable: what
  * the volume says of its extents is old then, and handing them out would overwrite what others hold.
  */
-export function refuseLostJournal({ metadata, layout }: Loaded, leastOwnerEpoch: number): void {
+export function refuseLostJournal({ leg, metadata, layout }: Loaded, leastOwnerEpoch: number): void {
   if (metadata.ownerEpoch >= leastOwnerEpoch) return
   throw new StellwerkError('journal-lost', lostJournal(metadata.ownerEpoch, leastOwnerEpoch), {
-    where: layout.volumeId,
+    where: `${layout.volumeId} leg ${leg.id}`,
     hint: LOST_HINT,
   })
 }
@@ -110,7 +127,26 @@ export async function loadCheckpoint(
   return decodeCheckpoint(await readBytes(leg.device, address, length, OWNER_IO), layout, sealer, address)
 }
 
-/** The leg to believe: the furthest journal, then the first named. Legs of different volumes are refused. */
+/**
+ * Does each of the two checkpoints, with the journal, give the present? Where one does not, the journal keeps no more than the
+ * other needs, and a writer that goes by that one alone would soon have no room.
+ */
+export function isRedundant({ checkpoint, checkpoints, ring, layout, sequence, position }: Loaded): boolean {
+  const older = checkpoints.find(each => each !== null && each.version < checkpoint.version)
+  if (!older) return false
+  try {
+    const replay = replayJournal(ring, layout, new Sealer(layout.volumeId), older)
+    return replay.position === position && (replay.records.at(-1)?.sequence ?? older.sequence) === sequence
+  } catch (error) {
+    if (!(error instanceof StellwerkError)) throw error
+    return false
+  }
+}
+
+/**
+ * The leg to believe: the furthest journal, then the newest good checkpoint, then the first named. Legs of different volumes
+ * are refused.
+ */
 export function furthest(loaded: readonly Loaded[]): Loaded {
   let best = loaded[0]!
   for (const other of loaded) {
@@ -123,7 +159,8 @@ export function furthest(loaded: readonly Loaded[]): Loaded {
         },
       )
     }
-    if (other.sequence > best.sequence) best = other
+    const further = other.sequence - best.sequence
+    if (further > 0 || (further === 0 && other.checkpoint.version > best.checkpoint.version)) best = other
   }
   return best
 }
