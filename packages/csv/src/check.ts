@@ -8,11 +8,12 @@ import {
   auditMisdirected,
   auditMissingCopy,
   auditSuperblocks,
+  auditUnreadable,
 } from './check/audit-copies.ts'
 import { auditMetadata } from './check/audit-metadata.ts'
 import { auditSlotAreas } from './check/audit-slots.ts'
 import { type Finding, finding, isFindingCode } from './check/finding.ts'
-import { type Leg, OWNER_IO, readBytes } from './format/device-io.ts'
+import { type Leg, readWhatCan, SPARED_IO } from './format/device-io.ts'
 import type { Layout } from './format/layout.ts'
 import { type Expected, findSuperblock } from './format/superblock.ts'
 import { JournalWriter } from './owner/journal-writer.ts'
@@ -133,7 +134,7 @@ async function checkLeg(leg: Leg, expected: Expected): Promise<{ findings: Findi
   let layout: Layout
   try {
     findings.push(...(await auditSuperblocks(leg)))
-    layout = (await findSuperblock(leg.device, expected, OWNER_IO)).superblock.layout
+    layout = (await findSuperblock(leg.device, expected, SPARED_IO)).superblock.layout
   } catch (error) {
     return { findings: [...findings, failure(error, 'superblock')], loaded: null }
   }
@@ -141,8 +142,9 @@ async function checkLeg(leg: Leg, expected: Expected): Promise<{ findings: Findi
   try {
     findings.push(...(await auditCheckpoints(leg, layout)))
     findings.push(...(await auditClusterCopy(leg, layout)))
-    const ring = await readBytes(leg.device, layout.journalOffset, layout.journalBytes, OWNER_IO)
-    findings.push(...auditMisdirected(ring, layout))
+    findings.push(...(await auditUnreadable(leg, layout)))
+    const ring = await readWhatCan(leg.device, layout.journalOffset, layout.journalBytes, SPARED_IO)
+    findings.push(...auditMisdirected(ring.bytes, layout))
     loaded = await loadLeg(leg, expected)
     findings.push(...auditMetadata(loaded.metadata))
     findings.push(...(await auditSlotAreas(leg.device, loaded.metadata)))

@@ -5,7 +5,7 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { auditMetadata } from '../check/audit-metadata.ts'
 import { isLegDamage, isVolumeDamage } from '../check/finding.ts'
 import { Sealer } from '../format/checksum.ts'
-import { OWNER_IO, readBytes } from '../format/device-io.ts'
+import { readWhatCan, SPARED_IO } from '../format/device-io.ts'
 import { replayJournal } from '../format/journal.ts'
 import { KNOWN_RO_COMPAT } from '../format/superblock.ts'
 import { furthest, type Loaded, loadLeg, refuseLostJournal } from './load.ts'
@@ -106,12 +106,12 @@ function damagedAs(error: StellwerkError, message: string): StellwerkError {
   return new StellwerkError(error.code, message, { where, hint, cause: error })
 }
 
-/** Has it a good record that `best` has not, though both are in sync? */
+/** Has it a good record that `best` has not, though both are in sync? What cannot be read there says nothing against `best`. */
 async function goesOn(leg: OwnerLeg, { layout, metadata, sequence, position }: Loaded): Promise<boolean> {
-  const ring = await readBytes(leg.device, layout.journalOffset, layout.journalBytes, OWNER_IO)
+  const { bytes } = await readWhatCan(leg.device, layout.journalOffset, layout.journalBytes, SPARED_IO)
   const end = { sequence, ownerEpoch: metadata.ownerEpoch, journalPosition: position }
   try {
-    return replayJournal(ring, layout, new Sealer(layout.volumeId), end).records.length > 0
+    return replayJournal({ bytes, unreadable: new Set() }, layout, new Sealer(layout.volumeId), end).records.length > 0
   } catch (error) {
     if (!isVolumeDamage(error)) throw error
     return true

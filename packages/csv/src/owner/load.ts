@@ -5,7 +5,7 @@ import { BlockError } from '@stellwerk/block/device.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type Checkpoint, checkpointLength, decodeCheckpoint } from '../format/checkpoint.ts'
 import { Sealer } from '../format/checksum.ts'
-import { type Leg, OWNER_IO, readBytes } from '../format/device-io.ts'
+import { type Leg, type Readout, readWhatCan, SPARED_IO } from '../format/device-io.ts'
 import { entriesOf, isBlankRing, type JournalRecord, replayJournal } from '../format/journal.ts'
 import { BLOCK_BYTES, checkpointAddress, type Layout } from '../format/layout.ts'
 import { applyEntry, type Metadata } from '../format/metadata.ts'
@@ -19,7 +19,7 @@ export interface Loaded {
   readonly checkpoints: readonly (Checkpoint | null)[]
   /** The one that was used. */
   readonly checkpoint: Checkpoint
-  readonly ring: Uint8Array
+  readonly ring: Readout
   readonly records: readonly JournalRecord[]
   /** Of the last record. */
   readonly sequence: number
@@ -45,7 +45,7 @@ export async function loadLeg(leg: Leg, expected: Expected): Promise<Loaded> {
 }
 
 async function load(leg: Leg, expected: Expected): Promise<Loaded> {
-  const superblock = await findSuperblock(leg.device, expected, OWNER_IO)
+  const superblock = await findSuperblock(leg.device, expected, SPARED_IO)
   const { layout } = superblock.superblock
   const sealer = new Sealer(layout.volumeId)
   const checkpoints = [await loadCheckpoint(leg, layout, sealer, 0), await loadCheckpoint(leg, layout, sealer, 1)]
@@ -56,10 +56,10 @@ async function load(leg: Leg, expected: Expected): Promise<Loaded> {
       hint: 'restore the leg from its mirror or from a backup',
     })
   }
-  const ring = await readBytes(leg.device, layout.journalOffset, layout.journalBytes, OWNER_IO)
+  const ring = await readWhatCan(leg.device, layout.journalOffset, layout.journalBytes, SPARED_IO)
   const { records, position } = replayJournal(ring, layout, sealer, checkpoint)
   // No owner ever blanks the ring: what a checkpoint counts was written there.
-  if (checkpoint.sequence > 0 && records.length === 0 && isBlankRing(ring)) {
+  if (checkpoint.sequence > 0 && records.length === 0 && isBlankRing(ring.bytes)) {
     throw new StellwerkError('journal-damaged', `the volume's journal is blank, after ${checkpoint.sequence} records`, {
       where: layout.volumeId,
       hint: LOST_HINT,
@@ -114,6 +114,7 @@ function applyRecord(metadata: Metadata, record: JournalRecord): void {
   }
 }
 
+/** Null if it does not check out, or cannot be read. */
 export async function loadCheckpoint(
   leg: Leg,
   layout: Layout,
@@ -121,10 +122,11 @@ export async function loadCheckpoint(
   area: number,
 ): Promise<Checkpoint | null> {
   const address = checkpointAddress(layout, area)
-  const first = await readBytes(leg.device, address, BLOCK_BYTES, OWNER_IO)
-  const length = checkpointLength(first, layout)
+  const first = await readWhatCan(leg.device, address, BLOCK_BYTES, SPARED_IO)
+  const length = checkpointLength(first.bytes, layout)
   if (length === null) return null
-  return decodeCheckpoint(await readBytes(leg.device, address, length, OWNER_IO), layout, sealer, address)
+  const { bytes } = await readWhatCan(leg.device, address, length, SPARED_IO)
+  return decodeCheckpoint(bytes, layout, sealer, address)
 }
 
 /**

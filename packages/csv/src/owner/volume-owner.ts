@@ -8,7 +8,7 @@ import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/erro
 import { checkStandingStill } from '../check/live-check.ts'
 import type { CheckReport } from '../check.ts'
 import { findClusterCopy } from '../format/cluster-copy.ts'
-import { OWNER_IO } from '../format/device-io.ts'
+import { SPARED_IO } from '../format/device-io.ts'
 import { maxRecordBytes, Payload } from '../format/journal.ts'
 import {
   BLOCK_BYTES,
@@ -153,7 +153,7 @@ export class VolumeOwner {
     const writer = new JournalWriter(legs, best, options.ownerEpoch)
     if (!isRedundant(best)) await writer.checkpointBoth(metadata)
     else if (writer.checkpointDue) await writer.checkpoint(metadata)
-    const { newest } = await findClusterCopy(best.leg.device, layout, OWNER_IO)
+    const { newest } = await findClusterCopy(best.leg.device, layout, SPARED_IO)
     const cluster = newest ?? { version: 0, value: null }
     const state = ownerState(metadata, cluster, generation.number, syncState(generation))
     const entry: Entry = { type: 'owner', epoch: options.ownerEpoch }
