@@ -8,11 +8,12 @@ import {
   auditMisdirected,
   auditMissingCopy,
   auditSuperblocks,
+  auditUnreadable,
 } from './check/audit-copies.ts'
 import { auditMetadata } from './check/audit-metadata.ts'
 import { auditSlotAreas } from './check/audit-slots.ts'
-import { type Finding, type FindingCode, finding } from './check/finding.ts'
-import { type Leg, OWNER_IO, readBytes } from './format/device-io.ts'
+import { type Finding, finding, isFindingCode } from './check/finding.ts'
+import { type Leg, readWhatCan, SPARED_IO } from './format/device-io.ts'
 import type { Layout } from './format/layout.ts'
 import { type Expected, findSuperblock } from './format/superblock.ts'
 import { JournalWriter } from './owner/journal-writer.ts'
@@ -124,9 +125,7 @@ export async function repairLeaks(legs: readonly Leg[], expected: Expected = {})
     }
   }
   const writer = new JournalWriter(legs, best, metadata.ownerEpoch)
-  // Both: either of them must do.
-  await writer.checkpoint(metadata)
-  await writer.checkpoint(metadata)
+  await writer.checkpointBoth(metadata)
   return leaked.length
 }
 
@@ -135,7 +134,7 @@ async function checkLeg(leg: Leg, expected: Expected): Promise<{ findings: Findi
   let layout: Layout
   try {
     findings.push(...(await auditSuperblocks(leg)))
-    layout = (await findSuperblock(leg.device, expected, OWNER_IO)).superblock.layout
+    layout = (await findSuperblock(leg.device, expected, SPARED_IO)).superblock.layout
   } catch (error) {
     return { findings: [...findings, failure(error, 'superblock')], loaded: null }
   }
@@ -143,8 +142,9 @@ async function checkLeg(leg: Leg, expected: Expected): Promise<{ findings: Findi
   try {
     findings.push(...(await auditCheckpoints(leg, layout)))
     findings.push(...(await auditClusterCopy(leg, layout)))
-    const ring = await readBytes(leg.device, layout.journalOffset, layout.journalBytes, OWNER_IO)
-    findings.push(...auditMisdirected(ring, layout))
+    findings.push(...(await auditUnreadable(leg, layout)))
+    const ring = await readWhatCan(leg.device, layout.journalOffset, layout.journalBytes, SPARED_IO)
+    findings.push(...auditMisdirected(ring.bytes, layout))
     loaded = await loadLeg(leg, expected)
     findings.push(...auditMetadata(loaded.metadata))
     findings.push(...(await auditSlotAreas(leg.device, loaded.metadata)))
@@ -154,31 +154,9 @@ async function checkLeg(leg: Leg, expected: Expected): Promise<{ findings: Findi
   return { findings, loaded }
 }
 
-const KNOWN: ReadonlySet<string> = new Set<FindingCode>([
-  'not-a-volume',
-  'superblock-damaged',
-  'superblock-conflict',
-  'superblock-geometry',
-  'foreign-volume',
-  'format-unsupported',
-  'volume-truncated',
-  'checkpoint-damaged',
-  'malformed',
-  'journal-damaged',
-  'journal-epoch',
-  'journal-inconsistent',
-  'journal-lost',
-])
-
-/** The volume's own: no other host would open it either. */
-export function isVolumeDamage(error: unknown): boolean {
-  const code = errorCode(error)
-  return code === 'metadata-damaged' || KNOWN.has(code)
-}
-
 function failure(error: unknown, where: string): Finding {
   const code = errorCode(error)
   // A bug in the check is not a finding.
-  if (!KNOWN.has(code) && !(error instanceof StellwerkError)) throw error
-  return finding(KNOWN.has(code) ? (code as FindingCode) : 'unreadable', 'damage', where, errorMessage(error))
+  if (!isFindingCode(code) && !(error instanceof StellwerkError)) throw error
+  return finding(isFindingCode(code) ? code : 'unreadable', 'damage', where, errorMessage(error))
 }

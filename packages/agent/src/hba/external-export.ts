@@ -95,6 +95,7 @@ async function open(
 /** It carries another volume, whose bytes would be lost. */
 async function foreignVolume(client: NbdClient, volumeId: string): Promise<string | null> {
   for (const copy of await readSuperblockCopies(client, OWNER_IO)) {
+    if (copy === 'unreadable') return 'it cannot be read where a volume would have its superblock'
     if (copy === 'blank' || (typeof copy !== 'string' && copy.layout.volumeId === volumeId)) continue
     return 'it carries a volume already; if that is of no more use, overwrite its first MiB with zeroes'
   }

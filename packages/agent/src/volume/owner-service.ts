@@ -3,7 +3,8 @@
 // another epoch comes, or when it is deposed.
 
 import type { MultipathDevice } from '@stellwerk/block/path/multipath.ts'
-import { type CheckReport, isVolumeDamage } from '@stellwerk/csv/check.ts'
+import { isVolumeDamage } from '@stellwerk/csv/check/finding.ts'
+import type { CheckReport } from '@stellwerk/csv/check.ts'
 import { formatVolume } from '@stellwerk/csv/format/format-volume.ts'
 import type { MetadataRanges } from '@stellwerk/csv/format/layout.ts'
 import { refuse } from '@stellwerk/csv/owner/refusal.ts'
@@ -294,6 +295,7 @@ export class OwnerService implements Behavior {
       hosts: diskHosts(toHosts),
       scrubHosts: scrubHosts(toHosts),
       onRanges: ranges => this.#register(volume, ranges),
+      onLegDamaged: (leg, why) => this.#options.onLegLost(leg, volume.generation, why),
       onEnd: error => this.#lost(error.message, signal),
     })
     // It may have ended, or been deposed, while it opened.

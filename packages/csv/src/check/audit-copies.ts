@@ -5,17 +5,26 @@ import { unreachable } from '@stellwerk/runtime/assert.ts'
 import { errorCode } from '@stellwerk/runtime/errors.ts'
 import { viewOf } from '../format/bytes.ts'
 import { Sealer } from '../format/checksum.ts'
-import { findClusterCopy } from '../format/cluster-copy.ts'
-import { type Leg, OWNER_IO } from '../format/device-io.ts'
+import { clusterCopyAddress, findClusterCopy } from '../format/cluster-copy.ts'
+import { type Leg, readWhatCan, SPARED_IO } from '../format/device-io.ts'
 import { decodeRecord, maxRecordBytes, RECORD_MAGIC } from '../format/journal.ts'
-import { BLOCK_BYTES, blocks, type Layout, RECORD, RECORD_HEADER_BYTES, SUPERBLOCK_OFFSETS } from '../format/layout.ts'
+import {
+  BLOCK_BYTES,
+  blocks,
+  checkpointAddress,
+  type Layout,
+  RECORD,
+  RECORD_HEADER_BYTES,
+  SUPERBLOCK_OFFSETS,
+  slotAddress,
+} from '../format/layout.ts'
 import type { Metadata } from '../format/metadata.ts'
 import { readSuperblockCopies } from '../format/superblock.ts'
 import { loadCheckpoint } from '../owner/load.ts'
 import { type Finding, finding } from './finding.ts'
 
 export async function auditSuperblocks(leg: Leg): Promise<Finding[]> {
-  const copies = await readSuperblockCopies(leg.device, OWNER_IO)
+  const copies = await readSuperblockCopies(leg.device, SPARED_IO)
   if (copies.every(copy => typeof copy === 'string')) return []
   const found: Finding[] = []
   for (const [i, copy] of copies.entries()) {
@@ -24,6 +33,7 @@ export async function auditSuperblocks(leg: Leg): Promise<Finding[]> {
     switch (copy) {
       case 'blank':
       case 'damaged':
+      case 'unreadable':
         found.push(finding('superblock-copy-damaged', 'degraded', where, `it is ${copy}; the other copy is good`))
         break
       case 'unsupported':
@@ -57,7 +67,7 @@ export async function auditCheckpoints(leg: Leg, layout: Layout): Promise<Findin
 }
 
 export async function auditClusterCopy(leg: Leg, layout: Layout): Promise<Finding[]> {
-  const { areas, newest } = await findClusterCopy(leg.device, layout, OWNER_IO)
+  const { areas, newest } = await findClusterCopy(leg.device, layout, SPARED_IO)
   return areas.flatMap((area, i) => {
     if (area !== 'damaged') return []
     const severity = newest === null ? 'damage' : 'degraded'
@@ -68,10 +78,33 @@ export async function auditClusterCopy(leg: Leg, layout: Layout): Promise<Findin
 /** Whoever makes a disk is a cluster, and a cluster keeps a copy of itself on every volume. */
 export async function auditMissingCopy(leg: Leg, { layout, disks }: Metadata): Promise<Finding[]> {
   if (disks.size === 0) return []
-  const { areas } = await findClusterCopy(leg.device, layout, OWNER_IO)
+  const { areas } = await findClusterCopy(leg.device, layout, SPARED_IO)
   if (!areas.every(area => area === 'blank')) return []
   const message = 'there is none, although there are disks: a lost coordinator cannot be restored from this volume'
   return [finding('cluster-copy-missing', 'degraded', 'cluster copies', message)]
+}
+
+/**
+ * Blocks of the metadata that cannot be read. By itself that is no damage: another copy serves, or nothing is needed there; what is
+ * needed and has no other copy is found missing by whoever reads it.
+ */
+export async function auditUnreadable(leg: Leg, layout: Layout): Promise<Finding[]> {
+  const areas: [string, number, number][] = [['journal', layout.journalOffset, layout.journalBytes]]
+  for (const area of [0, 1]) {
+    areas.push([`checkpoint ${area}`, checkpointAddress(layout, area), layout.checkpointBytes])
+    areas.push([`cluster copy ${area}`, clusterCopyAddress(layout, area), layout.clusterCopyBytes])
+  }
+  for (let slot = 0; slot < layout.slotCount; slot += 1) {
+    areas.push([`slot ${slot}`, slotAddress(layout, slot), BLOCK_BYTES])
+  }
+  const found: Finding[] = []
+  for (const [where, address, length] of areas) {
+    const [first, ...others] = (await readWhatCan(leg.device, address, length, SPARED_IO)).unreadable
+    if (first === undefined) continue
+    const more = others.length === 0 ? '' : `, and ${others.length} more`
+    found.push(finding('unreadable', 'degraded', where, `the block at byte ${address + first} cannot be read${more}`))
+  }
+  return found
 }
 
 /** Blocks that hold a record sealed for another place of the ring. */

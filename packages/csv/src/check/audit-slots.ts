@@ -3,7 +3,7 @@
 
 import type { BlockDevice } from '@stellwerk/block/device.ts'
 import { Sealer } from '../format/checksum.ts'
-import { OWNER_IO, readBytes } from '../format/device-io.ts'
+import { readWhatCan, SPARED_IO } from '../format/device-io.ts'
 import { BLOCK_BYTES, slotAddress } from '../format/layout.ts'
 import type { Metadata } from '../format/metadata.ts'
 import { decodeSlotHeader, readIntent } from '../format/slot.ts'
@@ -17,8 +17,9 @@ export async function auditSlotAreas(device: BlockDevice, metadata: Metadata): P
   for (let slot = 0; slot < layout.slotCount; slot += 1) {
     const address = slotAddress(layout, slot)
     const where = `slot ${slot}`
-    const header = decodeSlotHeader(await readBytes(device, address, BLOCK_BYTES, OWNER_IO), sealer, address)
-    const intent = await readIntent(device, address, sealer, OWNER_IO)
+    const { bytes, unreadable } = await readWhatCan(device, address, BLOCK_BYTES, SPARED_IO)
+    const header = decodeSlotHeader(bytes, sealer, address)
+    const intent = await readIntent(device, address, sealer, SPARED_IO)
     const host = hosts.get(slot)
     for (const sector of intent.damagedSectors) {
       const message = `intent sector ${sector} does not check out: all its host holds counts as marked`
@@ -28,7 +29,7 @@ export async function auditSlotAreas(device: BlockDevice, metadata: Metadata): P
       found.push(
         finding('slot-damaged', host === undefined ? 'degraded' : 'damage', where, 'its header does not check out'),
       )
-    } else if (host !== undefined && header?.host !== host) {
+    } else if (host !== undefined && unreadable.size === 0 && header?.host !== host) {
       found.push(
         finding('slot-wrong-host', 'damage', where, `it is ${host}'s, its header says ${header?.host ?? 'nobody'}`),
       )

@@ -1,5 +1,7 @@
 // What a check of a volume can find. The codes are API.
 
+import { errorCode } from '@stellwerk/runtime/errors.ts'
+
 export type FindingCode =
   // The volume as a whole.
   | 'not-a-volume'
@@ -65,4 +67,45 @@ export interface Finding {
 
 export function finding(code: FindingCode, severity: Severity, where: string, message: string): Finding {
   return { code, severity, where, message }
+}
+
+/** What reading a volume rejects with where it is damaged. */
+const OF_READING: ReadonlySet<string> = new Set<FindingCode>([
+  'not-a-volume',
+  'superblock-damaged',
+  'superblock-conflict',
+  'superblock-geometry',
+  'foreign-volume',
+  'format-unsupported',
+  'volume-truncated',
+  'checkpoint-damaged',
+  'malformed',
+  'journal-damaged',
+  'journal-epoch',
+  'journal-inconsistent',
+  'journal-lost',
+])
+
+/** Of these: what stands there may be something else than this volume, or belongs to a version to come. */
+const NOT_ITS_OWN: ReadonlySet<string> = new Set<FindingCode>([
+  'not-a-volume',
+  'superblock-conflict',
+  'foreign-volume',
+  'format-unsupported',
+  'volume-truncated',
+])
+
+export function isFindingCode(code: string): code is FindingCode {
+  return OF_READING.has(code)
+}
+
+/** The volume's own: no other host would open it either. */
+export function isVolumeDamage(error: unknown): boolean {
+  const code = errorCode(error)
+  return code === 'metadata-damaged' || OF_READING.has(code)
+}
+
+/** Damage of a leg that surely is this volume's: it may be written anew from another one. */
+export function isLegDamage(error: unknown): boolean {
+  return isVolumeDamage(error) && !NOT_ITS_OWN.has(errorCode(error))
 }

@@ -84,6 +84,8 @@ export function checkpointLength(firstBlock: Uint8Array, layout: Layout): number
 }
 
 export interface Checkpoint extends CheckpointHeader {
+  /** Whole blocks. */
+  readonly length: number
   readonly metadata: Metadata
 }
 
@@ -127,6 +129,7 @@ export function decodeCheckpoint(
     sequence: getU64(view, CHECKPOINT.sequence.offset),
     ownerEpoch: metadata.ownerEpoch,
     journalPosition: getU64(view, CHECKPOINT.journalPosition.offset),
+    length: bytes.length,
     metadata,
   }
 }

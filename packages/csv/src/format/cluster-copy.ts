@@ -6,7 +6,7 @@ import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { getU64, setU64, viewOf } from './bytes.ts'
 import { Sealer } from './checksum.ts'
-import { readBytes } from './device-io.ts'
+import { readWhatCan } from './device-io.ts'
 import { BLOCK_BYTES, blocks, CLUSTER_COPY, CLUSTER_COPY_HEADER_BYTES, type Layout } from './layout.ts'
 
 export const CLUSTER_COPY_MAGIC = 0x43435753
@@ -57,6 +57,12 @@ export async function findClusterCopy(device: BlockDevice, layout: Layout, io: I
   return { areas, newest, nextArea: newest !== null && newest === a ? 1 : 0 }
 }
 
+/** Of the copy in an area; null: none checks out there. */
+export function sealedClusterCopyVersion(area: Uint8Array, layout: Layout, address: number): number | null {
+  if (sealedClusterCopyBytes(area, layout, address) === null) return null
+  return getU64(viewOf(area), CLUSTER_COPY.version.offset)
+}
+
 /** How many bytes of an area its copy takes, if it checks out there. */
 export function sealedClusterCopyBytes(area: Uint8Array, layout: Layout, address: number): number | null {
   const head = viewOf(area)
@@ -73,13 +79,16 @@ async function readArea(
   address: number,
   io: Io,
 ): Promise<ClusterCopy | 'blank' | 'damaged'> {
-  const head = viewOf(await readBytes(device, address, BLOCK_BYTES, io))
+  const first = await readWhatCan(device, address, BLOCK_BYTES, io)
+  if (first.unreadable.size > 0) return 'damaged'
+  const head = viewOf(first.bytes)
   const magic = head.getUint32(CLUSTER_COPY.magic.offset, true)
   if (magic === 0) return 'blank'
   const payloadBytes = head.getUint32(CLUSTER_COPY.payloadBytes.offset, true)
   const length = blocks(CLUSTER_COPY_HEADER_BYTES + payloadBytes)
   if (magic !== CLUSTER_COPY_MAGIC || length > layout.clusterCopyBytes) return 'damaged'
-  const bytes = await readBytes(device, address, length, io)
+  // What cannot be read is zeroes here, and does not check out.
+  const { bytes } = await readWhatCan(device, address, length, io)
   if (!new Sealer(layout.volumeId).isSealed(address, bytes, CLUSTER_COPY.crc.offset)) return 'damaged'
   const payload = bytes.subarray(CLUSTER_COPY_HEADER_BYTES, CLUSTER_COPY_HEADER_BYTES + payloadBytes)
   return {

@@ -1,6 +1,6 @@
 // Metadata to and from a device: whole structures as one buffer, in requests the device accepts. Not the path of guests' data.
 
-import type { BlockDevice, Io } from '@stellwerk/block/device.ts'
+import { type BlockDevice, BlockError, type Io } from '@stellwerk/block/device.ts'
 import { BLOCK_BYTES } from './layout.ts'
 
 /** A copy of the volume on one storage subsystem. A volume has one or two. */
@@ -25,6 +25,45 @@ export async function readBytes(device: BlockDevice, offset: number, length: num
     }
   }
   return bytes
+}
+
+/** What a device gave of a range. */
+export interface Readout {
+  /** Zeroes where it cannot be read. */
+  readonly bytes: Uint8Array
+  /** Where in it the blocks stand that cannot be read, ascending. */
+  readonly unreadable: ReadonlySet<number>
+}
+
+/** Blocks of one range that are found unreadable one by one; the rest of it counts as unreadable without being asked for. */
+const MAX_UNREADABLE = 256
+
+/** All that can be had of whole blocks. Rejects when it is not a spot of them that fails. */
+export async function readWhatCan(device: BlockDevice, offset: number, length: number, io: Io): Promise<Readout> {
+  const bytes = new Uint8Array(length)
+  const unreadable = new Set<number>()
+  const read = async (at: number, size: number): Promise<void> => {
+    try {
+      if (unreadable.size < MAX_UNREADABLE) bytes.set(await readBytes(device, offset + at, size, io), at)
+      else for (let block = at; block < at + size; block += BLOCK_BYTES) unreadable.add(block)
+    } catch (error) {
+      if (!isUnreadable(error)) throw error
+      if (size <= BLOCK_BYTES) {
+        unreadable.add(at)
+        return
+      }
+      const half = Math.ceil(size / BLOCK_BYTES / 2) * BLOCK_BYTES
+      await read(at, half)
+      await read(at + half, size - half)
+    }
+  }
+  await read(0, length)
+  return { bytes, unreadable }
+}
+
+/** A spot of the medium cannot be read: asking again, or another way, is of no use. */
+export function isUnreadable(error: unknown): boolean {
+  return error instanceof BlockError && error.errno === 'EIO' && !error.retryable
 }
 
 /** Durable when it resolves. */

@@ -65,6 +65,12 @@ async function refuseVolume(leg: Leg): Promise<void> {
   const copies = await readSuperblockCopies(leg.device, OWNER_IO)
   const good = copies.find(copy => typeof copy !== 'string')
   if (copies.every(copy => copy === 'blank')) return
+  if (good === undefined && copies.includes('unreadable')) {
+    throw new StellwerkError('unreadable', `leg ${leg.id} cannot be read where a volume would have its superblock`, {
+      where: leg.id,
+      hint: 'what it carries is not known: use another LUN, or format with force if its data are of no more use',
+    })
+  }
   throw new StellwerkError('volume-exists', `leg ${leg.id} carries a volume already`, {
     where: good?.layout.volumeId ?? leg.id,
     hint: 'use another LUN, or format with force if its data are of no more use',

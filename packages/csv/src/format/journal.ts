@@ -7,6 +7,7 @@ import { canary } from '@stellwerk/runtime/canary.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { ByteWriter, getU64, setU64, viewOf } from './bytes.ts'
 import type { Sealer } from './checksum.ts'
+import type { Readout } from './device-io.ts'
 import { readEntries, writeEntry } from './entries.ts'
 import { BLOCK_BYTES, blocks, type Layout, RECORD, RECORD_HEADER_BYTES } from './layout.ts'
 import type { Entry } from './metadata.ts'
@@ -102,10 +103,11 @@ export interface Replay {
 
 /**
  * The records after `from.sequence`, in order, exactly to the journal's end. A good record beyond the end, or one whose
- * owner epoch is older than its predecessor's, is damage: `journal-damaged`, `journal-epoch`.
+ * owner epoch is older than its predecessor's, is damage: `journal-damaged`, `journal-epoch`. So is a block that cannot be read
+ * where the next record may stand: nobody can say that the journal ends before it. Elsewhere such blocks do not matter.
  */
 export function replayJournal(
-  ring: Uint8Array,
+  { bytes: ring, unreadable }: Readout,
   layout: Layout,
   sealer: Sealer,
   from: { readonly sequence: number; readonly ownerEpoch: number; readonly journalPosition: number },
@@ -125,6 +127,15 @@ export function replayJournal(
     records.push(record)
     ;({ sequence, ownerEpoch } = record)
     position = record.position + record.length
+  }
+  const hidden = hiddenNext(ring, unreadable, layout, position, sequence + 1)
+  if (hidden !== null && !canary('unreadable-is-journal-end')) {
+    const block = layout.journalOffset + hidden
+    throw damaged(
+      'journal-damaged',
+      layout,
+      `record ${sequence + 1} may stand where the block at byte ${block} of the volume cannot be read`,
+    )
   }
   const beyond = firstBeyond(ring, layout, sealer, records, sequence)
   if (beyond !== null) {
@@ -162,6 +173,34 @@ function next(
     if (record?.sequence === sequence) return record
   }
   return null
+}
+
+/** The first block that cannot be read of those in which record `sequence` would stand, if there is one. */
+function hiddenNext(
+  ring: Uint8Array,
+  unreadable: ReadonlySet<number>,
+  layout: Layout,
+  position: number,
+  sequence: number,
+): number | null {
+  if (unreadable.size === 0) return null
+  // At the start if it was too long for what is left at the end.
+  const mayNotFit = position + maxRecordBytes(layout) > layout.journalBytes
+  for (const start of mayNotFit ? [position, 0] : [position]) {
+    const length = unreadable.has(start) ? BLOCK_BYTES : announcedBytes(ring, start, layout, sequence)
+    for (let at = start; at < start + length; at += BLOCK_BYTES) if (unreadable.has(at)) return at
+  }
+  return null
+}
+
+/** How long the record is that begins there by what its head says, if that is of this number; it may be torn. */
+function announcedBytes(ring: Uint8Array, at: number, layout: Layout, sequence: number): number {
+  if (at + BLOCK_BYTES > ring.length) return 0
+  const view = viewOf(ring.subarray(at, at + RECORD_HEADER_BYTES))
+  if (view.getUint32(RECORD.magic.offset, true) !== RECORD_MAGIC) return 0
+  if (getU64(view, RECORD.sequence.offset) !== sequence) return 0
+  const length = blocks(RECORD_HEADER_BYTES + view.getUint32(RECORD.payloadBytes.offset, true))
+  return Math.min(length, maxRecordBytes(layout))
 }
 
 /** A good record with a number above `sequence` anywhere in the ring outside the replayed ones. */

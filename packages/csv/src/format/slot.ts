@@ -6,7 +6,7 @@ import type { BlockDevice, Io } from '@stellwerk/block/device.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import { getText, getU64, setText, setU64, viewOf } from './bytes.ts'
 import type { Sealer } from './checksum.ts'
-import { isZero, type Leg, readBytes, writeLegs } from './device-io.ts'
+import { isZero, type Leg, type Readout, readWhatCan, writeLegs } from './device-io.ts'
 import {
   BLOCK_BYTES,
   INTENT_BLOCKS,
@@ -83,13 +83,15 @@ export interface Intent {
   readonly sequence: number
 }
 
-export function decodeIntent(bytes: Uint8Array, sealer: Sealer, address: number): Intent {
+/** What cannot be read does not check out. */
+export function decodeIntent({ bytes, unreadable }: Readout, sealer: Sealer, address: number): Intent {
   const regions = new Set<number>()
   const damagedSectors: number[] = []
   let sequence = 0
   for (let i = 0; i < INTENT_SECTORS; i += 1) {
     const sector = bytes.subarray(i * SECTOR_BYTES, (i + 1) * SECTOR_BYTES)
-    if (isZero(sector)) continue
+    const isThere = !unreadable.has(Math.floor((i * SECTOR_BYTES) / BLOCK_BYTES) * BLOCK_BYTES)
+    if (isThere && isZero(sector)) continue
     const view = viewOf(sector)
     const good =
       view.getUint32(INTENT_SECTOR.magic.offset, true) === INTENT_MAGIC &&
@@ -107,7 +109,7 @@ export function decodeIntent(bytes: Uint8Array, sealer: Sealer, address: number)
 
 export async function readIntent(device: BlockDevice, slotAt: number, sealer: Sealer, io: Io): Promise<Intent> {
   const address = slotAt + SLOT_INTENT_OFFSET
-  return decodeIntent(await readBytes(device, address, INTENT_BLOCKS * BLOCK_BYTES, io), sealer, address)
+  return decodeIntent(await readWhatCan(device, address, INTENT_BLOCKS * BLOCK_BYTES, io), sealer, address)
 }
 
 /** Makes a slot a host's, empty: nothing is marked, no leg has missed anything. */

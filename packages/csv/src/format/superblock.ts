@@ -4,7 +4,7 @@ import type { BlockDevice, Io } from '@stellwerk/block/device.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { getText, getU64, setText, setU64, viewOf } from './bytes.ts'
 import { Sealer } from './checksum.ts'
-import { readBytes, writeBytes } from './device-io.ts'
+import { readWhatCan, writeBytes } from './device-io.ts'
 import { BLOCK_BYTES, isSane, type Layout, SUPERBLOCK, SUPERBLOCK_OFFSETS } from './layout.ts'
 
 export const SUPERBLOCK_MAGIC = 0x53565753
@@ -25,7 +25,7 @@ export interface Superblock {
   readonly legCount: number
 }
 
-export type SuperblockProblem = 'blank' | 'damaged' | 'unsupported'
+export type SuperblockProblem = 'blank' | 'damaged' | 'unsupported' | 'unreadable'
 
 export function encodeSuperblock(superblock: Superblock, address: number): Uint8Array {
   const bytes = new Uint8Array(BLOCK_BYTES)
@@ -95,7 +95,8 @@ export interface Expected {
 export async function readSuperblockCopies(device: BlockDevice, io: Io): Promise<(Superblock | SuperblockProblem)[]> {
   const copies: (Superblock | SuperblockProblem)[] = []
   for (const address of SUPERBLOCK_OFFSETS) {
-    copies.push(decodeSuperblock(await readBytes(device, address, BLOCK_BYTES, io), address))
+    const { bytes, unreadable } = await readWhatCan(device, address, BLOCK_BYTES, io)
+    copies.push(unreadable.size > 0 ? 'unreadable' : decodeSuperblock(bytes, address))
   }
   return copies
 }
@@ -108,15 +109,7 @@ export async function findSuperblock(device: BlockDevice, expected: Expected, io
   const where = expected.volumeId ?? 'volume'
   if (superblock === null) {
     if (copies.includes('unsupported')) throw unsupported('another format version', where)
-    const blank = copies.every(copy => copy === 'blank')
-    throw new StellwerkError(
-      blank ? 'not-a-volume' : 'superblock-damaged',
-      blank ? 'there is no volume on this device' : 'both superblocks of the volume are damaged',
-      {
-        where,
-        hint: `${blank ? 'name the right LUN; or, if it is, ' : ''}restore the leg from its mirror or from a backup`,
-      },
-    )
+    throw noSuperblock(copies, where)
   }
   if (good.some(copy => copy.layout.volumeId !== superblock.layout.volumeId)) {
     throw new StellwerkError('superblock-conflict', 'the two superblocks belong to different volumes', { where })
@@ -147,6 +140,19 @@ export async function findSuperblock(device: BlockDevice, expected: Expected, io
     )
   }
   return { copies, superblock }
+}
+
+/** Where one copy is blank and the other cannot be read, nothing says that a volume was ever there. */
+function noSuperblock(copies: readonly (Superblock | SuperblockProblem)[], where: string): StellwerkError {
+  const hint = 'restore the leg from its mirror or from a backup'
+  const isBlank = copies.includes('blank') && copies.every(copy => copy === 'blank' || copy === 'unreadable')
+  if (isBlank) {
+    const rest = copies.includes('unreadable') ? ': one superblock is blank, the other cannot be read' : ''
+    const message = `there is no volume on this device${rest}`
+    return new StellwerkError('not-a-volume', message, { where, hint: `name the right LUN; or, if it is, ${hint}` })
+  }
+  const are = copies.includes('unreadable') ? 'cannot be read, or are damaged' : 'are damaged'
+  return new StellwerkError('superblock-damaged', `both superblocks of the volume ${are}`, { where, hint })
 }
 
 /** Copy by copy, so that one of them is good at any time. */

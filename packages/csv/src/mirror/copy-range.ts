@@ -1,8 +1,7 @@
 // Makes a range equal on the legs that are written to. What a leg in sync cannot read is taken from another that can, block by block,
 // and written anew where it could not be read; what none of them can is left out and named: there is no right content of it.
 
-import { BlockError } from '@stellwerk/block/device.ts'
-import { type Leg, OWNER_IO, readBytes, SPARED_IO, writeLegs } from '../format/device-io.ts'
+import { isUnreadable, type Leg, OWNER_IO, readBytes, SPARED_IO, writeLegs } from '../format/device-io.ts'
 import { BLOCK_BYTES } from '../format/layout.ts'
 
 /**
@@ -61,7 +60,7 @@ async function unlessUnreadable({ device }: Leg, address: number, length: number
   try {
     return await readBytes(device, address, length, SPARED_IO)
   } catch (error) {
-    if (error instanceof BlockError && error.errno === 'EIO' && !error.retryable) return null
+    if (isUnreadable(error)) return null
     throw error
   }
 }

@@ -2,7 +2,7 @@
 // in-sync legs hold the same bytes: the owner made them so when it opened, and has written every leg since. What differs is
 // copied from the leg whose checksum holds there, and only if no other leg's does.
 
-import { type BlockDevice, BlockError, type Io } from '@stellwerk/block/device.ts'
+import { BlockError } from '@stellwerk/block/device.ts'
 import {
   type ScrubFinding,
   type ScrubHost,
@@ -14,7 +14,7 @@ import { errorCode } from '@stellwerk/runtime/errors.ts'
 import { checkpointLength, decodeCheckpoint } from '../format/checkpoint.ts'
 import { Sealer } from '../format/checksum.ts'
 import { clusterCopyAddress, sealedClusterCopyBytes } from '../format/cluster-copy.ts'
-import { readBytes, writeBytes } from '../format/device-io.ts'
+import { readWhatCan, writeBytes } from '../format/device-io.ts'
 import { decodeRecord } from '../format/journal.ts'
 import {
   BLOCK_BYTES,
@@ -26,7 +26,7 @@ import {
   slotAddress,
 } from '../format/layout.ts'
 import { decodeSlotHeader } from '../format/slot.ts'
-import { decodeSuperblock, encodeSuperblock, type Superblock } from '../format/superblock.ts'
+import { encodeSuperblock, readSuperblockCopies, type Superblock } from '../format/superblock.ts'
 import { slotJudge } from './slot-judge.ts'
 
 export type Placed = ScrubFinding & { readonly where: string }
@@ -94,7 +94,7 @@ async function scrubStructure(
   const good: Uint8Array[] = []
   for (const { device } of legs) {
     const blocks = new Uint8Array(length / BLOCK_BYTES)
-    const image = await readWhatCan(device, address, length, host.io)
+    const { bytes: image } = await readWhatCan(device, address, length, host.io)
     for (const { at, length: bytes } of sealed(image)) blocks.fill(1, at / BLOCK_BYTES, (at + bytes) / BLOCK_BYTES)
     good.push(blocks)
   }
@@ -108,19 +108,6 @@ async function scrubStructure(
 
 function placed(where: string, findings: readonly ScrubFinding[]): Placed[] {
   return findings.map(finding => ({ ...finding, where }))
-}
-
-/** Zeroes where it cannot be read: no checksum holds there. */
-async function readWhatCan(device: BlockDevice, offset: number, length: number, io: Io): Promise<Uint8Array> {
-  try {
-    return await readBytes(device, offset, length, io)
-  } catch (error) {
-    if (!(error instanceof BlockError) || error.errno !== 'EIO' || error.retryable) throw error
-    if (length === BLOCK_BYTES) return new Uint8Array(length)
-    const half = Math.ceil(length / BLOCK_BYTES / 2) * BLOCK_BYTES
-    const first = await readWhatCan(device, offset, half, io)
-    return Buffer.concat([first, await readWhatCan(device, offset + half, length - half, io)])
-  }
 }
 
 function checkpointIn(image: Uint8Array, layout: Layout, sealer: Sealer, address: number): ReturnType<Sealed> {
@@ -149,15 +136,9 @@ async function scrubSuperblocks({ legs, host }: MetadataScrub): Promise<Placed[]
   const found: Placed[] = []
   const all: { readonly leg: ScrubLeg; readonly copies: (Superblock | null)[]; readonly unreadable: boolean[] }[] = []
   for (const leg of legs) {
-    const copies: (Superblock | null)[] = []
-    const unreadable: boolean[] = []
-    for (const address of SUPERBLOCK_OFFSETS) {
-      const bytes = await readOrNull(leg.device, address, host.io)
-      const copy = bytes === null ? null : decodeSuperblock(bytes, address)
-      copies.push(typeof copy === 'string' ? null : copy)
-      unreadable.push(bytes === null)
-    }
-    all.push({ leg, copies, unreadable })
+    const there = await readSuperblockCopies(leg.device, host.io)
+    const copies = there.map(copy => (typeof copy === 'string' ? null : copy))
+    all.push({ leg, copies, unreadable: there.map(copy => copy === 'unreadable') })
   }
   for (const { leg, copies, unreadable } of all) {
     for (const [n, address] of SUPERBLOCK_OFFSETS.entries()) {
@@ -204,13 +185,4 @@ function newest(copies: readonly (Superblock | null)[]): Superblock | null {
 /** Two legs: the one that is not at the other's place is at the remaining one. */
 function renamed(model: Superblock, legId: string): Superblock {
   return { ...model, legId, legIndex: 1 - model.legIndex }
-}
-
-async function readOrNull(device: BlockDevice, address: number, io: Io): Promise<Uint8Array | null> {
-  try {
-    return await readBytes(device, address, BLOCK_BYTES, io)
-  } catch (error) {
-    if (!(error instanceof BlockError) || error.errno !== 'EIO' || error.retryable) throw error
-    return null
-  }
 }

@@ -5,7 +5,17 @@ import { unreachable } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { Sealer } from '../format/checksum.ts'
 import { clusterCopyAddress, encodeClusterCopy, findClusterCopy } from '../format/cluster-copy.ts'
-import { isZero, type Leg, OWNER_IO, readBytes, settleAll, writeLegs, zeroRange } from '../format/device-io.ts'
+import {
+  isZero,
+  type Leg,
+  OWNER_IO,
+  readBytes,
+  readWhatCan,
+  SPARED_IO,
+  settleAll,
+  writeLegs,
+  zeroRange,
+} from '../format/device-io.ts'
 import { BLOCK_BYTES, extentAddress, type Layout, regionCount, slotAddress, slotAddresses } from '../format/layout.ts'
 import { clearIntent, decodeSlotHeader, prepareSlot, readIntent } from '../format/slot.ts'
 import { copyRange, unreadableText } from '../mirror/copy-range.ts'
@@ -36,7 +46,7 @@ export async function runEffect(context: EffectContext, effect: Exclude<Effect, 
       return { ok: true, missed: await recoverSlot(context, effect) }
     case 'write-cluster-copy': {
       const { legs, layout, ownerEpoch } = context
-      const { nextArea } = await findClusterCopy(legs[0]!.device, layout, OWNER_IO)
+      const { nextArea } = await findClusterCopy(legs[0]!.device, layout, SPARED_IO)
       const address = clusterCopyAddress(layout, nextArea)
       const copy = { version: effect.version, ownerEpoch, value: effect.value }
       await writeLegs(legs, address, encodeClusterCopy(copy, layout, address), OWNER_IO)
@@ -88,7 +98,9 @@ export async function readsZero({ legs, layout }: EffectContext, extent: number)
 async function assignSlot({ legs, layout }: EffectContext, slot: number, host: string): Promise<void> {
   const sealer = new Sealer(layout.volumeId)
   const address = slotAddress(layout, slot)
-  const before = decodeSlotHeader(await readBytes(legs[0]!.device, address, BLOCK_BYTES, OWNER_IO), sealer, address)
+  // One that cannot be read reads as none: the slot is written as a whole.
+  const { bytes } = await readWhatCan(legs[0]!.device, address, BLOCK_BYTES, SPARED_IO)
+  const before = decodeSlotHeader(bytes, sealer, address)
   const sequence = before === null || before === 'damaged' ? 1 : before.sequence + 1
   await prepareSlot(legs, layout, { slot, host, sequence }, sealer, OWNER_IO)
 }
@@ -142,7 +154,7 @@ async function markedRegions(
   const marked = new Set<number>()
   let damaged = false
   for (const { device } of sources) {
-    const intent = await readIntent(device, slotAddress(layout, slot), sealer, OWNER_IO)
+    const intent = await readIntent(device, slotAddress(layout, slot), sealer, SPARED_IO)
     for (const region of intent.regions) marked.add(region)
     damaged ||= intent.damagedSectors.length > 0
   }

@@ -5,7 +5,7 @@ import { assert } from '@stellwerk/runtime/assert.ts'
 import { encodeCheckpoint } from '../format/checkpoint.ts'
 import { Sealer } from '../format/checksum.ts'
 import { type Leg, OWNER_IO, writeLegs } from '../format/device-io.ts'
-import { checkpointAfterBytes, type Payload, placeRecord } from '../format/journal.ts'
+import { checkpointAfterBytes, maxRecordBytes, type Payload, placeRecord } from '../format/journal.ts'
 import { checkpointAddress, type Layout } from '../format/layout.ts'
 import type { Metadata } from '../format/metadata.ts'
 import type { Loaded } from './load.ts'
@@ -36,8 +36,12 @@ export class JournalWriter {
     this.#sinceOlder = older ? this.#taken(older.journalPosition) : this.#sinceNewest
   }
 
+  /** Also where the ring would soon be full of what the older checkpoint needs: a crash may have left it much. */
   get checkpointDue(): boolean {
-    return this.#sinceNewest >= checkpointAfterBytes(this.#layout)
+    const { journalBytes } = this.#layout
+    const room = journalBytes - this.#sinceOlder
+    // As much as a record can take, and what is left over before it at the ring's end.
+    return this.#sinceNewest >= checkpointAfterBytes(this.#layout) || room < 2 * maxRecordBytes(this.#layout)
   }
 
   /** Durable on every leg when it resolves. If it rejects, what is on the volume is unknown: the owner must end. */
@@ -80,6 +84,15 @@ export class JournalWriter {
     this.#sinceOlder = this.#sinceNewest
     this.#sinceNewest = 0
     this.#writing = false
+  }
+
+  /**
+   * Makes either area do by itself again: first the one that is not the newest good one is written, so that this one stays
+   * until the other is durable.
+   */
+  async checkpointBoth(metadata: Metadata): Promise<void> {
+    await this.checkpoint(metadata)
+    await this.checkpoint(metadata)
   }
 
   /** Ring bytes from a position to the head. Equal means none: the ring is never let run full. */

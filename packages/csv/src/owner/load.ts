@@ -1,10 +1,11 @@
 // Reading a volume: superblock, the newest good checkpoint, the journal from there. Never writes. Two legs can differ where
 // an owner died between them: the one whose journal goes further is the truth, and settle.ts makes the other equal.
 
+import { BlockError } from '@stellwerk/block/device.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type Checkpoint, checkpointLength, decodeCheckpoint } from '../format/checkpoint.ts'
 import { Sealer } from '../format/checksum.ts'
-import { type Leg, OWNER_IO, readBytes } from '../format/device-io.ts'
+import { type Leg, type Readout, readWhatCan, SPARED_IO } from '../format/device-io.ts'
 import { entriesOf, isBlankRing, type JournalRecord, replayJournal } from '../format/journal.ts'
 import { BLOCK_BYTES, checkpointAddress, type Layout } from '../format/layout.ts'
 import { applyEntry, type Metadata } from '../format/metadata.ts'
@@ -18,7 +19,7 @@ export interface Loaded {
   readonly checkpoints: readonly (Checkpoint | null)[]
   /** The one that was used. */
   readonly checkpoint: Checkpoint
-  readonly ring: Uint8Array
+  readonly ring: Readout
   readonly records: readonly JournalRecord[]
   /** Of the last record. */
   readonly sequence: number
@@ -27,22 +28,38 @@ export interface Loaded {
   readonly metadata: Metadata
 }
 
+/** Errors name the leg. */
 export async function loadLeg(leg: Leg, expected: Expected): Promise<Loaded> {
-  const superblock = await findSuperblock(leg.device, expected, OWNER_IO)
+  try {
+    return await load(leg, expected)
+  } catch (error) {
+    if (!(error instanceof StellwerkError) || error instanceof BlockError) throw error
+    const { code, message, hint, retryable, where = 'volume' } = error
+    throw new StellwerkError(code, message, {
+      where: `${where} leg ${leg.id}`,
+      ...(hint === undefined ? {} : { hint }),
+      retryable,
+      cause: error,
+    })
+  }
+}
+
+async function load(leg: Leg, expected: Expected): Promise<Loaded> {
+  const superblock = await findSuperblock(leg.device, expected, SPARED_IO)
   const { layout } = superblock.superblock
   const sealer = new Sealer(layout.volumeId)
   const checkpoints = [await loadCheckpoint(leg, layout, sealer, 0), await loadCheckpoint(leg, layout, sealer, 1)]
   const checkpoint = newest(checkpoints)
   if (checkpoint === null) {
     throw new StellwerkError('checkpoint-damaged', 'both checkpoints of the volume are damaged', {
-      where: `${layout.volumeId} leg ${leg.id}`,
+      where: layout.volumeId,
       hint: 'restore the leg from its mirror or from a backup',
     })
   }
-  const ring = await readBytes(leg.device, layout.journalOffset, layout.journalBytes, OWNER_IO)
+  const ring = await readWhatCan(leg.device, layout.journalOffset, layout.journalBytes, SPARED_IO)
   const { records, position } = replayJournal(ring, layout, sealer, checkpoint)
   // No owner ever blanks the ring: what a checkpoint counts was written there.
-  if (checkpoint.sequence > 0 && records.length === 0 && isBlankRing(ring)) {
+  if (checkpoint.sequence > 0 && records.length === 0 && isBlankRing(ring.bytes)) {
     throw new StellwerkError('journal-damaged', `the volume's journal is blank, after ${checkpoint.sequence} records`, {
       where: layout.volumeId,
       hint: LOST_HINT,
@@ -71,10 +88,10 @@ const LOST_HINT =
  * Throws `journal-lost` when the journal ends before an owner of whom the storage knows that its record was durable: what
  * the volume says of its extents is old then, and handing them out would overwrite what others hold.
  */
-export function refuseLostJournal({ metadata, layout }: Loaded, leastOwnerEpoch: number): void {
+export function refuseLostJournal({ leg, metadata, layout }: Loaded, leastOwnerEpoch: number): void {
   if (metadata.ownerEpoch >= leastOwnerEpoch) return
   throw new StellwerkError('journal-lost', lostJournal(metadata.ownerEpoch, leastOwnerEpoch), {
-    where: layout.volumeId,
+    where: `${layout.volumeId} leg ${leg.id}`,
     hint: LOST_HINT,
   })
 }
@@ -97,6 +114,7 @@ function applyRecord(metadata: Metadata, record: JournalRecord): void {
   }
 }
 
+/** Null if it does not check out, or cannot be read. */
 export async function loadCheckpoint(
   leg: Leg,
   layout: Layout,
@@ -104,13 +122,33 @@ export async function loadCheckpoint(
   area: number,
 ): Promise<Checkpoint | null> {
   const address = checkpointAddress(layout, area)
-  const first = await readBytes(leg.device, address, BLOCK_BYTES, OWNER_IO)
-  const length = checkpointLength(first, layout)
+  const first = await readWhatCan(leg.device, address, BLOCK_BYTES, SPARED_IO)
+  const length = checkpointLength(first.bytes, layout)
   if (length === null) return null
-  return decodeCheckpoint(await readBytes(leg.device, address, length, OWNER_IO), layout, sealer, address)
+  const { bytes } = await readWhatCan(leg.device, address, length, SPARED_IO)
+  return decodeCheckpoint(bytes, layout, sealer, address)
 }
 
-/** The leg to believe: the furthest journal, then the first named. Legs of different volumes are refused. */
+/**
+ * Does each of the two checkpoints, with the journal, give the present? Where one does not, the journal keeps no more than the
+ * other needs, and a writer that goes by that one alone would soon have no room.
+ */
+export function isRedundant({ checkpoint, checkpoints, ring, layout, sequence, position }: Loaded): boolean {
+  const older = checkpoints.find(each => each !== null && each.version < checkpoint.version)
+  if (!older) return false
+  try {
+    const replay = replayJournal(ring, layout, new Sealer(layout.volumeId), older)
+    return replay.position === position && (replay.records.at(-1)?.sequence ?? older.sequence) === sequence
+  } catch (error) {
+    if (!(error instanceof StellwerkError)) throw error
+    return false
+  }
+}
+
+/**
+ * The leg to believe: the furthest journal, then the newest good checkpoint, then the first named. Legs of different volumes
+ * are refused.
+ */
 export function furthest(loaded: readonly Loaded[]): Loaded {
   let best = loaded[0]!
   for (const other of loaded) {
@@ -123,7 +161,8 @@ export function furthest(loaded: readonly Loaded[]): Loaded {
         },
       )
     }
-    if (other.sequence > best.sequence) best = other
+    const further = other.sequence - best.sequence
+    if (further > 0 || (further === 0 && other.checkpoint.version > best.checkpoint.version)) best = other
   }
   return best
 }

@@ -32,6 +32,11 @@ export interface VolumeOwnerOptions {
   readonly scrubHosts?: ScrubHosts
   /** Tells the storage subsystems which ranges are metadata and whose the slots are; a slot is not given out before. */
   readonly onRanges?: (ranges: MetadataRanges) => Promise<void>
+  /**
+   * An in-sync leg's metadata is damaged and another's is whole: `open` rejects with `leg-damaged`, and goes on in a generation
+   * in which the damaged one is stale.
+   */
+  readonly onLegDamaged?: (leg: string, why: string) => void
   /** Called once if the owner must end by itself: deposed, or a leg failed. Requests are refused from then on. */
   readonly onEnd?: (error: StellwerkError) => void
 }

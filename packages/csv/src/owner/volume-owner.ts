@@ -5,11 +5,10 @@
 import { AssertionFailure, assert } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { auditMetadata } from '../check/audit-metadata.ts'
 import { checkStandingStill } from '../check/live-check.ts'
 import type { CheckReport } from '../check.ts'
 import { findClusterCopy } from '../format/cluster-copy.ts'
-import { OWNER_IO } from '../format/device-io.ts'
+import { SPARED_IO } from '../format/device-io.ts'
 import { maxRecordBytes, Payload } from '../format/journal.ts'
 import {
   BLOCK_BYTES,
@@ -21,7 +20,6 @@ import {
   slotAddress,
 } from '../format/layout.ts'
 import type { Entry, Metadata } from '../format/metadata.ts'
-import { KNOWN_RO_COMPAT } from '../format/superblock.ts'
 import { missingLegs, type VolumeGeneration } from '../mirror/leg-state.ts'
 import { OwnerSync, type SyncProgress, syncProgress } from '../mirror/owner-sync.ts'
 import { type StaleLog, staleLogOn } from '../mirror/stale-log.ts'
@@ -32,7 +30,8 @@ import { type EffectContext, readsZero, runEffect } from './effects.ts'
 import { type ExtentChange, evidenceOf, extentChanges } from './extent-changes.ts'
 import { type HostEffect, isHostEffect, runHostEffect } from './host-effects.ts'
 import { JournalWriter } from './journal-writer.ts'
-import { furthest, type Loaded, loadLeg, refuseLostJournal } from './load.ts'
+import { isRedundant } from './load.ts'
+import { loadVolume } from './load-volume.ts'
 import { allInSync, legBehind, ownerLegs, syncState } from './owner-legs.ts'
 import type { VolumeOwnerOptions } from './owner-options.ts'
 import { refuse } from './refusal.ts'
@@ -140,45 +139,21 @@ export class VolumeOwner {
   }
 
   /**
-   * Reads the volume, makes durable what the predecessor left, and marks the journal with the owner's epoch. Rejects with
-   * `stale-owner` when a later owner was here, and with what the volume's damage is called.
+   * Reads the volume, makes durable what the predecessor left, and marks the journal with the owner's epoch. Rejects as
+   * `loadVolume` does.
    */
   static async open(options: VolumeOwnerOptions): Promise<VolumeOwner> {
     assert(options.legs.length > 0, 'a volume without legs')
     const generation = options.generation ?? allInSync(options.legs)
     const legs = ownerLegs(options.legs, generation)
-    const all: Loaded[] = []
-    for (const leg of legs) if (leg.role === 'in-sync') all.push(await loadLeg(leg, options.expected ?? {}))
-    const best = furthest(all)
+    const { best, all } = await loadVolume(options, legs)
     const { metadata, layout } = best
-    refuseLostJournal(best, options.leastOwnerEpoch ?? 0)
-    if ((best.superblock.superblock.roCompatFeatures & ~KNOWN_RO_COMPAT) !== 0) {
-      throw new StellwerkError('format-unsupported', 'the volume has features this version can only read', {
-        where: options.volume,
-        hint: 'use the version of stellwerk that wrote it, or a newer one',
-      })
-    }
-    if (metadata.ownerEpoch > options.ownerEpoch) {
-      throw new StellwerkError(
-        'stale-owner',
-        `owner epoch ${metadata.ownerEpoch} has been here, this is ${options.ownerEpoch}`,
-        {
-          where: options.volume,
-        },
-      )
-    }
-    const damage = auditMetadata(metadata).find(finding => finding.severity === 'damage')
-    if (damage !== undefined) {
-      throw new StellwerkError('metadata-damaged', `${damage.code}: ${damage.message}`, {
-        where: options.volume,
-        hint: 'run `stellwerk volume check`; nothing was changed',
-      })
-    }
     recordRecovered(options, metadata)
     await settle(best, all, legs, generation.legs.length)
     const writer = new JournalWriter(legs, best, options.ownerEpoch)
-    if (writer.checkpointDue) await writer.checkpoint(metadata)
-    const { newest } = await findClusterCopy(best.leg.device, layout, OWNER_IO)
+    if (!isRedundant(best)) await writer.checkpointBoth(metadata)
+    else if (writer.checkpointDue) await writer.checkpoint(metadata)
+    const { newest } = await findClusterCopy(best.leg.device, layout, SPARED_IO)
     const cluster = newest ?? { version: 0, value: null }
     const state = ownerState(metadata, cluster, generation.number, syncState(generation))
     const entry: Entry = { type: 'owner', epoch: options.ownerEpoch }
