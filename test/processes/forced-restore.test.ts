@@ -1,7 +1,7 @@
 // The coordinator's directory and one storage of a mirror are lost for good: the cluster is restored from the leg that is left, which
 // an operator then forces, and the guests come back with every entry that they were told was durable.
 
-import { rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { Stellwerk } from './stellwerk.ts'
@@ -32,6 +32,15 @@ describe('a coordinator and a storage that are lost together', () => {
     await up.said(/^up after/)
     await new Promise(resolve => setTimeout(resolve, 3_000))
     await end(up)
+    rmSync(join(state, 'coordinator'), { recursive: true })
+    for (const name of readdirSync(join(state, 'san-b', 'luns'))) {
+      if (name.endsWith('.data')) rmSync(join(state, 'san-b', 'luns', name))
+    }
+    expect(await stellwerk.run('cluster', 'restore', 'csv1')).toEqual({
+      code: 1,
+      lines: [expect.stringMatching(/the LUN's data file is gone from san-b .*--without-leg STORAGE$/)],
+    })
+    expect((await stellwerk.run('cluster', 'restore', 'csv1', '--without-leg', 'san-b')).code).toBe(0)
     for (const name of ['coordinator', 'san-b']) rmSync(join(state, name), { recursive: true })
     expect(await stellwerk.run('cluster', 'restore', 'csv1')).toEqual({
       code: 1,

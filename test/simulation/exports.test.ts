@@ -1,7 +1,7 @@
 // Exports in the simulated cluster: a tool writes by NBD while hosts, links, storages and the coordinator fail. The rules'
 // monitors judge the disk's history and the export's right to serve, as they do for guests.
 
-import type { BlockError } from '@stellwerk/block/device.ts'
+import type { BlockDevice, BlockError } from '@stellwerk/block/device.ts'
 import { connectNbd } from '@stellwerk/block/nbd/client.ts'
 import { exportOf } from '@stellwerk/coordinator/core/exports.ts'
 import type { CheckAnswer } from '@stellwerk/protocol/messages/volume-check.ts'
@@ -30,21 +30,36 @@ interface Run {
   readonly random: SimRandom
   /** Requests that were answered well, by the tool's account. */
   answered: number
+  /** Of its fast zeroes: those that were written. */
+  zeroed: number
   /** What the volume's owner found, each time that it answered. */
   readonly checks: CheckAnswer[]
 }
 
 /** A cluster with a VM that acknowledges for a while and is stopped then, so that its disk can be exported. */
-async function begin(seed: string): Promise<Run> {
-  const world = new World({ seed, hosts: HOSTS, storages: ['san-a', 'san-b'], settings: {}, hostMemoryBytes: 4 * GIB })
+async function begin(
+  seed: string,
+  legs: readonly string[] = ['san-a'],
+  external: readonly string[] = [],
+): Promise<Run> {
+  const settings = { seed, hosts: HOSTS, storages: ['san-a', 'san-b'], settings: {}, hostMemoryBytes: 4 * GIB }
+  const world = new World({ ...settings, external })
   const monitors = createMonitors({ fen2: { driftFraction: world.settings.drift } })
-  const run: Run = { world, records: [], monitors, random: new SimRandom(`exports/${seed}`), answered: 0, checks: [] }
+  const run: Run = {
+    world,
+    records: [],
+    monitors,
+    random: new SimRandom(`exports/${seed}`),
+    answered: 0,
+    zeroed: 0,
+    checks: [],
+  }
   world.sim.onRecord(record => {
     monitors.observe(record, world.sim.now)
     if (record.level === 'decision') run.records.push(record)
   })
   world.sim.program('tool', (env: Environment) => write(env, run))
-  await startWithVolume(world)
+  await startWithVolume(world, legs)
   world.command({
     kind: 'vm-create',
     name: 'vm-1',
@@ -91,6 +106,7 @@ async function write(env: Environment, run: Run): Promise<void> {
         const read = Buffer.concat(await disk.read(at, BLOCK, io))
         expect(read.equals(Buffer.from(data))).toBe(true)
         run.answered += 2
+        if (turn % 3 === 0) await zeroFast(disk, at, data, run)
         turn += 1
         await pause(20)
       }
@@ -100,6 +116,21 @@ async function write(env: Environment, run: Run): Promise<void> {
       await pause(100)
     }
   }
+}
+
+/** They may be refused where they would not be fast: then nothing has changed. */
+async function zeroFast(disk: BlockDevice, at: number, written: Uint8Array, run: Run): Promise<void> {
+  const io = { origin: 'tool', deadlineAt: null }
+  const isZeroed = await disk.zero(at, written.length, { fua: true, fast: true }, io).then(
+    () => true,
+    (error: BlockError) => {
+      if (error.errno !== 'ENOTSUP') throw error
+      return false
+    },
+  )
+  if (isZeroed) run.zeroed += 1
+  const read = Buffer.concat(await disk.read(at, written.length, io))
+  expect(read.equals(isZeroed ? Buffer.alloc(written.length) : Buffer.from(written))).toBe(true)
 }
 
 /** The volume is proved while it is in use, whatever else happens; who does not answer proves nothing. */
@@ -167,6 +198,22 @@ it(
     expect(await world.sim.runUntil(() => vm(world)?.placement?.phase === 'running', SETTLE_MS)).toBe(true)
     expect(records.some(record => record.kind === 'decision.fenced')).toBe(true)
     await world.sim.runFor(2_000)
+    sound(run)
+  },
+  TIMEOUT.timeout,
+)
+
+it(
+  'fast zeroes that only one leg of a mirror can serve are written, and neither is given up for them (MIR1)',
+  async () => {
+    const run = await begin('export-zeroes', ['san-a', 'nas'], ['nas'])
+    const { world } = run
+    const volume = () => world.coordinator!.state.volumes.get('csv1')!
+    const { generation } = volume()
+    world.sim.host(await serve(run, 'e1')).spawn('tool', 'tool', null)
+    await world.sim.runFor(5_000)
+    expect(run.zeroed).toBeGreaterThan(10)
+    expect(volume()).toMatchObject({ generation, legs: [{ role: 'in-sync' }, { role: 'in-sync' }] })
     sound(run)
   },
   TIMEOUT.timeout,

@@ -3,6 +3,7 @@
 
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { describe, expect, it } from 'vitest'
+import { whyOf } from '../view/why.ts'
 import { copyOf, restoreFrom } from './cluster-copy.ts'
 import type { Command } from './commands.ts'
 import { Bench } from './testing.ts'
@@ -74,9 +75,12 @@ describe('while it is not known which legs of a volume count', () => {
       hint: expect.stringMatching(/--force-stale san-a$/),
     })
     expect(JSON.stringify(volume(bench))).toBe(before)
+    const why = () => whyOf(bench.state, 'volume', 'csv1', [], bench.now)?.now.join(' ')
+    expect(why()).toContain('not known after the restore: san-b has not answered')
     comesBack(bench)
     bench.round(20)
     expect([roles(bench), volume(bench).generation]).toEqual([['san-a in-sync', 'san-b in-sync'], 1])
+    expect(why()).not.toContain('not known')
     expect(bench.placement('web')).toMatchObject({ phase: 'running' })
   })
 

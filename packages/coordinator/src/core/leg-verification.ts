@@ -35,7 +35,7 @@ export function verifyLegs(state: CoordinatorState, volume: VolumeRecord, now: n
 /** What is waited for before it is known which legs count; null: it is known. */
 export function whyUnsure(state: CoordinatorState, volume: VolumeRecord): string | null {
   if (!volume.unsure) return null
-  const judged = judgeMarks(volume, volumeLive(state, volume.name).marks)
+  const judged = judgeMarks(volume, state.liveVolumes.get(volume.name)?.marks ?? new Map())
   return typeof judged === 'string' ? judged : 'its storages are being asked'
 }
 

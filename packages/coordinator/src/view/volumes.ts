@@ -1,6 +1,7 @@
 // Volumes as operators see them. Pure; how full one is only its owner knows, so that is given.
 
 import { externalsOf, isExternal } from '../core/external.ts'
+import { whyUnsure } from '../core/leg-verification.ts'
 import { isDamaged, isServing } from '../core/ownership.ts'
 import { reportedScrub } from '../core/scrubs.ts'
 import type { CoordinatorState, VolumeRecord } from '../core/state.ts'
@@ -94,6 +95,8 @@ export function volumeState(state: CoordinatorState, volume: VolumeRecord, now: 
 
 /** Why nothing can be done with it, or it is not open: what its owner found, or whom no host reaches. */
 export function volumeWhyNot(state: CoordinatorState, volume: VolumeRecord, now: number): string | null {
+  const unsure = whyUnsure(state, volume)
+  if (unsure !== null) return `which of its legs count is not known after the restore: ${unsure}`
   const away = unreachableStorages(state, volume, now)
   if (away.length > 0) return `no host reaches storage ${away.join(', ')}`
   // Its LUNs are being made, or a former owner is waited for.
