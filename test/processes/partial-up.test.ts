@@ -50,6 +50,9 @@ test('a damaged volume and a host whose port is taken leave the others up', { ti
   ])
   const shown = await stellwerk.run('volume', 'show', 'csv1')
   expect(shown.lines.join('\n')).toMatch(/state +damaged.*\nwhy +the journal ends/)
+  // By its owner, who can read what it does not open.
+  const live = await stellwerk.run('volume', 'check', 'csv1')
+  expect([live.code, live.lines.join('\n')]).toEqual([1, expect.stringMatching(/records are lost \(journal-lost\)/)])
   expect(await stellwerk.run('down')).toMatchObject({ code: 0 })
   squatter.close()
 })

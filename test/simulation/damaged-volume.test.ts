@@ -36,6 +36,22 @@ test('a blanked journal keeps its volume closed, says why, and opens when it is 
   expect(view()).toMatchObject({ state: 'damaged', ownerEpoch })
   expect(file.read(layout.journalOffset, layout.journalBytes).every(byte => byte === 0)).toBe(true)
 
+  // A check says what it is, at once.
+  const asked = world.sim.now
+  const answer = world.coordinator!.askOwner('csv1', 'volume.check', { volume: 'csv1' })
+  let report: unknown = null
+  answer.then(
+    said => {
+      report = said
+    },
+    (error: unknown) => {
+      report = error
+    },
+  )
+  await until(() => report !== null)
+  expect(report).toMatchObject({ clean: false, findings: [{ code: 'journal-lost', severity: 'damage' }] })
+  expect(world.sim.now - asked).toBeLessThan(1_000)
+
   file.write(layout.journalOffset, [journal])
   await until(() => view()?.state === 'serving')
   expect(view()?.whyNot).toBeNull()

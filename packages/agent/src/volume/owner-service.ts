@@ -4,7 +4,7 @@
 
 import type { MultipathDevice } from '@stellwerk/block/path/multipath.ts'
 import { isVolumeDamage } from '@stellwerk/csv/check/finding.ts'
-import type { CheckReport } from '@stellwerk/csv/check.ts'
+import { checkVolume } from '@stellwerk/csv/check.ts'
 import { formatVolume } from '@stellwerk/csv/format/format-volume.ts'
 import type { MetadataRanges } from '@stellwerk/csv/format/layout.ts'
 import { refuse } from '@stellwerk/csv/owner/refusal.ts'
@@ -12,7 +12,6 @@ import type { VolumeBody, VolumeKind } from '@stellwerk/csv/owner/request.ts'
 import { VolumeOwner } from '@stellwerk/csv/owner/volume-owner.ts'
 import { lunId } from '@stellwerk/protocol/lun-id.ts'
 import type { Beat, ClusterMapStorage, ClusterMapVolume } from '@stellwerk/protocol/messages/cluster.ts'
-import { type CheckAnswer, MAX_FINDINGS } from '@stellwerk/protocol/messages/volume-check.ts'
 import type { ScrubProgress, ScrubReport } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
@@ -24,6 +23,7 @@ import { orderStorage } from '../hba/order-storage.ts'
 import { diskHosts, scrubHosts } from './disk-hosts.ts'
 import { ofMap } from './leg-book.ts'
 import type { OrderMarks } from './order-marks.ts'
+import { checkAnswer, OwedChecks } from './owed-checks.ts'
 import { WatchedLeg } from './watched-leg.ts'
 
 export interface OwnerOptions {
@@ -74,6 +74,10 @@ export class OwnerService implements Behavior {
   #state: 'opening' | 'serving' | 'failed' | 'ended' = 'opening'
   #why: string | null = null
   #damaged = false
+  /** Asked for while it is damaged. */
+  readonly #checks: OwedChecks
+  /** Ends the pause between two attempts, if there is one. */
+  #hurry: () => void = () => undefined
   /** Of an earlier generation. */
   #lastScrub: ScrubReport | null = null
   #work: Promise<void> = Promise.resolve()
@@ -83,6 +87,7 @@ export class OwnerService implements Behavior {
   constructor(options: OwnerOptions) {
     this.#options = options
     this.#volume = options.volume
+    this.#checks = new OwedChecks(options.system, options.volume.name)
     this.ownerEpoch = options.ownerEpoch
   }
 
@@ -124,13 +129,20 @@ export class OwnerService implements Behavior {
     const { system, volume } = this.#options
     const owner = this.#owner
     if (owner === null || this.#state !== 'serving') {
+      // Its damage is what the check is for.
+      if (message.kind === 'volume.check' && this.state === 'damaged' && this.#broken === null) {
+        this.#checks.add(message)
+        this.#hurry()
+        return
+      }
       const why = `volume "${volume.name}" is ${this.state} here${this.#why === null ? '' : `: ${this.#why}`}`
-      context.fail(message, new StellwerkError('owner-away', why, { retryable: true, hint: 'try again' }))
+      const hint = this.state === 'damaged' ? `see: stellwerk why volume ${volume.name}` : 'try again'
+      context.fail(message, new StellwerkError('owner-away', why, { retryable: true, hint }))
       return
     }
     if (message.kind === 'volume.check') {
       owner.check().then(
-        report => system.reply(message, answerOf(report)),
+        report => system.reply(message, checkAnswer(report)),
         (error: unknown) => system.fail(message, error),
       )
       return
@@ -192,6 +204,7 @@ export class OwnerService implements Behavior {
 
   async #end(): Promise<void> {
     this.#state = 'ended'
+    this.#checks.fail(`volume "${this.#volume.name}" is owned elsewhere`)
     this.#watch?.cancel()
     this.#attempt.abort()
     await this.#work
@@ -240,21 +253,24 @@ export class OwnerService implements Behavior {
         this.#cut('opening failed')
         if (errorCode(error) === 'stale-owner') this.#state = 'failed'
         this.#explain(describeError(error), isVolumeDamage(error))
-        if (this.#state === 'failed') return
-        await this.#pause(this.#damaged ? DAMAGED_RETRY_MS : RETRY_MS, signal)
+        this.#checks.missed(error)
+        if (this.#state === 'failed') return this.#checks.fail(errorMessage(error))
+        if (!this.#checks.pending) await this.#pause(this.#damaged ? DAMAGED_RETRY_MS : RETRY_MS, signal)
       }
     }
   }
 
-  /** Ends early when the attempt does. */
+  /** Ends early when the attempt does, or when somebody waits for the next one. */
   #pause(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise(resolve => {
       const over = (): void => {
         timer.cancel()
         signal.removeEventListener('abort', over)
+        this.#hurry = () => undefined
         resolve()
       }
       const timer = this.#options.access.env.timers.after(ms, over)
+      this.#hurry = over
       if (signal.aborted) over()
       else signal.addEventListener('abort', over)
     })
@@ -276,11 +292,15 @@ export class OwnerService implements Behavior {
       .filter(leg => leg.role !== 'stale')
       .map(leg => ({ leg, device: null, watched: null, since: now, why: 'it is being opened', broken: null }))
     const opening = [...this.#legs]
+    this.#checks.begin()
     await this.#openLegs(opening, volume, signal)
     if (signal.aborted) return
     const legs = opening.map(({ leg, watched }) => ({ id: leg.leg, device: present(watched, 'an open leg') }))
     // The predecessor has been drained: this is the last that the storages will have been told by one.
     const leastOwnerEpoch = await this.#leastEpoch(volume)
+    const inSync = legs.filter((_, i) => opening[i]?.leg.role === 'in-sync')
+    await this.#checks.make(() => checkVolume(inSync, { volumeId: volume.id }, leastOwnerEpoch))
+    if (signal.aborted) return
     if (volume.format && leastOwnerEpoch === 0) await this.#formatOnce(legs, cluster)
     const toHosts = { ...access, system, volume: volume.name, requestMs: access.settings.requestMs }
     const owner = await VolumeOwner.open({
@@ -305,6 +325,7 @@ export class OwnerService implements Behavior {
     }
     this.#owner = owner
     this.#state = 'serving'
+    this.#checks.make(() => owner.check()).catch((error: unknown) => this.#checks.fail(errorMessage(error)))
     this.#options.onChange()
     access.env.trace.emit({
       level: 'decision',
@@ -387,6 +408,7 @@ export class OwnerService implements Behavior {
     else if (why.includes(LUN_FAILED)) open.broken = why.slice(0, MAX_WHY)
     if (open.broken === before) return
     if (open.broken !== null) open.why = open.broken
+    if (this.#broken !== null) this.#checks.fail(this.#broken)
     this.#options.onChange()
   }
 
@@ -453,6 +475,7 @@ export class OwnerService implements Behavior {
     access.env.log.warn({ volume: volume.name }, `no longer its owner: ${why}`)
     this.#state = 'failed'
     this.#why = why.slice(0, MAX_WHY)
+    this.#checks.fail(this.#why)
     this.#options.onChange()
   }
 
@@ -472,18 +495,4 @@ function progressOf(report: ScrubReport | null): ScrubProgress | null {
   if (report === null) return null
   const { scrub, state, doneBytes, totalBytes, repaired, unresolved, skipped } = report
   return { scrub, state, doneBytes, totalBytes, repaired, unresolved, skipped }
-}
-
-/** What has room in a message; the worst first. */
-function answerOf({ clean, findings, summary }: CheckReport): CheckAnswer {
-  const order = ['damage', 'leak', 'degraded']
-  const sorted = [...findings].sort((a, b) => order.indexOf(a.severity) - order.indexOf(b.severity))
-  const told = sorted.slice(0, MAX_FINDINGS).map(each => ({
-    leg: each.leg,
-    code: each.code,
-    severity: each.severity,
-    where: each.where.slice(0, 2000),
-    message: each.message.slice(0, 2000),
-  }))
-  return { clean, findings: told, more: sorted.length - told.length, summary }
 }

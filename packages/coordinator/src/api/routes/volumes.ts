@@ -9,7 +9,7 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { vmDiskName } from '../../core/commands.ts'
 import { exportOf, isExport } from '../../core/exports.ts'
 import { orderedNames } from '../../core/external.ts'
-import { isServing } from '../../core/ownership.ts'
+import { isDamaged, isServing } from '../../core/ownership.ts'
 import type { VolumeRecord } from '../../core/state.ts'
 import { UsageSchema, VolumeViewSchema } from '../../view/schemas.ts'
 import { volumeViews } from '../../view/status.ts'
@@ -43,6 +43,12 @@ export function served(context: ApiContext, name: string): VolumeRecord {
     retryable: true,
     hint: `see: stellwerk why volume ${name}`,
   })
+}
+
+/** The volume, if its owner can be asked for a check: also one that cannot open it, for what is damaged is what a check tells. */
+function checkable(context: ApiContext, name: string): VolumeRecord {
+  const volume = volumeOf(context, name)
+  return isDamaged(context.coordinator.state, volume) ? volume : served(context, name)
 }
 
 export const volumeRoutes: readonly Route[] = [
@@ -167,10 +173,10 @@ export const volumeRoutes: readonly Route[] = [
   route({
     method: 'POST',
     path: '/v1/volumes/{name}/check',
-    summary: 'Have its owner prove that it is sound, while it is open; changes nothing',
+    summary: 'Have its owner prove that it is sound, while it is open, or say what keeps it closed; changes nothing',
     reply: CheckAnswerSchema,
     handle: (context, { params }) => {
-      const { name } = served(context, params['name'] ?? '')
+      const { name } = checkable(context, params['name'] ?? '')
       return context.coordinator.askOwner(name, 'volume.check', { volume: name }, CHECK_MS)
     },
   }),
