@@ -24,7 +24,7 @@ afterEach(async () => {
 
 const DISK = {
   ...{ disk: 'd1', name: 'd1', parent: null, snapshot: false, sizeBytes: 4096 },
-  ...{ allocatedBytes: 0, sharedBytes: 0, mapVersion: 1, holder: null, reserved: null },
+  ...{ allocatedBytes: 0, sharedBytes: 0, mapVersion: 1, mappedVersion: 0, holder: null, reserved: null },
 }
 const SNAPSHOT = { ...DISK, disk: 's1', name: 's1', parent: 'd1', snapshot: true }
 
