@@ -122,6 +122,15 @@ export const CANARIES: readonly Canary[] = [
     tuning: { faults: ['links-reset'], snapshots: 12, scratchPerSecond: 10, migrations: 0 },
   },
   {
+    name: 'unreadable-is-journal-end',
+    part: 'volume',
+    rule: 'CSV2',
+    what: 'a block that cannot be read is taken for the end of the only leg’s journal',
+    seed: 7,
+    // A sector goes bad that holds the last record, and its owner dies before it is read again.
+    tuning: { faults: ['sector-errors', 'agent-kill', 'host-crash'], meanGapMs: 1_200, mirrored: false },
+  },
+  {
     name: 'commit-not-durable',
     part: 'cluster',
     rule: 'MIG1',

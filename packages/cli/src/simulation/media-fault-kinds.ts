@@ -2,7 +2,10 @@
 // mirrors and of volumes of one leg alike: what these promise is an error, never a false success, and no loss of what is near.
 
 import { LOG_START } from '@stellwerk/agent/guests/ledger-format.ts'
-import { planLayout } from '@stellwerk/csv/format/layout.ts'
+import { getU64, viewOf } from '@stellwerk/csv/format/bytes.ts'
+import { clusterCopyAddress } from '@stellwerk/csv/format/cluster-copy.ts'
+import { RECORD_MAGIC } from '@stellwerk/csv/format/journal.ts'
+import { BLOCK_BYTES, checkpointAddress, planLayout, RECORD, SUPERBLOCK_OFFSETS } from '@stellwerk/csv/format/layout.ts'
 import type { DiskFault } from '@stellwerk/runtime/sim/disk-faults.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { PAGE_BYTES, SECTOR_BYTES } from '@stellwerk/runtime/sim/sparse-file.ts'
@@ -17,6 +20,8 @@ const BAD_SECTORS_MAX = 24
 /** Where a guest's log lies in its disk's first extent, and its busy scratch area around that one's end. */
 const LOG_BYTES = MIB
 const SCRATCH_BYTES = 32 * KIB
+/** Of the sectors that go bad, those in the volume's own metadata. */
+const METADATA_CHANCE = 0.15
 /** So many places are looked at for one that holds something: a hole has no sectors that could be bad. */
 const TRIES = 10
 
@@ -39,6 +44,39 @@ function busySector(world: World, storage: string, lun: string, random: SimRando
   return null
 }
 
+/** What a volume knows of itself; hosts' slots apart. */
+const METADATA: readonly (readonly [offset: number, length: number])[] = [
+  [LAYOUT.journalOffset, LAYOUT.journalBytes],
+  ...SUPERBLOCK_OFFSETS.map(offset => [offset, BLOCK_BYTES] as const),
+  ...[0, 1].map(area => [checkpointAddress(LAYOUT, area), LAYOUT.checkpointBytes] as const),
+  ...[0, 1].map(area => [clusterCopyAddress(LAYOUT, area), LAYOUT.clusterCopyBytes] as const),
+]
+
+/** The first of a block that holds something, in one of these areas; of the journal often the last record's. */
+function metadataSector(world: World, storage: string, lun: string, random: SimRandom): number | null {
+  const file = lunFile(world, storage, lun)
+  const [offset, length] = METADATA[random.int(METADATA.length)]!
+  const bytes = file?.read(offset, length) ?? new Uint8Array(0)
+  if (offset === LAYOUT.journalOffset && random.chance(0.5)) return lastRecord(bytes)
+  const written: number[] = []
+  for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
+    if (bytes.subarray(at, at + SECTOR_BYTES).some(byte => byte !== 0)) written.push(offset + at)
+  }
+  return written.length === 0 ? null : written[random.int(written.length)]!
+}
+
+/** Where the one of the highest number stands on the volume. */
+function lastRecord(ring: Uint8Array): number | null {
+  let last: { readonly at: number; readonly sequence: number } | null = null
+  for (let at = 0; at < ring.length; at += BLOCK_BYTES) {
+    const view = viewOf(ring.subarray(at, at + BLOCK_BYTES))
+    if (view.getUint32(RECORD.magic.offset, true) !== RECORD_MAGIC) continue
+    const sequence = getU64(view, RECORD.sequence.offset)
+    if (last === null || sequence > last.sequence) last = { at, sequence }
+  }
+  return last === null ? null : LAYOUT.journalOffset + last.at
+}
+
 function lunsOf(world: World, storage: string): string[] {
   const volumes = [...(world.coordinator?.state.volumes.values() ?? [])]
   return volumes.flatMap(({ legs }) => legs.filter(leg => leg.storage === storage).map(leg => leg.lun))
@@ -49,7 +87,8 @@ function sectorErrors({ world, storage, random, struck }: FaultContext): () => v
   const faults: DiskFault[] = []
   for (let i = 1 + random.int(BAD_SECTORS_MAX); i > 0 && luns.length > 0; i -= 1) {
     const lun = luns[random.int(luns.length)]!
-    const offset = busySector(world, storage, lun, random)
+    const sector = random.chance(METADATA_CHANCE) ? metadataSector : busySector
+    const offset = sector(world, storage, lun, random)
     if (offset !== null) faults.push(latentSectorError(world, { storage, lun, offset }))
   }
   if (faults.length > 0) struck()
@@ -73,7 +112,8 @@ export const MEDIA_FAULTS: readonly FaultKind[] = [
     },
   },
   {
-    // Of a volume of one leg, too: its guests are told of these sectors, and of no others, until the drive has recovered them.
+    // Of a volume of one leg, too: its guests are told of these sectors, and of no others, until the drive has recovered them;
+    // and where the journal's last record stands in one of them, no owner opens it before.
     name: 'sector-errors',
     lasts: [2_000, 15_000],
     mayMiss: true,
