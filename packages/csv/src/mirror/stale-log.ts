@@ -4,7 +4,7 @@
 import type { BlockDevice, Io } from '@stellwerk/block/device.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import { Sealer } from '../format/checksum.ts'
-import { type Leg, readBytes, writeBytes, writeLegs } from '../format/device-io.ts'
+import { type Leg, readWhatCan, SPARED_IO, writeBytes, writeLegs } from '../format/device-io.ts'
 import { BLOCK_BYTES, SECTOR_BYTES, STALE_BITS_PER_SECTOR, STALE_SECTOR, staleAreaBytes } from '../format/layout.ts'
 import {
   collectStale,
@@ -23,6 +23,7 @@ export interface StaleLogOptions {
   readonly regionCount: number
   /** Where it is read from: an in-sync leg, or the mirror. */
   readonly source: BlockDevice
+  readonly readIo: Io
   /** Durable, on every leg that must have it, when it resolves. */
   readonly write: (offset: number, bytes: Uint8Array) => Promise<void>
 }
@@ -92,9 +93,9 @@ export class StaleLog {
   async #area(index: number): Promise<Uint8Array> {
     const known = this.#areas.get(index)
     if (known !== undefined) return known
-    const { source, slotOffset, regionCount } = this.#options
+    const { source, readIo, slotOffset, regionCount } = this.#options
     const address = staleAreaAddress(slotOffset, index, regionCount)
-    const area = await readBytes(source, address, staleAreaBytes(regionCount), STALE_IO)
+    const area = await readArea(source, address, regionCount, readIo)
     this.#areas.set(index, area)
     return area
   }
@@ -109,6 +110,7 @@ export function staleLogOn(
   return new StaleLog({
     ...options,
     source: legs[0]!.device,
+    readIo: SPARED_IO,
     write: (offset, bytes) => writeLegs(legs, offset, bytes, STALE_IO),
   })
 }
@@ -121,6 +123,7 @@ export function staleLogThrough(
   return new StaleLog({
     ...options,
     source: device,
+    readIo: STALE_IO,
     write: (offset, bytes) => writeBytes(device, offset, bytes, STALE_IO),
   })
 }
@@ -137,10 +140,17 @@ export async function readStale(
   const regions = new Set<number>()
   for (const slot of slots) {
     const address = staleAreaAddress(slot, leg.index, regionCount)
-    const area = await readBytes(source, address, staleAreaBytes(regionCount), STALE_IO)
+    const area = await readArea(source, address, regionCount, SPARED_IO)
     collectStale(area, address, staleTag(leg.lastInSync), sealer, regions, regionCount)
   }
   return regions
+}
+
+/** What cannot be read is made such as does not check out: it may have marked anything. */
+async function readArea(source: BlockDevice, address: number, regionCount: number, io: Io): Promise<Uint8Array> {
+  const { bytes, unreadable } = await readWhatCan(source, address, staleAreaBytes(regionCount), io)
+  for (const at of unreadable) bytes.fill(0xff, at, at + BLOCK_BYTES)
+  return bytes
 }
 
 function bySector(regions: readonly number[], regionCount: number): Map<number, number[]> {

@@ -4,7 +4,8 @@
 import { KIB } from '@stellwerk/runtime/units.ts'
 import { describe, expect, it } from 'vitest'
 import { CsvDisk } from '../disk/csv-disk.ts'
-import { extentAddress } from '../format/layout.ts'
+import { extentAddress, regionCount, slotAddresses, staleAreaBytes } from '../format/layout.ts'
+import { staleAreaAddress } from '../format/stale.ts'
 import { loadLeg } from '../owner/load.ts'
 import { CrashDevice } from '../testing/crash-device.ts'
 import { EXTENT, IO } from '../testing/fixture.ts'
@@ -134,6 +135,26 @@ describe('a leg that catches up with one of which a block cannot be read (MIR1)'
     volume.latent[0]!.clear()
     await volume.timers.advance(11_000)
     expect(volume.owner.sync).toMatchObject({ done: true })
+    expect(await volume.differing()).toEqual([])
+  })
+})
+
+describe('where it cannot be read what a leg that catches up has missed (MIR1)', () => {
+  it('all is copied, and what the leg misses from then on is written down', async () => {
+    const { volume, host, web } = await catchingUp()
+    const { layout } = volume
+    const slots = slotAddresses(layout)
+    for (const slot of slots) {
+      const address = staleAreaAddress(slot, 1, regionCount(layout))
+      for (let at = 0; at < staleAreaBytes(regionCount(layout)); at += BLOCK)
+        volume.latent[0]!.add((address + at) / BLOCK)
+    }
+    await volume.enter(B_SYNCING)
+    await host.follow()
+    await volume.timers.advance(5_000)
+    expect(volume.owner.sync).toMatchObject({ done: true })
+    expect(await volume.differing()).toEqual([])
+    await web.write(0, bytes(8), {}, IO)
     expect(await volume.differing()).toEqual([])
   })
 })
