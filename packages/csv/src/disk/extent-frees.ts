@@ -36,6 +36,8 @@ export class ExtentFrees {
   readonly #dropped = new Map<number, Dropped>()
   #queue: Dropped[] = []
   #work: Promise<void> | null = null
+  /** Set: what was on its way back may still be the disk's, for all its owner knows. */
+  failure: unknown = null
 
   constructor(host: FreeingHost) {
     this.#host = host
@@ -104,6 +106,7 @@ export class ExtentFrees {
     } catch (error) {
       if (errorCode(error) === 'disk-switching') return false
       // The disk is not ours any more, and who waits to write must not find the extent again.
+      this.failure = error
       this.#host.refused(error)
       return true
     }

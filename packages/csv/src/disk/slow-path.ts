@@ -170,7 +170,12 @@ export class SlowPath {
   /** An index that is on its way back may be given back its extent, with what others see there: nothing was promised yet. */
   async #freed(index: number, io: Io): Promise<void> {
     const { frees } = this.#parts
-    for (let over = frees.pending(index); over !== null; over = frees.pending(index)) await this.#inTime(over, io)
+    for (let over = frees.pending(index); over !== null; over = frees.pending(index)) {
+      await this.#inTime(over, io)
+      if (frees.failure === null) continue
+      const why = `the owner did not take an extent back: ${errorMessage(frees.failure)}`
+      throw new BlockError('ESHUTDOWN', 'none', why, { cause: frees.failure })
+    }
   }
 
   /** Gives the extent that may be written in place there: the index gets one, or one of its own, if it has none. */

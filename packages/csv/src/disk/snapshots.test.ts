@@ -2,6 +2,7 @@
 
 import { BlockError } from '@stellwerk/block/device.ts'
 import { canaries } from '@stellwerk/runtime/canary.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { afterEach, describe, expect, it } from 'vitest'
 import { checkVolume } from '../check.ts'
 import { Sealer } from '../format/checksum.ts'
@@ -385,6 +386,20 @@ describe('snapshots and clones', () => {
     await zeroing
     const { disks } = await owner.handle('volume.list-disks', { volume: v })
     expect(disks.find(({ name }) => name === 'disk-1')).toMatchObject({ allocatedBytes: 0 })
+  })
+
+  it('nor is it when the disk ends before its owner has taken the extent back', async () => {
+    const { host, call, snapshot, hold } = await rig()
+    const disk = await openDisk(host, call)
+    await disk.write(0, [bytes(1)], {}, IO)
+    await snapshot('disk-1', 's1')
+    hold('volume.free').reject(new StellwerkError('owner-away', 'nobody owns it now'))
+    await disk.trim(0, EXTENT, {}, IO)
+    const zeroing = disk.zero(0, EXTENT, {}, IO)
+    const outcome = expect(zeroing).rejects.toMatchObject({ errno: 'ESHUTDOWN', outcome: 'none' })
+    await turns(10)
+    disk.abandon()
+    await outcome
   })
 
   it('a question that comes late, after it was answered, moves nothing of what its host has', async () => {

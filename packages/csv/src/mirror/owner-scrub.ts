@@ -8,25 +8,21 @@ import type { PartFinding, ScrubFinding, ScrubReport } from '@stellwerk/protocol
 import { MAX_SCRUB_FINDINGS } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import { AssertionFailure } from '@stellwerk/runtime/assert.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
-import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
+import { errorMessage } from '@stellwerk/runtime/errors.ts'
 import { BLOCK_BYTES, extentAddress, slotAddress } from '../format/layout.ts'
 import type { Disk, Holder } from '../format/metadata.ts'
 import type { OwnerState } from '../owner/state.ts'
 import { type MetadataScrub, type Placed, scrubIdleSlot, scrubMetadata } from './scrub-metadata.ts'
+import { isSame, isSurelyOver, type UnsureExtents } from './unsure-extents.ts'
 
 /** Of requests that a scrub makes: an error there is a finding, not the end of a leg. */
 export const SCRUB_ORIGIN = 'scrub'
 const SCRUB_IO = { origin: SCRUB_ORIGIN, deadlineAt: null }
 /** After a question that was not answered. */
 const RETRY_MS = 500
-/** A host that did not answer is asked again whether it is still at an extent. */
-const ASK_AGAIN_MS = 5_000
 /** What could not be compared for so long is left out, and told. */
 const GIVE_UP_MS = 30_000
 const SLOT_TRIES = 4
-/** Answers after which the host surely does not touch that extent for us any more. */
-const OVER = new Set(['EIO', 'ESHUTDOWN', 'EPERM', 'ENOMEM', 'disk-switching', 'outcome-unknown', 'not-mirrored'])
-
 /** The owner's way to the hosts that have disks. Every call ends in bounded time. */
 export interface ScrubHosts {
   part(
@@ -37,29 +33,14 @@ export interface ScrubHosts {
   slot(host: string, goodLeg: string | null): Promise<{ open: boolean; findings: PartFinding[] }>
 }
 
-interface Asked {
-  readonly disk: string
-  readonly holder: Holder
-  readonly index: number
-  /** Within the extent. */
-  readonly at: number
-}
-
-/** What all scrubs of one owner know together. */
-export interface ScrubbedExtents {
-  /** Those of which it is not known whether a host is still at them: until it answers, or another holds the disk. */
-  readonly unsure: Map<number, Asked>
-  /** Those that are compared, or asked about, at this moment: whoever does that says when it is over. */
-  readonly busy: Set<number>
-}
-
 export interface OwnerScrubOptions {
   readonly id: string
   readonly volume: string
   readonly state: OwnerState
   readonly legs: readonly ScrubLeg[]
   readonly goodLeg: string | null
-  readonly extents: ScrubbedExtents
+  /** Shared by all scrubs of one owner. */
+  readonly extents: UnsureExtents
   readonly hosts: ScrubHosts | null
   readonly bytesPerSecond: () => number
   readonly env: Pick<Environment, 'trace' | 'log' | 'timers' | 'clock'>
@@ -79,19 +60,16 @@ export class OwnerScrub {
   #unresolved = 0
   #skipped = 0
   #ended = false
-  #stopped = false
   #over = false
   /** What the owner itself is reading or writing. */
   #own: Promise<unknown> = Promise.resolve()
-  readonly #unsure: ScrubbedExtents['unsure']
-  readonly #busy: ScrubbedExtents['busy']
+  readonly #extents: UnsureExtents
   /** Disks whose holder does not answer, and why: the rest of what that one holds is left out. */
   readonly #givenUp = new Map<string, { readonly holder: Holder; readonly why: string }>()
 
   constructor(options: OwnerScrubOptions) {
     this.#options = options
-    this.#unsure = options.extents.unsure
-    this.#busy = options.extents.busy
+    this.#extents = options.extents
   }
 
   /** It has ended, and asks and compares nothing any more. */
@@ -119,7 +97,6 @@ export class OwnerScrub {
 
   start(): void {
     void this.#run()
-    void this.#askAgain()
   }
 
   /** What is being compared at this moment is compared to its end. */
@@ -130,7 +107,6 @@ export class OwnerScrub {
 
   stop(): void {
     this.#ended = true
-    this.#stopped = true
     this.#end('failed', 'the volume has another owner or generation now: begin it again')
   }
 
@@ -231,7 +207,11 @@ export class OwnerScrub {
     const address = extentAddress(layout, extent) + at
     const since = env.clock.now()
     while (!this.#ended) {
-      this.#settleUnsure()
+      this.#extents.settle()
+      if (this.#extents.isBusy(extent)) {
+        await this.#pause(RETRY_MS)
+        continue
+      }
       const startedAt = env.clock.now()
       const disk = mapper(state, extent, index)
       // Given back meanwhile.
@@ -272,12 +252,12 @@ export class OwnerScrub {
   async #compareHere(extent: number, index: number, address: number, disk: Disk): Promise<void> {
     const { state, legs, goodLeg } = this.#options
     const options = { block: BLOCK_BYTES, goodLeg }
-    this.#began(extent)
+    this.#extents.began(extent)
     try {
       const found = await this.#mine(scrubLegs(legs, address, state.metadata.layout.regionBytes, options, this.#host()))
       for (const each of found) this.#tookOf({ ...each, legs: [...each.legs] }, disk, extent, index)
     } finally {
-      this.#ceased(extent)
+      this.#extents.ceased(extent)
     }
   }
 
@@ -290,70 +270,18 @@ export class OwnerScrub {
   ): Promise<{ busy: boolean } | string> {
     const { state, goodLeg } = this.#options
     const length = state.metadata.layout.regionBytes
-    this.#began(extent)
-    this.#unsure.set(extent, { disk: disk.id, holder, index, at })
+    this.#extents.began(extent)
+    this.#extents.asked(extent, { disk: disk.id, holder, index, at })
     try {
       const answer = await hosts.part(holder, disk.id, { index, extent, offset: at, length, goodLeg })
-      this.#unsure.delete(extent)
+      this.#extents.answered(extent)
       for (const each of answer.findings) this.#tookOf(each, disk, extent, index)
       return answer.there ? { busy: answer.busy } : `${holder.host} does not have that extent`
     } catch (error) {
-      if (OVER.has(errorCode(error))) this.#unsure.delete(extent)
+      if (isSurelyOver(error)) this.#extents.answered(extent)
       return `${holder.host} was asked: ${errorMessage(error)}`
     } finally {
-      this.#ceased(extent)
-    }
-  }
-
-  #began(extent: number): void {
-    this.#busy.add(extent)
-    this.#options.state.comparing.add(extent)
-  }
-
-  #ceased(extent: number): void {
-    const { state, news } = this.#options
-    this.#busy.delete(extent)
-    if (!this.#unsure.has(extent)) state.comparing.delete(extent)
-    news()
-  }
-
-  /**
-   * As long as there is an extent that a host may be at, also behind the end of the scrub: its guest's first write there after a
-   * snapshot waits for that. A host that answers for the same region is past what it was asked before.
-   */
-  async #askAgain(): Promise<void> {
-    const { state, hosts, goodLeg } = this.#options
-    const length = state.metadata.layout.regionBytes
-    while (!this.#stopped && !(this.#over && this.#unsure.size === 0)) {
-      await this.#pause(this.#over ? RETRY_MS : ASK_AGAIN_MS)
-      this.#settleUnsure()
-      for (const [extent, { disk, holder, index, at }] of [...this.#unsure]) {
-        if (this.#stopped || hosts === null) break
-        if (this.#busy.has(extent)) continue
-        this.#began(extent)
-        try {
-          const { findings } = await hosts.part(holder, disk, { index, extent, offset: at, length, goodLeg })
-          this.#unsure.delete(extent)
-          const of = state.metadata.disks.get(disk)
-          for (const each of findings) if (of !== undefined) this.#tookOf(each, of, extent, index)
-        } catch (error) {
-          if (OVER.has(errorCode(error))) this.#unsure.delete(extent)
-        } finally {
-          this.#ceased(extent)
-        }
-      }
-    }
-  }
-
-  /** A host that has let go of the disk, or was fenced, is not at its extents any more. */
-  #settleUnsure(): void {
-    const { state, news } = this.#options
-    for (const [extent, { disk, holder }] of this.#unsure) {
-      const now = state.metadata.disks.get(disk)?.holder
-      if (this.#busy.has(extent) || (now != null && isSame(now, holder))) continue
-      this.#unsure.delete(extent)
-      state.comparing.delete(extent)
-      news()
+      this.#extents.ceased(extent)
     }
   }
 
@@ -402,10 +330,6 @@ export class OwnerScrub {
   #pause(ms: number): Promise<void> {
     return new Promise(resolve => this.#options.env.timers.after(ms, resolve))
   }
-}
-
-function isSame(a: Holder, b: Holder): boolean {
-  return a.host === b.host && a.hostEpoch === b.hostEpoch && a.epoch === b.epoch
 }
 
 /** Each extent once, with its index: all that share one have it at the same. In the order of disks. */

@@ -3,7 +3,8 @@
 import type { ScrubReport } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { VolumeGeneration } from '../mirror/leg-state.ts'
-import { OwnerScrub, type OwnerScrubOptions, type ScrubbedExtents } from '../mirror/owner-scrub.ts'
+import { OwnerScrub, type OwnerScrubOptions } from '../mirror/owner-scrub.ts'
+import { UnsureExtents } from '../mirror/unsure-extents.ts'
 import type { VolumeOwnerOptions } from './owner-options.ts'
 import { refuse } from './refusal.ts'
 
@@ -16,7 +17,7 @@ export interface ScrubsOptions
 export class Scrubs {
   readonly #options: ScrubsOptions
   #last: OwnerScrub | null = null
-  readonly #extents: ScrubbedExtents = { unsure: new Map(), busy: new Set() }
+  #extents: UnsureExtents | null = null
   #begun = 0
 
   constructor(options: ScrubsOptions) {
@@ -57,6 +58,8 @@ export class Scrubs {
     this.#begun += 1
     const id = `scrub-${ownerEpoch}-${generation.number}-${this.#begun}`
     const own = { timers, clock, trace, log }
+    const { state, news } = this.#options
+    this.#extents ??= new UnsureExtents({ state, hosts, timers, news })
     this.#last = new OwnerScrub({ ...this.#options, id, volume, goodLeg, extents: this.#extents, hosts, env: own })
     this.#last.start()
     return id
@@ -75,6 +78,7 @@ export class Scrubs {
 
   stop(): void {
     this.#last?.stop()
+    this.#extents?.stop()
   }
 
   async idle(): Promise<void> {
