@@ -1,16 +1,19 @@
 // Frames from a card on one host to a card on another: through the virtual switches, beside QEMU's own `socket` netdev with a QEMU
 // without a machine at each end. Who sends keeps a window of frames on the way, as TCP does; all is on loopback.
 
-import { connect, createServer, type Socket } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseMac, writeMac } from '@stellwerk/protocol/ethernet.ts'
+import { findPorts } from 'stellwerk/cluster/ports.ts'
 import { type BenchContext, type Group, sideBySide, withServers } from './lib/group.ts'
 import { has } from './lib/peers.ts'
 import type { Servers } from './lib/processes.ts'
 import { median, row } from './lib/rows.ts'
+import { serverEnvironment } from './servers/config.ts'
 import type { SwitchHostConfig, SwitchPeer } from './servers/switch-host.ts'
 
+const HOST = '127.0.0.1'
 const MIB = 1024 * 1024
 const MACS = ['52:54:00:00:00:01', '52:54:00:00:00:02'] as const
 const LENGTH_BYTES = 4
@@ -61,7 +64,7 @@ async function compare({ report, progress, rounds, fio }: BenchContext, wires: M
 }
 
 async function switches(servers: Servers, directory: string): Promise<Wire> {
-  const ports = [await freePort(), await freePort()]
+  const ports = await freePorts(directory, MACS.length)
   const hosts = await Promise.all(
     MACS.map(async (mac, i) => {
       const name = `host-${i}`
@@ -79,9 +82,9 @@ async function switches(servers: Servers, directory: string): Promise<Wire> {
 }
 
 async function qemus(servers: Servers, directory: string): Promise<Wire> {
-  const port = await freePort()
+  const [port] = await freePorts(directory, 1)
   const ends: Socket[] = []
-  for (const [i, way] of [`listen=127.0.0.1:${port}`, `connect=127.0.0.1:${port}`].entries()) {
+  for (const [i, way] of [`listen=${HOST}:${port}`, `connect=${HOST}:${port}`].entries()) {
     const socket = join(directory, `qemu-${i}.sock`)
     await servers.start(
       'qemu-system-x86_64',
@@ -197,11 +200,9 @@ function frame(from: 0 | 1, bytes: number): Buffer {
   return framed
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
+async function freePorts(directory: string, count: number): Promise<number[]> {
+  const env = serverEnvironment('ports', directory)
+  const ports = await findPorts(env, HOST, count)
+  await env.close()
+  return ports
 }

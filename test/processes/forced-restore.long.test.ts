@@ -4,7 +4,7 @@
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { Stellwerk } from './stellwerk.ts'
+import { interrupt, Stellwerk } from './stellwerk.ts'
 
 const stellwerk = new Stellwerk('forced-restore')
 const { state } = stellwerk
@@ -19,11 +19,6 @@ afterAll(async () => {
   await stellwerk.remove()
 })
 
-async function end(up: ReturnType<Stellwerk['start']>): Promise<void> {
-  up.process.kill('SIGINT')
-  expect(await up.ended).toEqual({ code: 0, signal: null })
-}
-
 describe('a coordinator and a storage that are lost together', () => {
   it('the copy is taken from the leg that is left only where an operator says that the other one is lost', {
     timeout: LONG,
@@ -31,7 +26,7 @@ describe('a coordinator and a storage that are lost together', () => {
     const up = stellwerk.start('up', '--guests', '--hosts', '2', '--profile', 'production')
     await up.said(/^up after/)
     await new Promise(resolve => setTimeout(resolve, 3_000))
-    await end(up)
+    await interrupt(up)
     rmSync(join(state, 'coordinator'), { recursive: true })
     for (const name of readdirSync(join(state, 'san-b', 'luns'))) {
       if (name.endsWith('.data')) rmSync(join(state, 'san-b', 'luns', name))
@@ -77,7 +72,7 @@ describe('a coordinator and a storage that are lost together', () => {
       .toBe(0)
     const legs = async () => (await stellwerk.run('volume', 'show', 'csv1')).lines.join(' ')
     await expect.poll(legs, { timeout: 120_000 }).not.toMatch(/stale|syncing/)
-    await end(up)
+    await interrupt(up)
     const check = await stellwerk.run('volume', 'check', 'csv1')
     expect([check.code, check.lines.at(-1)]).toEqual([0, 'csv1 is sound'])
   })

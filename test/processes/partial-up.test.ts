@@ -7,7 +7,7 @@ import { planLayout } from '@stellwerk/csv/format/layout.ts'
 import { GIB } from '@stellwerk/runtime/units.ts'
 import { HOST_MS } from 'stellwerk/cluster/first-use.ts'
 import { afterAll, expect, test } from 'vitest'
-import { Stellwerk } from './stellwerk.ts'
+import { interrupt, Stellwerk } from './stellwerk.ts'
 
 const LONG = 240_000
 const stellwerk = new Stellwerk('partial')
@@ -15,15 +15,10 @@ const { state } = stellwerk
 
 afterAll(() => stellwerk.remove())
 
-async function end(up: ReturnType<Stellwerk['start']>): Promise<void> {
-  up.process.kill('SIGINT')
-  expect(await up.ended).toEqual({ code: 0, signal: null })
-}
-
 test('a damaged volume and a host whose port is taken leave the others up', { timeout: LONG }, async () => {
   const first = stellwerk.start('up', '--hosts', '2')
   await first.said(/^up after/)
-  await end(first)
+  await interrupt(first)
 
   const { journalOffset, journalBytes } = planLayout({ volumeId: 'any', clusterId: 'any', volumeBytes: 4 * GIB })
   // On both legs: either alone would serve.
@@ -61,7 +56,7 @@ test('where no host can start, up ends with why the first can not', { timeout: L
   const other = new Stellwerk('no-host')
   const first = other.start('up', '--hosts', '1')
   await first.said(/^up after/)
-  await end(first)
+  await interrupt(first)
   const { hosts } = JSON.parse(readFileSync(join(other.state, 'cluster.json'), 'utf8')) as { hosts: { port: number }[] }
   const squatter = createServer()
   await new Promise<void>(resolve => squatter.listen(hosts[0]?.port, '127.0.0.1', resolve))
@@ -85,7 +80,7 @@ test('up gives a running cluster back the process that it has lost', { timeout: 
   expect((await other.run('status')).lines.join('\n')).toMatch(/coordinator is away[\s\S]*VM +STATE +HOST/)
   expect(await other.run('up')).toEqual({ code: 0, lines: [expect.stringMatching(/they were started again/)] })
   expect((await other.run('status')).code).toBe(0)
-  await end(up)
+  await interrupt(up)
   await other.remove()
 })
 

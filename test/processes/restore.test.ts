@@ -4,7 +4,7 @@
 import { cpSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { Stellwerk } from './stellwerk.ts'
+import { interrupt, Stellwerk } from './stellwerk.ts'
 
 const stellwerk = new Stellwerk('restore')
 const { state } = stellwerk
@@ -19,11 +19,6 @@ afterAll(async () => {
   await stellwerk.remove()
 })
 
-async function end(up: ReturnType<Stellwerk['start']>): Promise<void> {
-  up.process.kill('SIGINT')
-  expect(await up.ended).toEqual({ code: 0, signal: null })
-}
-
 describe('stellwerk cluster restore', () => {
   let before: Status | null = null
 
@@ -37,7 +32,7 @@ describe('stellwerk cluster restore', () => {
     expect((await stellwerk.run('cluster', 'restore', 'csv1')).lines).toEqual([
       expect.stringMatching(/is open: the cluster runs/),
     ])
-    await end(up)
+    await interrupt(up)
     const refused = await stellwerk.run('cluster', 'restore', 'csv1')
     expect(refused).toEqual({ code: 1, lines: [expect.stringMatching(/the coordinator has a state/)] })
   })
@@ -74,7 +69,7 @@ describe('stellwerk cluster restore', () => {
       expect(status.vms[name]?.epoch).toBeGreaterThan(vm.epoch + 900)
     }
     expect(status.volumes['csv1']?.state).toBe('serving')
-    await end(up)
+    await interrupt(up)
     const check = await stellwerk.run('volume', 'check', 'csv1')
     expect([check.code, check.lines.at(-1)]).toEqual([0, 'csv1 is sound'])
   })
@@ -92,7 +87,7 @@ describe('a coordinator’s directory that is older than the cluster', () => {
     expect((await stellwerk.run('vm', 'create', 'meanwhile', '--memory', '4MiB', '--guest', 'ledger')).code).toBe(0)
     const running = async () => (await stellwerk.json<Status>('status')).vms['meanwhile']?.state
     await expect.poll(running, { timeout: 60_000 }).toBe('running')
-    await end(up)
+    await interrupt(up)
     renameSync(directory, join(state, 'coordinator-newer'))
     renameSync(copy, directory)
     for (const words of [['up'], ['up', '--detach']]) {
@@ -109,7 +104,7 @@ describe('a coordinator’s directory that is older than the cluster', () => {
     await again.said(/^up after/)
     await expect.poll(running, { timeout: 60_000 }).toBe('running')
     expect((await stellwerk.run('vm', 'delete', 'meanwhile')).code).toBe(0)
-    await end(again)
+    await interrupt(again)
   })
 
   it('by a single run is noticed: what was made in that run is not forgotten', { timeout: LONG }, async () => {
@@ -119,7 +114,7 @@ describe('a coordinator’s directory that is older than the cluster', () => {
     const up = stellwerk.start('up')
     await up.said(/^up after/)
     expect((await stellwerk.run('vm', 'create', 'late', '--memory', '4MiB', '--guest', 'ledger')).code).toBe(0)
-    await end(up)
+    await interrupt(up)
     renameSync(directory, join(state, 'coordinator-newer'))
     cpSync(older, directory, { recursive: true })
     const { code, lines } = await stellwerk.run('up')
@@ -130,6 +125,6 @@ describe('a coordinator’s directory that is older than the cluster', () => {
     const again = stellwerk.start('up')
     await again.said(/^up after/)
     expect(Object.keys((await stellwerk.json<Status>('status')).vms)).toContain('late')
-    await end(again)
+    await interrupt(again)
   })
 })

@@ -156,6 +156,12 @@ export class Stellwerk {
   }
 }
 
+/** As Ctrl-C does; it ends in order. */
+export async function interrupt({ process, ended }: Running): Promise<void> {
+  process.kill('SIGINT')
+  expect(await ended).toEqual({ code: 0, signal: null })
+}
+
 interface RecordedChild {
   readonly pid: number
   readonly name: string

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import type { Status } from '@stellwerk/coordinator/view/schemas.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { afterAll, expect, test } from 'vitest'
-import { Stellwerk } from './stellwerk.ts'
+import { interrupt, Stellwerk } from './stellwerk.ts'
 
 const LONG = 240_000
 const CUT = /lun-failed LUN csv1: the LUN's data has 1048576 bytes/
@@ -18,11 +18,6 @@ const volume = async (): Promise<Status['volumes'][string] | undefined> => {
   return (JSON.parse(lines.join('\n')) as Status).volumes['csv1']
 }
 
-async function end(up: ReturnType<Stellwerk['start']>): Promise<void> {
-  up.process.kill('SIGINT')
-  expect(await up.ended).toEqual({ code: 0, signal: null })
-}
-
 function truncate(storage: string): void {
   const luns = join(stellwerk.state, storage, 'luns')
   const [file = ''] = readdirSync(luns).filter(name => name.endsWith('.data'))
@@ -32,7 +27,7 @@ function truncate(storage: string): void {
 test('of one leg: the other serves, and it is not resynced again and again', { timeout: LONG }, async () => {
   const first = stellwerk.start('up', '--hosts', '2')
   await first.said(/^up after/)
-  await end(first)
+  await interrupt(first)
   truncate('san-b')
   const up = stellwerk.start('up')
   await up.said(/^up after/)
@@ -42,7 +37,7 @@ test('of one leg: the other serves, and it is not resynced again and again', { t
   const generation = (await volume())?.generation
   await new Promise(resolve => setTimeout(resolve, 12_000))
   expect((await volume())?.generation).toBe(generation)
-  await end(up)
+  await interrupt(up)
 })
 
 test('of all legs: up says why its volume is not served, and its owner keeps it', { timeout: LONG }, async () => {
@@ -56,5 +51,5 @@ test('of all legs: up says why its volume is not served, and its owner keeps it'
   expect((await stellwerk.run('status')).lines.join('\n')).toMatch(/1 storage NO/)
   await new Promise(resolve => setTimeout(resolve, 15_000))
   expect((await volume())?.owner).toEqual(before?.owner)
-  await end(up)
+  await interrupt(up)
 })

@@ -107,3 +107,8 @@ export class BlockError extends StellwerkError {
     this.outcome = outcome
   }
 }
+
+/** A spot of the medium cannot be read: asking again, or another way, is of no use. */
+export function isUnreadable(error: unknown): error is BlockError {
+  return error instanceof BlockError && error.errno === 'EIO' && !error.retryable
+}

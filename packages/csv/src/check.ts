@@ -142,8 +142,8 @@ async function checkLeg(leg: Leg, expected: Expected): Promise<{ findings: Findi
   try {
     findings.push(...(await auditCheckpoints(leg, layout)))
     findings.push(...(await auditClusterCopy(leg, layout)))
-    findings.push(...(await auditUnreadable(leg, layout)))
     const ring = await readWhatCan(leg.device, layout.journalOffset, layout.journalBytes, SPARED_IO)
+    findings.push(...(await auditUnreadable(leg, layout, ring)))
     findings.push(...auditMisdirected(ring.bytes, layout))
     loaded = await loadLeg(leg, expected)
     findings.push(...auditMetadata(loaded.metadata))

@@ -8,6 +8,7 @@ import {
   type Caps,
   type DeviceState,
   type Io,
+  isUnreadable,
   type Limits,
 } from '@stellwerk/block/device.ts'
 import { SPARED_ORIGIN } from '@stellwerk/csv/format/device-io.ts'
@@ -112,7 +113,7 @@ export class WatchedLeg implements BlockDevice {
     } catch (error) {
       const refused = error instanceof BlockError && (error.errno === 'EINVAL' || error.errno === 'ENOTSUP')
       const over = error instanceof BlockError && error.errno === 'ESHUTDOWN'
-      const isSpot = error instanceof BlockError && error.errno === 'EIO' && !error.retryable
+      const isSpot = isUnreadable(error)
       const counts = failure === 'always' || (failure === 'unless-unreadable' && !isSpot)
       if (counts && !refused && !over && this.failure === null) {
         this.failure = error instanceof Error ? error.message : String(error)

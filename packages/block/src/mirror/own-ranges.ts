@@ -3,7 +3,7 @@
 
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
-import { BlockError, type Io } from '../device.ts'
+import { BlockError, type Io, isUnreadable } from '../device.ts'
 import { describeGeneration, type Generation } from './generation.ts'
 import type { Leg, MirrorLegs } from './legs.ts'
 import type { MirrorOptions } from './queue.ts'
@@ -107,7 +107,7 @@ export class OwnRanges {
     try {
       data = await source.device.read(offset, length, io)
     } catch (error) {
-      if (error instanceof BlockError && error.errno === 'EIO' && !error.retryable) return false
+      if (isUnreadable(error)) return false
       throw error
     }
     stands()

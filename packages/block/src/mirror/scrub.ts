@@ -5,7 +5,7 @@
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Timers } from '@stellwerk/runtime/environment.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
-import { type BlockDevice, BlockError, type Io } from '../device.ts'
+import { type BlockDevice, BlockError, type Io, isUnreadable } from '../device.ts'
 
 export interface ScrubLeg {
   readonly id: string
@@ -119,7 +119,7 @@ async function readAll(
     )
     return results.map(result => {
       if (result.status === 'fulfilled') return result.value
-      if (result.reason instanceof BlockError && result.reason.errno === 'EIO' && !result.reason.retryable) return null
+      if (isUnreadable(result.reason)) return null
       throw result.reason
     })
   } finally {

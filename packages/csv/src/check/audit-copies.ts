@@ -6,7 +6,7 @@ import { errorCode } from '@stellwerk/runtime/errors.ts'
 import { viewOf } from '../format/bytes.ts'
 import { Sealer } from '../format/checksum.ts'
 import { clusterCopyAddress, findClusterCopy } from '../format/cluster-copy.ts'
-import { type Leg, readWhatCan, SPARED_IO } from '../format/device-io.ts'
+import { type Leg, type Readout, readWhatCan, SPARED_IO } from '../format/device-io.ts'
 import { decodeRecord, maxRecordBytes, RECORD_MAGIC } from '../format/journal.ts'
 import {
   BLOCK_BYTES,
@@ -88,8 +88,8 @@ export async function auditMissingCopy(leg: Leg, { layout, disks }: Metadata): P
  * Blocks of the metadata that cannot be read. By itself that is no damage: another copy serves, or nothing is needed there; what is
  * needed and has no other copy is found missing by whoever reads it.
  */
-export async function auditUnreadable(leg: Leg, layout: Layout): Promise<Finding[]> {
-  const areas: [string, number, number][] = [['journal', layout.journalOffset, layout.journalBytes]]
+export async function auditUnreadable(leg: Leg, layout: Layout, ring: Readout): Promise<Finding[]> {
+  const areas: [string, number, number][] = []
   for (const area of [0, 1]) {
     areas.push([`checkpoint ${area}`, checkpointAddress(layout, area), layout.checkpointBytes])
     areas.push([`cluster copy ${area}`, clusterCopyAddress(layout, area), layout.clusterCopyBytes])
@@ -97,14 +97,18 @@ export async function auditUnreadable(leg: Leg, layout: Layout): Promise<Finding
   for (let slot = 0; slot < layout.slotCount; slot += 1) {
     areas.push([`slot ${slot}`, slotAddress(layout, slot), BLOCK_BYTES])
   }
-  const found: Finding[] = []
+  const found = unreadableIn('journal', layout.journalOffset, ring)
   for (const [where, address, length] of areas) {
-    const [first, ...others] = (await readWhatCan(leg.device, address, length, SPARED_IO)).unreadable
-    if (first === undefined) continue
-    const more = others.length === 0 ? '' : `, and ${others.length} more`
-    found.push(finding('unreadable', 'degraded', where, `the block at byte ${address + first} cannot be read${more}`))
+    found.push(...unreadableIn(where, address, await readWhatCan(leg.device, address, length, SPARED_IO)))
   }
   return found
+}
+
+function unreadableIn(where: string, address: number, { unreadable: [...blocks] }: Readout): Finding[] {
+  const [first, ...others] = blocks
+  if (first === undefined) return []
+  const more = others.length === 0 ? '' : `, and ${others.length} more`
+  return [finding('unreadable', 'degraded', where, `the block at byte ${address + first} cannot be read${more}`)]
 }
 
 /** Blocks that hold a record sealed for another place of the ring. */

@@ -355,7 +355,7 @@ describe('snapshots and clones', () => {
     expect(await check()).toEqual([])
   })
 
-  it('what a guest zeroes behind a trim of what is shared stays zero, also when nothing can be given back', async () => {
+  it('IO1: what a guest zeroes behind a trim of what is shared stays zero, also when nothing can be given back', async () => {
     const { host, call, owner, snapshot } = await rig()
     const disk = await openDisk(host, call)
     await disk.write(0, [bytes(1)], {}, IO)
@@ -402,7 +402,7 @@ describe('snapshots and clones', () => {
     await outcome
   })
 
-  it('a question that comes late, after it was answered, moves nothing of what its host has', async () => {
+  it('CSV2: a question that comes late, after it was answered, moves nothing of what its host has', async () => {
     const { host, call, owner, snapshot, asked, check } = await rig()
     const disk = await openDisk(host, call)
     await disk.write(0, [bytes(1)], {}, IO)

@@ -1,6 +1,6 @@
 // Metadata to and from a device: whole structures as one buffer, in requests the device accepts. Not the path of guests' data.
 
-import { type BlockDevice, BlockError, type Io } from '@stellwerk/block/device.ts'
+import { type BlockDevice, type Io, isUnreadable } from '@stellwerk/block/device.ts'
 import { BLOCK_BYTES } from './layout.ts'
 
 /** A copy of the volume on one storage subsystem. A volume has one or two. */
@@ -59,11 +59,6 @@ export async function readWhatCan(device: BlockDevice, offset: number, length: n
   }
   await read(0, length)
   return { bytes, unreadable }
-}
-
-/** A spot of the medium cannot be read: asking again, or another way, is of no use. */
-export function isUnreadable(error: unknown): boolean {
-  return error instanceof BlockError && error.errno === 'EIO' && !error.retryable
 }
 
 /** Durable when it resolves. */

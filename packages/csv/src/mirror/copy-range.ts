@@ -1,7 +1,8 @@
 // Makes a range equal on the legs that are written to. What a leg in sync cannot read is taken from another that can, block by block,
 // and written anew where it could not be read; what none of them can is left out and named: there is no right content of it.
 
-import { isUnreadable, type Leg, OWNER_IO, readBytes, SPARED_IO, writeLegs } from '../format/device-io.ts'
+import { isUnreadable } from '@stellwerk/block/device.ts'
+import { type Leg, OWNER_IO, readBytes, SPARED_IO, writeLegs } from '../format/device-io.ts'
 import { BLOCK_BYTES } from '../format/layout.ts'
 
 /**

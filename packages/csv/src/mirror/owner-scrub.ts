@@ -23,6 +23,7 @@ const RETRY_MS = 500
 /** What could not be compared for so long is left out, and told. */
 const GIVE_UP_MS = 30_000
 const SLOT_TRIES = 4
+
 /** The owner's way to the hosts that have disks. Every call ends in bounded time. */
 export interface ScrubHosts {
   part(

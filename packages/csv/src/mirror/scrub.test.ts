@@ -245,7 +245,7 @@ describe('a scrub of a volume', () => {
     await volume.timers.advance(3_000)
     expect(written).toBe(false)
     volume.partsFail = false
-    await volume.timers.advance(6_000)
+    await volume.timers.advance(2_000)
     await writing
   })
 

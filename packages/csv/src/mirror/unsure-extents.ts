@@ -8,7 +8,8 @@ import type { Holder } from '../format/metadata.ts'
 import type { OwnerState } from '../owner/state.ts'
 import type { ScrubHosts } from './owner-scrub.ts'
 
-const ASK_AGAIN_MS = 5_000
+/** Whoever waits for such an extent, in a VM's first write on another host say, waits so much longer. */
+const ASK_AGAIN_MS = 1_000
 /** Answers after which the host surely does not touch that extent for us any more. */
 const OVER = new Set(['EIO', 'ESHUTDOWN', 'EPERM', 'ENOMEM', 'disk-switching', 'outcome-unknown', 'not-mirrored'])
 
