@@ -148,6 +148,17 @@ export class SimDisk {
     return directory
   }
 
+  /** Where a process's files are: in the directory of its name, or below the absolute path that it was started in. */
+  root(process: SimProcess): { readonly directory: SimDirectory; readonly prefix: string } {
+    const at = process.directory
+    if (at === null) return { directory: this.directory(process.name), prefix: '' }
+    for (const [name, directory] of this.#directories) {
+      const start = `/${name}/`
+      if (at.startsWith(start)) return { directory, prefix: normalPath(at.slice(start.length)) }
+    }
+    throw new StellwerkError('missing-file', `no such directory: ${at}`, { where: process.name })
+  }
+
   /** Throws ENOSPC when so many more bytes do not fit. */
   reserve(bytes: number, path: string): void {
     if (bytes === 0 || this.#quotaBytes === Number.POSITIVE_INFINITY) return

@@ -9,11 +9,12 @@ import { PAGE_BYTES, SparseFile } from './sparse-file.ts'
 
 export function createFiles(process: SimProcess): Files {
   const { disk } = process.host
-  const directory = disk.directory(process.name)
+  const { directory, prefix } = disk.root(process)
+  const below = (path: string): string => pathBelow(prefix, path)
   return {
-    open: (path, options) => open(process, disk, directory, normalPath(path), options?.create === true),
+    open: (path, options) => open(process, disk, directory, below(path), options?.create === true),
     read(path) {
-      const at = normalPath(path)
+      const at = below(path)
       return disk.run(process, {
         operation: 'read',
         path: at,
@@ -24,14 +25,14 @@ export function createFiles(process: SimProcess): Files {
         },
       })
     },
-    writeAtomic: (path, data) => writeAtomic(process, disk, directory, normalPath(path), data),
-    locate: path => `/${process.name}/${normalPath(path)}`,
+    writeAtomic: (path, data) => writeAtomic(process, disk, directory, below(path), data),
+    locate: path => `${process.directory ?? `/${process.name}`}/${normalPath(path)}`,
     list(path) {
-      const at = normalPath(path)
+      const at = below(path)
       return disk.run(process, { operation: 'list', path: at, apply: () => list(directory, at) })
     },
     makeDirectory(path) {
-      const at = normalPath(path)
+      const at = below(path)
       return disk.run(process, {
         operation: 'open',
         path: at,
@@ -46,7 +47,7 @@ export function createFiles(process: SimProcess): Files {
     handOver: async () => undefined,
     seal: async () => undefined,
     remove(path) {
-      const at = normalPath(path)
+      const at = below(path)
       return disk.run(process, {
         operation: 'open',
         path: at,
@@ -59,8 +60,13 @@ export function createFiles(process: SimProcess): Files {
         },
       })
     },
-    lock: path => lock(process, disk, directory, normalPath(path)),
+    lock: path => lock(process, disk, directory, below(path)),
   }
+}
+
+function pathBelow(prefix: string, path: string): string {
+  const at = normalPath(path)
+  return prefix === '' ? at : at === '' ? prefix : `${prefix}/${at}`
 }
 
 function missing(path: string, process: SimProcess): StellwerkError {

@@ -1,9 +1,9 @@
 // A simulated machine: its clock, its disk, its processes, its power switch.
 
 import { assert } from '../assert.ts'
-import type { Json, NetworkName } from '../environment.ts'
+import type { CommandSpec, Environment, Json, NetworkName } from '../environment.ts'
 import { SimDisk } from './disk.ts'
-import { SimProcess } from './process.ts'
+import { type ProcessSeed, SimProcess } from './process.ts'
 import type { Simulation } from './simulation.ts'
 import type { CrashMode } from './sparse-file.ts'
 
@@ -57,11 +57,22 @@ export class SimHost {
   }
 
   start(program: string, name: string, config: Json, parent: SimProcess | null): SimProcess {
+    return this.#start({ program, name, config, parent })
+  }
+
+  /** A program of the machine, in its working directory. */
+  startCommand(spec: CommandSpec, parent: SimProcess, main: (env: Environment) => void | Promise<void>): SimProcess {
+    const { program, name, directory } = spec
+    return this.#start({ program, name, config: null, parent, main, ...(directory === undefined ? {} : { directory }) })
+  }
+
+  #start(seed: Omit<ProcessSeed, 'incarnation'>): SimProcess {
+    const { name } = seed
     assert(this.#powered, `${this.name} has power when ${name} starts`)
     assert(this.#processes.size < PROCESSES_MAX, `at most ${PROCESSES_MAX} live processes on ${this.name}`)
     const incarnation = (this.#started.get(name) ?? 0) + 1
     this.#started.set(name, incarnation)
-    const process = new SimProcess(this.#sim, this, { program, name, config, incarnation, parent })
+    const process = new SimProcess(this.#sim, this, { ...seed, incarnation })
     this.#processes.set(process.pid, process)
     this.#newest.set(name, process)
     return process

@@ -2,8 +2,9 @@
 // parent's end, a child ends too (end of file on the pipe); a paused one stays until it wakes or is killed.
 
 import { assert } from '../assert.ts'
-import type { Child, Json, Parent, Processes, ProcessSpec } from '../environment.ts'
+import type { Child, Command, CommandSpec, Json, Parent, Processes, ProcessSpec } from '../environment.ts'
 import { StellwerkError } from '../errors.ts'
+import { SimCommand } from './command.ts'
 import type { Exit, SimProcess } from './process.ts'
 import type { Simulation } from './simulation.ts'
 
@@ -23,6 +24,8 @@ export class ProcessTree {
   readonly #sim: Simulation
   readonly #process: SimProcess
   readonly #children = new Map<SimProcess, ChildHandle>()
+  /** Programs of the machine. */
+  readonly #commands = new Map<SimProcess, SimCommand>()
   #goneListener: (() => void) | null = null
   #gone = false
   #messageListener: ((message: Json) => void) | null = null
@@ -45,11 +48,7 @@ export class ProcessTree {
     return {
       parent: this.parent === null ? null : this.#parentPipe(this.parent),
       spawn: spec => this.#spawn(spec),
-      command: ({ program, name }) => {
-        throw new StellwerkError('no-program', `there is no program '${program}' on a simulated machine`, {
-          where: name,
-        })
-      },
+      command: spec => this.#command(spec),
       killLeftovers: () => this.#killLeftovers(),
       exit: code => process.effect(() => process.end({ code, signal: null }, 'reset')),
       onStop: f => process.onStop(f),
@@ -61,13 +60,16 @@ export class ProcessTree {
     for (const child of this.#children.keys()) {
       this.#sim.schedule(PIPE_MS, null, () => child.tree.parentGone())
     }
+    // Whatever they do, and also one that is paused: the kernel sees to it (see node/command.ts).
+    for (const program of this.#commands.keys()) this.#sim.schedule(PIPE_MS, null, () => program.kill())
     const { parent } = this
     if (parent === null) return
-    const handle = parent.tree.#children.get(this.#process)
+    const handle = parent.tree.#children.get(this.#process) ?? parent.tree.#commands.get(this.#process)
     if (handle === undefined) return
     // Kept until the parent hears of the end, so that what the child said before it still arrives first.
     parent.later(PIPE_MS, () => {
       parent.tree.#children.delete(this.#process)
+      parent.tree.#commands.delete(this.#process)
       handle.exited(exit)
     })
   }
@@ -114,6 +116,22 @@ export class ProcessTree {
       handle.started(child)
     })
     return handle
+  }
+
+  #command(spec: CommandSpec): Command {
+    const main = this.#sim.commandNamed(spec.program)
+    if (main === null) {
+      throw new StellwerkError('no-program', `there is no program '${spec.program}' on a simulated machine`, {
+        where: spec.name,
+      })
+    }
+    const command = new SimCommand(this.#sim, this.#process)
+    this.#process.effect(() => {
+      const child = this.#process.host.startCommand(spec, this.#process, env => main(env, spec, command))
+      this.#commands.set(child, command)
+      command.started(child)
+    })
+    return command
   }
 
   #killLeftovers(): Promise<readonly number[]> {

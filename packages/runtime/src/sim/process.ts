@@ -21,7 +21,13 @@ export interface ProcessSeed {
   /** How often a process of this name was started on this host, this one included. */
   readonly incarnation: number
   readonly parent: SimProcess | null
+  /** What a program of the machine runs; absent: the program that the simulation knows by that name. */
+  readonly main?: Main
+  /** Where its files are, absolute; absent: in a directory of its own. */
+  readonly directory?: string
 }
+
+type Main = (env: Environment, config: Json) => void | Promise<void>
 
 /** From the call that starts a process to its first line. */
 const START_MS = 2
@@ -35,6 +41,8 @@ export class SimProcess {
   readonly host: SimHost
   readonly pid: number
   readonly incarnation: number
+  /** Where its files are, absolute; null: in the directory of its name. */
+  readonly directory: string | null
   readonly env: Environment
   readonly tree: ProcessTree
   readonly #sim: Simulation
@@ -54,10 +62,11 @@ export class SimProcess {
     this.program = seed.program
     this.config = seed.config
     this.incarnation = seed.incarnation
+    this.directory = seed.directory ?? null
     this.pid = sim.takePid()
     this.tree = new ProcessTree(sim, this, seed.parent)
     this.env = createEnvironment(sim, this)
-    const main = sim.programNamed(seed.program)
+    const main: Main = seed.main ?? sim.programNamed(seed.program)
     sim.schedule(START_MS, this, () => {
       const done = main(this.env, this.config)
       if (done !== undefined) done.catch((error: unknown) => this.crash(error))

@@ -2,7 +2,7 @@
 // the same run, event by event. It knows nothing of clusters; scenarios do.
 
 import { AssertionFailure, assert, present } from '../assert.ts'
-import type { Environment, Json, TraceEvent, TraceLevel, TraceRecord } from '../environment.ts'
+import type { CommandSpec, Environment, Json, TraceEvent, TraceLevel, TraceRecord } from '../environment.ts'
 import { errorCode, errorMessage } from '../errors.ts'
 import { checkDrain, drain, inMacrotask, withErrorsTo } from './drain.ts'
 import { EventQueue, type SimEvent } from './event-queue.ts'
@@ -14,6 +14,14 @@ import { type Barrier, type BarrierOptions, type CoreInput, SimTraceSink, TraceR
 
 /** What a process runs. Its promise may settle early: a process lives until it exits, is killed or crashes. */
 export type Program = (env: Environment, config: Json) => void | Promise<void>
+
+/** What a program of the machine runs: `env.files` is its working directory, and `output` takes what it prints. */
+export type CommandProgram = (env: Environment, spec: CommandSpec, output: CommandOutput) => void | Promise<void>
+
+export interface CommandOutput {
+  print(text: string): void
+  printError(text: string): void
+}
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 
@@ -91,6 +99,7 @@ export class Simulation {
   readonly #queue = new EventQueue()
   readonly #hosts = new Map<string, SimHost>()
   readonly #programs = new Map<string, Program>()
+  readonly #commands = new Map<string, CommandProgram>()
   readonly #commitHooks = new Set<(point: CommitPoint) => void>()
   readonly #sink: SimTraceSink
   #now = 0
@@ -228,6 +237,11 @@ export class Simulation {
     this.#programs.set(name, main)
   }
 
+  /** A program that is installed on every machine. */
+  command(name: string, main: CommandProgram): void {
+    this.#commands.set(name, main)
+  }
+
   /** The host of that name, made (switched on) when first asked for. */
   host(name: string): SimHost {
     let host = this.#hosts.get(name)
@@ -324,6 +338,11 @@ export class Simulation {
 
   programNamed(name: string): Program {
     return present(this.#programs.get(name), `a program called ${name}; tell the simulation with sim.program()`)
+  }
+
+  /** Null: it is not installed. */
+  commandNamed(name: string): CommandProgram | null {
+    return this.#commands.get(name) ?? null
   }
 
   takePid(): number {
