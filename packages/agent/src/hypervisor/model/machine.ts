@@ -2,7 +2,6 @@
 // dies as every machine does. Deterministic: nothing here but the environment decides anything.
 
 import type { BlockDevice, Io } from '@stellwerk/block/device.ts'
-import { BROADCAST, FRAME_MIN_BYTES, parseMac, writeMac } from '@stellwerk/protocol/ethernet.ts'
 import { assert, present } from '@stellwerk/runtime/assert.ts'
 import type { Environment, Timer } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -20,6 +19,7 @@ import { InFlight, Lifecycle } from '../lifecycle.ts'
 import { type HypervisorOptions, stepEvidence } from '../options.ts'
 import { PrecopyOutgoing } from '../precopy/outgoing.ts'
 import { type DiskOperation, type GuestDevices, GuestTrap, ModelGuest } from './guest.ts'
+import { packetFrame } from './packet-frame.ts'
 import type { ModelParameters } from './parameters.ts'
 import { Registers, type SlotName } from './registers.ts'
 
@@ -274,13 +274,4 @@ export class ModelMachine implements Machine {
     if (!this.#life.dead) this.#registers.setSlotState(slot, state)
     this.#inFlight.end()
   }
-}
-
-/** Broadcast, of the type that is free for experiments (IEEE 802, local experimental 1). */
-function packetFrame(mac: string | null, payload: Uint8Array): Uint8Array {
-  const header = new Uint8Array(FRAME_MIN_BYTES)
-  writeMac(header, 0, BROADCAST)
-  writeMac(header, 6, mac === null ? 0 : parseMac(mac))
-  header.set([0x88, 0xb5], 12)
-  return Buffer.concat([header, payload])
 }

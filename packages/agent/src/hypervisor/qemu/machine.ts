@@ -2,6 +2,7 @@
 // life and its right to run, and `#settle` brings the one to the other, one command after the other.
 
 import { assert } from '@stellwerk/runtime/assert.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
 import type { CommandExit, Timer } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type {
@@ -36,6 +37,9 @@ const LOOK_MS = 2_500
 const SILENT_LOOKS = 4
 /** After a request failed the machine stands still so long, then tries again. */
 const DISK_RETRY_MS = 500
+/** The word of QEMU (qmp_cont) between the end of a migration and its own state; and how long it is given. */
+const NOT_FINALIZED = /not finalized/
+const FINALIZE_MS = 10
 
 export interface MachineIdentity {
   epoch: number
@@ -219,7 +223,10 @@ export class QemuMachine implements Machine {
       else if (this.#executes) await this.#disobeyed('it said that it had stopped, and goes on')
     } catch (error) {
       // On its way to a switch QEMU does not let a guest go on; what comes of the migration is told, and looked at then.
-      if (run && this.#outgoing !== null && errorCode(error) === 'qmp-refused') this.#retryDisk()
+      const isRefused = run && errorCode(error) === 'qmp-refused'
+      if (isRefused && this.#outgoing !== null) this.#tryAgain(DISK_RETRY_MS)
+      // It says that a migration is over a moment before it is.
+      else if (isRefused && NOT_FINALIZED.test(errorMessage(error))) this.#tryAgain(FINALIZE_MS)
       else await this.#disobeyed(errorCode(error) === 'qmp-closed' ? null : errorMessage(error))
     }
   }
@@ -266,7 +273,7 @@ export class QemuMachine implements Machine {
   #said(line: string): void {
     const said = this.#options.env.trace.stamp()
     // What it says without a right is not heard, as if the host had died a moment ago.
-    if (this.mayPass()) this.life.tell({ kind: 'console', line, said })
+    if (this.mayPass() || canary('late-word-heard')) this.life.tell({ kind: 'console', line, said })
   }
 
   #heard(event: QmpEvent): void {
@@ -281,7 +288,7 @@ export class QemuMachine implements Machine {
         this.wanted()
         break
       case 'BLOCK_IO_ERROR':
-        if (event.data['action'] === 'stop') this.#retryDisk()
+        if (event.data['action'] === 'stop') this.#tryAgain(DISK_RETRY_MS)
         break
       case 'GUEST_PANICKED':
         this.#panicSeen = true
@@ -303,13 +310,13 @@ export class QemuMachine implements Machine {
     if (FINAL_STATES.includes(status)) {
       this.qemu.kill()
       this.#end({ kind: 'crashed', reason: `QEMU has stopped it for good: ${status}` })
-    } else this.#retryDisk()
+    } else this.#tryAgain(DISK_RETRY_MS)
   }
 
   /** A disk that fails holds the guest up, and is tried again: the guest itself never hears of it. */
-  #retryDisk(): void {
+  #tryAgain(afterMs: number): void {
     if (this.#retry !== null) return
-    this.#retry = this.#options.env.timers.after(DISK_RETRY_MS, () => {
+    this.#retry = this.#options.env.timers.after(afterMs, () => {
       this.#retry = null
       this.wanted()
     })
