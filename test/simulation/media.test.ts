@@ -95,12 +95,12 @@ test('rot explains the sectors that rotted, until a scrub that was told the good
   const compared: unknown[] = []
   world.sim.onRecord(({ kind, body }) => kind === 'mirror.compared' && compared.push(body))
   const rotted: string[] = []
-  world.rot.begin('san-b', new SimRandom('rot'), volume => rotted.push(volume))
+  void world.rot.begin('san-b', new SimRandom('rot'), volume => rotted.push(volume))
   await cluster.until(() => rotted.length > 0)
   const [spot] = world.rot.live(cluster.state.volumes.get('csv1')!)
   expect(spot?.leg).toBe('leg-1')
   // The other leg, and the same one elsewhere: an operator could not name a good leg for both.
-  world.rot.begin('san-a', new SimRandom('rot'), volume => rotted.push(volume))
+  void world.rot.begin('san-a', new SimRandom('rot'), volume => rotted.push(volume))
   await world.sim.runFor(5_000)
   expect([rotted, world.scrubs.idle]).toEqual([['csv1'], true])
   world.scrubs.call('csv1', true)

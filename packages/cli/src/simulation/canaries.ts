@@ -327,6 +327,15 @@ export const CANARIES: readonly Canary[] = [
     tuning: { external: true, faults: ['agent-pause'], meanGapMs: 1_500 },
   },
   {
+    name: 'late-word-heard',
+    part: 'cluster',
+    rule: 'VM2',
+    what: 'what a QEMU has said is heard although its right to run is over, and its VM runs elsewhere',
+    seed: 1,
+    // An agent sleeps with a line unread, and wakes up when the VM has long gone on on another host.
+    tuning: { qemu: true, faults: ['agent-pause', 'host-pause'], meanGapMs: 1_500 },
+  },
+  {
     name: 'fenced-host-heard',
     part: 'cluster',
     rule: 'NET1',

@@ -6,7 +6,7 @@ import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { DiskOperator } from './disk-operator.ts'
 import type { FaultKind } from './faults.ts'
 import { type AimedFault, MIGRATION_PHASES, type MigrationPhaseName, type OperatorAct, type SeedPlan } from './plan.ts'
-import { createVm, type World } from './world.ts'
+import type { World } from './world.ts'
 
 const PHASE_OF: { readonly [kind: string]: MigrationPhaseName | 'over' } = {
   'migration.requested': 'preparing',
@@ -155,7 +155,7 @@ export class FaultDriver {
     const known = this.#world.coordinator?.state.vms
     if (vm === undefined || known === undefined) return
     if (this.#plan.passing.some(({ name, volume }) => volume === vm.volume && known.has(name))) return
-    this.#world.command(createVm(vm))
+    this.#world.create(vm)
   }
 
   /** Everything is put right: power, cables, clocks, processes. */

@@ -13,6 +13,7 @@ import { OLDER_STATE_FAULTS } from './older-state-faults.ts'
 import { insist } from './operator-word.ts'
 import { OWNER_FAULTS } from './owner-faults.ts'
 import { PATH_FAULTS } from './path-faults.ts'
+import { QEMU_FAULTS } from './qemu-faults.ts'
 import { STORAGE_CONTROL_FAULTS } from './storage-control-faults.ts'
 import { COORDINATOR_HOST, FABRICS, isInJournal, type World } from './world.ts'
 
@@ -447,6 +448,7 @@ export const FAULTS: readonly FaultKind[] = [
   ...OLDER_STATE_FAULTS,
   ...EXTERNAL_FAULTS,
   ...OWNER_FAULTS,
+  ...QEMU_FAULTS,
 ]
 
 const CLUSTER: TrafficMatch = { network: 'cluster' }

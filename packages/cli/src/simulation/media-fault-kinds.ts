@@ -105,7 +105,7 @@ export const MEDIA_FAULTS: readonly FaultKind[] = [
     begin: ({ world, storage, random }) => {
       const volumes: string[] = []
       const looksFirst = random.chance(0.3)
-      world.rot.begin(storage, random, volume => volumes.push(volume))
+      void world.rot.begin(storage, random, volume => volumes.push(volume))
       return () => {
         for (const volume of volumes) world.scrubs.call(volume, looksFirst)
       }

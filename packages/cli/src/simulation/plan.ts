@@ -46,6 +46,8 @@ export interface PlannedVm {
   readonly parameters: { readonly [name: string]: number | string }
   /** Its card is in; absent: it has none. */
   readonly network?: string
+  /** Absent: the model, within its agent. */
+  readonly hypervisor?: 'qemu'
 }
 
 export interface PlannedVolume {
@@ -72,6 +74,8 @@ export interface SeedPlan {
   readonly disks: DiskPlan
   /** Hosts have a guest network, and VMs cards in it. */
   readonly guestNetwork: boolean
+  /** Hosts have QEMU, and some VMs are its. */
+  readonly qemu: boolean
 }
 
 /** The time of faults, simulated: at least two minutes. */
@@ -104,6 +108,7 @@ const APART = {
   olderState: ['coordinator-rolled-back'],
   external: ['external-kill', 'external-cut', 'external-slow'],
   ownerInJournal: ['owner-in-journal'],
+  qemu: ['qemu-kill', 'qemu-pause'],
 } as const satisfies { readonly [group: string]: readonly string[] }
 const APART_KINDS: ReadonlySet<string> = new Set(Object.values(APART).flat())
 const APART_CHANCE = 0.3
@@ -145,6 +150,8 @@ export interface PlanTuning extends DiskTuning {
   readonly external?: boolean
   /** Whether owners die or fall asleep in the middle of writes of their journals; absent: in some seeds. */
   readonly ownerInJournal?: boolean
+  /** Whether some VMs run in QEMU; absent: in some seeds. */
+  readonly qemu?: boolean
   /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
   readonly safetyMs?: number
 }
@@ -222,11 +229,17 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     olderState: random.fork('older-state'),
     external: random.fork('external'),
     ownerInJournal: random.fork('owner-in-journal'),
+    qemu: random.fork('qemu'),
   }
   const groups = Object.entries(forks).flatMap(([group, of]) => {
     const name = group as keyof typeof forks
     return (tuning[name] ?? of.chance(APART_CHANCE)) ? [{ name, names: APART[name], of }] : []
   })
+  const qemu = groups.some(({ name }) => name === 'qemu')
+  const machines = random.fork('qemu-vms')
+  // The first always, so that what is drawn for them hits something.
+  const placed = (vm: PlannedVm, i: number): PlannedVm =>
+    qemu && (machines.chance(0.5) || i === 0) ? { ...vm, hypervisor: 'qemu' } : vm
   const plain = groups.some(({ name }) => name === 'external')
     ? drawExternal(random.fork('external-volume'), { hosts, storages, safetyMs: SAFETY_MS, suffix, stepMs: STEP_MS })
     : NO_EXTERNAL
@@ -311,7 +324,7 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
   const disks = drawDiskPlan(random.fork('disks'), vms, SAFETY_MS, tuning)
   return {
     ...{ seed, hosts, storages, external: plain.storages },
-    ...{ volumes: [...volumes, ...plain.volumes], vms: [...vms, ...plain.vms], passing, settings, safetyMs },
-    ...{ faults, aimed, acts, disks, guestNetwork },
+    ...{ volumes: [...volumes, ...plain.volumes], vms: [...vms.map(placed), ...plain.vms] },
+    ...{ passing: passing.map(placed), settings, safetyMs, faults, aimed, acts, disks, guestNetwork, qemu },
   }
 }

@@ -6,7 +6,7 @@ import type { PlanTuning } from './plan.ts'
 /** What came later, and some seeds have. */
 const BEFORE: PlanTuning = {
   ...{ guestNetwork: false, drains: false },
-  ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false },
+  ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false, qemu: false },
 }
 
 /** The kinds there were at first: with them a seed draws the plan that it drew then. Kinds that come later are left out. */

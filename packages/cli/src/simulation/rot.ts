@@ -37,8 +37,12 @@ export class Rot {
     world.sim.onRecord(record => this.#observe(record))
   }
 
-  /** A sector of each mirror's leg on that storage rots, where all legs are in sync. `then`: with the volume's name. */
-  begin(storage: string, random: SimRandom, then: (volume: string) => void): void {
+  /**
+   * A sector of each mirror's leg on that storage rots, where all legs are in sync. `then`: with the volume's name. Resolves when
+   * all that does has.
+   */
+  async begin(storage: string, random: SimRandom, then: (volume: string) => void): Promise<void> {
+    const rotting: Promise<void>[] = []
     for (const volume of this.#world.coordinator?.state.volumes.values() ?? []) {
       const files = filesInSync(this.#world, volume)
       const leg = volume.legs.find(each => each.storage === storage)
@@ -47,7 +51,7 @@ export class Rot {
       if (spots.length >= SPOTS_MAX || spots.some(spot => spot.leg !== leg.leg)) continue
       const bad = files.find(({ id }) => id === leg.leg)
       // Nothing changes on the way: what reads these files waits for nothing, so all of it happens at this instant.
-      void quietSectors(files).then(sectors => {
+      const rots = quietSectors(files).then(sectors => {
         if (bad === undefined || sectors.length === 0) return
         const address = sectors[random.int(sectors.length)]!
         const former = bad.file.read(address, SECTOR_BYTES)
@@ -56,7 +60,9 @@ export class Rot {
         this.#spots.set(volume.name, [...spots, { leg: leg.leg, address, former, rotten, scrubbed: false }])
         then(volume.name)
       })
+      rotting.push(rots)
     }
+    await Promise.all(rotting)
   }
 
   /** Those that are still there, on a leg that is in sync beside another. */

@@ -17,7 +17,7 @@ import { compareLegs, watchLegs } from './mirror-witness.ts'
 import { drawPlan, type PlanTuning, type SeedPlan } from './plan.ts'
 import { watchReach } from './reach.ts'
 import type { SimRecorder } from './recorder.ts'
-import { createVm, EXTENTS, extentAt, VOLUME_BYTES, World } from './world.ts'
+import { EXTENTS, extentAt, VOLUME_BYTES, World } from './world.ts'
 
 export interface SeedResult {
   readonly seed: string
@@ -78,7 +78,7 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<S
 /** A planted bug is looked for in the runs that it was pinned in, which had none of what only some seeds have. */
 export const PLANTED_TUNING = {
   ...{ guestNetwork: false, drains: false },
-  ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false },
+  ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false, qemu: false },
 } as const
 
 async function run(seed: string, options: RunOptions): Promise<SeedResult> {
@@ -93,14 +93,20 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
     settings: plan.settings,
     hostMemoryBytes: 4 * GIB,
     guestNetwork: plan.guestNetwork,
+    qemu: plan.qemu,
     ...(options.onLog === undefined ? {} : { onLog: options.onLog }),
     ...(recorder === undefined ? {} : { onCoreInput: input => recorder.core(input, wallOf(world, input.process)) }),
   })
   const rules = RULES.filter(rule => plan.guestNetwork || !rule.startsWith('NET'))
-  const monitors = createMonitors({ rules, fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } })
+  const mayMissLines = [...plan.vms, ...plan.passing].flatMap(vm => (vm.hypervisor === 'qemu' ? [vm.name] : []))
+  const monitors = createMonitors({
+    ...{ rules, fen2: { driftFraction: world.settings.drift }, csv2: { extentAt } },
+    vm2: { mayMissLines: vm => mayMissLines.includes(vm) },
+  })
   const counts = new Counts()
   const { sim } = world
-  recorder?.begin({ rules, driftFraction: world.settings.drift, extents: EXTENTS }, sim.wallStartMs)
+  const facts = { rules, driftFraction: world.settings.drift, extents: EXTENTS, mayMissLines }
+  recorder?.begin(facts, sim.wallStartMs)
   sim.onRecord(record => {
     monitors.observe(record, sim.now)
     counts.observe(record)
@@ -202,7 +208,7 @@ async function setUp(world: World, plan: SeedPlan): Promise<void> {
   for (const { name, storages } of plan.volumes) {
     world.command({ kind: 'volume-create', name, id: `volume-${name}`, sizeBytes: VOLUME_BYTES, storages })
   }
-  for (const vm of plan.vms) world.command(createVm(vm))
+  for (const vm of plan.vms) world.create(vm)
   const running = () => {
     const state = world.coordinator?.state
     return plan.vms.every(vm => state?.vms.get(vm.name)?.placement?.phase === 'running')

@@ -4,13 +4,17 @@
 import { type Agent, type AgentState, startAgent } from '@stellwerk/agent/agent.ts'
 import type { AgentConfig } from '@stellwerk/agent/agent-config.ts'
 import { type GuardianConfig, startGuardian } from '@stellwerk/agent/guardian/guardian.ts'
+import { encodeBootImage } from '@stellwerk/agent/hypervisor/qemu/boot-image.ts'
+import { QEMU_PROGRAM } from '@stellwerk/agent/hypervisor/qemu/probe.ts'
+import { simulatedQemu } from '@stellwerk/agent/hypervisor/qemu/simulated/program.ts'
 import { type Coordinator, type CoordinatorConfig, startCoordinator } from '@stellwerk/coordinator/coordinator.ts'
 import type { Command } from '@stellwerk/coordinator/core/commands.ts'
 import { planLayout } from '@stellwerk/csv/format/layout.ts'
 import { isFinal } from '@stellwerk/csv/owner/refusal.ts'
+import { digestOf, guestOfDigest } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import type { DiskInfo } from '@stellwerk/protocol/messages/volume.ts'
 import { PROFILES, type Settings } from '@stellwerk/protocol/settings.ts'
-import type { Address, Json, NetworkName } from '@stellwerk/runtime/environment.ts'
+import type { Address, Environment, Json, NetworkName } from '@stellwerk/runtime/environment.ts'
 import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { Simulation, type SimulationOptions } from '@stellwerk/runtime/sim/simulation.ts'
@@ -46,6 +50,8 @@ export interface WorldOptions {
   readonly hostMemoryBytes: number
   /** Hosts have a virtual switch, and VMs may have network cards. */
   readonly guestNetwork?: boolean
+  /** Hosts have QEMU. */
+  readonly qemu?: boolean
   readonly onLog?: SimulationOptions['onLog']
   readonly onCoreInput?: SimulationOptions['onCoreInput']
 }
@@ -83,6 +89,7 @@ export class World {
       await startStorage(this.repeated.environment(own.name, env), own)
     })
     this.external = new ExternalStorages(this.sim, options.external ?? [], VOLUME_BYTES, portalsOf)
+    if (options.qemu === true) this.sim.command(QEMU_PROGRAM, simulatedQemu({ pagesPerMs: migrationSpeed }))
     this.sim.program('guardian', async (env, config) => {
       const own = config as unknown as GuardianConfig
       await startGuardian(this.repeated.environment(own.host, env), own)
@@ -167,7 +174,7 @@ export class World {
         ...(this.options.guestNetwork === true ? { guest: { network: 'guest', host: at, port: PORT.guest } } : {}),
         memoryBytes: this.options.hostMemoryBytes,
         hbas: FABRICS,
-        hypervisors: ['model'],
+        hypervisors: this.options.qemu === true ? ['model', 'qemu'] : ['model'],
       },
     }
   }
@@ -206,6 +213,19 @@ export class World {
     )
   }
 
+  /** An operator makes a VM, and brings the image that it boots, if it has one. */
+  create(vm: PlannedVm): void {
+    const current = this.#coordinator
+    const command = createVm(vm)
+    if (vm.hypervisor !== 'qemu' || current?.process.alive !== true || current.process.paused) {
+      this.command(command)
+      return
+    }
+    const { guests } = current.handle
+    const call = () => guests.hold(BOOT_IMAGE, () => current.handle.command(command))
+    this.#calls.put(current.process, call, () => undefined)
+  }
+
   /** An operator's command; what becomes of it is told to `then`. Dropped when no coordinator is there. */
   command(command: Command, then: (result: { ok: boolean; code: string }) => void = () => undefined): void {
     const current = this.#coordinator
@@ -239,6 +259,12 @@ export function isInJournal(offset: number): boolean {
 }
 
 const VM_MEMORY = 256 * MIB
+/** What the simulated QEMU boots is not looked at: it runs the model's guest. */
+const BOOT_IMAGE = encodeBootImage({
+  kernel: Buffer.from('the kernel of a model guest'),
+  initrd: Buffer.from('its initial RAM disk'),
+  commandLine: 'quiet',
+})
 /** Two extents: the log's, and that of the scratch area, which begins a little in front of it so that requests straddle. */
 const DISK_BYTES = 8 * MIB
 const SCRATCH_BYTES = 4 * MIB + 32 * KIB
@@ -248,8 +274,9 @@ export function createVm(vm: PlannedVm, diskBytes = DISK_BYTES): Command {
     kind: 'vm-create',
     name: vm.name,
     spec: {
-      hypervisor: 'model',
-      guest: 'ledger',
+      ...(vm.hypervisor === 'qemu'
+        ? { hypervisor: vm.hypervisor, guest: guestOfDigest(digestOf(BOOT_IMAGE)) }
+        : ({ hypervisor: 'model', guest: 'ledger' } as const)),
       memoryBytes: VM_MEMORY,
       parameters: { ...vm.parameters, scratchBytes: SCRATCH_BYTES },
     },
@@ -259,6 +286,11 @@ export function createVm(vm: PlannedVm, diskBytes = DISK_BYTES): Command {
     priority: 0,
     host: null,
   }
+}
+
+/** Pages a millisecond: from a guest that dirties as much as is carried to one that has never anything left. */
+function migrationSpeed({ random }: Environment): number {
+  return 0.15 * 30 ** random.float()
 }
 
 function portalsOf(name: string): Address[] {

@@ -5,8 +5,8 @@ import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { booleanField, ensure, id, type Monitor, numberField, type Violation, violation } from './monitor.ts'
 
 export interface Vm2Options {
-  /** The way from the guest to the observer may drop lines: entries may go unheard, but never come twice or late. */
-  readonly mayMissLines?: boolean
+  /** The way from the guest to the observer may drop lines, of all or of a VM: entries may go unheard, but never come twice or late. */
+  readonly mayMissLines?: boolean | ((vm: string) => boolean)
 }
 
 interface Ledger {
@@ -20,10 +20,11 @@ export class Vm2Monitor implements Monitor {
   readonly rule = 'VM2'
   readonly kinds = ['guest.acknowledged', 'guest.recovered']
   readonly #ledgers = new Map<string, Ledger>()
-  readonly #mayMissLines: boolean
+  readonly #mayMissLines: (vm: string) => boolean
 
   constructor(options: Vm2Options = {}) {
-    this.#mayMissLines = options.mayMissLines ?? false
+    const { mayMissLines = false } = options
+    this.#mayMissLines = typeof mayMissLines === 'function' ? mayMissLines : () => mayMissLines
   }
 
   observe(record: TraceRecord, now: number): Violation | null {
@@ -53,7 +54,7 @@ export class Vm2Monitor implements Monitor {
     const next = Math.max(expected, ledger.recovered + 1)
     ledger.highest = entry
     ledger.last = record
-    if (entry <= next || this.#mayMissLines) return null
+    if (entry <= next || this.#mayMissLines(vm)) return null
     const message = `${vm}: acknowledged entry ${entry} where ${expected === next ? expected : `${expected} to ${next}`} had to come`
     return violation('VM2', message, now, [before, record])
   }
