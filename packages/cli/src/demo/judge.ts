@@ -5,7 +5,7 @@ import { createMonitors } from '@stellwerk/protocol/monitors/all-monitors.ts'
 import type { RuleId, Violation } from '@stellwerk/protocol/monitors/monitor.ts'
 import { mergeTraces, readTraceBatches } from '@stellwerk/protocol/trace/reader.ts'
 import type { Files, TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { OBSERVER } from '../observer/observer.ts'
+import { OBSERVER } from '../observer/observer-name.ts'
 import { traceDirectory } from '../programs/process.ts'
 
 /**

@@ -5,8 +5,8 @@ import type { Address, Environment, Hlc, TraceEvent, TraceRecord } from '@stellw
 import { compareHlc, HybridClock } from '@stellwerk/runtime/hlc.ts'
 import { ConsoleFollower, type ConsoleLine } from '../cluster/console-follower.ts'
 import { HeardLedger } from './heard-ledger.ts'
+import { OBSERVER } from './observer-name.ts'
 
-export const OBSERVER = 'observer'
 /** Records kept; an observer that heard more judges nothing (`overflowed`). */
 const MAX_RECORDS = 1_000_000
 

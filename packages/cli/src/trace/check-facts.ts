@@ -21,6 +21,8 @@ export interface SimulatedFacts {
   readonly driftFraction: number
   /** Of every volume: where its extents begin, and how long each is. */
   readonly extents: { readonly offset: number; readonly bytes: number }
+  /** VMs whose consoles may lose lines on their way. */
+  readonly mayMissLines?: readonly string[]
 }
 
 export type TraceFacts =
@@ -31,7 +33,20 @@ export type TraceFacts =
       readonly driftFraction: number
       /** All processes ran on one machine since its start: their monotonic clocks are one. */
       readonly oneClock: boolean
+      /** Of each process its runs, in order. */
+      readonly runs: ReadonlyMap<string, readonly RunClock[]>
     }
+
+/**
+ * From when a process ran, and what its machine's monotonic clock lacked to the wall clock then. A hybrid logical clock follows
+ * those of others, however far they are ahead, but for its first stamp; and stands still meanwhile.
+ */
+export interface RunClock {
+  readonly sinceMs: number
+  readonly offsetMs: number
+}
+
+type Stamp = Pick<TraceRecord, 'process' | 'at' | 'hlc'>
 
 /** Processes of one machine tell the same difference of wall and monotonic clock, but for what the wall clock was set by. */
 const SAME_MACHINE_MS = 250
@@ -43,21 +58,42 @@ export async function factsOf(source: TraceSource, options: TraceReadOptions): P
     return { kind: 'simulated', facts: record.body as unknown as SimulatedFacts }
   }
   const { leaseMs, drift } = (await settingsAt(source, Number.NEGATIVE_INFINITY, tolerant)) ?? PROFILES.production
-  return { kind: 'real', leaseMs, driftFraction: drift, oneClock: await areOnOneClock(source, tolerant) }
+  const clocks = await clocksOf(source, tolerant)
+  return { kind: 'real', leaseMs, driftFraction: drift, ...clocks }
 }
 
-async function areOnOneClock(source: TraceSource, options: TraceReadOptions): Promise<boolean> {
+/** On one timeline for all processes: in a simulated run every record has true time. */
+export function timeOf(facts: TraceFacts, { process, at, hlc }: Stamp): number {
+  if (facts.kind === 'simulated' || facts.oneClock) return at
+  // Never later than its stamp: that is another run's, before its machine was started anew.
+  const fits = ({ sinceMs, offsetMs }: RunClock): boolean =>
+    sinceMs <= hlc.wallMs && at + offsetMs <= hlc.wallMs + SAME_MACHINE_MS
+  const run = facts.runs.get(process)?.findLast(fits)
+  return run === undefined ? hlc.wallMs : at + run.offsetMs
+}
+
+async function clocksOf(
+  source: TraceSource,
+  options: TraceReadOptions,
+): Promise<{ oneClock: boolean; runs: ReadonlyMap<string, readonly RunClock[]> }> {
+  const runs = new Map<string, RunClock[]>()
   let least = Number.POSITIVE_INFINITY
   let most = Number.NEGATIVE_INFINITY
   for (const stream of source.streamsOf()) {
+    const known = runs.get(stream.process) ?? []
+    runs.set(stream.process, known)
     for (const segment of stream.segments) {
       const first = await firstOf(source.batchesOf({ ...stream, segments: [segment] }, options))
       if (first === null) continue
-      least = Math.min(least, first.hlc.wallMs - first.at)
-      most = Math.max(most, first.hlc.wallMs - first.at)
+      const offsetMs = first.hlc.wallMs - first.at
+      least = Math.min(least, offsetMs)
+      most = Math.max(most, offsetMs)
+      // Each run counts its records from one; of one whose beginning is gone the next best is the first that is there.
+      if (first.seq <= 1 || known.length === 0) known.push({ sinceMs: first.hlc.wallMs, offsetMs })
     }
   }
-  return most - least <= SAME_MACHINE_MS
+  for (const each of runs.values()) each.sort((a, b) => a.sinceMs - b.sinceMs)
+  return { oneClock: most - least <= SAME_MACHINE_MS, runs }
 }
 
 async function firstOf(batches: AsyncIterable<readonly TraceRecord[]>): Promise<TraceRecord | null> {

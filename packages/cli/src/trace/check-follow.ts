@@ -7,8 +7,8 @@ import type { RuleId, Violation } from '@stellwerk/protocol/monitors/monitor.ts'
 import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
-import { beginnings, type CheckReport, checkTrace, isHeard, monitorOptions, timeOf } from './check.ts'
-import { factsOf } from './check-facts.ts'
+import { beginnings, type CheckReport, checkTrace, isHeard, monitorOptions } from './check.ts'
+import { factsOf, timeOf } from './check-facts.ts'
 import { canConvict } from './check-rules.ts'
 import { follow } from './show-follow.ts'
 import type { TraceSource } from './source.ts'
@@ -31,13 +31,15 @@ export interface WatchOptions {
 export async function watchTrace(source: TraceSource, options: WatchOptions): Promise<CheckReport> {
   const { rules, reopen, isOver, onDamaged } = options
   const tolerant = onDamaged === undefined ? {} : { onDamaged }
-  const facts = await factsOf(source, tolerant)
+  let facts = await factsOf(source, tolerant)
   const timers = createTimers(createClock())
   const unconfirmed = new Set<string>()
   const { isNone: whole } = await beginnings(source, facts, tolerant)
   let current = source
   for (let caughtUp = false; ; ) {
     const suspected: Violation[] = []
+    // Processes that have begun since have clocks of their own.
+    facts = await factsOf(current, tolerant)
     // What the last ones have seen may have been out of order: these begin anew, with all that has come since.
     const monitors = createMonitors({
       ...monitorOptions(facts),
@@ -54,7 +56,7 @@ export async function watchTrace(source: TraceSource, options: WatchOptions): Pr
       onRecord: record => {
         if (!isHeard(record, facts)) return
         records += 1
-        monitors.observe(record, timeOf(facts, { wallMs: record.hlc.wallMs, at: record.at }))
+        monitors.observe(record, timeOf(facts, record))
       },
       isOver: () => {
         if (!caughtUp) options.onCaughtUp(records)

@@ -51,6 +51,21 @@ async function judged(): Promise<CheckReport> {
 const verdicts = (report: CheckReport) => new Map(report.rules.map(each => [each.rule, each]))
 
 describe('a real cluster’s trace', () => {
+  it('is judged by each machine’s own clock, where the stamps of others have pulled its stamps ahead', async () => {
+    // A host's wall clock is two seconds ahead, and its last message has pulled the coordinator's stamps there: for two seconds
+    // they stand still, while the coordinator waits for as long as it has to.
+    const pulled = { hlc: { wallMs: START_MS + 2_000, counter: 7 } }
+    writeSegment(root, 'coordinator', [
+      { ...lease(-100, 1), at: 49_900 },
+      { ...lease(0, 2), ...pulled, at: 50_000 },
+      { ...failover(3_100, 3), at: 53_100 },
+    ])
+    writeSegment(root, 'san-a', [fence(1_000, 1)])
+    const report = await judged()
+    expect(report.violations).toEqual([])
+    expect(verdicts(report).get('FEN1')).toMatchObject({ verdict: 'kept' })
+  })
+
   it('keeps a rule, by records of several processes', async () => {
     writeSegment(root, 'coordinator', [lease(0, 1), failover(5_000, 2)])
     writeSegment(root, 'san-a', [fence(4_000, 1)])

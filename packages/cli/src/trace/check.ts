@@ -7,8 +7,9 @@ import { compareOrder, compareRecords, mergeTraces, type TraceReadOptions } from
 import { LEVELS } from '@stellwerk/protocol/trace/segment-format.ts'
 import type { TraceLevel, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { OBSERVER } from '../observer/observer-name.ts'
 import { type ChainLink, chainsOf } from './check-chain.ts'
-import { ENDED_KIND, factsOf, type TraceFacts } from './check-facts.ts'
+import { ENDED_KIND, factsOf, type TraceFacts, timeOf } from './check-facts.ts'
 import { canConvict, judgedInPart, whyNotJudged } from './check-rules.ts'
 import { nodesIn } from './cluster-settings.ts'
 import { processesOf, type TraceSource } from './source.ts'
@@ -25,7 +26,7 @@ const CHAINS_MAX = 12
 
 const SAID: ReadonlySet<string> = new Set(['guest.acknowledged', 'guest.recovered'])
 /** Who may say what guests said: those outside all hosts. */
-const HEARERS: ReadonlySet<string> = new Set(['observer', 'simulator'])
+const HEARERS: ReadonlySet<string> = new Set([OBSERVER, 'simulator'])
 
 export interface RuleVerdict {
   readonly rule: RuleId
@@ -98,7 +99,7 @@ export async function checkTrace(source: TraceSource, options: CheckOptions): Pr
   let records = 0
   let now = Number.NEGATIVE_INFINITY
   for await (const record of inOrder(source, simulated, reading)) {
-    now = Math.max(now, timeOf(facts, { wallMs: record.hlc.wallMs, at: record.at }))
+    now = Math.max(now, timeOf(facts, record))
     if (record.kind === 'trace.dropped') {
       losses.add(now, `${record.process} has dropped records: its disk was too slow`)
       continue
@@ -109,7 +110,7 @@ export async function checkTrace(source: TraceSource, options: CheckOptions): Pr
     counts.set(record.kind, (counts.get(record.kind) ?? 0) + 1)
     levels.add(record.level)
     current = record
-    monitors.observe(record, timeOf(facts, { wallMs: record.hlc.wallMs, at: record.at }))
+    monitors.observe(record, timeOf(facts, record))
   }
   current = null
   monitors.finish(now)
@@ -152,20 +153,15 @@ export function monitorOptions(facts: TraceFacts): MonitorOptions {
     const { leaseMs, driftFraction } = facts
     return { vm2: { mayMissLines: true }, fen2: { slackMs: REAL_SLACK_MS, leaseMs, driftFraction } }
   }
-  const { driftFraction, extents } = facts.facts
+  const { driftFraction, extents, mayMissLines = [] } = facts.facts
   const extentAt = (_: string, offset: number): number | null =>
     offset < extents.offset ? null : Math.floor((offset - extents.offset) / extents.bytes)
-  return { fen2: { driftFraction }, csv2: { extentAt } }
+  return { fen2: { driftFraction }, csv2: { extentAt }, vm2: { mayMissLines: vm => mayMissLines.includes(vm) } }
 }
 
 /** What guests acknowledged is what was heard outside, not what their hosts say of them. */
 export function isHeard({ kind, process }: TraceRecord, { kind: of }: TraceFacts): boolean {
   return of === 'simulated' || !SAID.has(kind) || HEARERS.has(process)
-}
-
-/** On one timeline for all processes: in a simulated run every record has true time. */
-export function timeOf(facts: TraceFacts, { wallMs, at }: { readonly wallMs: number; readonly at: number }): number {
-  return facts.kind === 'simulated' || facts.oneClock ? at : wallMs
 }
 
 /** Where records are missing, and for how long that makes what is found doubtful. */
@@ -209,7 +205,7 @@ export async function beginnings(source: TraceSource, facts: TraceFacts, options
     for await (const [first] of source.batchesOf(stream, options)) {
       if (first === undefined) continue
       if (first.seq > 1) {
-        const now = timeOf(facts, { wallMs: first.hlc.wallMs, at: first.at })
+        const now = timeOf(facts, first)
         losses.add(now, `the trace of ${stream.process} begins with its record ${first.seq}: earlier ones are gone`)
       }
       break

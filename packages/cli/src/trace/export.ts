@@ -6,8 +6,8 @@ import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type AppendFile, createAppendFile } from '@stellwerk/runtime/node/append-file.ts'
 import { KIB } from '@stellwerk/runtime/units.ts'
-import { inOrder, timeOf } from './check.ts'
-import { factsOf } from './check-facts.ts'
+import { inOrder } from './check.ts'
+import { factsOf, timeOf } from './check-facts.ts'
 import { withMessages } from './export-messages.ts'
 import { PcapngWriter } from './export-pcapng.ts'
 import { PerfettoWriter } from './export-perfetto.ts'
@@ -58,7 +58,7 @@ export async function exportTrace(
       case 'perfetto': {
         const writer = new PerfettoWriter(text => file.append(Buffer.from(text)))
         for await (const each of withMessages(wanted())) {
-          writer.take(each, record => timeOf(facts, { wallMs: record.hlc.wallMs, at: record.at }))
+          writer.take(each, record => timeOf(facts, record))
         }
         writer.end()
         break

@@ -75,10 +75,11 @@ async function look(tails: ReadonlyMap<string, Tail>, most: number): Promise<Tra
   for (const tail of tails.values()) {
     let own: TraceRecord[] = []
     for await (const batch of tail.poll()) {
-      own.push(...batch)
+      for (const record of batch) own.push(record)
       if (own.length > 2 * most) own = own.slice(-most)
     }
-    found.push(...own)
+    // One by one: as arguments of one call a busy hour has too many.
+    for (const record of own) found.push(record)
   }
   return found.sort(compareRecords)
 }

@@ -21,6 +21,7 @@ import { createReadingFiles, type ReadingFiles } from '@stellwerk/runtime/node/r
 import type { ClusterFile } from '../cluster/cluster-file.ts'
 import { clusterIn } from '../cluster/directory.ts'
 import type { OptionSpec } from '../command-line/command.ts'
+import { OBSERVER } from '../observer/observer-name.ts'
 import { traceDirectory } from '../programs/process.ts'
 
 export const FROM: OptionSpec = {
@@ -113,7 +114,7 @@ async function openOfCluster(directory: string): Promise<TraceSource> {
   const file = await clusterIn(directory)
   const files = createReadingFiles(directory)
   const paths: string[] = []
-  for (const process of processesOf(file)) {
+  for (const process of [...processesOf(file), OBSERVER]) {
     const inside = traceDirectory(directory, process)
     for (const name of await files.list(inside)) if (segmentNumber(name) !== null) paths.push(`${inside}/${name}`)
   }

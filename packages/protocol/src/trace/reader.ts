@@ -41,7 +41,7 @@ export interface TraceReadOptions {
   /** Given, a damaged record is passed over where its length is still known; without, it ends the reading. */
   readonly onDamaged?: (error: StellwerkError) => void
   /** Records of one run are missing, and no `trace.dropped` tells of them: a segment was cut or taken away. */
-  readonly onGap?: (error: StellwerkError, before: { readonly wallMs: number; readonly at: number }) => void
+  readonly onGap?: (error: StellwerkError, before: Pick<TraceRecord, 'process' | 'at' | 'hlc'>) => void
   /** Of each intact record, wanted or not: told without decoding it. */
   readonly onSeen?: (wallMs: number) => void
 }
@@ -223,7 +223,9 @@ class SegmentReader {
     const where = `${this.#path} at byte ${this.#offset}`
     const hint = 'a segment before it was cut off or taken away'
     const message = `${seq - last - 1} trace records are missing before number ${seq}`
-    this.#options.onGap?.(new StellwerkError('trace-gap', message, { where, hint }), timesOf(chunk, at))
+    const { wallMs, at: monotonicMs } = timesOf(chunk, at)
+    const before = { process: this.#process, at: monotonicMs, hlc: { wallMs, counter: 0 } }
+    this.#options.onGap?.(new StellwerkError('trace-gap', message, { where, hint }), before)
   }
 
   #decode(chunk: Buffer, at: number, length: number): TraceRecord | null {
