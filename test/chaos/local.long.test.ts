@@ -152,6 +152,15 @@ describe('on the command line', () => {
     timeout: LONG,
   }, async () => {
     await stellwerk.run('up', '--detach', '--profile', 'lab', '--hosts', '1')
+    await say('kill', 'storage', 'san-a')
+    await say('kill', 'storage', 'san-b')
+    expect(await say('heal', '1')).toMatch(/healed: storage-kill of san-a/)
+    // What another fault has taken stays as it is.
+    expect(await say('status')).toMatch(/storage-kill of san-b/)
+    const path = async (storage: string) => (await status()).paths[`host-a/fabric-0/${storage}`]?.state
+    await expect.poll(() => path('san-a'), { timeout: 60_000 }).toBe('up')
+    expect(await path('san-b')).not.toBe('up')
+    expect(await say('heal')).toMatch(/healed: storage-kill of san-b/)
     const { code, lines } = await stellwerk.run('chaos', 'cut', 'host', 'host-a')
     expect([code, lines.join()]).toEqual([1, expect.stringMatching(/up --chaos/)])
     expect(await say('status')).toBe('nothing is broken')

@@ -7,6 +7,8 @@ import { expect, test } from 'vitest'
 import type { Fault } from '../../packages/cli/src/chaos/fault.ts'
 import { monitorsOn, rulesOn } from '../../packages/cli/src/chaos/judge/rules.ts'
 import { LocalTarget } from '../../packages/cli/src/chaos/local/local-target.ts'
+import { checkTrace } from '../../packages/cli/src/trace/check.ts'
+import { openTrace } from '../../packages/cli/src/trace/source.ts'
 
 const LIVELY_MS = 2_000
 const SETUP = {
@@ -57,6 +59,10 @@ test('an agent killed, then a host cut off from the coordinator: guests run on, 
     // Its peer hears it, or else the storages do: it is not taken for dead.
     expect(seen.some(line => line === 'host-b link-cut' || line === 'host-b isolated')).toBe(true)
     expect(seen).not.toContain('host-b gone')
+    // The same by what a run that failed leaves: with what was heard outside all hosts.
+    const report = await checkTrace(await openTrace(target.directory ?? ''), { rules: ['VM1', 'VM2', 'LIV1'] })
+    expect(report.violations).toEqual([])
+    expect(report.rules.map(({ verdict }) => verdict)).toEqual(['kept', 'kept', 'kept'])
   } finally {
     await target.close()
   }

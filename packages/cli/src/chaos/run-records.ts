@@ -5,7 +5,8 @@ import { mergeTraces, readTraceBatches, traceSegments } from '@stellwerk/protoco
 import type { Files, TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { ApiClient } from '../api-client/client.ts'
-import { OBSERVER, type Observer } from '../observer/observer.ts'
+import type { Observer } from '../observer/observer.ts'
+import { OBSERVER } from '../observer/observer-name.ts'
 import { traceDirectory } from '../programs/process.ts'
 import type { Fault } from './fault.ts'
 import type { ChaosCluster } from './target.ts'
@@ -26,10 +27,13 @@ export function about(fault: Fault): Pick<TraceRecord, 'host' | 'body'> {
   return fault.host === undefined ? { body } : { host: fault.host, body }
 }
 
+/** The last: only a coordinator that is there knows where data lies that could rot. */
+const IDLE: ReadonlySet<string> = new Set(['not-running', 'no-mirror', 'coordinator-away'])
+
 /** What it was to hit is down, or stands still, by another fault: then this one adds nothing, as with machines. */
 export function isIdle(error: unknown): boolean {
   if (!(error instanceof StellwerkError)) return false
-  if (error.code === 'not-running' || error.code === 'no-mirror') return true
+  if (IDLE.has(error.code)) return true
   return error.code === 'docker-failed' && /is not running|already paused|no agent runs there/.test(error.message)
 }
 

@@ -64,7 +64,7 @@ export async function runPlan(target: ChaosTarget, options: RunOptions): Promise
 }
 
 /** At the line of the plan that asks for it. */
-function placed({ code, message, hint, cause }: StellwerkError, where: string | null): StellwerkError {
+export function placed({ code, message, hint, cause }: StellwerkError, where: string | null): StellwerkError {
   return new StellwerkError(code, message, {
     ...(where === null ? {} : { where }),
     ...(hint === undefined ? {} : { hint }),
@@ -90,7 +90,10 @@ class Run {
     const { plan, seed, canary } = this.#options
     const { cluster, workload } = plan
     this.#tell(`${plan.name} on ${this.#target.kind}, seed ${seed}: ${drawn.length} faults to come`)
-    const there = await this.#target.setUp({ seed, cluster, workload, ...(canary === undefined ? {} : { canary }) })
+    const there = await this.#target.setUp({
+      ...{ seed, cluster, workload, stop: () => this.#stopped },
+      ...(canary === undefined ? {} : { canary }),
+    })
     this.#isSetUp = true
     this.#tell(`${there.vms.length} VMs run on ${there.hosts.length} hosts, ${there.storages.length} storages`)
     const schedule = drawn.map(fault => renamed(fault, cluster, there))

@@ -2,7 +2,7 @@
 // again; it judges nothing: what happened is in the records it gives, judged alike for all targets.
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
-import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Fault } from './fault.ts'
 
 export interface ChaosCluster {
@@ -25,6 +25,14 @@ export interface ChaosSetup {
   readonly workload: ChaosWorkload
   /** A planted bug, by name, for proving that a broken build is found; see simulation/canaries.ts. */
   readonly canary?: string
+  /** The user has had enough: what waits gives up, with `interrupted`. */
+  readonly stop?: () => boolean
+}
+
+/** Throws `interrupted` where the user has had enough. */
+export function demandPatience({ stop }: Pick<ChaosSetup, 'stop'>): void {
+  if (stop?.() !== true) return
+  throw new StellwerkError('interrupted', 'the run was interrupted before it began', { hint: 'nothing was broken yet' })
 }
 
 export interface ChaosTarget {

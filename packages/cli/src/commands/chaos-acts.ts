@@ -267,7 +267,8 @@ async function healWhatIsThere(here: string): Promise<Outcome[]> {
     try {
       const project = directory === here ? null : await projectOf(directory)
       if (project !== null && !(await isBroken(filesOf(directory)))) {
-        outcomes.push({ healed: [], left: [], notes: [noteOf(project)], failed: [] })
+        if (await leavesContainers(directory, project))
+          outcomes.push({ healed: [], left: [], notes: [noteOf(project)], failed: [] })
         continue
       }
       const outcome = await healIn(directory, undefined, project)
@@ -282,6 +283,18 @@ async function healWhatIsThere(here: string): Promise<Outcome[]> {
     }
   }
   return outcomes
+}
+
+/** Of a run that has ended: one that goes on has its project in hand. */
+async function leavesContainers(directory: string, project: string): Promise<boolean> {
+  try {
+    const { env } = await openProject(directory, project)
+    await env.close()
+    return true
+  } catch (error) {
+    if (NOTHING_THERE.has(errorCode(error)) || errorCode(error) === 'no-docker') return false
+    throw error
+  }
 }
 
 function noteOf(project: string): string {

@@ -4,10 +4,11 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type ChaosOptions, freshSeed, planOf, runMany, runOnce } from '../chaos/chaos-command.ts'
 import { describeFault } from '../chaos/describe-fault.ts'
 import { chosenRules } from '../chaos/judge/rules.ts'
-import { assertWithinLimits, drawSchedule } from '../chaos/plan/draw.ts'
+import { assertWithinLimits, drawSchedule, whereOf } from '../chaos/plan/draw.ts'
 import { findPlan, libraryPlans } from '../chaos/plan/library.ts'
 import { parsePlan } from '../chaos/plan/parse-plan.ts'
 import { durationOf, formatDuration } from '../chaos/plan/quantity.ts'
+import { placed } from '../chaos/run.ts'
 import { TARGETS, targetNamed } from '../chaos/targets.ts'
 import { type CommandContext, type CommandSpec, type Input, JSON_OUT, OK } from '../command-line/command.ts'
 import { usageError } from '../command-line/parse.ts'
@@ -138,7 +139,7 @@ async function looked(command: CommandSpec, context: CommandContext, input: Inpu
   try {
     for (const fault of schedule) {
       const refusal = target.refuses(fault)
-      if (refusal !== null) throw refusal
+      if (refusal !== null) throw placed(refusal, whereOf(plan, fault))
     }
   } finally {
     await target.close()

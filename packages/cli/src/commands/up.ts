@@ -9,13 +9,15 @@ import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { machineMemoryBytes } from '@stellwerk/runtime/node/machine-load.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
+import { createRandom } from '@stellwerk/runtime/node/random.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import type { ApiClient } from '../api-client/client.ts'
 import { parseBridge } from '../cluster/bridges.ts'
-import { apiOf, lookInto } from '../cluster/directory.ts'
+import { apiOf, filesOf, lookInto } from '../cluster/directory.ts'
 import { parseExternal } from '../cluster/external-storages.ts'
 import { HOST_MEMORY_BYTES, HOSTS_MAX } from '../cluster/layout.ts'
+import { wishStarted } from '../cluster/start-wish.ts'
 import { lookAtUp } from '../cluster/up-record.ts'
 import {
   type CommandContext,
@@ -136,6 +138,7 @@ async function restartMissing(directory: string): Promise<boolean> {
   if (running === null) return false
   const client = await apiOf(directory)
   if (await isWhole(client)) return false
+  await wishStarted(filesOf(directory), 'all', createRandom().id())
   process.kill(running.pid, RESTART_SIGNAL)
   const clock = createClock()
   const timers = createTimers(clock)

@@ -1,7 +1,6 @@
 // What an observer has heard, as an ordinary trace of a process of its own: beside those of a cluster that it watched, the rules
 // about what guests acknowledged can be judged again (`stellwerk trace check`).
 
-import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { segmentName } from '@stellwerk/protocol/trace/file-writer.ts'
 import { SegmentEncoder } from '@stellwerk/protocol/trace/segment-encoder.ts'
@@ -10,10 +9,9 @@ import { traceDirectory } from '../programs/process.ts'
 import type { Observer } from './observer.ts'
 import { OBSERVER } from './observer-name.ts'
 
-/** `root`: of the traces of the cluster of that name, in the place of what an earlier call left. Throws the system's error. */
+/** Once. `root`: of the traces of the cluster of that name. Throws the system's error. */
 export function writeObserved(root: string, cluster: string, observer: Pick<Observer, 'records'>): void {
   const directory = traceDirectory(root, OBSERVER)
-  rmSync(directory, { recursive: true, force: true })
   let file: AppendFile | null = null
   const sink = {
     begin: (number: number) => {

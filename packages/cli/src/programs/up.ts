@@ -8,12 +8,13 @@ import type { ClusterFile, ExternalStorage } from '../cluster/cluster-file.ts'
 import { ConsoleFollower } from '../cluster/console-follower.ts'
 import { ensureGuests, ensureVolume, untilGuestsRun, untilHostsUp } from '../cluster/first-use.ts'
 import { LocalCluster } from '../cluster/local-cluster.ts'
+import { takeWishes } from '../cluster/start-wish.ts'
 import { writeUpRecord } from '../cluster/up-record.ts'
 import { OK, type Terminal } from '../command-line/command.ts'
 import type { GuestChoice } from '../images/ledger-guest.ts'
 import { UpView } from '../render/up-view.ts'
 
-/** Tells a running `up` to start again what has ended. */
+/** Tells a running `up` that there are wishes for what it is to start again (start-wish.ts). */
 export const RESTART_SIGNAL = 'SIGUSR2'
 
 export interface UpSettings {
@@ -45,6 +46,7 @@ export async function runUp(
   })
   // What is started anew is whole.
   await forgetBroken(cluster.env.files)
+  await takeWishes(cluster.env.files)
   const { env } = cluster
   const startedAt = env.clock.now()
   const stopped = Promise.withResolvers<void>()
@@ -55,7 +57,7 @@ export async function runUp(
   })
   // From another `up` on the same directory, which found that something of the cluster is missing.
   process.on(RESTART_SIGNAL, () => {
-    cluster.restartEnded().catch((error: unknown) => {
+    startAgain(cluster).catch((error: unknown) => {
       shown.say(`it did not start again: ${describeError(error)}`)
     })
   })
@@ -97,6 +99,16 @@ export async function runUp(
   if (failure !== null && errorCode(failure) !== 'stopping') throw failure
   shown.say('the cluster is down; the next start recovers it')
   return OK
+}
+
+/** What other processes have wished for. One node that does not start keeps none of the others; the first one's reason is thrown. */
+async function startAgain(cluster: LocalCluster): Promise<void> {
+  const failures: unknown[] = []
+  for (const wish of await takeWishes(cluster.env.files)) {
+    const starts = wish === 'all' ? [() => cluster.restartEnded()] : wish.map(node => () => cluster.startNode(node))
+    for (const start of starts) await start().catch((error: unknown) => failures.push(error))
+  }
+  if (failures.length > 0) throw failures[0]
 }
 
 /** Gives what did not come up: one bad part does not keep the others from serving. */

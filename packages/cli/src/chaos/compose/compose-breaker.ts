@@ -162,6 +162,7 @@ export class ComposeBreaker implements Breaking {
         undo.push({ do: 'connect', container, network, aliases })
       }
     }
+    if (undo.length === 0) throw nothingThere(`${networks.join(', ')} of ${containers.join(', ')}`)
     const act = async () => {
       for (const { container, network } of undo) await unplugged(docker, network, container)
     }
@@ -172,11 +173,16 @@ export class ComposeBreaker implements Breaking {
     const { docker, project } = this.#options
     const attached = await attachmentsOf(docker, project, container)
     const devices = await devicesOf(docker, container)
+    // A device has one shape at a time: another fault's stays until it is over.
+    const shaped = (await this.journal.read())
+      .flatMap(broken => broken.undo)
+      .flatMap(step => (step.do === 'unshape' && step.container === container ? [step.device] : []))
     const undo: Extract<Undo, { do: 'unshape' }>[] = []
     for (const network of cablesOf(fault)) {
       const device = devices.get(attached.get(network)?.address ?? '')
-      if (device !== undefined) undo.push({ do: 'unshape', container, device })
+      if (device !== undefined && !shaped.includes(device)) undo.push({ do: 'unshape', container, device })
     }
+    if (undo.length === 0) throw nothingThere(`${cablesOf(fault).join(', ')} of ${container}`)
     const act = async () => {
       for (const { device } of undo) {
         await within(docker, container, 'tc', 'qdisc', 'replace', 'dev', device, 'root', 'netem', ...netemWords(fault))
@@ -212,8 +218,8 @@ export class ComposeBreaker implements Breaking {
         try {
           await within(docker, step.container, 'tc', 'qdisc', 'del', 'dev', step.device, 'root')
         } catch (error) {
-          // Gone with the device, at a restart of the container.
-          if (errorCode(error) !== 'docker-failed') throw error
+          // Gone with the device, at a restart of the container, or with the container itself.
+          if (errorCode(error) !== 'docker-failed' && errorCode(error) !== 'not-running') throw error
         }
         return
       default:
@@ -222,6 +228,11 @@ export class ComposeBreaker implements Breaking {
         })
     }
   }
+}
+
+/** What the fault is to hit is out already, by another: it adds nothing. */
+function nothingThere(what: string): StellwerkError {
+  return new StellwerkError('not-running', `${what} is unplugged, or shaped, already`)
 }
 
 async function unplugged(docker: Docker, network: string, container: string): Promise<void> {
@@ -236,6 +247,7 @@ async function unplugged(docker: Docker, network: string, container: string): Pr
 /** In the container's network, by this machine's tools: the container has none. */
 async function within(docker: Docker, container: string, ...words: string[]): Promise<string> {
   const pid = (await docker.run('inspect', '--format', '{{.State.Pid}}', container)).trim()
+  if (pid === '0') throw new StellwerkError('not-running', 'the container is not running', { where: container })
   return docker.must('nsenter', '-t', pid, '-n', ...words)
 }
 

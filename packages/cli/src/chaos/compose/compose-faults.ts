@@ -39,6 +39,7 @@ export function refusedByContainers(fault: Fault, hasNetem: boolean): StellwerkE
 export function cablesOf(fault: Fault): readonly NetworkOf[] {
   if (fault.kind === 'cable-pull') return [`fabric-${fault.fabric ?? 0}`]
   if (fault.network !== undefined) return [fault.network]
+  if (fault.kind === 'host-isolate' && fault.fabrics === false) return ['cluster']
   return ['cluster', 'fabric-0', 'fabric-1', 'guest']
 }
 

@@ -14,6 +14,7 @@ import { filesOf } from '../../cluster/directory.ts'
 import { VOLUME } from '../../cluster/first-use.ts'
 import { findPorts } from '../../cluster/ports.ts'
 import { STORAGES } from '../../container/layout.ts'
+import { writeObserved } from '../../observer/observed-trace.ts'
 import { Observer } from '../../observer/observer.ts'
 import type { Fault } from '../fault.ts'
 import { notWhole } from '../local/whole.ts'
@@ -26,18 +27,18 @@ import {
   refuseCanary,
   SCRATCH_PREFIX,
 } from '../run-records.ts'
-import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
-import { ledgerVm, vmNamesOf } from '../workload.ts'
+import { type ChaosCluster, type ChaosSetup, type ChaosTarget, demandPatience } from '../target.ts'
+import { ledgerVm, vmNamesOf, volumeBytesOf } from '../workload.ts'
 import { readBackAll, scrubAll } from './audit.ts'
 import { ComposeBreaker } from './compose-breaker.ts'
 import { refusedByContainers } from './compose-faults.ts'
-import { attachmentsOf, containerOf, containersOf } from './containers.ts'
+import { attachmentsOf, clusterOf, containerOf, containersOf } from './containers.ts'
 import { COMPOSE_FILE, Docker, hasNetem } from './docker.ts'
 import { RUN_LOCK } from './running-project.ts'
 
 const FILE = fileURLToPath(new URL('../../../../../docker-compose.yml', import.meta.url))
-const VOLUME_BYTES = 1024 * MIB
-const DISK_BYTES = 64 * MIB
+/** Of a host besides its guests. */
+const PROCESSES_MIB = 512
 const SPARE_MEMORY_BYTES = 64 * MIB
 /** The image may have to be made. */
 const STARTS_MS = 600_000
@@ -47,6 +48,9 @@ const AGENT_PORT = 7_420
 const STATE = '/var/lib/stellwerk'
 /** What is copied out of the containers, as a cluster's directory has it. */
 const TRACES = 'traces'
+/** The project's. */
+const CLUSTER = 'stellwerk'
+const LOGS = 'logs'
 
 export interface ComposeTargetOptions {
   /** Default: one that nobody has. */
@@ -75,6 +79,8 @@ export class ComposeTarget implements ChaosTarget {
   readonly #lock: FileLock
   #isBegun = false
   #running: Running | null = null
+  #stop: () => boolean = () => false
+  #isCopied = false
   #environment: readonly string[] = []
   /** Where each host is heard. */
   readonly #followed = new Map<string, string>()
@@ -122,12 +128,18 @@ export class ComposeTarget implements ChaosTarget {
     return refusedByContainers(fault, this.#hasNetem)
   }
 
-  async setUp({ cluster, workload, canary }: ChaosSetup): Promise<ChaosCluster & { readonly vms: readonly string[] }> {
+  async setUp(setup: ChaosSetup): Promise<ChaosCluster & { readonly vms: readonly string[] }> {
+    const { cluster, workload, canary, stop } = setup
     refuseCanary(canary)
+    this.#stop = () => stop?.() === true
     const memoryMiB = Math.ceil((workload.vms * workload.memoryBytes + SPARE_MEMORY_BYTES) / MIB)
     // One that stays when the coordinator's container is started again.
     const [port = 0] = await findPorts(this.#env, '127.0.0.1', 1)
-    this.#environment = [`STELLWERK_API_PORT=${port}`, `STELLWERK_MEMORY=${memoryMiB}MiB`, 'STELLWERK_TRACE=io']
+    this.#environment = [
+      ...[`STELLWERK_API_PORT=${port}`, `STELLWERK_MEMORY=${memoryMiB}MiB`, 'STELLWERK_TRACE=io'],
+      // One host may have to take all guests, and the engine is not to end it for that.
+      `STELLWERK_AGENT_LIMIT=${memoryMiB + PROCESSES_MIB}m`,
+    ]
     const files = this.#env.files
     await files.makeDirectory('chaos')
     await files.writeAtomic(COMPOSE_FILE, Buffer.from(JSON.stringify({ project: this.project })))
@@ -135,6 +147,7 @@ export class ComposeTarget implements ChaosTarget {
     this.#options.say?.(`compose project ${this.project}: building and starting`)
     // Without `guests`: what they do is the plan's.
     await this.#compose('up', '-d', '--build', '--scale', `agent=${cluster.hosts.length}`, 'coordinator', 'agent')
+    demandPatience(setup)
     const breaker = await ComposeBreaker.open({
       docker: this.#docker,
       project: this.project,
@@ -145,10 +158,11 @@ export class ComposeTarget implements ChaosTarget {
     })
     const api = new ApiClient({ host: '127.0.0.1', port, token: await this.#secret('api-token') })
     const join = await this.#secret('join-token')
-    const observer = new Observer({ env: this.#env, cluster: 'stellwerk', token: join })
+    const observer = new Observer({ env: this.#env, cluster: CLUSTER, token: join })
     const vms = vmNamesOf(workload)
     const running: Running = { breaker, api, observer, vms, startedAt: 0 }
     this.#running = running
+    demandPatience(setup)
     const { hosts } = breaker.cluster
     await this.#untilHolds('every host is up and reaches the storages', async () => {
       const status = await api.status()
@@ -158,7 +172,7 @@ export class ComposeTarget implements ChaosTarget {
       })
     })
     const storages = cluster.storages.length < STORAGES.length ? STORAGES.slice(0, 1) : STORAGES
-    await api.post('/v1/volumes', { name: VOLUME, sizeBytes: VOLUME_BYTES, storages })
+    await api.post('/v1/volumes', { name: VOLUME, sizeBytes: volumeBytesOf(workload), storages })
     await this.#untilHolds('the volume serves', async () => {
       const volume = (await api.status()).volumes[VOLUME]
       return volume?.state === 'serving' && volume.legs.every(({ role }) => role === 'in-sync')
@@ -166,12 +180,11 @@ export class ComposeTarget implements ChaosTarget {
     await this.#follow(running)
     await this.#untilHolds('the observer hears every host', async () => observer.answered.size === hosts.length)
     for (const [i, name] of vms.entries()) {
-      await api.post(
-        '/v1/vms',
-        ledgerVm(workload, { name, volume: VOLUME, diskBytes: DISK_BYTES, host: hosts[i % hosts.length] ?? null }),
-      )
+      await api.post('/v1/vms', ledgerVm(workload, { name, volume: VOLUME, host: hosts[i % hosts.length] ?? null }))
     }
     await this.#untilHolds('every guest works', async () => vms.every(vm => observer.ledger(vm).last !== null))
+    // From here on the run itself ends, and heals, in order.
+    this.#stop = () => false
     running.startedAt = this.#env.clock.now()
     return { ...breaker.cluster, vms }
   }
@@ -232,7 +245,7 @@ export class ComposeTarget implements ChaosTarget {
     if (observer.overflowed) found.push('the observer heard more than it keeps')
     observer.stop()
     await this.#compose('stop', '-t', '60')
-    await this.#copyTraces(running)
+    await this.#copyTraces(running.breaker.cluster)
     return found
   }
 
@@ -242,10 +255,12 @@ export class ComposeTarget implements ChaosTarget {
   }
 
   async close(): Promise<void> {
+    this.#stop = () => false
     this.#running?.observer.stop()
     try {
       if (this.#isBegun) {
         await this.#unpaused()
+        if (this.#options.keep?.() === true) await this.#keepEvidence()
         await this.#compose('down', '-v', '-t', '10')
       }
     } finally {
@@ -288,14 +303,42 @@ export class ComposeTarget implements ChaosTarget {
     observer.follow(followed)
   }
 
-  async #copyTraces({ breaker }: Running): Promise<void> {
+  async #copyTraces(cluster: ChaosCluster): Promise<void> {
+    if (this.#isCopied) return
     const containers = await containersOf(this.#docker, this.project)
-    for (const process of processesOf(breaker.cluster)) {
+    for (const process of processesOf(cluster)) {
       const container = containerOf(containers, process.split('/')[0] ?? process)
       await this.#env.files.makeDirectory(join(TRACES, process))
       const to = this.#env.files.locate(join(TRACES, process))
       await this.#docker.run('cp', `${container.name}:${STATE}/${process}/trace`, to)
     }
+    const observer = this.#running?.observer
+    if (observer !== undefined) writeObserved(this.#env.files.locate(TRACES), CLUSTER, observer)
+    this.#isCopied = true
+  }
+
+  /** With the containers goes all that they have said and put on record. What can't be had is told, and keeps nothing else. */
+  async #keepEvidence(): Promise<void> {
+    const { files } = this.#env
+    const trying = async (what: string, work: () => Promise<void>): Promise<void> => {
+      try {
+        await work()
+      } catch (error) {
+        this.#options.say?.(`${what} could not be kept: ${describeError(error)}`)
+      }
+    }
+    await trying('what containers have said', async () => {
+      await files.makeDirectory(LOGS)
+      for (const { name } of await containersOf(this.#docker, this.project)) {
+        const { output, errors } = await this.#docker.try('docker', 'logs', name)
+        await files.writeAtomic(join(LOGS, `${name}.log`), Buffer.from(output + errors))
+      }
+    })
+    await trying('the traces', async () => {
+      if (this.#isCopied) return
+      await this.#compose('stop', '-t', '60')
+      await this.#copyTraces(clusterOf(await containersOf(this.#docker, this.project)))
+    })
   }
 
   async #secret(file: string): Promise<string> {
@@ -305,13 +348,14 @@ export class ComposeTarget implements ChaosTarget {
 
   #compose(...words: string[]): Promise<string> {
     const all = [...this.#docker.compose, '-p', this.project, '-f', FILE, ...words]
-    return this.#docker.mustInTime('env', ...this.#environment, ...all)
+    return this.#docker.mustInTime(this.#stop, 'env', ...this.#environment, ...all)
   }
 
   async #untilHolds(what: string, holds: () => Promise<boolean>): Promise<void> {
     const { clock } = this.#env
     let why = ''
     for (const until = clock.now() + STARTS_MS; clock.now() < until; await this.#sleep(POLL_MS)) {
+      demandPatience({ stop: this.#stop })
       try {
         if (await holds()) return
       } catch (error) {
@@ -320,7 +364,7 @@ export class ComposeTarget implements ChaosTarget {
     }
     throw new StellwerkError('not-healthy', `waited ${STARTS_MS / 1_000} s in vain: ${what} ${why}`, {
       where: this.project,
-      hint: `see: docker ps -a; docker logs of its containers`,
+      hint: 'see what its containers said',
     })
   }
 

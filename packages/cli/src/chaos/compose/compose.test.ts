@@ -53,6 +53,7 @@ test('every fault can be done to containers or is refused with the reason', () =
 test('which cables, and what netem is told', () => {
   expect(cablesOf(fault('cable-pull', { fabric: 1 }))).toEqual(['fabric-1'])
   expect(cablesOf(fault('host-isolate', { network: 'cluster' }))).toEqual(['cluster'])
+  expect(cablesOf(fault('host-isolate', { fabrics: false }))).toEqual(['cluster'])
   expect(cablesOf(fault('host-isolate'))).toHaveLength(4)
   expect(netemWords(fault('loss', { chance: 0.05 }))).toEqual(['loss', '5.00%'])
   expect(netemWords(fault('delay', { delayMs: 20, jitterMs: 5 }))).toEqual(['delay', '20ms', '5ms'])

@@ -1,7 +1,7 @@
 // The container engine by its command line: one call, its output or one clear error. Whose engine it is, DOCKER_HOST says.
 
 import { join } from 'node:path'
-import type { CommandExit, Environment } from '@stellwerk/runtime/environment.ts'
+import type { CommandExit, Environment, Timer } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 
 const HINT = 'install docker.io and docker-compose, start dockerd, or name another engine by DOCKER_HOST'
@@ -10,6 +10,7 @@ const HINT = 'install docker.io and docker-compose, start dockerd, or name anoth
 const ANSWERS_MS = 120_000
 /** An image may have to be made. */
 const COMPOSE_MS = 1_800_000
+const STOP_POLL_MS = 100
 
 type Engine = Pick<Environment, 'processes' | 'timers'>
 
@@ -58,13 +59,13 @@ export class Docker {
     return this.#must(ANSWERS_MS, program, words)
   }
 
-  /** As `must`, with patience: containers are built, started or stopped. */
-  mustInTime(program: string, ...words: string[]): Promise<string> {
-    return this.#must(COMPOSE_MS, program, words)
+  /** As `must`, with patience: containers are built, started or stopped. Killed, with `interrupted`, once `stop` says so. */
+  mustInTime(stop: () => boolean, program: string, ...words: string[]): Promise<string> {
+    return this.#must(COMPOSE_MS, program, words, stop)
   }
 
-  async #must(withinMs: number, program: string, words: readonly string[]): Promise<string> {
-    const { code, output, errors } = await this.#run(withinMs, program, words)
+  async #must(withinMs: number, program: string, words: readonly string[], stop?: () => boolean): Promise<string> {
+    const { code, output, errors } = await this.#run(withinMs, program, words, stop)
     if (code === 0) return output
     const said = (errors.trim() === '' ? output : errors).trim().split('\n').at(-1) ?? ''
     throw new StellwerkError('docker-failed', `${program} ${words.slice(0, 3).join(' ')}: ${said}`, { retryable: true })
@@ -75,17 +76,28 @@ export class Docker {
     return this.#run(ANSWERS_MS, program, words)
   }
 
-  #run(withinMs: number, program: string, words: readonly string[]): Promise<CommandExit> {
+  #run(withinMs: number, program: string, words: readonly string[], stop?: () => boolean): Promise<CommandExit> {
     return new Promise((resolve, reject) => {
       try {
         const command = this.#env.processes.command({ program, name: program, args: words })
+        const what = `${program} ${words.slice(0, 3).join(' ')}`
         const timer = this.#env.timers.after(withinMs, () => {
           command.kill()
-          const said = `${program} ${words.slice(0, 3).join(' ')} has not ended within ${withinMs / 1_000} s`
+          const said = `${what} has not ended within ${withinMs / 1_000} s`
           reject(new StellwerkError('docker-silent', said, { hint: 'see whether dockerd answers: docker version' }))
         })
+        let look: Timer | null = null
+        const lookAgain = (): void => {
+          look = this.#env.timers.after(STOP_POLL_MS, () => {
+            if (stop?.() !== true) return lookAgain()
+            command.kill()
+            reject(new StellwerkError('interrupted', `${what} was interrupted`))
+          })
+        }
+        if (stop !== undefined) lookAgain()
         command.onExit(exit => {
           timer.cancel()
+          look?.cancel()
           resolve(exit)
         })
       } catch (error) {

@@ -48,7 +48,7 @@ export async function judge(evidence: Evidence): Promise<Judgement> {
   monitors.finish(history.last)
   const { violations } = monitors
   const objectives = plan.objectives.map(objective => judgeObjective(objective, history))
-  const lack = lackOf(evidence, history, monitors.judged, monitors.givenUp)
+  const lack = lackOf(evidence, history, monitors.judged, monitors.givenUp) ?? unmeasured(evidence, objectives)
   const holds = violations.length === 0 && findings.length === 0 && objectives.every(({ ok }) => ok) && lack === null
   return {
     verdict: holds ? 'pass' : 'fail',
@@ -78,6 +78,14 @@ function lackOf(
   const idle = (plan.rules ?? []).find(rule => judged.get(rule) === 0)
   if (idle !== undefined) return `${idle} was judged by no record at all`
   return givenUp > 0 ? `${givenUp} sectors could not be judged by IO1 for want of room` : null
+}
+
+/** An objective is kept by what was measured, and by nothing else. */
+function unmeasured({ cutShort }: Evidence, objectives: readonly ObjectiveResult[]): string | null {
+  const empty = cutShort === true ? undefined : objectives.find(({ value }) => value === null)
+  if (empty === undefined) return null
+  const why = empty.disturbed === 0 ? '' : `: each of ${empty.disturbed} was under other faults`
+  return `nothing was measured for the objective ${empty.name}${why}`
 }
 
 /** All that keeps the run from having held, in words; empty: it held. Of each rule the first violation, and how many more. */

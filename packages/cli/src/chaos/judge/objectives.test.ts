@@ -130,9 +130,9 @@ test('an outage is the longest silence, also the one at the end; after the conve
 
 describe('the verdict', () => {
   const plan = parsePlan('p', 'name: p\nsummary: s\nduration: 10s\nfaults: [{ at: 1s, kind: coordinator-kill }]\n')
-  const verdict = async (events: readonly Event[], findings: readonly string[] = [], of = plan) =>
+  const verdict = async (events: readonly Event[], findings: readonly string[] = [], of = plan, cutShort = false) =>
     judge({
-      ...{ plan: of, kind: 'local', vms: ['vm-1'], findings },
+      ...{ plan: of, kind: 'local', vms: ['vm-1'], findings, cutShort },
       schedule: [{ id: 1, kind: 'coordinator-kill', atMs: 1_000, lastsMs: 100 }],
       records: (async function* () {
         for (const [i, event] of events.entries()) yield { record: record(event, i + 1), now: event[0] }
@@ -156,6 +156,23 @@ describe('the verdict', () => {
   test('is none where a rule that was asked for by name was judged by nothing', async () => {
     const of = { ...plan, rules: ['MIG1' as const] }
     expect(await verdict(good, [], of)).toMatchObject({ lack: 'MIG1 was judged by no record at all' })
+  })
+
+  test('is none where nothing was measured for an objective, but for a run that was cut short', async () => {
+    const of = {
+      ...plan,
+      objectives: [{ name: 'failover', within: { leases: 1, ms: 2_000 }, disturbed: false }],
+    } as const
+    const lack = 'nothing was measured for the objective failover'
+    expect(await verdict(good, [], of)).toMatchObject({ verdict: 'fail', lack })
+    expect(await verdict(good, [], of, true)).toMatchObject({ verdict: 'pass', lack: null })
+    const others = [...good, lease, begun(2_100, 2, 'host-kill', 'host-a'), begun(2_200, 3, 'coordinator-kill')]
+    const epochs = { fromEpoch: 1, epoch: 2, legs: [], waitMs: 3_060 }
+    const told = { from: 'host-a', to: 'host-b', attested: false, ...epochs }
+    const failover: Event = [5_000, 'failover.start', told, { vm: 'vm-1' }]
+    expect(await verdict([...others, failover, ack(5_600, 'vm-1', 3)], [], of)).toMatchObject({
+      lack: `${lack}: each of 1 was under other faults`,
+    })
   })
 
   test('names the rule that is broken, and takes what the target found', async () => {

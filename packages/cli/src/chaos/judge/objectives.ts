@@ -21,7 +21,7 @@ export interface Sample {
 
 export interface ObjectiveResult {
   readonly name: string
-  /** Milliseconds, or a count; null: there was nothing to measure. */
+  /** Milliseconds, or a count; null: there was nothing to measure, and a whole run proves nothing then. */
   readonly value: number | null
   readonly limit: number
   readonly ok: boolean

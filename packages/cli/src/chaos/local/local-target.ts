@@ -10,11 +10,12 @@ import { MIB } from '@stellwerk/runtime/units.ts'
 import { filesOf } from '../../cluster/directory.ts'
 import { demandAll, untilHostsUp, VOLUME } from '../../cluster/first-use.ts'
 import { LocalCluster } from '../../cluster/local-cluster.ts'
+import { writeObserved } from '../../observer/observed-trace.ts'
 import { Observer } from '../../observer/observer.ts'
 import type { Fault } from '../fault.ts'
 import { askToMigrate, beginFault, endFault, recordsOf, refuseCanary, SCRATCH_PREFIX } from '../run-records.ts'
-import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
-import { ledgerVm, vmNamesOf } from '../workload.ts'
+import { type ChaosCluster, type ChaosSetup, type ChaosTarget, demandPatience } from '../target.ts'
+import { ledgerVm, vmNamesOf, volumeBytesOf } from '../workload.ts'
 import { aftermath } from './aftermath.ts'
 import { Breaker } from './breaker.ts'
 import { hostProcesses } from './node-processes.ts'
@@ -22,8 +23,6 @@ import { refusal } from './rules-of.ts'
 import { notWhole } from './whole.ts'
 
 const PROFILE = 'lab'
-const VOLUME_BYTES = 2 * 1024 * MIB
-const DISK_BYTES = 64 * MIB
 /** A host takes all of the guests, should it be the last one. */
 const SPARE_MEMORY_BYTES = 64 * MIB
 const STARTS_MS = 60_000
@@ -46,6 +45,7 @@ export class LocalTarget implements ChaosTarget {
   #running: Running | null = null
   #directory: string | null = null
   #finished = false
+  #isObservedKept = false
 
   constructor(options: LocalTargetOptions = {}) {
     this.#options = options
@@ -94,7 +94,9 @@ export class LocalTarget implements ChaosTarget {
     const failed = await cluster.start()
     demandAll([...failed].map(([name, error]) => `${name}: ${error.message}`))
     demandAll(await untilHostsUp(cluster))
-    await makeVolume(running, breaker.cluster.storages.slice(0, setup.cluster.storages.length))
+    demandPatience(setup)
+    const storages = breaker.cluster.storages.slice(0, setup.cluster.storages.length)
+    await makeVolume(running, storages, setup)
     await startGuests(running, setup)
     this.#noteAgents(running)
     running.startedAt = env.clock.now()
@@ -154,6 +156,7 @@ export class LocalTarget implements ChaosTarget {
     await cluster.stop()
     observer.stop()
     this.#finished = true
+    this.#keepObserved(running)
     const left = [
       ...cluster.processes.filter(({ isEnded }) => !isEnded).map(({ name, pid }) => `${name} (${pid})`),
       ...agents.filter(isStillRunning).map(({ name, pid }) => `${name} (${pid})`),
@@ -183,6 +186,7 @@ export class LocalTarget implements ChaosTarget {
         const left = await running.breaker.healAll()
         for (const { broken, why } of left) this.#options.say?.(`${broken.fault.kind} was not healed: ${why}`)
         await this.#stop(running.cluster)
+        if (this.#options.keep?.() === true) this.#keepObserved(running)
       }
     } finally {
       const keep = this.#options.keep?.() ?? false
@@ -190,6 +194,12 @@ export class LocalTarget implements ChaosTarget {
         await removeScratchDirectory(this.#directory)
       }
     }
+  }
+
+  #keepObserved({ cluster, observer }: Running): void {
+    if (this.#isObservedKept) return
+    this.#isObservedKept = true
+    writeObserved(this.#directory ?? '', cluster.file.cluster, observer)
   }
 
   async #stop(cluster: LocalCluster): Promise<void> {
@@ -230,32 +240,44 @@ interface Running {
   startedAt: number
 }
 
-async function makeVolume({ cluster }: Running, storages: readonly string[]): Promise<void> {
-  await cluster.api.post('/v1/volumes', { name: VOLUME, sizeBytes: VOLUME_BYTES, storages })
-  await untilStatus(cluster, 'the volume serves', async () => {
+async function makeVolume({ cluster }: Running, storages: readonly string[], setup: ChaosSetup): Promise<void> {
+  await cluster.api.post('/v1/volumes', { name: VOLUME, sizeBytes: volumeBytesOf(setup.workload), storages })
+  await untilStatus(cluster, setup, 'the volume serves', async () => {
     const { volumes } = await cluster.api.status()
     const volume = volumes[VOLUME]
     return volume?.state === 'serving' && volume.legs.every(({ role }) => role === 'in-sync')
   })
 }
 
-async function startGuests(running: Running, { workload }: ChaosSetup): Promise<void> {
+async function startGuests(running: Running, setup: ChaosSetup): Promise<void> {
+  const { workload } = setup
   const { cluster, observer, vms } = running
   const { hosts, address } = cluster.file
   observer.follow(hosts.map(({ name, port }) => ({ name, control: { network: 'cluster', host: address, port } })))
-  await untilStatus(cluster, 'the observer follows every host', async () => observer.answered.size === hosts.length)
+  await untilStatus(
+    cluster,
+    setup,
+    'the observer follows every host',
+    async () => observer.answered.size === hosts.length,
+  )
   for (const [i, name] of vms.entries()) {
     await cluster.api.post(
       '/v1/vms',
-      ledgerVm(workload, { name, volume: VOLUME, diskBytes: DISK_BYTES, host: hosts[i % hosts.length]?.name ?? null }),
+      ledgerVm(workload, { name, volume: VOLUME, host: hosts[i % hosts.length]?.name ?? null }),
     )
   }
-  await untilStatus(cluster, 'every guest works', async () => vms.every(vm => observer.ledger(vm).last !== null))
+  await untilStatus(cluster, setup, 'every guest works', async () => vms.every(vm => observer.ledger(vm).last !== null))
 }
 
-async function untilStatus(cluster: LocalCluster, what: string, holds: () => Promise<boolean>): Promise<void> {
+async function untilStatus(
+  cluster: LocalCluster,
+  setup: ChaosSetup,
+  what: string,
+  holds: () => Promise<boolean>,
+): Promise<void> {
   const { clock } = cluster.env
   for (const until = clock.now() + STARTS_MS; !(await holds()); await cluster.sleep(STATUS_POLL_MS)) {
+    demandPatience(setup)
     if (clock.now() > until) {
       throw new StellwerkError('not-healthy', `waited ${STARTS_MS / 1_000} s in vain: ${what}`, {
         hint: 'see the logs',

@@ -10,6 +10,7 @@ const base = { id: 1, atMs: 0, lastsMs: 1 }
 const NETWORK: readonly [FaultKind, Partial<Fault>, object][] = [
   ['host-isolate', { host: 'host-a' }, { from: 'host-a', bothWays: true, verdict: 'hold' }],
   ['host-isolate', { host: 'host-a', network: 'cluster' }, { from: 'host-a', network: 'cluster', verdict: 'hold' }],
+  ['host-isolate', { host: 'host-a', fabrics: false }, { from: 'host-a', network: 'cluster', verdict: 'hold' }],
   [
     'partition',
     { host: 'host-a', peer: 'san-b', oneWay: true, network: 'fabric-1' },
@@ -56,5 +57,6 @@ test('what makes no sense on connections is refused with the reason', () => {
   const refused = (what: Partial<Fault> & { kind: FaultKind }) => refusal({ ...base, ...what })?.message
   expect(refused({ kind: 'duplicate', host: 'host-a', network: 'fabric-0', chance: 0.5 })).toMatch(/repeats nothing/)
   expect(refused({ kind: 'loss', host: 'host-a', chance: 1 })).toMatch(/is a cut/)
+  expect(refused({ kind: 'delay', host: 'host-a', network: 'guest', delayMs: 9 })).toMatch(/have no network/)
   for (const [kind, what] of NETWORK) expect(refused({ kind, ...what })).toBeUndefined()
 })

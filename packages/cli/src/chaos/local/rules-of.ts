@@ -38,7 +38,7 @@ export function rulesOf(fault: Fault, cluster: ChaosCluster): Rules {
   const around = (verdict: NetworkFaultRule['verdict']): NetworkFaultRule => ({
     from: need(fault, 'host'),
     ...(fault.peer === undefined ? {} : { to: fault.peer }),
-    ...(fault.network === undefined ? {} : { network: fault.network }),
+    ...networkOf(fault),
     bothWays: fault.oneWay !== true,
     verdict,
   })
@@ -79,6 +79,12 @@ export function rulesOf(fault: Fault, cluster: ChaosCluster): Rules {
     default:
       return NOTHING
   }
+}
+
+/** An isolated host that keeps its storage is one that nobody hears on the cluster's network. */
+function networkOf({ kind, network, fabrics }: Fault): { network?: NetworkName } {
+  if (kind === 'host-isolate' && fabrics === false) return { network: 'cluster' }
+  return network === undefined ? {} : { network }
 }
 
 function onDisk(
@@ -128,6 +134,7 @@ export function refusal(fault: Fault): StellwerkError | null {
   if (kind === 'loss' && (fault.chance ?? 0) >= 1) {
     return no('a connection that loses everything is a cut', 'say partition or host-isolate')
   }
+  if (network === 'guest') return no('a plan’s guests have no network there', 'name another network')
   if (oneWay === true && fault.peer === undefined && kind === 'partition') {
     return no('a one-way partition is between two', 'say the peer')
   }

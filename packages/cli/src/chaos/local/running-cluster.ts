@@ -7,6 +7,7 @@ import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { ApiClient } from '../../api-client/client.ts'
 import { API_TOKEN_FILE } from '../../cluster/cluster-file.ts'
 import { clusterIn, tokenIn } from '../../cluster/directory.ts'
+import { wishStarted } from '../../cluster/start-wish.ts'
 import { lookAtUp } from '../../cluster/up-record.ts'
 import { RESTART_SIGNAL } from '../../programs/up.ts'
 import { Breaker } from './breaker.ts'
@@ -35,6 +36,7 @@ export async function openRunning(directory: string): Promise<RunningCluster> {
     const up = await lookAtUp(directory)
     // Its next start starts all of it.
     if (up === null) return
+    await wishStarted(env.files, nodes, env.random.id())
     process.kill(up.pid, RESTART_SIGNAL)
     for (const until = env.clock.now() + STARTS_MS; !nodes.every(node => runs(directory, node)); await sleep(POLL_MS)) {
       if (env.clock.now() < until) continue

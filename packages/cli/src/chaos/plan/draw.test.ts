@@ -47,6 +47,15 @@ describe('a drawn schedule', () => {
     }
   })
 
+  test('cuts nobody off from itself, where the plan names the peer alone', () => {
+    const of = parsePlan(
+      'p',
+      'name: p\nsummary: s\nduration: 60s\nrandom:\n  meanGap: 1s\n  kinds:\n    partition: { weight: 1, peer: host-b }\n',
+    )
+    const hit = new Set(SEEDS.flatMap(seed => drawSchedule(of, seed)).map(({ host }) => host))
+    expect([...hit].sort()).toEqual(['host-a', 'host-c'])
+  })
+
   test('neither kills nor lets sleep what another fault has down: its end would be the end of both', () => {
     const of = plan('{ hosts: 5, storages: 2, fabrics: 2, coordinator: 1, gap: 500ms }')
     const ends = (each: Fault) =>

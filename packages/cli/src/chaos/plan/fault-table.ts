@@ -79,7 +79,7 @@ export function completeChoice(
     jump: between(-JUMP_MS, JUMP_MS),
     peer: random.float(),
   }
-  const at = choice.host ?? drawn.host
+  const at = choice.host ?? (drawn.host === choice.peer ? nextTo(drawn.host, hosts) : drawn.host)
   const peers = [...hosts.filter(name => name !== at), COORDINATOR, ...storages]
   const open = (parameters: FaultChoice): FaultChoice => ({ ...parameters, ...choice })
   switch (kind) {
@@ -124,6 +124,11 @@ export function completeChoice(
     default:
       return unreachable(kind)
   }
+}
+
+/** Nobody is cut off from itself. */
+function nextTo(name: string, names: readonly string[]): string {
+  return names[(names.indexOf(name) + 1) % names.length] ?? name
 }
 
 /** To two digits, so that a plan can say it. */

@@ -124,7 +124,9 @@ export class FaultReader {
       }
       choice[parameter] = this.#parameter(parameter, value, at)
     }
-    if (choice.peer !== undefined && choice.peer === choice.host) {
+    const { hosts } = this.#cluster
+    const only = hosts.length === 1 ? hosts[0] : undefined
+    if (choice.peer !== undefined && choice.peer === (choice.host ?? only)) {
       throw this.#text.refuse([...path, 'peer'], `${shown(entry.peer)} is cut off from itself`, 'name another peer')
     }
     return choice as FaultChoice

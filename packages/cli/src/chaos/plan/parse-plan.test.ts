@@ -164,6 +164,18 @@ describe('what is wrong is told with its line and column', () => {
       '5:52',
       '"host-a" is cut off from itself',
     ],
+    [
+      'the only host cut off from itself',
+      `${HEAD}cluster: { hosts: 1 }\nfaults:\n  - { at: 1s, kind: partition, peer: host-a }\n`,
+      '6:38',
+      '"host-a" is cut off from itself',
+    ],
+    [
+      'a host by the name of a storage',
+      `${HEAD}cluster: { hosts: [a, san-a] }\nfaults: []\n`,
+      '4:23',
+      '"san-a" is the name of another machine',
+    ],
     ['nothing to break', HEAD, '1:1', 'the plan has neither "faults" nor "random"'],
     ['what is no YAML', `${HEAD}faults: [{ at: 1s\n`, '5:1', 'it is no YAML'],
     ['an alias of nothing', 'name: p\nsummary: *nope\n', '2:10', "it can't be read"],

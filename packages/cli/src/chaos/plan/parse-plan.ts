@@ -7,6 +7,7 @@ import { GIB, HOUR_MS, MIB, SECOND_MS } from '@stellwerk/runtime/units.ts'
 import { LineCounter, parseDocument, visit } from 'yaml'
 import { HOSTS_MAX, hostName } from '../../cluster/layout.ts'
 import type { ChaosCluster } from '../target.ts'
+import { COORDINATOR } from './fault-table.ts'
 import { FaultReader } from './parse-faults.ts'
 import { type Path, PlanText } from './place.ts'
 import { type ChaosPlan, type Limits, OBJECTIVES, type Objective, type ObjectiveName } from './plan.ts'
@@ -26,6 +27,8 @@ const DURATION_MIN_MS = SECOND_MS
 const DURATION_MAX_MS = HOUR_MS
 const SEED_MAX = 200
 const ALIASES_MAX = 100
+/** What the coordinator's machine is called, here and there. */
+const COORDINATOR_NAMES = ['coord'] as const
 
 /** `file`: as errors are to name it. `durationMs`: instead of what the plan says. Throws `bad-plan`. */
 export function parsePlan(file: string, source: string, durationMs?: number): ChaosPlan {
@@ -71,6 +74,7 @@ class PlanReader {
       hosts: this.#names(['cluster', 'hosts'], entry.cluster?.hosts ?? HOSTS_DEFAULT, HOSTS_MAX, hostName),
       storages: this.#names(['cluster', 'storages'], entry.cluster?.storages ?? 2, 2, i => STORAGES[i] ?? ''),
     }
+    this.#demandApart(cluster, entry.cluster?.hosts)
     const {
       vms = VMS_DEFAULT,
       memory,
@@ -140,6 +144,15 @@ class PlanReader {
       if (value.indexOf(name) < i) throw this.#text.refuse([...path, i], `"${name}" came twice`, 'name each once')
     }
     return value as string[]
+  }
+
+  /** Each machine of the cluster has a name of its own. */
+  #demandApart({ hosts, storages }: ChaosCluster, said: unknown): void {
+    const others = [...storages, COORDINATOR, ...COORDINATOR_NAMES]
+    const i = hosts.findIndex(host => others.includes(host))
+    if (i < 0) return
+    const path = ['cluster', 'hosts', ...(Array.isArray(said) ? [i] : [])]
+    throw this.#text.refuse(path, `"${hosts[i]}" is the name of another machine`, `not ${others.join(', ')}`)
   }
 
   #limits(entry: PlanEntry['limits'], { hosts }: ChaosCluster): Limits {

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { lunFile } from '../../simulation/durability.ts'
 import { COORDINATOR_HOST, World } from '../../simulation/world.ts'
 import { FAULT_KINDS, type Fault, type FaultKind } from '../fault.ts'
-import { beginSimFault, simRefuses } from './sim-faults.ts'
+import { beginSimFault, findsNothing, simRefuses } from './sim-faults.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
 const STORAGES = ['san-a', 'san-b']
@@ -111,7 +111,8 @@ describe('in the simulator a fault is in force until it is healed', () => {
       expect(broken()).toBe(false)
       let end = (): void => undefined
       sim.after(0, () => {
-        end = beginSimFault(world, fault, new SimRandom('f'))
+        expect(findsNothing(world, fault)).toBe(false)
+        end = beginSimFault(world, fault, { random: new SimRandom('f'), lunOn: () => lun, idle: () => expect.fail() })
       })
       expect(await sim.runUntil(broken, 10_000)).toBe(true)
       sim.after(0, () => end())
@@ -125,6 +126,27 @@ describe('in the simulator a fault is in force until it is healed', () => {
       expect(await sim.runUntil(whole, 30_000)).toBe(true)
     })
   }
+})
+
+test('a fault that finds nothing to hit says so: nobody counts it', async () => {
+  const { sim } = world
+  const fault = (kind: FaultKind): Fault => ({ id: 1, kind, atMs: 0, lastsMs: 1, host: 'host-a', storage: 'san-a' })
+  const idle: string[] = []
+  const begin = (kind: FaultKind, of: string | null): void => {
+    const context = { random: new SimRandom('f'), lunOn: () => of, idle: () => void idle.push(kind) }
+    sim.after(0, () => void beginSimFault(world, fault(kind), context))
+  }
+  begin('io-error', null)
+  sim.after(0, () => sim.host(COORDINATOR_HOST).crash())
+  begin('corrupt-block', lun)
+  await sim.runFor(10)
+  expect(idle).toEqual(['io-error', 'corrupt-block'])
+  expect(findsNothing(world, fault('coordinator-kill'))).toBe(true)
+  sim.after(0, () => sim.host('host-a').crash())
+  await sim.runFor(10)
+  const onHosts = ['agent-kill', 'host-kill', 'host-pause', 'host-restart'] as const
+  expect(onHosts.map(kind => findsNothing(world, fault(kind)))).toEqual(onHosts.map(() => true))
+  expect(findsNothing(world, fault('storage-kill'))).toBe(false)
 })
 
 test('what it can’t do it refuses, with a reason', () => {

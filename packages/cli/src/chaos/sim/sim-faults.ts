@@ -27,8 +27,42 @@ export function simRefuses({ kind, network }: Fault, storages: number): Stellwer
   return null
 }
 
+/** What it is to hit is down, or stands still, already, or is not there: it adds nothing, and whatever took it down ends by itself. */
+export function findsNothing({ sim }: World, { kind, host = '', storage = '' }: Fault): boolean {
+  const stands = (name: string): boolean => sim.host(name).processes.every(({ paused }) => paused)
+  switch (kind) {
+    case 'agent-kill':
+      return sim.host(host).process(`${host}/agent`)?.alive !== true
+    case 'host-restart':
+      return sim.host(host).process(`${host}/guardian`)?.alive !== true
+    case 'host-kill':
+      return !sim.host(host).powered
+    case 'host-pause':
+      return stands(host)
+    case 'coordinator-kill':
+      return !sim.host(COORDINATOR_HOST).powered
+    case 'coordinator-pause':
+      return stands(COORDINATOR_HOST)
+    case 'storage-kill':
+      return sim.host(storage).process(storage)?.alive !== true
+    case 'storage-pause':
+      return stands(storage)
+    default:
+      return false
+  }
+}
+
+/** What the simulator's faults must know besides. */
+export interface SimFaultContext {
+  readonly random: SimRandom
+  /** The LUN of the volume's leg on a storage, by name, whether or not a coordinator is there to be asked; null: it has none. */
+  readonly lunOn: (storage: string) => string | null
+  /** It has found nothing to hit after all. */
+  readonly idle: () => void
+}
+
 /** Begins it; gives the way to end it. Only inside an event of the simulation. */
-export function beginSimFault(world: World, fault: Fault, random: SimRandom): () => void {
+export function beginSimFault(world: World, fault: Fault, { random, lunOn, idle }: SimFaultContext): () => void {
   const { sim, options } = world
   const { host = '', storage = '', chance = 1, delayMs = 0, jitterMs = 0 } = fault
   const { network } = sim
@@ -105,11 +139,18 @@ export function beginSimFault(world: World, fault: Fault, random: SimRandom): ()
       disk.setQuota(disk.allocatedBytes)
       return () => disk.setQuota(Number.POSITIVE_INFINITY)
     }
-    case 'io-error':
-      return heal(...lunsOf(world, storage).flatMap(lun => ioErrors(world, storage, lun, chance)))
+    case 'io-error': {
+      const errors = ioErrors(world, storage, lunOn(storage), chance)
+      if (errors.length === 0) idle()
+      return heal(...errors)
+    }
     case 'corrupt-block': {
       const volumes: string[] = []
-      world.rot.begin(storage, random, volume => volumes.push(volume))
+      void world.rot
+        .begin(storage, random, volume => volumes.push(volume))
+        .then(() => {
+          if (volumes.length === 0) idle()
+        })
       // Somebody is told of it in the end, and names the good leg.
       return () => {
         for (const volume of volumes) world.scrubs.call(volume, false)
@@ -163,13 +204,8 @@ function startAgainIfEnded(world: World, host: string, leftMs: number): void {
   startOnceEnded(world, host, leftMs)
 }
 
-function lunsOf(world: World, storage: string): string[] {
-  const volumes = [...(world.coordinator?.state.volumes.values() ?? [])]
-  return volumes.flatMap(({ legs }) => legs.filter(leg => leg.storage === storage).map(leg => leg.lun))
-}
-
-function ioErrors(world: World, storage: string, lun: string, chance: number): { heal(): void }[] {
-  const path = lunPath(world, storage, lun)
+function ioErrors(world: World, storage: string, lun: string | null, chance: number): { heal(): void }[] {
+  const path = lun === null ? null : lunPath(world, storage, lun)
   if (path === null) return []
   const { disk } = world.sim.host(storage)
   return [disk.fault({ process: storage, path, operation: ['read', 'write', 'punch'], verdict: 'EIO', chance })]

@@ -16,7 +16,7 @@ import { quiesce } from '../../simulation/run-seed.ts'
 import { World } from '../../simulation/world.ts'
 import type { Fault } from '../fault.ts'
 import type { ChaosCluster, ChaosSetup, ChaosTarget } from '../target.ts'
-import { beginSimFault, healWorld, simRefuses } from './sim-faults.ts'
+import { beginSimFault, findsNothing, healWorld, simRefuses } from './sim-faults.ts'
 import { createVm, VOLUME, vmNames, volumeBytes } from './sim-volume.ts'
 
 const SETUP_MS = 30_000
@@ -30,6 +30,8 @@ export class SimTarget implements ChaosTarget {
   readonly #cluster: ChaosCluster
   readonly #records: { readonly record: TraceRecord; readonly at: number }[] = []
   readonly #inForce = new Map<number, { readonly fault: Fault; readonly end: () => void }>()
+  /** By storage. */
+  readonly #luns = new Map<string, string>()
   readonly #onRecord: ((record: TraceRecord, now: number) => void) | null
   #world: World | null = null
   #random = new SimRandom('chaos')
@@ -88,6 +90,7 @@ export class SimTarget implements ChaosTarget {
     this.#vms = vmNames(workload)
     for (const vm of this.#vms) world.command(createVm(vm, workload))
     await this.#reached(() => this.#vms.every(vm => known()?.vms.get(vm)?.placement?.phase === 'running'), 'its VMs')
+    for (const { storage, lun } of known()?.volumes.get(VOLUME)?.legs ?? []) this.#luns.set(storage, lun)
     this.#startedAt = world.sim.now
     return { hosts, storages, vms: this.#vms }
   }
@@ -104,7 +107,13 @@ export class SimTarget implements ChaosTarget {
   async inject(fault: Fault): Promise<void> {
     await this.#inside(world => {
       this.#say('fault.begun', fault)
-      const end = beginSimFault(world, fault, this.#random.fork(`fault/${fault.id}`))
+      const idle = (): void => world.sim.emit({ level: 'decision', kind: 'fault.idle', body: { id: fault.id } })
+      if (findsNothing(world, fault)) {
+        idle()
+        return
+      }
+      const random = this.#random.fork(`fault/${fault.id}`)
+      const end = beginSimFault(world, fault, { random, lunOn: storage => this.#luns.get(storage) ?? null, idle })
       this.#inForce.set(fault.id, { fault, end })
     })
   }

@@ -1,11 +1,11 @@
 // What a plan's guests are in the simulator: model guests, each with a ledger that has room for the longest plan, on one
 // volume with a leg on each storage.
 
-import { LOG_START } from '@stellwerk/agent/guests/ledger-format.ts'
 import { MAX_PAGES, MIN_PAGES } from '@stellwerk/agent/hypervisor/model/registers.ts'
 import type { Command } from '@stellwerk/coordinator/core/commands.ts'
-import { HOUR_MS, KIB, MIB } from '@stellwerk/runtime/units.ts'
+import { KIB, MIB } from '@stellwerk/runtime/units.ts'
 import type { ChaosWorkload } from '../target.ts'
+import { diskBytesOf } from '../workload.ts'
 
 export const VOLUME = 'csv1'
 /** How often a guest computes: often enough that one running twice is seen at once. */
@@ -13,18 +13,13 @@ const STEP_MAX_MS = 40
 const PAGE_BYTES = 4 * KIB
 /** Pages that really exist and are moved: what a guest has more is only counted against its host's memory. */
 const PAGES_MAX = Math.min(MAX_PAGES, 128)
-/** Entries are of one or two sectors, every third of two. */
-const ENTRY_BYTES = (4 / 3) * 512
-const LOG_MS = HOUR_MS + 10 * 60_000
 /** It begins a little in front of an extent, so that requests straddle. */
 const SCRATCH_BYTES = 4 * MIB + 32 * KIB
-const EXTENT_BYTES = 4 * MIB
 /** Metadata, and room to spare. */
 const REST_BYTES = 64 * MIB
 
-export function diskBytes({ writesPerSecond }: ChaosWorkload): number {
-  const log = LOG_START + (LOG_MS / 1_000) * writesPerSecond * ENTRY_BYTES
-  return Math.ceil((log + SCRATCH_BYTES) / EXTENT_BYTES) * EXTENT_BYTES
+function diskBytes(workload: ChaosWorkload): number {
+  return diskBytesOf(workload, SCRATCH_BYTES)
 }
 
 export function volumeBytes(workload: ChaosWorkload): number {

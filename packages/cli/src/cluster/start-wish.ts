@@ -1,0 +1,30 @@
+// What other processes ask a directory's `up` to start again: each wish is a file, written before `up` is signalled, and taken by it
+// as it hears. So two that ask at once are both heard, whichever signal comes first.
+
+import type { Files } from '@stellwerk/runtime/environment.ts'
+
+const DIRECTORY = 'start-wishes'
+const SUFFIX = '.json'
+
+/** Nodes by name, or all that has ended. */
+export type StartWish = readonly string[] | 'all'
+
+/** `id`: nobody else's. */
+export async function wishStarted(files: Files, wish: StartWish, id: string): Promise<void> {
+  await files.makeDirectory(DIRECTORY)
+  await files.writeAtomic(`${DIRECTORY}/${id}${SUFFIX}`, Buffer.from(JSON.stringify(wish)))
+}
+
+export async function takeWishes(files: Files): Promise<readonly StartWish[]> {
+  const wishes: StartWish[] = []
+  for (const name of await files.list(DIRECTORY)) {
+    if (!name.endsWith(SUFFIX)) continue
+    const path = `${DIRECTORY}/${name}`
+    const bytes = await files.read(path)
+    if (bytes === null) continue
+    await files.remove(path)
+    const wish: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'))
+    wishes.push(Array.isArray(wish) ? wish.map(String) : 'all')
+  }
+  return wishes
+}
