@@ -2,7 +2,7 @@
 // failure is shrunk to.
 
 import { join, resolve } from 'node:path'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createRandom } from '@stellwerk/runtime/node/random.ts'
 import { filesOf } from '../cluster/directory.ts'
 import { FAILED, OK, type Terminal } from '../command-line/command.ts'
@@ -15,8 +15,8 @@ import { parsePlan } from './plan/parse-plan.ts'
 import type { ChaosPlan } from './plan/plan.ts'
 import { formatDuration } from './plan/quantity.ts'
 import { html } from './report/html.ts'
-import { jsonOf } from './report/json.ts'
-import { junit } from './report/junit.ts'
+import { jsonOf, unjudgedOf } from './report/json.ts'
+import { junit, unjudgedJunit } from './report/junit.ts'
 import { markdown } from './report/markdown.ts'
 import { seedsHtml, seedsJunit, seedsLines, seedsMarkdown, seedsReport } from './report/seeds.ts'
 import { type RunResult, runPlan } from './run.ts'
@@ -72,6 +72,14 @@ export async function runOnce(options: ChaosOptions): Promise<number> {
         if (atMs === 0) keeps = true
         tell(`${(atMs / 1_000).toFixed(1).padStart(7)} s  ${line}`)
       },
+    }).catch(async (error: unknown) => {
+      // A machine that reads reports is not to take the lack of one for a pass.
+      if (error instanceof StellwerkError) {
+        const unjudged = unjudgedOf(plan.name, options.on, seed, describeError(error))
+        const files = { 'junit.xml': unjudgedJunit(unjudged), 'result.json': `${JSON.stringify(unjudged, null, 2)}\n` }
+        await writeReports(options, files)
+      }
+      throw error
     })
     const replay = replayCommand(options, seed)
     for (const line of verdictLines(result, replay)) tell(line)
@@ -119,7 +127,7 @@ export async function runMany(options: ChaosOptions, seeds: readonly string[], j
     await writeReports(options, {
       'report.md': seedsMarkdown(report),
       'report.html': seedsHtml(report, results, seed => replayCommand(options, seed)),
-      'junit.xml': seedsJunit(report, results),
+      'junit.xml': seedsJunit(report, results, seeds),
       'result.json': `${JSON.stringify(report, null, 2)}\n`,
     })
     const failed = results.find(({ key }) => key !== null)

@@ -48,3 +48,11 @@ export function jsonOf(result: RunResult): JsonResult {
     ...{ acknowledged, interrupted, traceHash },
   }
 }
+
+/** Of a run that ended before there was anything to judge: it could not be set up, or read. */
+export function unjudgedOf(plan: string, on: string, seed: string, why: string): JsonResult {
+  return {
+    ...{ verdict: 'fail', plan, on, seed, faults: {}, objectives: [], violations: [], findings: [why], lack: null },
+    ...{ migrations: 0, failovers: 0, acknowledged: 0, interrupted: false, traceHash: null },
+  }
+}

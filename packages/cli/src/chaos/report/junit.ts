@@ -3,6 +3,7 @@
 import { objectiveLine } from '../judge/objectives.ts'
 import type { RunResult } from '../run.ts'
 import { escapeXml } from './escape.ts'
+import type { JsonResult } from './json.ts'
 
 interface Case {
   readonly name: string
@@ -10,8 +11,23 @@ interface Case {
   readonly failure: string | null
 }
 
+interface Suite {
+  readonly lines: readonly string[]
+  readonly tests: number
+  readonly failures: number
+}
+
 export function junit(results: readonly RunResult[]): string {
-  const suites = results.map(suite)
+  return documentOf(results.map(suite))
+}
+
+/** Of a run that ended before there was anything to judge. */
+export function unjudgedJunit({ plan, on, seed, findings }: JsonResult): string {
+  const only = { name: 'the run comes to a judgement', failure: findings.join('\n') }
+  return documentOf([suiteOf(plan, on, seed, 0, [only])])
+}
+
+function documentOf(suites: readonly Suite[]): string {
   const failures = suites.reduce((sum, each) => sum + each.failures, 0)
   const tests = suites.reduce((sum, each) => sum + each.tests, 0)
   return [
@@ -23,14 +39,17 @@ export function junit(results: readonly RunResult[]): string {
   ].join('\n')
 }
 
-function suite(result: RunResult): { lines: string[]; tests: number; failures: number } {
-  const cases = casesOf(result)
+function suite(result: RunResult): Suite {
+  return suiteOf(result.plan.name, result.kind, result.seed, result.history.last, casesOf(result))
+}
+
+function suiteOf(plan: string, on: string, seed: string, lastedMs: number, cases: readonly Case[]): Suite {
   const failures = cases.filter(({ failure }) => failure !== null).length
-  const name = `${result.plan.name} on ${result.kind}, seed ${result.seed}`
-  const seconds = (result.history.last / 1_000).toFixed(3)
+  const name = `${plan} on ${on}, seed ${seed}`
+  const seconds = (lastedMs / 1_000).toFixed(3)
   const lines = [
     `  <testsuite name="${escapeXml(name)}" tests="${cases.length}" failures="${failures}" time="${seconds}">`,
-    ...cases.flatMap(each => caseLines(`chaos.${result.plan.name}`, each)),
+    ...cases.flatMap(each => caseLines(`chaos.${plan}`, each)),
     '  </testsuite>',
   ]
   return { lines, tests: cases.length, failures }

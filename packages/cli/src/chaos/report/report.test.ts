@@ -6,10 +6,10 @@ import { parsePlan } from '../plan/parse-plan.ts'
 import type { RunResult } from '../run.ts'
 import { escapeMarkdown, escapeXml } from './escape.ts'
 import { html } from './html.ts'
-import { jsonOf } from './json.ts'
-import { junit } from './junit.ts'
+import { jsonOf, unjudgedOf } from './json.ts'
+import { junit, unjudgedJunit } from './junit.ts'
 import { markdown } from './markdown.ts'
-import { seedsHtml, seedsReport } from './seeds.ts'
+import { seedsHtml, seedsJunit, seedsReport } from './seeds.ts'
 import { silences, timelineSvg } from './timeline.ts'
 
 /** What would be markup wherever it is not escaped, and what no XML may contain. */
@@ -94,6 +94,18 @@ describe('a report', () => {
     expect(xml.match(/<failure /g)).toHaveLength(3)
     // biome-ignore lint/suspicious/noControlCharactersInRegex: that none of them is there
     expect(xml).not.toMatch(/[\u0000-\u0008\u001b]/)
+  })
+
+  test('of a run that never came to a judgement is a failure, and so is each seed that was not run', () => {
+    const unjudged = unjudgedOf('p', 'local', '7', `no volume: ${NASTY}`)
+    expect(unjudged).toMatchObject({ verdict: 'fail', findings: [expect.stringContaining('no volume')] })
+    const xml = unjudgedJunit(unjudged)
+    expect(misformed(xml)).toBe(null)
+    expect(xml).toContain('<testsuites name="stellwerk chaos" tests="1" failures="1">')
+    const seeds = seedsJunit(seedsReport('p', ['1', '2'], []), [], ['1', '2'])
+    expect(misformed(seeds)).toBe(null)
+    expect(seeds).toContain('tests="2" failures="2"')
+    expect(seeds.match(/was not run/g)).toHaveLength(4)
   })
 
   test('as HTML is one well-formed page that needs nothing else', () => {

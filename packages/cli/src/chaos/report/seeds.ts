@@ -142,15 +142,18 @@ export function seedsMarkdown(report: SeedsReport): string {
   return [`# ${escapeMarkdown(seedsTitle(report))}: ${report.verdict}`, '', ...lines, '', ...failed].join('\n')
 }
 
-export function seedsJunit(report: SeedsReport, results: readonly SeedVerdict[]): string {
-  const cases = results.flatMap(({ seed, failures }) => {
+/** `asked`: one that was not run, since the user had enough, is no pass. */
+export function seedsJunit(report: SeedsReport, results: readonly SeedVerdict[], asked: readonly string[]): string {
+  const missing = asked.filter(seed => !results.some(each => each.seed === seed))
+  const all = [...results, ...missing.map(seed => ({ seed, failures: ['it was not run: interrupted'] }))]
+  const cases = all.flatMap(({ seed, failures }) => {
     const head = `    <testcase classname="chaos.${escapeXml(report.plan)}" name="seed ${escapeXml(seed)}"`
     if (failures.length === 0) return [`${head}/>`]
     const [first = ''] = failures
     const body = `<failure message="${escapeXml(first)}">${escapeXml(failures.join('\n'))}</failure>`
     return [`${head}>${body}</testcase>`]
   })
-  const counts = `tests="${results.length}" failures="${report.failed.length}"`
+  const counts = `tests="${all.length}" failures="${report.failed.length + missing.length}"`
   return [
     '<?xml version="1.0" encoding="UTF-8"?>',
     `<testsuites name="stellwerk chaos" ${counts}>`,
