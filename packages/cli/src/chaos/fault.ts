@@ -18,6 +18,8 @@ export const FAULT_KINDS = [
   'host-isolate',
   /** Between `host` and `peer` (a host, a storage, the coordinator) nothing passes on `network`; `oneWay`: from host to peer. */
   'partition',
+  /** Between `host` and `peer` every dial on `network` is refused, as where nobody listens, and what was connected is reset. */
+  'ports-closed',
   /** Packets, or their equivalent at the target's seam, are lost with `chance`. */
   'loss',
   /** `delayMs` (and up to `jitterMs` more) on `network` at the host. */

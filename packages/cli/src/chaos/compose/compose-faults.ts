@@ -12,6 +12,8 @@ export function refusedByContainers(fault: Fault, hasNetem: boolean): StellwerkE
   switch (fault.kind) {
     case 'partition':
       return no('a cable leads to all others, not to one', 'say host-isolate or cable-pull, or run it on local or sim')
+    case 'ports-closed':
+      return no('a container has no filter for whom it listens to', 'say host-isolate, or run it on local or sim')
     case 'duplicate':
       return no('a packet that comes twice is one to TCP')
     case 'disk-slow':

@@ -30,6 +30,15 @@ test.each(NETWORK)('%s %j', (kind, what, rule) => {
   expect([disk, clock]).toEqual([[], []])
 })
 
+test('ports-closed: dials are refused, and what was connected is reset', () => {
+  const fault: Fault = { ...base, kind: 'ports-closed', host: 'host-a', peer: 'san-a', network: 'fabric-0' }
+  const between = { from: 'host-a', to: 'san-a', network: 'fabric-0', bothWays: true }
+  expect(rulesOf(fault, CLUSTER).network).toEqual([
+    { ...between, verdict: 'refuse' },
+    { ...between, verdict: 'reset' },
+  ])
+})
+
 test.each([
   ['disk-slow', { storage: 'san-a', delayMs: 30 }, { node: 'san-a', verdict: { delayMs: 30, jitterMs: 0 } }],
   ['disk-full', { storage: 'san-a' }, { node: 'san-a', operation: ['write'], verdict: 'ENOSPC' }],
@@ -44,7 +53,8 @@ test('clock-jump', () => {
 })
 
 test('no kind is forgotten, and one that lacks a word says which', () => {
-  const known = new Set([...NETWORK.map(([kind]) => kind), 'disk-slow', 'disk-full', 'io-error', 'clock-jump'])
+  const others = ['ports-closed', 'disk-slow', 'disk-full', 'io-error', 'clock-jump'] as const
+  const known = new Set([...NETWORK.map(([kind]) => kind), ...others])
   expect(FAULT_KINDS.filter(isByRules).filter(kind => !known.has(kind))).toEqual([])
   for (const kind of FAULT_KINDS.filter(isByRules)) {
     expect(() => rulesOf({ ...base, kind }, CLUSTER), kind).toThrow(

@@ -47,6 +47,10 @@ export function rulesOf(fault: Fault, cluster: ChaosCluster): Rules {
       return network(around('hold'))
     case 'partition':
       return network({ ...around('hold'), to: need(fault, 'peer') })
+    case 'ports-closed': {
+      const to = need(fault, 'peer')
+      return network({ ...around('refuse'), to }, { ...around('reset'), to })
+    }
     case 'loss':
       return network(around({ loss: need(fault, 'chance') }))
     case 'delay':

@@ -91,7 +91,7 @@ describe('a drawn schedule', () => {
         expect(atMs + lastsMs).toBeLessThanOrEqual(120_000)
         expect(FAULT_SHAPES[kind].parameters).toEqual(expect.arrayContaining(Object.keys(rest)))
         for (const needed of FAULT_SHAPES[kind].parameters.slice(0, 1)) expect(rest[needed], kind).not.toBe(undefined)
-        if (kind === 'partition') expect(rest.peer).not.toBe(rest.host)
+        if (kind === 'partition' || kind === 'ports-closed') expect(rest.peer).not.toBe(rest.host)
       }
     }
     expect([...met].sort()).toEqual([...FAULT_KINDS].sort())

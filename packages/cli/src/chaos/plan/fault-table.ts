@@ -36,6 +36,7 @@ export const FAULT_SHAPES: { readonly [kind in FaultKind]: FaultShape } = {
   'storage-pause': storage([1_000, 10_000]),
   'host-isolate': host([2_000, 12_000], 'fabrics'),
   partition: host([2_000, 12_000], 'peer', 'network', 'oneWay'),
+  'ports-closed': host([2_000, 12_000], 'peer', 'network'),
   loss: host([3_000, 15_000], 'network', 'chance'),
   delay: host([3_000, 15_000], 'network', 'delayMs', 'jitterMs'),
   duplicate: host([3_000, 15_000], 'network', 'chance'),
@@ -103,6 +104,8 @@ export function completeChoice(
         peer: peers[Math.floor(drawn.peer * peers.length)]!,
         oneWay: drawn.oneWay,
       })
+    case 'ports-closed':
+      return open({ host: at, peer: peers[Math.floor(drawn.peer * peers.length)]! })
     case 'loss':
       return open({ host: at, network: drawn.network, chance: percent(0.01 + drawn.percent * 0.19) })
     case 'duplicate':
@@ -164,7 +167,8 @@ export function taken(fault: Fault, storages: readonly string[]): Taken {
       return { ...NOTHING, fabrics: [String(fabric)] }
     case 'cable-pull':
       return { ...NOTHING, cables: [`${at} ${fabric}`] }
-    case 'partition': {
+    case 'partition':
+    case 'ports-closed': {
       // On one fabric, from storage: no more than a cable.
       const isCable = storages.includes(peer ?? '') && network?.startsWith('fabric-') === true
       return isCable ? { ...NOTHING, cables: [`${at} ${network.slice(-1)}`] } : { ...NOTHING, hosts: [at] }

@@ -50,6 +50,10 @@ const SHOWN: { readonly [kind in FaultKind]: { readonly with?: Partial<Fault>; r
       path('cluster', 'host-a', COORDINATOR_HOST).state === 'silent' &&
       path('cluster', COORDINATOR_HOST, 'host-a').state === 'open',
   },
+  'ports-closed': {
+    with: { peer: 'san-a', network: 'fabric-0' },
+    broken: () => path('fabric-0', 'host-a', 'san-a').rules.some(({ verdict }) => verdict === 'refuse'),
+  },
   loss: { with: { network: 'cluster', chance: 0.2 }, broken: () => isShaped({ loss: 0.2 }) },
   delay: {
     with: { network: 'cluster', delayMs: 30, jitterMs: 4 },

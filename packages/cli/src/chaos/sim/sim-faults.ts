@@ -103,6 +103,13 @@ export function beginSimFault(world: World, fault: Fault, { random, lunOn, idle 
       const oneWay = fault.oneWay === true
       return heal(network.cut(host, peer, { ...on(fault), oneWay }))
     }
+    case 'ports-closed': {
+      const to = fault.peer === COORDINATOR ? COORDINATOR_HOST : (fault.peer ?? '')
+      const between = { from: host, to, bothWays: true, ...on(fault) } as const
+      const refused = network.refuseDials(between)
+      network.reset(between)
+      return heal(refused)
+    }
     case 'loss':
       return heal(network.slow({ from: host, bothWays: true, ...on(fault) }, { loss: chance }))
     case 'delay':
