@@ -141,12 +141,20 @@ export class FaultDriver {
     if (this.#over || tries === 0) return
     const at = this.#world.coordinator?.state.vms.get(vm)?.placement?.host
     const to = at === host ? null : host
-    this.#world.command({ kind: 'vm-migrate', name: vm, to, id: this.#random.id() }, ({ ok }) => {
+    this.#world.command({ kind: 'vm-migrate', name: vm, to, id: this.#random.id() }, ({ ok, code }) => {
       if (ok) return
+      if (code === 'no-host') this.#endQuarantine()
       const { vms } = this.#plan
       const next = vms[(vms.findIndex(({ name }) => name === vm) + 1) % vms.length]
       this.#world.sim.after(MIGRATE_AGAIN_MS, () => this.#migrate(next?.name ?? vm, null, tries - 1))
     })
+  }
+
+  /** Hosts that failed too often are given nothing: whoever wants to move a VM takes one of them back into service. */
+  #endQuarantine(): void {
+    const hosts = [...(this.#world.coordinator?.state.hosts.values() ?? [])]
+    const host = hosts.find(({ quarantine, drain }) => quarantine !== null && drain === undefined)
+    if (host !== undefined) this.#world.command({ kind: 'host-resume', name: host.name })
   }
 
   /** A VM that comes and goes; not while an earlier one has not gone, or the volume would have no room for the others. */
