@@ -4,7 +4,9 @@
 //
 // An owner that dies between its journal and its record leaves a gap in the evidence. So once the recording process has
 // changed or died, what was recorded before can no longer convict, until the next owner says what it found when it
-// replayed the journal (`extent.recovered`): that becomes the base, and must not give a granted extent to another disk.
+// replayed the journal (`extent.recovered`): that becomes the base, and must not give a granted extent to another disk. An owner
+// whose legs close under it opens its journal anew, and finds there what it had no answer for: a clone may have been made, and what
+// it was made of deleted.
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import {
@@ -15,6 +17,8 @@ import {
   type Monitor,
   malformed,
   numberField,
+  parentsOf,
+  setBounded,
   stringField,
   type Violation,
   violation,
@@ -22,6 +26,8 @@ import {
 
 /** Ranges kept of what is copied. */
 const MAX_COPIES = 4_096
+/** Disks whose origin is remembered. */
+const MAX_PARENTS = 4_096
 
 export interface Csv2Options {
   /** The extent a byte of a volume belongs to; null for the metadata in front. Without it, writes are not judged. */
@@ -51,6 +57,8 @@ interface Volume {
   readonly freed: Map<number, TraceRecord>
   /** Disk → offset on it → extent. */
   readonly mapped: Map<string, Map<number, number>>
+  /** Disk → what it was cloned from. */
+  readonly parents: Map<string, string>
 }
 
 /** What an owner says of its own. */
@@ -141,6 +149,7 @@ export class Csv2Monitor implements Monitor {
       grants: new Map(),
       freed: new Map(),
       mapped: new Map(),
+      parents: new Map(),
     }))
     if (volume.recorder !== record.process) this.#newLife(volume)
     volume.recorder = record.process
@@ -156,6 +165,8 @@ export class Csv2Monitor implements Monitor {
 
   #recovered(record: TraceRecord, now: number, volume: Volume): Violation | null {
     const before = new Map(volume.grants)
+    const known = new Set([...before.values()].flatMap(holders => [...holders.keys()]))
+    for (const [disk, parent] of parentsOf(record)) setBounded(volume.parents, disk, parent, MAX_PARENTS)
     volume.grants.clear()
     volume.freed.clear()
     volume.mapped.clear()
@@ -174,6 +185,8 @@ export class Csv2Monitor implements Monitor {
       const [disk] = holders.keys()
       if (earlier === undefined || broken !== null || [...holders.keys()].some(each => earlier.has(each))) continue
       const [other, grant] = [...earlier][0]!
+      const isClone = (name: string): boolean => !known.has(name) && rootOf(volume, name) === rootOf(volume, other)
+      if ([...holders.keys()].every(isClone)) continue
       const message = `${record.volume}: a new owner found extent ${extent} with ${disk}, but ${other} has it`
       broken = violation('CSV2', message, now, [grant.record, record])
     }
@@ -304,8 +317,21 @@ function at(volume: Volume, disk: string, offset: number): { extent: number; gra
 /** From here on the new disk has all that its source has. */
 function cloned(record: TraceRecord, volume: Volume): void {
   const disk = id(record, 'disk')
-  const source = volume.mapped.get(stringField(record, 'source'))
+  const name = stringField(record, 'source')
+  setBounded(volume.parents, disk, name, MAX_PARENTS)
+  const source = volume.mapped.get(name)
   for (const [offset, extent] of source ?? []) give(volume, extent, disk, offset, record)
+}
+
+/** What it was cloned from first of all. */
+function rootOf({ parents }: Volume, disk: string): string {
+  let at = disk
+  for (let steps = 0; steps < MAX_PARENTS; steps++) {
+    const parent = parents.get(at)
+    if (parent === undefined) break
+    at = parent
+  }
+  return at
 }
 
 /** `extents`: [extent, disk, offset on the disk, how many have it]. */

@@ -13,6 +13,7 @@ import {
   malformed,
   numberField,
   numbersField,
+  parentsOf,
   stringField,
   type Violation,
   violation,
@@ -61,7 +62,7 @@ export class Io1Monitor implements Monitor {
     if (record.kind === 'extent.recovered') {
       this.#owners.set(id(record, 'volume'), record.process)
       // An owner may have died between the journal and the record of a clone; who asked for it holds back what it writes.
-      for (const [disk, parent] of parents(record)) if (!this.#disks.has(disk)) this.#fork(disk, parent, null)
+      for (const [disk, parent] of parentsOf(record)) if (!this.#disks.has(disk)) this.#fork(disk, parent, null)
       return null
     }
     const name = id(record, 'disk')
@@ -118,13 +119,6 @@ export class Io1Monitor implements Monitor {
     }
     return first
   }
-}
-
-function parents(record: TraceRecord): [string, string][] {
-  const pairs = field(record, 'parents')
-  if (pairs === undefined) return []
-  if (!Array.isArray(pairs)) throw malformed(record, '`parents`: pairs of a disk and its parent')
-  return pairs as [string, string][]
 }
 
 function invoke(disk: BlockHistory, key: string, host: string, record: TraceRecord): void {

@@ -154,6 +154,14 @@ export function hostOfGuests(record: TraceRecord): string | null {
   return process === host || process === `${host}/agent` ? host : null
 }
 
+/** Of what an owner found (`extent.recovered`): each disk that was cloned, and what it was cloned from. */
+export function parentsOf(record: TraceRecord): readonly (readonly [disk: string, parent: string])[] {
+  const pairs = field(record, 'parents')
+  if (pairs === undefined) return []
+  if (!Array.isArray(pairs)) throw malformed(record, '`parents`: pairs of a disk and its parent')
+  return pairs as [string, string][]
+}
+
 /** Adds to a map of bounded size; the oldest entry makes room. */
 export function setBounded<K, V>(map: Map<K, V>, key: K, value: V, bound: number): void {
   map.set(key, value)

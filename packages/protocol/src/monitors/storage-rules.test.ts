@@ -94,7 +94,8 @@ describe('CSV2', () => {
     t: TraceBuilder,
     extents: readonly (readonly [number, string, number] | readonly [number, string, number, number])[],
     host = 'host-b',
-  ) => t.add('extent.recovered', csv1, { extents }, `${host}/agent`)
+    parents: readonly (readonly [string, string])[] = [],
+  ) => t.add('extent.recovered', csv1, { extents, parents }, `${host}/agent`)
   const died = () => granted(trace(), 5, 'd1', { offset: 0 }).dead('host-a')
 
   test.each([
@@ -159,6 +160,10 @@ describe('CSV2', () => {
     t.add('extent.copied', { ...csv1, disk, host: 'host-a' }, { extent, from, offset })
   const left = (t: TraceBuilder, extent: number, disk: string, count: number) =>
     t.add('extent.freed', { ...csv1, disk, host: 'host-a' }, { extent, left: count })
+  const kept = [
+    [6, 'd1', 0, 1],
+    [5, 'c1', 0, 1],
+  ] as const
   const shared = () => cloned(granted(trace(), 5, 'd1', { offset: 0 }), 's1', 'd1')
 
   test.each([
@@ -170,6 +175,10 @@ describe('CSV2', () => {
         [5, 'd1', 0, 2],
         [5, 's1', 0, 2],
       ]),
+    ],
+    [
+      'a clone made of what was deleted then, both in the gap',
+      recovered(copied(shared(), 6, 'd1', 5), kept, 'host-a', [['c1', 'd1']]),
     ],
   ])('accepts %s', (_name, t) => {
     expect(t.judge('CSV2')).toEqual([])
@@ -187,6 +196,11 @@ describe('CSV2', () => {
       /granted to d1 while d2 has it/,
     ],
     ['a copy of what the disk has not', copied(shared(), 7, 'd3', 5), /copied for d3, which has it not/],
+    [
+      'the same of a disk that is no clone of it',
+      recovered(copied(shared(), 6, 'd1', 5), kept, 'host-a'),
+      /found extent 5 with c1, but s1 has it/,
+    ],
     [
       'a new owner that finds two disks and one reference',
       recovered(shared().dead('host-a'), [
