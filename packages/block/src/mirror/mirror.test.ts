@@ -42,6 +42,24 @@ describe('MIR1: a change is acknowledged when every leg has it', () => {
     expect(mirror.generation.number).toBe(2)
   })
 
+  it('writes nothing that waited for the lost leg to one that was behind, when an operator goes on with that', async () => {
+    const { mirror, a, b, raise, pass } = await bench()
+    await raise(ONLY_A, a)
+    a.held = []
+    const write = mirror.write(0, bytes(4), { fua: true }, IO)
+    const read = mirror.read(8192, 4096, IO)
+    expect([await fate(write), await fate(read)]).toEqual(['held', 'held'])
+    const forced = generation(3, 'stale', 'in-sync')
+    b.raise(forced)
+    mirror.follow(forced)
+    await pass(500)
+    expect([await fate(write), await fate(read)]).toEqual(['EIO/none', 'EIO/none'])
+    expect(await valueAt(b, 0)).toBe(0)
+    // What is asked from then on is served.
+    await mirror.write(0, bytes(5), { fua: true }, IO)
+    expect(await valueAt(b, 0)).toBe(5)
+  })
+
   it('asks once more where either leg has failed, each in its turn, and nobody can be told to do without one', async () => {
     const { mirror, a, b, reports, pass } = await bench()
     // Nobody hears of it: the coordinator is away.

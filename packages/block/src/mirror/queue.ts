@@ -9,7 +9,7 @@ import { assert } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
 import { type BlockDevice, BlockError, type DeviceState, type Io } from '../device.ts'
-import { describeGeneration, type Generation } from './generation.ts'
+import { describeGeneration, type Generation, isWritable } from './generation.ts'
 import { type Leg, type LegsHost, MirrorLegs, type MirrorLegsOptions } from './legs.ts'
 import { OwnRanges, type OwnRangesHost } from './own-ranges.ts'
 import { RangeLocks } from './range-locks.ts'
@@ -290,6 +290,10 @@ export class MirrorQueue implements LegsHost, OwnRangesHost {
       this.#whenOpen()
       return
     }
+    if (!Object.keys(former.legs).some(id => former.legs[id] === 'in-sync' && generation.legs[id] === 'in-sync')) {
+      this.#forgo(generation, former)
+      return
+    }
     // What a leg did stands where it has been in sync all along; a leg that was away in between does it again.
     const next = former.number + 1 === generation.number
     let keep = 0
@@ -307,6 +311,20 @@ export class MirrorQueue implements LegsHost, OwnRangesHost {
       request.done &= keep
       if ((this.legs.writable & ~request.done) === 0) this.#finish(request, undefined)
       else this.#dispatch(request)
+    }
+  }
+
+  /**
+   * An operator goes on with a leg that was behind: what it holds where is not what it was when these were asked for, so that they
+   * would land in what is another's there. Nobody was told that they are done.
+   */
+  #forgo(generation: Generation, former: Generation): void {
+    const isThere = this.legs.open.some(({ id }) => isWritable(former.legs[id]) && generation.legs[id] === 'in-sync')
+    for (const request of [...this.requests]) {
+      const unknown = request.isChange && request.everSent && isThere
+      this.#leave(request)
+      const message = `${describeGeneration(generation)} goes on with what a leg had that was behind`
+      request.reject(new BlockError('EIO', unknown ? 'unknown' : 'none', message))
     }
   }
 

@@ -154,8 +154,8 @@ function notAttested({ name }: HostRecord): CommandResult {
 }
 
 /**
- * What it had in flight may wait for ever for the leg that is lost. That may be written to the other one, since nobody was told
- * that it is durable; its guest may not go on there, with what it remembers.
+ * What it had in flight may wait for ever for the leg that is lost. Its host forgoes it as the other one takes over (nobody was told
+ * that it is durable); its guest may not go on there, with what it remembers.
  */
 export function hasEnded(state: CoordinatorState, { name, placement }: VmRecord): boolean {
   if (placement === null) return true
