@@ -175,6 +175,34 @@ describe('an intent log', () => {
     expect(await inSlot()).toEqual([2])
   })
 
+  it('MIR1: marks written while a leg came back are written anew for it, also where that write ends after it came', async () => {
+    const { device, options } = await rig()
+    const legs = (role: 'stale' | 'syncing') => [
+      { id: 'leg-0', index: 0, role: 'in-sync' as const, lastInSync: 8 },
+      { id: 'leg-1', index: 1, role, lastInSync: 7 },
+    ]
+    const stale = staleLogThrough(device, { volumeId: 'vol-1', slotOffset: SLOT, regionCount: 2 * MAX_INTENT_BITS })
+    const log = await IntentLog.open({ ...options, stale, generation: { number: 8, legs: legs('stale') } })
+    const write = device.write.bind(device)
+    const gate = Promise.withResolvers<void>()
+    const written: number[] = []
+    device.write = async (...args: Parameters<typeof write>) => {
+      written.push(args[0])
+      await gate.promise
+      return write(...args)
+    }
+    // So many that a block of the slot is under way with all of its sectors.
+    const marking = log.mark(upTo(MAX_INTENT_BITS - 100))
+    await turns()
+    const underWay = [...written]
+    expect(underWay.length).toBeGreaterThan(0)
+    log.follow({ number: 9, legs: legs('syncing') })
+    gate.resolve()
+    await marking
+    await turns(20)
+    for (const block of underWay) expect(written.filter(at => at === block).length).toBeGreaterThanOrEqual(2)
+  })
+
   it('a clear that failed is not taken for one', async () => {
     const { log, device, inSlot } = await rig()
     for (const bit of await log.mark([1])) log.release(bit, false)

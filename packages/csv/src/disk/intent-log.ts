@@ -433,6 +433,8 @@ export class IntentLog {
   async #write(): Promise<void> {
     this.#sequence += 1
     const stale = [...this.#dirty]
+    // What is to be written anew from here on, as a leg comes back that lacks it, is not written by what is under way now.
+    this.#dirty.clear()
     const blocks = new Set<number>()
     for (const sector of stale) {
       const target = this.#image.subarray(sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES)
@@ -440,13 +442,14 @@ export class IntentLog {
       encodeIntentSector(target, [...this.#sectors[sector]!], this.#sequence, this.#sealer, address)
       blocks.add(Math.floor(sector / SECTORS_PER_BLOCK))
     }
-    await settleAll(
-      [...blocks].map(block => {
-        const bytes = this.#image.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)
-        return writeBytes(this.#device, this.#address + block * BLOCK_BYTES, bytes, INTENT_IO)
-      }),
-    )
-    for (const sector of stale) this.#dirty.delete(sector)
+    const writes = [...blocks].map(block => {
+      const bytes = this.#image.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)
+      return writeBytes(this.#device, this.#address + block * BLOCK_BYTES, bytes, INTENT_IO)
+    })
+    await settleAll(writes).catch((error: unknown) => {
+      for (const sector of stale) this.#dirty.add(sector)
+      throw error
+    })
   }
 
   #drop(bit: IntentBit): void {
