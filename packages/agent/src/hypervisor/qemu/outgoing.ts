@@ -2,7 +2,7 @@
 // is short enough; when the switch is ordered any pause will do, and it stops before it hands its disks over
 // (`pause-before-switchover`), which is where `released` is made durable.
 
-import type { ByteStream, Environment, Json } from '@stellwerk/runtime/environment.ts'
+import type { ByteStream, Environment, Json, Timer } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { CopyProgress, MigrationPolicy, Outgoing, Released, RoundProgress } from '../hypervisor.ts'
 import { createPipe } from '../precopy/pipe.ts'
@@ -20,6 +20,11 @@ const DOWNTIME_LEAST = 1
 const DOWNTIME_ANY = 2_000_000
 /** Bytes a second: more than any link carries. */
 const BANDWIDTH_MAX = 2 ** 40
+/**
+ * Where next to nothing is left QEMU stops the guest for the switch by itself, and waits for its last requests; these may wait for
+ * what the migration itself holds up (an extent that is given back while the disk is reserved). So long it is let.
+ */
+const STALL_MS = 2_000
 /** After this many times the policy's rounds a throttled guest is given up. */
 const HOPELESS_FACTOR = 2
 
@@ -61,6 +66,7 @@ export class QemuOutgoing implements Outgoing {
   #failedByItself = false
   /** QEMU was told to migrate. */
   #migrating = false
+  #stall: Timer | null = null
   #round = 0
   /** Those that were told of. */
   #rounds = 0
@@ -146,10 +152,13 @@ export class QemuOutgoing implements Outgoing {
 
   #heard({ event, data }: QmpEvent): void {
     if (event === 'STOP' && this.#phase !== 'copying') this.#paused = true
+    else if (event === 'STOP') this.#watchStall()
+    if (event === 'RESUME') this.#stall?.cancel()
     if (event === 'MIGRATION_PASS' && this.#phase === 'copying') this.#lookNow()
     if (event !== 'MIGRATION') return
     switch (data['status']) {
       case 'pre-switchover':
+        this.#stall?.cancel()
         this.#paused = true
         this.#atSwitch.resolve()
         // Nothing was left to copy: it paused without being told to.
@@ -167,6 +176,14 @@ export class QemuOutgoing implements Outgoing {
         this.#over.resolve()
         void this.#failed(String(data['status']))
     }
+  }
+
+  /** With its requests failed QEMU gives the switch up, or comes to it; nothing else gets it out of its wait. */
+  #watchStall(): void {
+    this.#stall?.cancel()
+    this.#stall = this.#env.timers.after(STALL_MS, () => {
+      if (this.#phase === 'copying') this.#machine.holdDisks()
+    })
   }
 
   /** QEMU knows more of a failure than its event says. */
@@ -335,6 +352,7 @@ export class QemuOutgoing implements Outgoing {
   }
 
   #end(): void {
+    this.#stall?.cancel()
     this.#paused = false
     this.#unlisten()
     this.#detached()
