@@ -42,7 +42,7 @@ describe('MIR1: a change is acknowledged when every leg has it', () => {
     expect(mirror.generation.number).toBe(2)
   })
 
-  it('writes nothing that waited for the lost leg to one that was behind, when an operator goes on with that', async () => {
+  it('CSV2: writes nothing that waited for the lost leg to one that was behind, when an operator goes on with that', async () => {
     const { mirror, a, b, raise, pass } = await bench()
     await raise(ONLY_A, a)
     a.held = []

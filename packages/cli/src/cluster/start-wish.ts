@@ -23,8 +23,18 @@ export async function takeWishes(files: Files): Promise<readonly StartWish[]> {
     const bytes = await files.read(path)
     if (bytes === null) continue
     await files.remove(path)
-    const wish: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'))
-    wishes.push(Array.isArray(wish) ? wish.map(String) : 'all')
+    wishes.push(wishIn(Buffer.from(bytes).toString('utf8')))
   }
   return wishes
+}
+
+/** What can't be read was a wish all the same: all that has ended is started then, and nothing else suffers from it. */
+function wishIn(text: string): StartWish {
+  try {
+    const wish: unknown = JSON.parse(text)
+    return Array.isArray(wish) ? wish.map(String) : 'all'
+  } catch (error) {
+    if (error instanceof SyntaxError) return 'all'
+    throw error
+  }
 }

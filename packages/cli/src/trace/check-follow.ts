@@ -38,8 +38,6 @@ export async function watchTrace(source: TraceSource, options: WatchOptions): Pr
   let current = source
   for (let caughtUp = false; ; ) {
     const suspected: Violation[] = []
-    // Processes that have begun since have clocks of their own.
-    facts = await factsOf(current, tolerant)
     // What the last ones have seen may have been out of order: these begin anew, with all that has come since.
     const monitors = createMonitors({
       ...monitorOptions(facts),
@@ -67,6 +65,8 @@ export async function watchTrace(source: TraceSource, options: WatchOptions): Pr
     })
     const look = async () => {
       current = await reopen()
+      // Processes that have begun since have clocks of their own.
+      facts = await factsOf(current, tolerant)
       return checkTrace(current, { rules, ...tolerant })
     }
     let report = await look()

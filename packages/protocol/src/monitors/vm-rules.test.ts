@@ -165,6 +165,13 @@ describe('VM2', () => {
     expect(trace().acknowledged('web-1', 'host-a', 1, 5).judge('VM2', options)).toEqual([])
     expect(trace().acknowledged('web-1', 'host-a', 1, 5, 5).judge('VM2', options).length).toBe(1)
   })
+
+  test('so of a VM in QEMU, and of no other: its console may lose lines when its right to run ends', () => {
+    const options = { vm2: { mayMissLines: (vm: string) => vm === 'in-qemu' } }
+    expect(trace().acknowledged('in-qemu', 'host-a', 1, 5).judge('VM2', options)).toEqual([])
+    expect(trace().acknowledged('web-1', 'host-a', 1, 5).judge('VM2', options)).toHaveLength(1)
+    expect(trace().acknowledged('in-qemu', 'host-a', 1, 5, 3).judge('VM2', options)).toHaveLength(1)
+  })
 })
 
 describe('LIV1', () => {

@@ -255,12 +255,14 @@ export class ComposeTarget implements ChaosTarget {
   }
 
   async close(): Promise<void> {
+    // In the middle of its set-up: there is nothing to look at, and the user waits.
+    const isGivenUp = this.#stop()
     this.#stop = () => false
     this.#running?.observer.stop()
     try {
       if (this.#isBegun) {
         await this.#unpaused()
-        if (this.#options.keep?.() === true) await this.#keepEvidence()
+        if (this.#options.keep?.() === true && !isGivenUp) await this.#keepEvidence()
         await this.#compose('down', '-v', '-t', '10')
       }
     } finally {

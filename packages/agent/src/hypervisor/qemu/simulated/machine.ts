@@ -7,6 +7,7 @@ import { packetFrame } from '../../model/packet-frame.ts'
 import type { ModelParameters } from '../../model/parameters.ts'
 import { Registers } from '../../model/registers.ts'
 import { PAGE_BYTES } from '../../precopy/state-checksum.ts'
+import { splitLines } from './lines.ts'
 import { type Arguments, type MainLoop, refusal } from './monitor.ts'
 import type { VirtualDisk } from './virtual-disk.ts'
 
@@ -20,8 +21,6 @@ export type RunState =
   | 'postmigrate'
   | 'guest-panicked'
   | 'shutdown'
-
-const NEWLINE = 0x0a
 
 export interface MachineParts {
   readonly env: Environment
@@ -177,11 +176,9 @@ export class SimulatedMachine {
   }
 
   #type(chunk: Uint8Array): void {
-    this.#typed = Buffer.concat([this.#typed, chunk])
-    for (let end = this.#typed.indexOf(NEWLINE); end >= 0; end = this.#typed.indexOf(NEWLINE)) {
-      this.#input.push(this.#typed.toString('utf8', 0, end))
-      this.#typed = this.#typed.subarray(end + 1)
-    }
+    const { lines, rest } = splitLines(Buffer.concat([this.#typed, chunk]))
+    this.#input.push(...lines)
+    this.#typed = rest
   }
 
   #send(payload: Uint8Array): void {

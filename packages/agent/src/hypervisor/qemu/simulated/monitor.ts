@@ -3,10 +3,9 @@
 
 import type { ByteStream, Json } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { splitLines } from './lines.ts'
 
 export type Arguments = { readonly [name: string]: Json }
-
-const NEWLINE = 0x0a
 
 /** What QEMU does one at a time, with its big lock. */
 export class MainLoop {
@@ -48,10 +47,9 @@ export class SimulatedMonitor {
   }
 
   #take(chunk: Uint8Array): void {
-    this.#rest = Buffer.concat([this.#rest, chunk])
-    for (let end = this.#rest.indexOf(NEWLINE); end >= 0; end = this.#rest.indexOf(NEWLINE)) {
-      const line = this.#rest.toString('utf8', 0, end)
-      this.#rest = this.#rest.subarray(end + 1)
+    const { lines, rest } = splitLines(Buffer.concat([this.#rest, chunk]))
+    this.#rest = rest
+    for (const line of lines) {
       const asked = JSON.parse(line) as { execute: string; arguments?: Arguments; id: Json }
       void this.#loop.run(() => this.#answer(asked.id, asked.execute, asked.arguments ?? {}))
     }
