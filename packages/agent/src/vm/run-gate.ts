@@ -66,7 +66,13 @@ export class RunGate {
   }
 
   unregister(vm: string): void {
-    if (this.#gated.delete(vm)) this.#pushSoon()
+    const gated = this.#gated.get(vm)
+    if (gated === undefined) return
+    this.#gated.delete(vm)
+    // Past its deadline the guardian is about to kill the agent for it, unless it hears of the machine's end before.
+    const overdue = gated.begun && !gated.frozen && gated.toldUntil <= this.#env.clock.now()
+    if (overdue) this.#push()
+    else this.#pushSoon()
   }
 
   /** From now on it may execute: past its deadline it is killed. */
