@@ -42,6 +42,7 @@ describe.skipIf(missing)(`storages that are plain NBD servers (${note})`, () => 
     mkdirSync(join(stellwerk.directory, 'vault'))
     file('vault/both', 512 * MIB)
     file('vault/small', 64 * MIB)
+    file('vault/twins', 512 * MIB)
     vault = startVault()
     nbdkit(ports.frozen, '-r', 'memory', '1G')
     nbdkit(ports.alone, '--filter=multi-conn', 'memory', '1G', 'multi-conn-mode=disable')
@@ -55,8 +56,11 @@ describe.skipIf(missing)(`storages that are plain NBD servers (${note})`, () => 
     Object.assign(stellwerk.environment, { STELLWERK_JOIN_TOKEN: TOKEN })
     const exports = [{ lun: 'csv1', export: 'volumes/one' }]
     const others = Object.entries(ports).filter(([name]) => name !== 'nas')
+    // The same servers under other names: what they serve is no second copy.
+    others.push(['vault-again', ports.vault])
     api = await cluster.start({ ioDeadlineMs: 2_000 }, [
       { name: 'nas', port: ports.nas, exports },
+      { name: 'nas-again', port: ports.nas, exports },
       ...others.map(([name, port]) => ({ name, port, exports: [] })),
     ])
   }, LONG)
@@ -111,6 +115,23 @@ describe.skipIf(missing)(`storages that are plain NBD servers (${note})`, () => 
     expect(storages['san-a']).toMatchObject({ kind: 'embedded', epochs: true, warning: null })
     expect((await stellwerk.run('volume', 'show', 'csv1')).lines.join('\n')).toContain(NO_EPOCHS)
     expect((await stellwerk.run('path', 'list')).lines.filter(line => line.includes(NO_EPOCHS))).not.toEqual([])
+  })
+
+  it('are no mirror of themselves under another name', { timeout: LONG }, async () => {
+    const before = await volume('csv1')
+    const { code, lines } = await stellwerk.run('volume', 'mirror', 'csv1', '--to', 'nas-again')
+    expect([code, lines.length]).toEqual([1, 1])
+    expect(lines[0]).toMatch(/export "volumes\/one" of storage "nas-again" can't be used: it is leg-0 of this volume/)
+    expect((await volume('csv1'))?.legs.length).toBe(before?.legs.length)
+    // Of two that are both blank it is seen when the volume is laid out.
+    const twins = ['--storage', 'vault', '--storage', 'vault-again']
+    await stellwerk.run('volume', 'create', 'twins', '512MiB', ...twins)
+    const why = async () => (await stellwerk.run('volume', 'show', 'twins')).lines.join('\n')
+    await expect.poll(why, PATIENCE).toContain('leg leg-1 is leg leg-0 by another name')
+    expect((await stellwerk.run('volume', 'mirror', 'twins', '--remove', 'vault-again')).code).toBe(0)
+    await serves('twins')
+    expect((await stellwerk.run('volume', 'delete', 'twins')).code).toBe(0)
+    await expect.poll(async () => Object.keys((await api.status()).volumes), PATIENCE).toEqual(['csv1'])
   })
 
   it('let a VM start again when its agent is dead, by its guardian’s word', { timeout: LONG }, async () => {

@@ -15,6 +15,7 @@ import type { Command } from './core/commands.ts'
 import { orderedStorages } from './core/external.ts'
 import { foreignGuardian, isForeignGuardian } from './core/guardians.ts'
 import { COORDINATOR_NAME, whyNoHostName } from './core/host-names.ts'
+import { whoPassesOn } from './core/hosts.ts'
 import { load, whyMarkedAsOlder } from './core/load.ts'
 import type { CoordinatorState, StorageRecord } from './core/state.ts'
 import { UNCONFIRMED, UNCONFIRMED_HINT } from './core/unconfirmed.ts'
@@ -42,6 +43,8 @@ export interface Coordinator {
   askOwner(volume: string, kind: string, body: unknown, deadlineMs?: number): Promise<unknown>
   /** Or another part of it: `HOST/part`. */
   askAgent(host: string, kind: string, body: unknown, part?: string): Promise<unknown>
+  /** Directly, or where the control link is down through an agent that has a path; rejects with `storage-unreachable`. */
+  askStorage(storage: string, kind: string, body: unknown): Promise<unknown>
   stop(): Promise<void>
 }
 
@@ -80,14 +83,11 @@ export async function startCoordinator(env: Environment, config: CoordinatorConf
     credential: config.token,
   }
   const storages = new Map<string, PersistentSession>()
+  const reaches = (storage: string) => storages.get(storage)?.session !== null
   const newest = new Map<string, Session>()
-  system.spawn(
-    DECIDER,
-    new Decider({ state, store: env.store, reaches: name => storages.get(name)?.session !== null }),
-    {
-      mailbox: 16_384,
-    },
-  )
+  system.spawn(DECIDER, new Decider({ state, store: env.store, reaches }), {
+    mailbox: 16_384,
+  })
   const guests = new GuestLibrary({ env, system, state })
   system.spawn(LIBRARY, guests)
   for (const storage of orderedStorages(state)) {
@@ -115,6 +115,26 @@ export async function startCoordinator(env: Environment, config: CoordinatorConf
       await untilTaken(env, state)
       const term = state.cluster.term
       return system.ask('coordinator/api', `${host}/${part}`, kind, body, COMMAND_MS, { term })
+    },
+    askStorage: async (storage, kind, body) => {
+      await untilTaken(env, state)
+      const { term, settings } = state.cluster
+      const ask = (to: string, what: string, content: unknown) =>
+        system.ask('coordinator/api', to, what, content, settings.requestMs, { term })
+      if (reaches(storage)) return ask(`${storage}/control`, kind, body)
+      const relay = whoPassesOn(state, storage)
+      if (relay === undefined) {
+        throw new StellwerkError(
+          'storage-unreachable',
+          `neither the coordinator nor a host reaches storage "${storage}"`,
+          {
+            retryable: true,
+            hint: 'see: stellwerk path list',
+          },
+        )
+      }
+      const reply = (await ask(`${relay.name}/agent`, 'storage.relay', { storage, kind, body })) as { body: unknown }
+      return reply.body
     },
     stop: () => stop(listener, storages, system),
   }

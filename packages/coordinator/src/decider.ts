@@ -10,7 +10,7 @@ import { isTaken } from './core/announce.ts'
 import type { Command } from './core/commands.ts'
 import { type Input, step } from './core/core.ts'
 import { foreignGuardian, isForeignGuardian } from './core/guardians.ts'
-import { usableHosts, whoHears } from './core/hosts.ts'
+import { whoHears, whoPassesOn } from './core/hosts.ts'
 import { markAsOlder } from './core/load.ts'
 import type { AgentHello } from './core/membership.ts'
 import type { Effect } from './core/output.ts'
@@ -192,9 +192,7 @@ export class Decider implements Behavior {
   #askStorage(effect: Extract<Effect, { kind: 'storage' }>, context: ActorContext): void {
     const { state, reaches } = this.#parts
     const { key, storage, message, body } = effect
-    const relay = reaches(storage)
-      ? undefined
-      : usableHosts(state).find(host => state.liveHosts.get(host.name)?.reachableStorages.includes(storage))
+    const relay = reaches(storage) ? undefined : whoPassesOn(state, storage)
     if (relay === undefined) this.#ask(key, `${storage}/control`, message, body, context)
     else this.#ask(key, `${relay.name}/agent`, 'storage.relay', { storage, kind: message, body }, context)
   }

@@ -115,7 +115,7 @@ export class Control {
       case 'storage.delete-lun':
         return this.#inLine(() => this.#deleteLun(storageFamily.body(kind, message)))
       case 'storage.list-luns':
-        return { luns: this.#luns() }
+        return { luns: this.#luns(storageFamily.body(kind, message).lun) }
       case 'storage.status':
         return this.#status()
       default:
@@ -271,8 +271,9 @@ export class Control {
     return done
   }
 
-  #luns(): LunShown[] {
-    return [...this.#gate.state.luns.keys()].sort().map(lun => this.#lun(lun))
+  #luns(only?: string): LunShown[] {
+    const known = [...this.#gate.state.luns.keys()].sort()
+    return known.filter(lun => only === undefined || lun === only).map(lun => this.#lun(lun))
   }
 
   #lun(lun: string): LunShown {

@@ -49,6 +49,9 @@ describe('LUNs', () => {
         [LUN, 'failed'],
         ['other', 'up'],
       ])
+      const named = await storage.order('storage.list-luns', { lun: 'other' })
+      expect(named.luns.map(({ lun }) => lun)).toEqual(['other'])
+      expect((await storage.order('storage.list-luns', { lun: 'nobody' })).luns).toEqual([])
       await (await storage.connect(null, 'other')).write(0, [filled(512, 1)], {}, IO)
       map?.write(0, [good])
       storage.restart()

@@ -1,5 +1,6 @@
 // Exports of external storages: their names, and whether one can be a leg, as an operator is told who is about to make one.
 
+import type { BlockDevice } from '@stellwerk/block/device.ts'
 import { connectNbd, type NbdClient, NbdRefusal } from '@stellwerk/block/nbd/client.ts'
 import { misfitOfExport } from '@stellwerk/block/path/external-path.ts'
 import { OWNER_IO } from '@stellwerk/csv/format/device-io.ts'
@@ -32,7 +33,7 @@ export async function checkExport(options: ExportCheckOptions, wanted: CheckExpo
   const name = exportOf(storage, wanted.lun)
   const client = await open(options, storage, name)
   try {
-    const misfit = misfitOfExport(client, wanted.sizeBytes) ?? (await foreignVolume(client, wanted.volumeId))
+    const misfit = misfitOfExport(client, wanted.sizeBytes) ?? (await whatItCarries(client, wanted))
     if (misfit !== null) {
       throw new StellwerkError(
         'export-unfit',
@@ -92,12 +93,16 @@ async function open(
   })
 }
 
-/** It carries another volume, whose bytes would be lost. */
-async function foreignVolume(client: NbdClient, volumeId: string): Promise<string | null> {
+/** Another volume, whose bytes would be lost, or a leg that the volume has already: the same bytes twice are no mirror. */
+async function whatItCarries(client: BlockDevice, { volumeId, legs }: CheckExport): Promise<string | null> {
   for (const copy of await readSuperblockCopies(client, OWNER_IO)) {
     if (copy === 'unreadable') return 'it cannot be read where a volume would have its superblock'
-    if (copy === 'blank' || (typeof copy !== 'string' && copy.layout.volumeId === volumeId)) continue
-    return 'it carries a volume already; if that is of no more use, overwrite its first MiB with zeroes'
+    if (copy === 'blank') continue
+    if (typeof copy === 'string' || copy.layout.volumeId !== volumeId) {
+      return 'it carries a volume already; if that is of no more use, overwrite its first MiB with zeroes'
+    }
+    if (legs.includes(copy.legId))
+      return `it is ${copy.legId} of this volume by another name, or a copy of it; of a copy, overwrite the first MiB with zeroes`
   }
   return null
 }

@@ -21,9 +21,11 @@ const AWAY = new Set([
   'deadline',
   'link-lost',
   'link-busy',
+  'no-host',
   'no-such-actor',
   'owner-away',
   'source-away',
+  'storage-unreachable',
   'unconfirmed-state',
   'unreachable',
 ])

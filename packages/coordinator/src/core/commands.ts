@@ -1,11 +1,10 @@
 // What operators ask for. Each is checked against what is known before anything changes: a refusal changes nothing.
 
-import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { whyNotCopied } from './cluster-copy.ts'
-import { accept, type CommandResult, refuse } from './command-result.ts'
+import { accept, badName, type CommandResult, refuse } from './command-result.ts'
 import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
 import { drainHost, readmitHost, removeHost, resumeHost } from './host-commands.ts'
-import { hostLive, isUsable, usableHosts } from './hosts.ts'
+import { hostLive, isUsable } from './hosts.ts'
 import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
 import { signOfLife, takeAttestation } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
@@ -14,7 +13,8 @@ import type { StepOutput } from './output.ts'
 import { giveVolume } from './ownership.ts'
 import { obeyPathCommand, type PathCommand } from './path-commands.ts'
 import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy, withoutLost } from './restart-policy.ts'
-import { type CoordinatorState, MAX_LEGS, type VmRecord, type VmSpec, type VolumeRecord } from './state.ts'
+import type { CoordinatorState, VmRecord, VmSpec } from './state.ts'
+import { createVolume, type VolumeCreate } from './volume-creation.ts'
 import { deleteVolume } from './volume-deletion.ts'
 
 export type Command =
@@ -41,13 +41,7 @@ export type Command =
   | { readonly kind: 'vm-delete'; readonly name: string }
   | { readonly kind: 'vm-migrate'; readonly name: string; readonly to: string | null; readonly id: string }
   | { readonly kind: 'vm-cancel'; readonly name: string }
-  | {
-      readonly kind: 'volume-create'
-      readonly name: string
-      readonly id: string
-      readonly sizeBytes: number
-      readonly storages: readonly string[]
-    }
+  | ({ readonly kind: 'volume-create' } & VolumeCreate)
   | { readonly kind: 'volume-own'; readonly name: string; readonly host: string }
   /** With its LUNs. `force`: and with what is on it. */
   | { readonly kind: 'volume-delete'; readonly name: string; readonly force: boolean }
@@ -80,16 +74,8 @@ export type Command =
   /** Stops every machine in order, and keeps what is wanted: the next start of the coordinator brings it back. */
   | { readonly kind: 'cluster-halt' }
 
-/** After its start the coordinator does not take silence about a storage for its absence for so many lease times. */
-const SETTLING_LEASES = 4
-
 /** What the disks made with a VM are called. */
 export const vmDiskName = (vm: string, index: number): string => `${vm}-${index}`
-
-/** The smallest volume that holds the metadata and some extents. */
-export const MIN_VOLUME_BYTES = 64 * 1024 * 1024
-/** The largest LUN that an embedded storage makes. */
-export const MAX_VOLUME_BYTES = 64 * 2 ** 40
 
 export function obey(state: CoordinatorState, command: Command, now: number, out: StepOutput): CommandResult {
   switch (command.kind) {
@@ -202,11 +188,6 @@ function withVm(state: CoordinatorState, name: string, f: (vm: VmRecord) => Comm
   return f(vm)
 }
 
-function badName(what: string, name: string): CommandResult | null {
-  if (new RegExp(NAME_PATTERN).test(name)) return null
-  return refuse('bad-name', `"${name}" is no name for a ${what}`, 'use letters, digits, ".", "_" and "-", at most 63')
-}
-
 /** Why no host at all runs QEMU's machines, or null. */
 function whyNoQemu(state: CoordinatorState): string | null {
   const present = [...state.hosts.values()].filter(host => !host.removed)
@@ -314,74 +295,6 @@ function startVm(state: CoordinatorState, vm: VmRecord, host: string | null, out
   out.put('vms', vm.name, { ...vm, ...CLEAN_SLATE, desired: 'running', preferredHost: host ?? vm.preferredHost })
   state.liveVms.delete(vm.name)
   return accept({ vm: vm.name })
-}
-
-function createVolume(
-  state: CoordinatorState,
-  command: Extract<Command, { kind: 'volume-create' }>,
-  now: number,
-  out: StepOutput,
-): CommandResult {
-  const bad = badName('volume', command.name)
-  if (bad !== null) return bad
-  if (state.volumes.has(command.name))
-    return refuse('duplicate-name', `there is already a volume "${command.name}"`, 'choose another name')
-  const { length } = command.storages
-  if (length < 1 || length > MAX_LEGS || new Set(command.storages).size < length) {
-    return refuse(
-      'bad-legs',
-      `a volume on ${command.storages.join(', ') || 'no storage'} cannot be made`,
-      'name one storage subsystem, or two different ones for a mirror',
-    )
-  }
-  for (const storage of command.storages) {
-    if (!state.storages.has(storage)) {
-      const known = [...state.storages.keys()].sort().join(', ')
-      return refuse('unknown-storage', `there is no storage subsystem "${storage}"`, `known: ${known}`)
-    }
-  }
-  const hosts = usableHosts(state)
-  const dead = command.storages.find(
-    storage => !hosts.some(host => hostLive(state, host.name).reachableStorages.includes(storage)),
-  )
-  // Hosts that have just come may not have reported their paths yet.
-  const isSettled = now - state.startedAt > state.cluster.settings.leaseMs * SETTLING_LEASES
-  if (isSettled && hosts.length > 0 && dead !== undefined) {
-    return refuse('storage-unreachable', `no host reaches storage "${dead}"`, 'see: stellwerk path list')
-  }
-  const isInRange = command.sizeBytes >= MIN_VOLUME_BYTES && command.sizeBytes <= MAX_VOLUME_BYTES
-  if (!isInRange || command.sizeBytes % (4 * 1024 * 1024) !== 0) {
-    return refuse(
-      'bad-size',
-      `${command.sizeBytes} bytes is no size for a volume`,
-      'use a multiple of 4 MiB, from 64 MiB to 64 TiB',
-    )
-  }
-  out.put('volumes', command.name, {
-    name: command.name,
-    id: command.id,
-    sizeBytes: command.sizeBytes,
-    legs: command.storages.map((storage, index) => ({
-      leg: `leg-${index}`,
-      storage,
-      lun: command.name,
-      index,
-      role: 'in-sync',
-      lastInSync: null,
-      lunOwed: true,
-    })),
-    generation: 0,
-    generationId: null,
-    generationOwed: [],
-    unsure: false,
-    legsMade: length,
-    retired: [],
-    owner: null,
-    ownerEpoch: 0,
-    phase: 'creating',
-    pathPolicy: 'least-queue',
-  } satisfies VolumeRecord)
-  return accept({ volume: command.name })
 }
 
 function ownVolume(state: CoordinatorState, name: string, to: string, out: StepOutput): CommandResult {

@@ -50,7 +50,7 @@ describe('a storage that is any NBD server', () => {
     bench.round(2)
     expect(volume(bench).phase).toBe('creating')
     const [order] = bench.orders.filter(({ message }) => message === 'storage.check-export')
-    expect(order?.body).toEqual({ storage: 'nas', lun: 'csv1', sizeBytes: 2 ** 30, volumeId: 'v1' })
+    expect(order?.body).toEqual({ storage: 'nas', lun: 'csv1', sizeBytes: 2 ** 30, volumeId: 'v1', legs: [] })
     bench.answer(order?.key ?? '', { sizeBytes: 2 ** 30 })
     bench.round(4)
     expect(volume(bench)).toMatchObject({ phase: 'ready', generation: 0, owner: { host: 'host-a' } })

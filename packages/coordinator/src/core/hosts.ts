@@ -72,6 +72,11 @@ export function whoHears(state: CoordinatorState, host: string, now: number): Ho
   })
 }
 
+/** Who has a path to a storage, and passes on what is asked of it. */
+export function whoPassesOn(state: CoordinatorState, storage: string): HostRecord | undefined {
+  return usableHosts(state).find(host => state.liveHosts.get(host.name)?.reachableStorages.includes(storage))
+}
+
 /** It should run now. */
 export function isWanted(state: CoordinatorState, vm: VmRecord): boolean {
   return vm.desired === 'running' && !state.halted

@@ -56,7 +56,8 @@ function unsureYet(state: CoordinatorState, volume: VolumeRecord, why: string): 
   )
 }
 
-function mirror(state: CoordinatorState, volume: VolumeRecord, storage: string, out: StepOutput): CommandResult {
+/** Null when it can get a leg there, as far as is known here. */
+export function whyNoMirror(state: CoordinatorState, volume: VolumeRecord, storage: string): CommandResult | null {
   if (!state.storages.has(storage)) {
     const known = [...state.storages.keys()].sort().join(', ')
     return refuse('unknown-storage', `there is no storage subsystem "${storage}"`, `known: ${known}`)
@@ -80,9 +81,15 @@ function mirror(state: CoordinatorState, volume: VolumeRecord, storage: string, 
         : `take the stale one away first: stellwerk volume mirror ${volume.name} --remove ${stale.storage}`,
     )
   }
+  return null
+}
+
+function mirror(state: CoordinatorState, volume: VolumeRecord, storage: string, out: StepOutput): CommandResult {
+  const whyNot = whyNoMirror(state, volume, storage)
+  if (whyNot !== null) return whyNot
   const index = volume.legs.some(leg => leg.index === 0) ? 1 : 0
   const added: LegRecord = {
-    leg: `leg-${volume.legsMade}`,
+    leg: nextLeg(volume),
     storage,
     lun: volume.name,
     index,
@@ -96,6 +103,11 @@ function mirror(state: CoordinatorState, volume: VolumeRecord, storage: string, 
   state.mapVersion += 1
   volumeLive(state, volume.name).resyncNow = true
   return accept({ volume: volume.name, leg: added.leg, storage })
+}
+
+/** The id of the leg that it gets next; none is given twice. */
+export function nextLeg(volume: VolumeRecord): string {
+  return `leg-${volume.legsMade}`
 }
 
 function unmirror(state: CoordinatorState, volume: VolumeRecord, name: string, out: StepOutput): CommandResult {

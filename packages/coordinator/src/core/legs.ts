@@ -3,12 +3,12 @@
 // storage answers, knows every fence that it missed, and every host at work reaches it (DESIGN section 7).
 
 import { lunId } from '@stellwerk/protocol/lun-id.ts'
-import type { VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
+import type { CheckExport, VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
 import { externalsOf, isExternal, whyNotSilent } from './external.ts'
-import { hostLive, isUsable, usableHosts, vmsAt, volumesOf } from './hosts.ts'
+import { hostLive, isUsable, usableHosts, vmsAt, volumesOf, whoPassesOn } from './hosts.ts'
 import { verifyLegs } from './leg-verification.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
@@ -147,13 +147,14 @@ function checkExport(
   out: StepOutput,
 ): void {
   const { storage, lun } = leg
-  const host = usableHosts(state).find(({ name }) => hostLive(state, name).reachableStorages.includes(storage))
+  const host = whoPassesOn(state, storage)
   if (host === undefined) {
     volumeLive(state, volume.name).why = `no host reaches ${storage}`
     state.outstanding.delete(key)
     return
   }
-  const body = { storage, lun, sizeBytes: volume.sizeBytes, volumeId: volume.id }
+  const legs = volume.legs.filter(each => each !== leg && !each.lunOwed).map(each => each.leg)
+  const body: CheckExport = { storage, lun, sizeBytes: volume.sizeBytes, volumeId: volume.id, legs }
   out.effect({ kind: 'order', key, host: host.name, message: 'storage.check-export', body })
 }
 

@@ -6,6 +6,7 @@ import { Sealer } from './checksum.ts'
 import { type Leg, OWNER_IO, settleAll, writeBytes, writeLegs, zeroRange } from './device-io.ts'
 import { AREAS_OFFSET, checkpointAddress, type Layout, type LayoutOptions, MAX_LEGS, planLayout } from './layout.ts'
 import { emptyMetadata } from './metadata.ts'
+import { refuseOneDevice } from './one-device.ts'
 import { readSuperblockCopies, writeSuperblock } from './superblock.ts'
 
 export interface FormatOptions extends Omit<LayoutOptions, 'volumeBytes'> {
@@ -43,6 +44,7 @@ export async function formatVolume(options: FormatOptions): Promise<Layout> {
     await writeLegs(legs, address, encodeCheckpoint(header, metadata, sealer, address), OWNER_IO)
   }
   for (const [legIndex, leg] of legs.entries()) {
+    if (legIndex > 0) await refuseOneDeviceOf(legs, leg)
     await writeSuperblock(
       leg.device,
       {
@@ -75,6 +77,16 @@ async function refuseVolume(leg: Leg): Promise<void> {
     where: good?.layout.volumeId ?? leg.id,
     hint: 'use another LUN, or format with force if its data are of no more use',
   })
+}
+
+/** What was just written to the first leg must not be on the second, wiped before. No volume is left where there was to be none. */
+async function refuseOneDeviceOf(legs: readonly Leg[], leg: Leg): Promise<void> {
+  try {
+    await refuseOneDevice(leg)
+  } catch (error) {
+    for (const { device } of legs) await writeBytes(device, 0, new Uint8Array(AREAS_OFFSET), OWNER_IO)
+    throw error
+  }
 }
 
 /** The superblocks first: from here on until the end the device is no volume. */

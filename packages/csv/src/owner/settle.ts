@@ -5,6 +5,7 @@
 import { type Leg, OWNER_IO, readBytes, SPARED_IO, writeLegs } from '../format/device-io.ts'
 import { checkpointAddress } from '../format/layout.ts'
 import type { Metadata } from '../format/metadata.ts'
+import { refuseOneDevice } from '../format/one-device.ts'
 import { clearIntent } from '../format/slot.ts'
 import { mendSuperblock, readSuperblockCopies, type Superblock, writeSuperblock } from '../format/superblock.ts'
 import { copyMetadata } from './copy-metadata.ts'
@@ -28,6 +29,8 @@ export async function settle(
   await copyMetadata(best, legs)
   for (const leg of legs) if (leg.role === 'syncing') await emptyFreeSlots(leg, best.metadata)
   for (const leg of legs) await nameLeg(leg, best.superblock.superblock, legCount)
+  // Had the last one to be named been another as well, that would not be named any more.
+  for (const leg of legs) await refuseOneDevice(leg)
 
   const { version, length } = best.checkpoint
   const address = checkpointAddress(layout, version)

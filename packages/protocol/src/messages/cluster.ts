@@ -275,8 +275,14 @@ const GuardianId = Type.String({ minLength: 1, maxLength: 64 })
 const Target = { vm: Name, epoch: Count, host: Name, incarnation: Count }
 const Nothing = closed({})
 
-/** The export that a volume of this id is to have as a leg. */
-const CheckExportSchema = closed({ storage: Name, lun: Name, sizeBytes: Count, volumeId: Type.String() })
+/** The export that a volume of this id is to have as a leg. `legs`: those it has besides, none of which may be what it carries. */
+const CheckExportSchema = closed({
+  storage: Name,
+  lun: Name,
+  sizeBytes: Count,
+  volumeId: Type.String(),
+  legs: Type.Array(Name, { maxItems: 2 }),
+})
 export type CheckExport = Static<typeof CheckExportSchema>
 
 const OwnerRelaySchema = closed({ owner: Name, volume: Name, kind: Type.String(), body: Type.Unknown() })

@@ -181,8 +181,9 @@ export const storageFamily = defineFamily('storage', {
     request: closed({ lun: Name, id: Type.Optional(LunId), force: Type.Optional(Type.Boolean()) }),
     reply: Nothing,
   },
+  /** `lun`: that one alone, if it is here. */
   'storage.list-luns': {
-    request: Nothing,
+    request: closed({ lun: Type.Optional(Name) }),
     reply: closed({ luns: Type.Array(LunShown, { maxItems: MAX_LUNS_LISTED }) }),
   },
   'storage.status': {

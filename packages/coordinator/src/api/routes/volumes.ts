@@ -1,5 +1,6 @@
 // The HTTP API's routes about volumes and their disks. Disks are their volume's owner's: it is asked directly.
 
+import { lunId } from '@stellwerk/protocol/lun-id.ts'
 import { closed, NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { type DiskInfo, DiskInfoSchema } from '@stellwerk/protocol/messages/volume.ts'
 import { CheckAnswerSchema } from '@stellwerk/protocol/messages/volume-check.ts'
@@ -9,12 +10,14 @@ import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { vmDiskName } from '../../core/commands.ts'
 import { exportOf, isExport } from '../../core/exports.ts'
 import { orderedNames } from '../../core/external.ts'
+import { nextLeg, whyNoMirror } from '../../core/leg-commands.ts'
 import { isDamaged, isServing } from '../../core/ownership.ts'
 import type { VolumeRecord } from '../../core/state.ts'
+import { whyNoVolume } from '../../core/volume-creation.ts'
 import { UsageSchema, VolumeViewSchema } from '../../view/schemas.ts'
 import { volumeViews } from '../../view/status.ts'
 import { volumeView } from '../../view/volumes.ts'
-import { checkExport } from '../external-exports.ts'
+import { checkNewLeg } from '../new-leg.ts'
 import { unknownThing } from '../refuse.ts'
 import { type ApiContext, type Route, route } from '../route.ts'
 import { AnyName } from './any-name.ts'
@@ -96,10 +99,12 @@ export const volumeRoutes: readonly Route[] = [
       const { name, sizeBytes } = body
       const id = env.random.id()
       const storages = body.storages ?? defaultLegs(coordinator.state)
-      if (!coordinator.state.volumes.has(name)) {
-        for (const storage of storages) await checkExport(coordinator, storage, { lun: name, sizeBytes, volumeId: id })
+      const command = { kind: 'volume-create', name, id, sizeBytes, storages } as const
+      if (whyNoVolume(coordinator.state, command, env.clock.now()) === null) {
+        const wanted = { lun: name, sizeBytes, volumeId: id, lunId: id, legs: [] }
+        for (const storage of storages) await checkNewLeg(coordinator, storage, wanted)
       }
-      return coordinator.command({ kind: 'volume-create', name, id, sizeBytes, storages })
+      return coordinator.command(command)
     },
   }),
   route({
@@ -131,9 +136,13 @@ export const volumeRoutes: readonly Route[] = [
     body: closed({ storage: AnyName }),
     reply: LegReply,
     handle: async (context, { params, body }) => {
-      const { name, id, sizeBytes, legs } = volumeOf(context, params['name'] ?? '')
-      if (!legs.some(({ storage }) => storage === body.storage)) {
-        await checkExport(context.coordinator, body.storage, { lun: name, sizeBytes, volumeId: id })
+      const volume = volumeOf(context, params['name'] ?? '')
+      const { name, legs } = volume
+      if (whyNoMirror(context.coordinator.state, volume, body.storage) === null) {
+        await checkNewLeg(context.coordinator, body.storage, {
+          ...{ lun: name, sizeBytes: volume.sizeBytes, volumeId: volume.id },
+          ...{ lunId: lunId(volume, { leg: nextLeg(volume) }), legs: legs.map(({ leg }) => leg) },
+        })
       }
       return context.coordinator.command({ kind: 'volume-mirror', name, storage: body.storage })
     },

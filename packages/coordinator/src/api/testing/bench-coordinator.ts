@@ -62,6 +62,7 @@ export async function benchApi(directory: string, hooks: Hooks = {}): Promise<Be
     },
     askOwner: (volume, kind, body) => ask(volume, kind, body),
     askAgent: (host, kind, body) => ask(host, kind, body),
+    askStorage: (storage, kind, body) => ask(storage, kind, body),
     stop: async () => undefined,
   }
   const app = createApi(env, coordinator, { listen: { port: 0 }, token: TOKEN, events, hooks })
@@ -71,7 +72,7 @@ export async function benchApi(directory: string, hooks: Hooks = {}): Promise<Be
     events,
     env,
     asked,
-    answer: () => ({}),
+    answer: kind => (kind === 'storage.list-luns' ? { luns: [] } : {}),
     call: async (method, path, body) => {
       const response = await app.inject({
         method,
