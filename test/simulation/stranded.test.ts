@@ -2,8 +2,9 @@
 
 import { storageRung } from '@stellwerk/coordinator/view/storage-ladder.ts'
 import { describe, expect, it } from 'vitest'
+import { VOLUME_BYTES } from '../../packages/cli/src/simulation/world.ts'
 import { HOSTS, JudgedCluster } from './judged-cluster.ts'
-import { TIMEOUT } from './support.ts'
+import { guestAt, TIMEOUT } from './support.ts'
 
 const FABRICS = ['fabric-0', 'fabric-1'] as const
 const ISOLATED_MS = 10_000
@@ -14,10 +15,11 @@ const SETTINGS = { settings: { isolatedMs: ISOLATED_MS } }
 /** The host's HBAs are dead, and nothing of its that a peer could carry gets through; heartbeats do. */
 function strand({ world }: JudgedCluster, host: string): () => void {
   const { network } = world.sim
+  const others = HOSTS.filter(name => name !== host)
   const faults = [
     network.cut(host, 'san-a', { network: FABRICS }),
-    network.clog({ from: host, bothWays: true, class: 'io' }),
-    network.clog({ from: host, bothWays: true, network: FABRICS }),
+    ...others.map(other => network.clog({ from: host, to: other, bothWays: true, class: 'io' })),
+    ...[...others, 'san-a'].map(other => network.clog({ from: host, to: other, bothWays: true, network: FABRICS })),
   ]
   return () => {
     for (const fault of faults) fault.heal()
@@ -63,6 +65,34 @@ describe('a host without a way to its VM’s storage (VM1, VM2, FEN1)', TIMEOUT,
     mend()
     expect(await cluster.until(() => world.coordinator?.state.hosts.get(host)?.phase === 'admitted')).toBe(true)
     await world.sim.runFor(5_000)
+    await cluster.isWell()
+  })
+
+  it('moves live what does have a way, and only then loses the other: nothing of either is lost', async () => {
+    const storages = ['san-a', 'san-b']
+    const cluster = await new JudgedCluster('stranded-one', { ...SETTINGS, storages }).start('san-a')
+    const { host, placed, world, records } = cluster
+    world.command({ kind: 'volume-create', name: 'csv2', id: 'v2', sizeBytes: VOLUME_BYTES, storages: ['san-b'] })
+    world.command(guestAt(host, 'vm-2', 'csv2'))
+    const other = () => world.coordinator!.state.vms.get('vm-2')!.placement
+    expect(await cluster.until(() => other()?.phase === 'running')).toBe(true)
+    expect(other()?.host).toBe(host)
+    const at = cluster.now
+    const mend = strand(cluster, host)
+    expect(await cluster.startedAfter(placed?.epoch ?? 0)).toBe(true)
+    const first = (kind: string) => records.find(r => r.kind === kind && r.at > at)
+    expect(first('decision.strand')?.body).toMatchObject({
+      subject: host,
+      saw: { waiting: ['vm-1'], others: ['vm-2'] },
+    })
+    expect(first('decision.migrate')?.body).toMatchObject({ subject: 'vm-2' })
+    expect(first('migration.committed')!.at).toBeLessThan(first('decision.fence')!.at)
+    const lost = records.filter(r => r.kind === 'decision.vm-lost' && r.at > at)
+    expect(lost.map(({ body }) => (body as { subject: string }).subject)).toEqual(['vm-1'])
+    expect([cluster.host, other()?.host]).not.toContain(host)
+    await cluster.isWell()
+    mend()
+    await world.sim.runFor(10_000)
     await cluster.isWell()
   })
 

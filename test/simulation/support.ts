@@ -32,10 +32,10 @@ export async function startWithVolume(world: World, storages: readonly string[] 
 }
 
 /** A ledger guest with a small disk on `csv1`, started at once. */
-export function guestAt(host: string | null, name = 'vm-1'): Command {
+export function guestAt(host: string | null, name = 'vm-1', volume = 'csv1'): Command {
   return {
     ...{ kind: 'vm-create', name, start: true, priority: 0, host },
     spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 256 * MIB, parameters: {} },
-    disks: [{ volume: 'csv1', sizeBytes: 8 * MIB }],
+    disks: [{ volume, sizeBytes: 8 * MIB }],
   }
 }

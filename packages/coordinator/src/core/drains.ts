@@ -9,7 +9,7 @@ import { requestMigration } from './migration.ts'
 import type { StepOutput } from './output.ts'
 import { giveVolume, isServing, otherOwners, volumesOwnedBy } from './ownership.ts'
 import { calendar } from './quarantine.ts'
-import type { CoordinatorState, HostRecord } from './state.ts'
+import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
 
 /** A VM that could not be moved is tried again after so many heartbeats. */
 const RETRY_BEATS = 2
@@ -44,7 +44,7 @@ export function workOnDrains(state: CoordinatorState, now: number, out: StepOutp
   for (const host of [...state.hosts.values()]) {
     if (!isDraining(host) || !isUsable(state, host) || state.halted) continue
     giveVolumesAway(state, host, out)
-    moveVms(state, host, now, out)
+    moveAway(state, host, vmsAt(state, host.name), 'drain', now, out)
   }
 }
 
@@ -57,20 +57,27 @@ export function leftToDrain(
   return vmsAt(state, host).map(({ name }) => ({ vm: name, why: whyNotMoved.get(name) ?? null }))
 }
 
-function moveVms(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
+/** Asks for a live migration of each of these VMs of the host that runs there now; what keeps one there is in `whyNotMoved`. */
+export function moveAway(
+  state: CoordinatorState,
+  host: HostRecord,
+  vms: readonly VmRecord[],
+  purpose: 'drain' | 'stranded',
+  now: number,
+  out: StepOutput,
+): void {
   const { whyNotMoved } = hostLive(state, host.name)
   const retryMs = state.cluster.settings.heartbeatMs * RETRY_BEATS
-  const here = vmsAt(state, host.name)
-  for (const vm of [...whyNotMoved.keys()]) if (!here.some(({ name }) => name === vm)) whyNotMoved.delete(vm)
-  for (const vm of here) {
+  for (const vm of [...whyNotMoved.keys()]) if (!vms.some(({ name }) => name === vm)) whyNotMoved.delete(vm)
+  for (const vm of vms) {
     if (isExport(vm)) {
       whyNotMoved.set(vm.name, 'it serves an export: end it, stellwerk disk unexport')
       continue
     }
     const { placement } = vm
     if (vm.migration !== null || placement?.host !== host.name || placement.phase !== 'running') continue
-    if (!isWanted(state, vm) || !shouldAsk(state, `drain/${vm.name}`, now, retryMs)) continue
-    const id = `drain-${state.cluster.term}-${state.decisionSeq + 1}`
+    if (!isWanted(state, vm) || !shouldAsk(state, `${purpose}/${vm.name}`, now, retryMs)) continue
+    const id = `${purpose}-${state.cluster.term}-${state.decisionSeq + 1}`
     const asked = requestMigration(state, id, vm.name, null, now, out)
     if ('code' in asked) whyNotMoved.set(vm.name, asked.message)
     else whyNotMoved.delete(vm.name)

@@ -33,7 +33,7 @@ export function newHostLive(state: CoordinatorState): HostLive {
     fencingSince: null,
     silenceCounted: false,
     whyNotFenced: null,
-    strandedSince: null,
+    stranded: null,
   }
 }
 

@@ -14,7 +14,7 @@ import { hostLive, NO_QEMU, whoHears } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isCounted, noteFailure } from './quarantine.ts'
 import type { CoordinatorState, HostLive, HostRecord } from './state.ts'
-import { fenceIfStranded } from './stranded.ts'
+import { leaveIfStranded } from './stranded.ts'
 
 export interface AgentHello {
   readonly host: string
@@ -293,10 +293,10 @@ export function watchHosts(state: CoordinatorState, now: number, out: StepOutput
     const live = hostLive(state, host.name)
     const heardAt = live.lastBeatAt ?? state.startedAt
     if (now - heardAt <= silentAfterMs) {
-      fenceIfStranded(state, host, now, out)
+      leaveIfStranded(state, host, now, out)
       continue
     }
-    live.strandedSince = null
+    live.stranded = null
     live.suspectSince ??= now
     askStorages(state, host, now, out)
     const verdict = judge(state, host, live, now)

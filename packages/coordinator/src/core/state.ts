@@ -366,8 +366,8 @@ export interface HostLive {
   silenceCounted: boolean
   /** Why it is not fenced though it is isolated; null: it is not, or it is. */
   whyNotFenced: string | null
-  /** Since when all its VMs wait for storage that others reach, who could take one of them. */
-  strandedSince: number | null
+  /** Since when some of its VMs wait for storage that others reach, who could take one of them; `told`: that the rest is moved away. */
+  stranded: { readonly since: number; readonly told: boolean } | null
 }
 
 /** An order or question on its way: not asked again before `retryAt`. */

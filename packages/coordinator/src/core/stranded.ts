@@ -1,7 +1,8 @@
-// A host that is heard, but has no way left to the storage of its VMs, neither over a path of its own nor over a peer: the last
-// rung of the storage-loss ladder (DESIGN section 7). What its VMs have in flight may still arrive, so they are not moved: the
-// host is fenced, as one that is isolated, and they start again where there is a way.
+// A host that is heard, but has no way left to the storage of some of its VMs, neither over a path of its own nor over a peer: the
+// last rungs of the storage-loss ladder (DESIGN section 7). What those have in flight may still arrive, so they cannot be moved: the
+// host is fenced, as one that is isolated, and they start again where there is a way. Before that its other VMs are moved live.
 
+import { moveAway } from './drains.ts'
 import { isExport } from './exports.ts'
 import { beginFencing } from './fencing.ts'
 import { hostLive, isUsable, isWanted, storagesOf, vmsAt } from './hosts.ts'
@@ -10,33 +11,48 @@ import { whyNot } from './placement.ts'
 import { noteFailure } from './quarantine.ts'
 import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
 
-/** Counts the time for which another host could have had its VMs, and none of them could go on; then fences it. */
-export function fenceIfStranded(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
+/** Counts the time for which another host could have had a VM that cannot go on; then moves the others away, and fences it. */
+export function leaveIfStranded(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
   const live = hostLive(state, host.name)
-  const waits = isUsable(state, host) && live.access.some(each => each.state === 'paused')
-  const lost = waits ? lostStorages(state, host) : []
-  if (lost.length === 0 || !couldGoElsewhere(state, host)) {
-    live.strandedSince = null
+  const waiting = isUsable(state, host) ? waitingAt(state, host) : new Map<VmRecord, string[]>()
+  if (!couldGoElsewhere(state, host, [...waiting.keys()])) {
+    live.stranded = null
     return
   }
-  live.strandedSince ??= now
-  const lastsMs = now - live.strandedSince
+  live.stranded ??= { since: now, told: false }
+  const lastsMs = now - live.stranded.since
   if (lastsMs < state.cluster.settings.isolatedMs) return
-  live.strandedSince = null
-  const why = `it has had no way to ${lost.join(', ')} for ${Math.round(lastsMs / 1000)} s, and its VMs can have one elsewhere`
+  const lost = [...new Set([...waiting.values()].flat())].sort()
+  const forSeconds = `for ${Math.round(lastsMs / 1000)} s`
+  const others = vmsAt(state, host.name).filter(vm => !waiting.has(vm))
+  if (others.length > 0) {
+    if (!live.stranded.told) {
+      live.stranded = { ...live.stranded, told: true }
+      out.decide({
+        kind: 'strand',
+        subject: host.name,
+        saw: { waiting: [...waiting.keys()].map(vm => vm.name), others: others.map(vm => vm.name) },
+        chose: 'move its other VMs away, then fence it',
+        why: `some of its VMs have had no way to ${lost.join(', ')} ${forSeconds}, and can have one elsewhere`,
+      })
+    }
+    moveAway(state, host, others, 'stranded', now, out)
+    return
+  }
+  live.stranded = null
+  const why = `it has had no way to ${lost.join(', ')} ${forSeconds}, and its VMs can have one elsewhere`
   noteFailure(state, host, live.incarnation ?? 0, why, now, out)
   beginFencing(state, state.hosts.get(host.name) ?? host, why, null, out)
 }
 
-/** Storages to which everything that is here waits for a way; none, if anything is here that does not wait. */
-function lostStorages(state: CoordinatorState, host: HostRecord): string[] {
-  const lost = new Set<string>()
+/** What is here and cannot go on, and the storages that each waits for. */
+function waitingAt(state: CoordinatorState, host: HostRecord): Map<VmRecord, string[]> {
+  const found = new Map<VmRecord, string[]>()
   for (const vm of vmsAt(state, host.name)) {
     const missing = withoutWay(state, host, vm)
-    if (missing.length === 0) return []
-    for (const storage of missing) lost.add(storage)
+    if (missing.length > 0) found.set(vm, missing)
   }
-  return [...lost].sort()
+  return found
 }
 
 /** Storages of the VM's legs that count, which the host has open and no way to. */
@@ -49,12 +65,14 @@ function withoutWay(state: CoordinatorState, host: HostRecord, vm: VmRecord): st
 }
 
 /** Exports are nobody else's to take. */
-function couldGoElsewhere(state: CoordinatorState, host: HostRecord): boolean {
-  const waiting = vmsAt(state, host.name).filter(vm => !isExport(vm) && isWanted(state, vm))
-  return waiting.some(vm =>
-    [...state.hosts.values()].some(
-      other =>
-        other.name !== host.name && whyNot(state, vm, other) === null && withoutWay(state, other, vm).length === 0,
-    ),
+function couldGoElsewhere(state: CoordinatorState, host: HostRecord, waiting: readonly VmRecord[]): boolean {
+  return waiting.some(
+    vm =>
+      !isExport(vm) &&
+      isWanted(state, vm) &&
+      [...state.hosts.values()].some(
+        other =>
+          other.name !== host.name && whyNot(state, vm, other) === null && withoutWay(state, other, vm).length === 0,
+      ),
   )
 }

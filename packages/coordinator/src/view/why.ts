@@ -24,6 +24,7 @@ const KINDS: { readonly [what in WhyWhat]: readonly string[] } = {
   vm: ['place', 'vm-lost', 'vm-failed', 'vm-given-up', 'vm-halted', 'migrate', 'migration-abort', 'export-ended'],
   host: [
     'host-joined',
+    'strand',
     'fence',
     'fenced',
     'silent',
@@ -123,11 +124,17 @@ function ofHost(state: CoordinatorState, host: HostRecord, now: number): string[
         `, unless no other host can take it; end it: stellwerk host resume ${host.name}.`,
     )
   }
+  const left = leftToDrain(state, host.name).map(({ vm, why }) => (why === null ? vm : `${vm} (${why})`))
   if (host.drain !== undefined) {
-    const left = leftToDrain(state, host.name).map(({ vm, why }) => (why === null ? vm : `${vm} (${why})`))
     said.push(
       `It is taken out of service because ${host.drain.why}; left there: ${left.join(', ') || 'nothing'}` +
         `; end it: stellwerk host resume ${host.name}.`,
+    )
+  }
+  if (live.stranded?.told === true) {
+    said.push(
+      'Some of its VMs have no way to their storage, and start elsewhere once it is fenced;' +
+        ` before that the others are moved away; on it now: ${left.join(', ')}.`,
     )
   }
   if (live.whyNotFenced !== null) said.push(`It is not fenced because ${live.whyNotFenced}.`)
