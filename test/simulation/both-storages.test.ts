@@ -143,6 +143,34 @@ describe('both storages of a mirror (MIR1, VM2)', TIMEOUT, () => {
 })
 
 describe('a leg that is behind, when all else is lost', TIMEOUT, () => {
+  it('is opened anew by a host that had the volume open only after it had fallen behind', async () => {
+    const mirror = await Mirror.start('forced-unknown')
+    const { cluster } = mirror
+    await mirror.fallBehind('san-a')
+    const first = cluster.host
+    cluster.world.command({ kind: 'vm-migrate', name: 'vm-1', to: null, id: 'm1' })
+    expect(await cluster.until(() => cluster.host !== first && cluster.placed?.phase === 'running')).toBe(true)
+    await cluster.isWell()
+    // The slot that it has got there is known to the leg that is going to be lost.
+    const { host } = cluster
+    mirror.powerOff('san-b')
+    mirror.powerOn('san-a')
+    await mirror.standsStill()
+    cluster.world.command({ kind: 'vm-stop', name: 'vm-1' })
+    await cluster.world.sim.runFor(WHILE_MS)
+    expect(await mirror.forced('san-a')).toBe('ok')
+    expect(await cluster.until(() => cluster.placed === null)).toBe(true)
+    const from = cluster.now
+    cluster.world.command({ kind: 'vm-start', name: 'vm-1', host })
+    expect(await cluster.until(() => cluster.entries(from) > 20)).toBe(true)
+    expect(cluster.host).toBe(host)
+    expect(cluster.records.filter(r => r.kind === 'decision.vm-failed')).toEqual([])
+    mirror.powerOn('san-b')
+    expect(await cluster.until(() => mirror.role('san-b') === 'in-sync')).toBe(true)
+    const fromThen = cluster.now
+    expect(await cluster.until(() => cluster.entries(fromThen) > 20)).toBe(true)
+  })
+
   it('is gone on with on an operator’s word alone, with what it has; the other is copied in full when it comes back', async () => {
     const mirror = await Mirror.start('forced')
     const { cluster } = mirror

@@ -109,7 +109,7 @@ export class HostVolumes implements DiskOpener {
     if (this.#fenced || this.#epoch === 0) return
     const { host } = this.#options
     for (const { name, id, deleted } of map.volumes) if (deleted === true) this.#forget(name, id)
-    for (const volume of map.volumes) this.#open.get(volume.name)?.follow(volume)
+    for (const volume of map.volumes) this.#followOpen(volume)
     for (const volume of map.volumes) {
       const { owner } = volume
       const mine = owner !== null && owner.host === host && owner.hostEpoch === this.#epoch
@@ -123,6 +123,18 @@ export class HostVolumes implements DiskOpener {
     for (const name of [...this.#owned.keys()]) {
       if (!map.volumes.some(volume => volume.name === name)) this.#disown(name, true)
     }
+  }
+
+  #followOpen(volume: ClusterMapVolume): void {
+    const open = this.#open.get(volume.name)
+    if (open === undefined) return
+    if (open.forced === (volume.forced ?? 0)) {
+      open.follow(volume)
+      return
+    }
+    open.drop('an operator has made the volume go on with a leg that was behind')
+    this.#open.delete(volume.name)
+    this.#options.onLegs()
   }
 
   /** What is in flight there fails: nothing on it is of use to anybody. */

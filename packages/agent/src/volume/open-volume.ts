@@ -91,6 +91,11 @@ export class OpenVolume {
     return this.#options.access.env.clock.now() - last < BUSY_MS
   }
 
+  /** What `forced` of the map was when it was opened. */
+  get forced(): number {
+    return this.#options.volume.forced ?? 0
+  }
+
   heardOf(lun: string, generation: Generation): void {
     if (this.#book.volume.legs.some(leg => leg.lun === lun)) this.#mirror?.follow(generation)
   }

@@ -32,7 +32,12 @@ export function forceLeg(
   )
   // It is not drained by a storage without epochs: it is to say that it has ended.
   const leaving = volume.owner === null ? null : { ...volume.owner, mapVersion: state.mapVersion + 1, to: null }
-  const left = { ...aboveAll(state, volume), owner: null, leaving: leaving ?? volume.leaving ?? null }
+  // What hosts have open is of a time that has not been: they are to open it anew.
+  const forcedTimes = (volume.forced ?? 0) + 1
+  const left = {
+    ...aboveAll(state, volume),
+    ...{ owner: null, leaving: leaving ?? volume.leaving ?? null, forced: forcedTimes },
+  }
   changeGeneration(state, left, legs, `an operator forced ${leg.leg}, ${was}`, out)
   // The other leg may be ahead of what is believed from here on: it is copied whole.
   const forced = state.volumes.get(volume.name)

@@ -47,6 +47,7 @@ export function mapOf(state: CoordinatorState): ClusterMap {
         owner: volume.owner,
         format: volume.phase === 'formatting',
         pathPolicy: volume.pathPolicy,
+        ...(volume.forced === undefined ? {} : { forced: volume.forced }),
         ...(volume.phase === 'deleting' ? { deleted: true as const } : {}),
       })),
     routes: mapRoutes(state.routes),

@@ -222,6 +222,8 @@ export interface VolumeRecord {
   readonly unsure: boolean
   /** Legs ever made: the number of the next one. */
   readonly legsMade: number
+  /** How often an operator has made it go on with a leg that was behind; absent: never. */
+  readonly forced?: number
   /** LUNs of former legs that are to be deleted. */
   readonly retired: readonly { readonly storage: string; readonly lun: string; readonly id?: string }[]
   readonly owner: OwnerRecord | null

@@ -72,6 +72,11 @@ const MapVolume = closed({
   format: Type.Boolean(),
   /** How its requests are spread over paths that are as good. */
   pathPolicy: OneOf('least-queue', 'fixed'),
+  /**
+   * How often it was made to go on with a leg that was behind; absent: never. What a host has open of another count is of metadata that
+   * are lost, its own slot perhaps: it drops that, and opens the volume anew.
+   */
+  forced: Type.Optional(Count),
   /** It is being deleted, with all on it: whoever has it open drops it, before its LUNs go. */
   deleted: Type.Optional(Type.Literal(true)),
 })
