@@ -2,8 +2,9 @@
 // behind never stands in for the one that has it all, unless an operator says so.
 
 import { extentAddress } from '@stellwerk/csv/format/layout.ts'
+import { canaries } from '@stellwerk/runtime/canary.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
-import { describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it } from 'vitest'
 import { lunFile } from '../../packages/cli/src/simulation/durability.ts'
 import { HOSTS, JudgedCluster } from './judged-cluster.ts'
 import { TIMEOUT } from './support.ts'
@@ -44,6 +45,12 @@ class Mirror {
     this.powerOff(storage)
     expect(await this.cluster.until(() => this.role(storage) === 'stale')).toBe(true)
     await this.cluster.isWell()
+  }
+
+  async moveTo(host: string): Promise<void> {
+    const { cluster } = this
+    cluster.world.command({ kind: 'vm-migrate', name: 'vm-1', to: host, id: `to-${host}` })
+    expect(await cluster.until(() => cluster.host === host && cluster.placed?.phase === 'running')).toBe(true)
   }
 
   role(storage: string): string | undefined {
@@ -142,33 +149,64 @@ describe('both storages of a mirror (MIR1, VM2)', TIMEOUT, () => {
   })
 })
 
+/** The VM moves after the leg has fallen behind; then that is all that is left, and an operator has the volume go on with it. */
+async function forcedWhereItMoved(seed: string): Promise<{ mirror: Mirror; from: string; there: string }> {
+  const mirror = await Mirror.start(seed)
+  const { cluster } = mirror
+  const from = cluster.host
+  await mirror.fallBehind('san-a')
+  await mirror.moveTo(HOSTS.find(name => name !== from)!)
+  await cluster.isWell()
+  const there = cluster.host
+  mirror.powerOff('san-b')
+  mirror.powerOn('san-a')
+  await mirror.standsStill()
+  cluster.world.command({ kind: 'vm-stop', name: 'vm-1' })
+  // Its guest has ended; what that had in flight waits for the leg that is lost.
+  await cluster.world.sim.runFor(WHILE_MS)
+  expect(await mirror.forced('san-a')).toBe('ok')
+  expect(await cluster.until(() => cluster.placed === null)).toBe(true)
+  const at = cluster.now
+  cluster.world.command({ kind: 'vm-start', name: 'vm-1', host: there })
+  expect(await cluster.until(() => cluster.entries(at) > 20)).toBe(true)
+  return { mirror, from, there }
+}
+
+/** What a host that was at work on it before makes equal when it opens the volume again, while the VM runs elsewhere. */
+async function copiedUnderAnother(seed: string): Promise<string[]> {
+  const { mirror, from } = await forcedWhereItMoved(seed)
+  const { cluster } = mirror
+  mirror.powerOn('san-b')
+  expect(await cluster.until(() => mirror.role('san-b') === 'in-sync')).toBe(true)
+  const copies: string[] = []
+  const at = cluster.now
+  cluster.world.sim.onRecord(record => {
+    const isDone = cluster.records.some(({ kind, at: when }) => kind === 'migration.committed' && when > at)
+    if (record.kind === 'mirror.copy' && record.host === from && !isDone) copies.push(JSON.stringify(record.body))
+  })
+  await mirror.moveTo(from)
+  const fromThen = cluster.now
+  expect(await cluster.until(() => cluster.entries(fromThen) > 20)).toBe(true)
+  return copies
+}
+
 describe('a leg that is behind, when all else is lost', TIMEOUT, () => {
+  afterEach(() => canaries.clear())
+
   it('is opened anew by a host that had the volume open only after it had fallen behind', async () => {
-    const mirror = await Mirror.start('forced-unknown')
+    const { mirror, there } = await forcedWhereItMoved('forced-unknown')
     const { cluster } = mirror
-    await mirror.fallBehind('san-a')
-    const first = cluster.host
-    cluster.world.command({ kind: 'vm-migrate', name: 'vm-1', to: null, id: 'm1' })
-    expect(await cluster.until(() => cluster.host !== first && cluster.placed?.phase === 'running')).toBe(true)
-    await cluster.isWell()
-    // The slot that it has got there is known to the leg that is going to be lost.
-    const { host } = cluster
-    mirror.powerOff('san-b')
-    mirror.powerOn('san-a')
-    await mirror.standsStill()
-    cluster.world.command({ kind: 'vm-stop', name: 'vm-1' })
-    await cluster.world.sim.runFor(WHILE_MS)
-    expect(await mirror.forced('san-a')).toBe('ok')
-    expect(await cluster.until(() => cluster.placed === null)).toBe(true)
-    const from = cluster.now
-    cluster.world.command({ kind: 'vm-start', name: 'vm-1', host })
-    expect(await cluster.until(() => cluster.entries(from) > 20)).toBe(true)
-    expect(cluster.host).toBe(host)
+    expect(cluster.host).toBe(there)
     expect(cluster.records.filter(r => r.kind === 'decision.vm-failed')).toEqual([])
-    mirror.powerOn('san-b')
-    expect(await cluster.until(() => mirror.role('san-b') === 'in-sync')).toBe(true)
-    const fromThen = cluster.now
-    expect(await cluster.until(() => cluster.entries(fromThen) > 20)).toBe(true)
+  })
+
+  it('keeps nothing of what a host had marked there when it fell behind: that copies nothing under another’s writes', async () => {
+    expect(await copiedUnderAnother('forced-marks')).toEqual([])
+  })
+
+  it('and does with forced-marks-kept', async () => {
+    canaries.add('forced-marks-kept')
+    expect((await copiedUnderAnother('forced-marks')).length).toBeGreaterThan(0)
   })
 
   it('is gone on with on an operator’s word alone, with what it has; the other is copied in full when it comes back', async () => {

@@ -74,6 +74,7 @@ export class OwnerService implements Behavior {
   #state: 'opening' | 'serving' | 'failed' | 'ended' = 'opening'
   #why: string | null = null
   #damaged = false
+  #hasServed = false
   /** Asked for while it is damaged. */
   readonly #checks: OwedChecks
   /** Ends the pause between two attempts, if there is one. */
@@ -306,6 +307,8 @@ export class OwnerService implements Behavior {
     const owner = await VolumeOwner.open({
       legs,
       generation: ofMap(volume),
+      // Once: what is marked after it has served counts, although its map may not know that yet.
+      emptySlots: volume.emptySlots === true && !this.#hasServed,
       volume: volume.name,
       expected: { volumeId: volume.id },
       ownerEpoch,
@@ -325,6 +328,7 @@ export class OwnerService implements Behavior {
     }
     this.#owner = owner
     this.#state = 'serving'
+    this.#hasServed = true
     this.#checks.make(() => owner.check()).catch((error: unknown) => this.#checks.fail(errorMessage(error)))
     this.#options.onChange()
     access.env.trace.emit({

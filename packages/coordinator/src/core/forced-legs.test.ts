@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { whyOf } from '../view/why.ts'
 import { copyOf, restoreFrom } from './cluster-copy.ts'
 import type { Command } from './commands.ts'
+import { mapOf } from './map.ts'
 import { Bench } from './testing.ts'
 
 const HOSTS = ['host-a', 'host-b', 'host-c']
@@ -114,6 +115,28 @@ describe('the leg that is left is forced (IO1, FEN1)', () => {
     expect(bench.marks.get('san-a/csv1')).toMatchObject({ generation: volume(bench).generation })
     expect(bench.orders.some(({ message }) => message === 'vm.start')).toBe(true)
     expect(bench.placement('web')).toMatchObject({ phase: 'running' })
+  })
+
+  it('its first owner takes away what hosts have marked; nothing is attached before that, and nothing taken away afterwards', () => {
+    const before = mirrored()
+    const copy = copied(before)
+    before.marks.set('san-a/csv1', marksOf(5, 'in-sync', 'in-sync'))
+    const bench = restored(before, { copy })
+    force(bench, 'san-a')
+    bench.ownersSay = { state: 'opening' }
+    const inMap = () => mapOf(bench.state).volumes.find(({ name }) => name === 'csv1')
+    bench.round(20)
+    for (const { name, epoch } of bench.state.hosts.values()) {
+      bench.input({ kind: 'unanswered', key: `admit/${name}/${epoch}/san-b`, code: 'deadline', message: 'no answer' })
+    }
+    bench.round(20)
+    expect(inMap()).toMatchObject({ forced: 1, emptySlots: true })
+    expect(bench.orders.some(({ message }) => message === 'vm.start')).toBe(false)
+    bench.ownersSay = { state: 'serving' }
+    bench.round(20)
+    expect(inMap()).toMatchObject({ forced: 1 })
+    expect(inMap()).not.toHaveProperty('emptySlots')
+    expect(bench.orders.some(({ message }) => message === 'vm.start')).toBe(true)
   })
 
   it('and the other one, which went on alone before it was lost, is copied whole when it comes back: it is never believed', () => {

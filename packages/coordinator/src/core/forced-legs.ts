@@ -33,17 +33,17 @@ export function forceLeg(
   // It is not drained by a storage without epochs: it is to say that it has ended.
   const leaving = volume.owner === null ? null : { ...volume.owner, mapVersion: state.mapVersion + 1, to: null }
   // What hosts have open is of a time that has not been: they are to open it anew.
-  const forcedTimes = (volume.forced ?? 0) + 1
+  const forced = { times: (volume.forced?.times ?? 0) + 1, opened: false }
   const left = {
     ...aboveAll(state, volume),
-    ...{ owner: null, leaving: leaving ?? volume.leaving ?? null, forced: forcedTimes },
+    ...{ owner: null, leaving: leaving ?? volume.leaving ?? null, forced },
   }
   changeGeneration(state, left, legs, `an operator forced ${leg.leg}, ${was}`, out)
   // The other leg may be ahead of what is believed from here on: it is copied whole.
-  const forced = state.volumes.get(volume.name)
-  if (forced !== undefined) {
-    const whole = forced.legs.map(each => (each.leg === leg.leg ? each : { ...each, lastInSync: null }))
-    out.put('volumes', volume.name, { ...forced, legs: whole })
+  const next = state.volumes.get(volume.name)
+  if (next !== undefined) {
+    const whole = next.legs.map(each => (each.leg === leg.leg ? each : { ...each, lastInSync: null }))
+    out.put('volumes', volume.name, { ...next, legs: whole })
   }
   return accept({ volume: volume.name, leg: leg.leg, ...(role === 'syncing' ? { mixed: true } : {}) })
 }

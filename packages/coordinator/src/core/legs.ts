@@ -11,7 +11,7 @@ import { externalsOf, isExternal, whyNotSilent } from './external.ts'
 import { hostLive, isUsable, usableHosts, vmsAt, volumesOf, whoPassesOn } from './hosts.ts'
 import { verifyLegs } from './leg-verification.ts'
 import type { StepOutput } from './output.ts'
-import { isServing } from './ownership.ts'
+import { isServing, noteOpened } from './ownership.ts'
 import { noteScrub } from './scrubs.ts'
 import type { CoordinatorState, HostRecord, LegRecord, VolumeLive, VolumeRecord } from './state.ts'
 import { finishDeletion, whyStillOpen } from './volume-deletion.ts'
@@ -112,6 +112,7 @@ export function workOnLegs(state: CoordinatorState, now: number, out: StepOutput
     }
     at(volume => verifyLegs(state, volume, now, out))
     if (state.volumes.get(name)?.unsure === true) continue
+    at(volume => noteOpened(state, volume, out))
     at(volume => createLuns(state, volume, now, out))
     at(volume => tellGeneration(state, volume, now, out))
     at(volume => giveUpForFences(state, volume, now, out))

@@ -4,7 +4,7 @@ import type { ClusterMap } from '@stellwerk/protocol/messages/cluster.ts'
 import { shouldAsk } from './asking.ts'
 import type { StepOutput } from './output.ts'
 import { mapRoutes } from './routes.ts'
-import type { CoordinatorState } from './state.ts'
+import type { CoordinatorState, VolumeRecord } from './state.ts'
 
 export function mapOf(state: CoordinatorState): ClusterMap {
   if (state.map?.version === state.mapVersion) return state.map
@@ -47,12 +47,17 @@ export function mapOf(state: CoordinatorState): ClusterMap {
         owner: volume.owner,
         format: volume.phase === 'formatting',
         pathPolicy: volume.pathPolicy,
-        ...(volume.forced === undefined ? {} : { forced: volume.forced }),
+        ...forcedOf(volume),
         ...(volume.phase === 'deleting' ? { deleted: true as const } : {}),
       })),
     routes: mapRoutes(state.routes),
   }
   return state.map
+}
+
+function forcedOf({ forced }: VolumeRecord): { forced?: number; emptySlots?: true } {
+  if (forced === undefined) return {}
+  return { forced: forced.times, ...(forced.opened ? {} : { emptySlots: true }) }
 }
 
 function sorted<R extends { readonly name: string }>(records: ReadonlyMap<string, R>): R[] {

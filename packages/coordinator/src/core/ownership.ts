@@ -66,6 +66,13 @@ export function isServing(state: CoordinatorState, name: string): boolean {
   return reported?.ownerEpoch === volume.owner.epoch && reported.state === 'serving'
 }
 
+/** Of a volume that was forced: its first owner since then has taken away what hosts had marked: from here on what is marked counts. */
+export function noteOpened(state: CoordinatorState, volume: VolumeRecord, out: StepOutput): void {
+  if (volume.forced?.opened !== false || !isServing(state, volume.name)) return
+  out.put('volumes', volume.name, { ...volume, forced: { ...volume.forced, opened: true } })
+  state.mapVersion += 1
+}
+
 /** Its owner says so. */
 export function isDamaged(state: CoordinatorState, { name, owner }: VolumeRecord): boolean {
   if (owner === null) return false

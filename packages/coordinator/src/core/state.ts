@@ -222,8 +222,11 @@ export interface VolumeRecord {
   readonly unsure: boolean
   /** Legs ever made: the number of the next one. */
   readonly legsMade: number
-  /** How often an operator has made it go on with a leg that was behind; absent: never. */
-  readonly forced?: number
+  /**
+   * How often an operator has made it go on with a leg that was behind, and whether an owner has opened it since; absent: never.
+   * Before that owner nothing is attached.
+   */
+  readonly forced?: { readonly times: number; readonly opened: boolean }
   /** LUNs of former legs that are to be deleted. */
   readonly retired: readonly { readonly storage: string; readonly lun: string; readonly id?: string }[]
   readonly owner: OwnerRecord | null

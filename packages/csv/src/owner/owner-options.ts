@@ -25,6 +25,11 @@ export interface VolumeOwnerOptions {
   readonly ownerEpoch: number
   /** What the storage knows: an owner of this epoch had its record durable. A journal that ends before it is refused. */
   readonly leastOwnerEpoch?: number
+  /**
+   * What hosts have marked in their slots is of a time that has not been, and nobody is at work: it is taken away before anything is
+   * attached. A host that opened the volume only later would make equal what another writes.
+   */
+  readonly emptySlots?: boolean
   readonly env: Pick<Environment, 'trace' | 'log'> & Partial<Pick<Environment, 'timers' | 'clock'>>
   /** The way to the hosts that have disks. Without it a disk in use has no snapshots. */
   readonly hosts?: DiskHosts

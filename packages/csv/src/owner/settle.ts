@@ -3,7 +3,7 @@
 // empty; a leg that is catching up has the metadata of another time, or none.
 
 import { type Leg, OWNER_IO, readBytes, SPARED_IO, writeLegs } from '../format/device-io.ts'
-import { checkpointAddress } from '../format/layout.ts'
+import { checkpointAddress, type Layout } from '../format/layout.ts'
 import type { Metadata } from '../format/metadata.ts'
 import { refuseOneDevice } from '../format/one-device.ts'
 import { clearIntent } from '../format/slot.ts'
@@ -55,6 +55,11 @@ async function nameLeg(leg: OwnerLeg, model: Superblock, legCount: number): Prom
   if (right) return
   const version = Math.max(model.version, ...copies.map(copy => (typeof copy === 'string' ? 0 : copy.version))) + 1
   await writeSuperblock(leg.device, { ...model, version, legId: leg.id, legIndex: leg.index, legCount }, OWNER_IO)
+}
+
+/** Of every host. */
+export async function emptySlots(legs: readonly Leg[], { slots }: Metadata, layout: Layout): Promise<void> {
+  for (const slot of slots.values()) await clearIntent(legs, layout, slot, OWNER_IO)
 }
 
 /** What hosts that hold nothing marked there long ago, and never took away, must not look marked when the leg counts. */

@@ -37,7 +37,7 @@ import type { VolumeOwnerOptions } from './owner-options.ts'
 import { refuse } from './refusal.ts'
 import type { VolumeBody, VolumeKind, VolumeReply, VolumeRequest } from './request.ts'
 import { Scrubs } from './scrubs.ts'
-import { type OwnerLeg, settle } from './settle.ts'
+import { emptySlots, type OwnerLeg, settle } from './settle.ts'
 import { type Effect, endEffect, forget, type OwnerState, ownerState, startEffect, takeEntries } from './state.ts'
 import { StillWork } from './still-work.ts'
 
@@ -150,6 +150,7 @@ export class VolumeOwner {
     const { metadata, layout } = best
     recordRecovered(options, metadata)
     await settle(best, all, legs, generation.legs.length)
+    if (options.emptySlots === true && !canary('forced-marks-kept')) await emptySlots(legs, metadata, layout)
     const writer = new JournalWriter(legs, best, options.ownerEpoch)
     if (!isRedundant(best)) await writer.checkpointBoth(metadata)
     else if (writer.checkpointDue) await writer.checkpoint(metadata)

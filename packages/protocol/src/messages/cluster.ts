@@ -74,9 +74,11 @@ const MapVolume = closed({
   pathPolicy: OneOf('least-queue', 'fixed'),
   /**
    * How often it was made to go on with a leg that was behind; absent: never. What a host has open of another count is of metadata that
-   * are lost, its own slot perhaps: it drops that, and opens the volume anew.
+   * are lost, its own slot perhaps: it drops that, and opens the volume anew when it needs it.
    */
   forced: Type.Optional(Count),
+  /** The owner is to take away what hosts have marked there, before it serves: no owner has opened the volume since it was forced. */
+  emptySlots: Type.Optional(Type.Literal(true)),
   /** It is being deleted, with all on it: whoever has it open drops it, before its LUNs go. */
   deleted: Type.Optional(Type.Literal(true)),
 })
