@@ -69,8 +69,8 @@ export class RunGate {
     const gated = this.#gated.get(vm)
     if (gated === undefined) return
     this.#gated.delete(vm)
-    // Past its deadline the guardian is about to kill the agent for it, unless it hears of the machine's end before.
-    const overdue = gated.begun && !gated.frozen && gated.toldUntil <= this.#env.clock.now()
+    // By its deadline, or past it, the guardian is about to kill the agent for it, unless it hears of the machine's end before.
+    const overdue = gated.begun && !gated.frozen && gated.toldUntil <= this.#env.clock.now() + PUSH_MS
     if (overdue) this.#push()
     else this.#pushSoon()
   }

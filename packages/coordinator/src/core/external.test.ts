@@ -57,6 +57,20 @@ describe('a storage that is any NBD server', () => {
     expect(sent.filter(key => key.includes('nas'))).toEqual([])
   })
 
+  it('has no export that two volumes have, whichever names they give it', () => {
+    const bench = cluster('nas')
+    const nas = bench.state.storages.get('nas')!
+    const create = (name: string) =>
+      bench.command({ kind: 'volume-create', name, id: name, sizeBytes: 2 ** 30, storages: ['nas'] }).refused
+    bench.state.storages.set('nas', { ...nas, external: { exports: [{ lun: 'csv2', export: 'csv1' }] } })
+    expect(create('csv2')).toBe('export-in-use')
+    expect(bench.state.volumes.has('csv2')).toBe(false)
+    expect(create('csv3')).toBeUndefined()
+    bench.command({ kind: 'volume-create', name: 'csv2', id: 'v2', sizeBytes: 2 ** 30, storages: ['san-a'] })
+    bench.round(4)
+    expect(bench.command({ kind: 'volume-mirror', name: 'csv2', storage: 'nas' }).refused).toBe('export-in-use')
+  })
+
   it('starts a VM again when its host is attested dead and what it sent has had its time, and says what that rests on', () => {
     const bench = cluster('nas')
     const host = hostOf(bench)

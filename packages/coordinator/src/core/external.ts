@@ -20,6 +20,18 @@ export function isExternal(state: CoordinatorState, storage: string): boolean {
   return state.storages.get(storage)?.external !== undefined
 }
 
+/** The volume that has this LUN's export already, under the name of a LUN of its own; null: none. */
+export function whoHasExport(state: CoordinatorState, storage: string, lun: string): string | null {
+  const external = state.storages.get(storage)?.external
+  if (external === undefined) return null
+  const exportNamed = (name: string): string => external.exports.find(each => each.lun === name)?.export ?? name
+  for (const volume of state.volumes.values()) {
+    const isIts = volume.legs.some(leg => leg.storage === storage && exportNamed(leg.lun) === exportNamed(lun))
+    if (isIts) return volume.name
+  }
+  return null
+}
+
 /** Those that take orders: fences, admissions, generations, LUNs. */
 export function orderedStorages(state: CoordinatorState): StorageRecord[] {
   return [...state.storages.values()].filter(storage => storage.external === undefined)

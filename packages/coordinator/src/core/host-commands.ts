@@ -2,10 +2,11 @@
 // maintenance, and taking it back into service.
 
 import { accept, type CommandResult, refuse } from './command-result.ts'
-import { beginDrain, endDrain, isDraining, leftToDrain } from './drains.ts'
+import { beginDrain, endDrain, isDraining } from './drains.ts'
 import { beginFencing } from './fencing.ts'
 import { unbindGuardian } from './guardians.ts'
 import { hostLive, vmsAt } from './hosts.ts'
+import { leftAt } from './live-moves.ts'
 import type { StepOutput } from './output.ts'
 import { endQuarantine } from './quarantine.ts'
 import type { CoordinatorState, HostRecord } from './state.ts'
@@ -65,7 +66,7 @@ export function drainHost(
   const host = state.hosts.get(name)
   if (host === undefined || host.removed) return unknown(name)
   beginDrain(state, host, why, now, out)
-  return accept({ host: name, vms: leftToDrain(state, name).map(({ vm }) => vm) })
+  return accept({ host: name, vms: leftAt(state, name).map(({ vm }) => vm) })
 }
 
 /** The operator takes the host for sound again, or has done what it was drained for. */

@@ -10,6 +10,7 @@ import { changeGeneration, inSyncLegs, volumeLive } from './legs.ts'
 import type { StepOutput } from './output.ts'
 import { mayScrub } from './scrubs.ts'
 import { type CoordinatorState, type LegRecord, MAX_LEGS, type VolumeRecord } from './state.ts'
+import { whyExportTaken } from './volume-creation.ts'
 
 export type LegCommand =
   /** A second leg on this storage: made, copied in full, then in sync. */
@@ -81,7 +82,7 @@ export function whyNoMirror(state: CoordinatorState, volume: VolumeRecord, stora
         : `take the stale one away first: stellwerk volume mirror ${volume.name} --remove ${stale.storage}`,
     )
   }
-  return null
+  return whyExportTaken(state, storage, volume.name)
 }
 
 function mirror(state: CoordinatorState, volume: VolumeRecord, storage: string, out: StepOutput): CommandResult {

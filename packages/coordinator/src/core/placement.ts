@@ -26,6 +26,7 @@ export function whyNot(state: CoordinatorState, vm: VmRecord, host: HostRecord):
   const live = hostLive(state, host.name)
   if (host.removed) return 'it was removed'
   if (host.drain !== undefined) return 'it is being drained'
+  if (live.stranded?.host === 'left') return 'it is being left: VMs on it have no way to their storage'
   if (host.phase !== 'admitted') return `it is ${host.phase}`
   if (!isUsable(state, host)) return live.verdict === 'up' ? 'its agent is not connected' : `it is ${live.verdict}`
   const free = host.memoryBytes - memoryPlaced(state, host.name)

@@ -371,8 +371,11 @@ export interface HostLive {
   silenceCounted: boolean
   /** Why it is not fenced though it is isolated; null: it is not, or it is. */
   whyNotFenced: string | null
-  /** Since when some of its VMs wait for storage that others reach, who could take one of them; `told`: that the rest is moved away. */
-  stranded: { readonly since: number; readonly told: boolean } | null
+  /**
+   * Since when some of its VMs wait for storage that others reach, who could take one of them. What becomes of the host: that time is
+   * counted; it is kept, for the sake of what could not be moved; it is left, and what does not wait is moved away.
+   */
+  stranded: { readonly since: number; readonly host: 'counted' | 'kept' | 'left' } | null
 }
 
 /** An order or question on its way: not asked again before `retryAt`. */

@@ -1,6 +1,6 @@
 import type { AccessReport } from '@stellwerk/protocol/messages/cluster.ts'
 import { describe, expect, it } from 'vitest'
-import { leftToDrain } from './drains.ts'
+import { whyOf } from '../view/why.ts'
 import type { MigrationRecord } from './state.ts'
 import { Bench } from './testing.ts'
 
@@ -16,22 +16,32 @@ function cluster(): { bench: Bench; from: string; others: string[] } {
   return { bench, from, others: [...bench.hosts.keys()].filter(name => name !== from) }
 }
 
-/** Besides a VM that waits for its volume's storage one on the same host that does not. */
+function create(bench: Bench, name: string, host: string, volume = 'csv2', memoryBytes = 2 ** 26): void {
+  bench.command({
+    ...{ kind: 'vm-create', name, start: true, priority: 0, host },
+    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes, parameters: {} },
+    disks: [{ volume, sizeBytes: 2 ** 20 }],
+  })
+  bench.round(4)
+  expect(bench.placement(name)).toMatchObject({ host, phase: 'running' })
+}
+
+const WELL = access('direct', 'san-b', 'csv2')
+
+/** Besides a VM that waits for its volume's storage there is a volume that everybody reaches. */
 function withAnother() {
   const { bench, from, others } = cluster()
   bench.command({ kind: 'volume-create', name: 'csv2', id: 'v2', sizeBytes: 2 ** 30, storages: ['san-b'] })
   bench.round(2)
-  bench.command({
-    ...{ kind: 'vm-create', name: 'well', start: true, priority: 0, host: from },
-    spec: { hypervisor: 'model', guest: 'ledger', memoryBytes: 2 ** 26, parameters: {} },
-    disks: [{ volume: 'csv2', sizeBytes: 2 ** 20 }],
-  })
-  bench.round(4)
-  expect(bench.placement('well')?.host).toBe(from)
-  bench.hosts.get(from)!.access = [access('paused'), access('direct', 'san-b', 'csv2')]
-  return { bench, from, others }
+  for (const name of others) bench.hosts.get(name)!.access = [access('direct'), WELL]
+  return { bench, from, others: [others[0]!, others[1]!] as const }
 }
 
+/** It has no way to the storage of the first volume, as far as it can be from one. */
+const strand = (bench: Bench, host: string) =>
+  Object.assign(bench.hosts.get(host)!, { access: [access('paused'), WELL], storages: ['san-b'] })
+
+const why = (bench: Bench, host: string) => whyOf(bench.state, 'host', host, [], bench.now)?.now.join(' ') ?? ''
 const decided = (bench: Bench, kind: string) => bench.traces.filter(event => event.kind === `decision.${kind}`)
 
 /** It converges, is loaded, and runs at its target. */
@@ -103,6 +113,8 @@ describe('a host without a way to its VMs’ storage', () => {
 
   it('has its VMs that do have a way moved live, and is fenced when nothing is left that goes on', () => {
     const { bench, from } = withAnother()
+    create(bench, 'well', from)
+    bench.hosts.get(from)!.access = [access('paused'), WELL]
     bench.round(56)
     expect(bench.state.migrations.size).toBe(0)
     bench.round(24)
@@ -126,16 +138,73 @@ describe('a host without a way to its VMs’ storage', () => {
     expect(bench.placement('web')?.host).not.toBe(from)
   })
 
-  it('is left alone while one that goes on has nowhere to go, and says why', () => {
+  it('is kept while one that goes on has nowhere to go, and says why', () => {
     const { bench, from, others } = withAnother()
+    create(bench, 'well', from)
+    bench.hosts.get(from)!.access = [access('paused'), WELL]
     for (const name of others) bench.hosts.get(name)!.storages = ['san-a']
     bench.round(200)
     expect([bench.placement('web')?.host, bench.placement('well')?.host]).toEqual([from, from])
-    expect(decided(bench, 'strand')).toHaveLength(1)
-    expect(leftToDrain(bench.state, from).find(({ vm }) => vm === 'well')?.why).toMatch(/no other host can take/)
-    bench.hosts.get(others[0]!)!.storages = ['san-a', 'san-b']
+    expect(decided(bench, 'strand')).toMatchObject([{ body: { chose: 'leave all where it is' } }])
+    expect(why(bench, from)).toMatch(/well \(no other host can take it: host-.: it does not reach san-b/)
+    bench.hosts.get(others[0])!.storages = ['san-a', 'san-b']
     bench.round(4)
     expect([...bench.state.migrations.values()]).toMatchObject([{ vm: 'well', target: { host: others[0] } }])
+    expect(decided(bench, 'strand').at(-1)).toMatchObject({ body: { chose: 'move its other VMs away, then fence it' } })
+  })
+
+  it('is kept, and nothing moved, where that would take the room of what waits', () => {
+    const { bench, from, others } = withAnother()
+    create(bench, 'big', others[1], 'csv2', 2 ** 29)
+    create(bench, 'full', others[0], 'csv2', 2 ** 30 - 2 ** 25)
+    create(bench, 'well', from, 'csv2', 2 ** 29)
+    strand(bench, from)
+    bench.round(200)
+    expect(bench.state.migrations.size).toBe(0)
+    expect(why(bench, from)).toMatch(/well \(.*it would be full, with what waits for its storage/)
+    expect(bench.placement('web')?.host).toBe(from)
+  })
+
+  it('is kept for an export, which nobody else can take', () => {
+    const { bench, from } = withAnother()
+    const disk = { volume: 'csv2', disk: 'd1', readOnly: false }
+    bench.command({ kind: 'disk-export', id: 'e1', ...disk, host: from, socket: null, port: 0 })
+    bench.round(4)
+    bench.hosts.get(from)!.access = [access('paused'), WELL]
+    bench.round(200)
+    expect(bench.placement('web')?.host).toBe(from)
+    expect(why(bench, from)).toContain('it serves an export')
+  })
+
+  it('and its VM are told of when that has a way again', () => {
+    const { bench, from } = withAnother()
+    create(bench, 'well', from)
+    bench.hosts.get(from)!.access = [access('paused'), WELL]
+    bench.round(70)
+    expect(why(bench, from)).toContain('the others are moved away')
+    bench.hosts.get(from)!.access = [access('direct'), WELL]
+    bench.round(2)
+    expect(decided(bench, 'strand-over')).toMatchObject([
+      { body: { subject: from, why: 'its VMs have a way to their storage again' } },
+    ])
+    expect(why(bench, from)).not.toContain('moved away')
+  })
+
+  it('gets nothing of another one that is left at the same time: both are empty, and fenced', () => {
+    const { bench, from, others } = withAnother()
+    const [other, last] = others
+    create(bench, 'web-2', other, 'csv1')
+    create(bench, 'well', from)
+    create(bench, 'well-2', other)
+    create(bench, 'big', last, 'csv2', 2 ** 28)
+    for (const name of [from, other]) strand(bench, name)
+    for (let round = 0; round < 120; round += 1) {
+      bench.round()
+      for (const each of bench.state.migrations.values()) if (each.phase === 'precopy') arrive(bench, each)
+    }
+    expect(['web', 'web-2', 'well', 'well-2'].map(name => bench.placement(name)?.host)).toEqual(Array(4).fill(last))
+    expect(decided(bench, 'fence').map(({ body }) => (body as { subject: string }).subject)).toEqual([from, other])
+    expect(bench.state.migrations.size).toBeLessThanOrEqual(3)
   })
 
   it('is not fenced for a VM that is to stop', () => {

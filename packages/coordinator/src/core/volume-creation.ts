@@ -1,6 +1,7 @@
 // A volume is made: its record first; its LUNs, its first generation and its layout follow (see legs.ts).
 
 import { accept, badName, type CommandResult, refuse } from './command-result.ts'
+import { whoHasExport } from './external.ts'
 import { hostLive, usableHosts } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { type CoordinatorState, MAX_LEGS, type VolumeRecord } from './state.ts'
@@ -39,6 +40,10 @@ export function whyNoVolume(state: CoordinatorState, command: VolumeCreate, now:
       return refuse('unknown-storage', `there is no storage subsystem "${storage}"`, `known: ${known}`)
     }
   }
+  for (const storage of command.storages) {
+    const whyNot = whyExportTaken(state, storage, command.name)
+    if (whyNot !== null) return whyNot
+  }
   const hosts = usableHosts(state)
   const dead = command.storages.find(
     storage => !hosts.some(host => hostLive(state, host.name).reachableStorages.includes(storage)),
@@ -57,6 +62,14 @@ export function whyNoVolume(state: CoordinatorState, command: VolumeCreate, now:
     )
   }
   return null
+}
+
+/** Two volumes with one export would write over each other. */
+export function whyExportTaken(state: CoordinatorState, storage: string, lun: string): CommandResult | null {
+  const other = whoHasExport(state, storage, lun)
+  if (other === null) return null
+  const message = `what storage "${storage}" has for LUN "${lun}" is volume "${other}"'s`
+  return refuse('export-in-use', message, "name another export for it in the storage's `exports`")
 }
 
 export function createVolume(

@@ -1,9 +1,9 @@
 // Hosts and their paths as operators see them. Pure. Unknown is not down: what was never heard, or long ago, says so.
 
 import { cpuText } from '@stellwerk/protocol/cpu-levels.ts'
-import { leftToDrain } from '../core/drains.ts'
 import { isExternal } from '../core/external.ts'
 import { newHostLive, vmsAt } from '../core/hosts.ts'
+import { leftAt } from '../core/live-moves.ts'
 import { memoryPlaced } from '../core/placement.ts'
 import { calendar, quarantineLeftMs } from '../core/quarantine.ts'
 import type { CoordinatorState, HostLive, HostRecord } from '../core/state.ts'
@@ -89,7 +89,7 @@ export function hostView(state: CoordinatorState, host: HostRecord, now: number)
     failures: failuresOf(state, host, now),
     quarantine:
       host.quarantine === null ? null : { why: host.quarantine.why, leftMs: quarantineLeftMs(state, host, now) ?? 0 },
-    drain: host.drain === undefined ? null : { why: host.drain.why, left: leftToDrain(state, host.name) },
+    drain: host.drain === undefined ? null : { why: host.drain.why, left: leftAt(state, host.name) },
     whyNotFenced: live.whyNotFenced,
     disabledFabrics: [...host.disabledFabrics],
     access: accessOfHost(state, host.name, now),

@@ -1,10 +1,10 @@
 // Why something is as it is, or is not: sentences about now, and the decisions on record. Pure.
 
 import { isTaken, whyNotTaken } from '../core/announce.ts'
-import { leftToDrain } from '../core/drains.ts'
 import { externalsOfVm, whyNotSilent } from '../core/external.ts'
 import { fencesOwed } from '../core/fencing.ts'
 import { isWanted, vmsAt, volumesOf } from '../core/hosts.ts'
+import { leftAt } from '../core/live-moves.ts'
 import { isServing } from '../core/ownership.ts'
 import { quarantineLeftMs } from '../core/quarantine.ts'
 import type { CoordinatorState, DecisionRecord, HostRecord, VmRecord, VolumeRecord } from '../core/state.ts'
@@ -25,6 +25,7 @@ const KINDS: { readonly [what in WhyWhat]: readonly string[] } = {
   host: [
     'host-joined',
     'strand',
+    'strand-over',
     'fence',
     'fenced',
     'silent',
@@ -124,17 +125,23 @@ function ofHost(state: CoordinatorState, host: HostRecord, now: number): string[
         `, unless no other host can take it; end it: stellwerk host resume ${host.name}.`,
     )
   }
-  const left = leftToDrain(state, host.name).map(({ vm, why }) => (why === null ? vm : `${vm} (${why})`))
+  const left = leftAt(state, host.name).map(({ vm, why }) => (why === null ? vm : `${vm} (${why})`))
   if (host.drain !== undefined) {
     said.push(
       `It is taken out of service because ${host.drain.why}; left there: ${left.join(', ') || 'nothing'}` +
         `; end it: stellwerk host resume ${host.name}.`,
     )
   }
-  if (live.stranded?.told === true) {
+  if (live.stranded?.host === 'left') {
     said.push(
-      'Some of its VMs have no way to their storage, and start elsewhere once it is fenced;' +
-        ` before that the others are moved away; on it now: ${left.join(', ')}.`,
+      'Some of its VMs have no way to their storage, and start elsewhere once it is fenced; before that the others are moved away;' +
+        ` on it now: ${left.join(', ')}.`,
+    )
+  }
+  if (live.stranded?.host === 'kept') {
+    said.push(
+      'Some of its VMs have no way to their storage; it is not fenced for the sake of others, which cannot be moved;' +
+        ` on it now: ${left.join(', ')}.`,
     )
   }
   if (live.whyNotFenced !== null) said.push(`It is not fenced because ${live.whyNotFenced}.`)
