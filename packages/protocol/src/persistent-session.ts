@@ -14,6 +14,11 @@ export interface Backoff {
   readonly maxMs: number
 }
 
+/**
+ * A dial that nobody answers is begun anew so soon: what it was sent to may have been down and be back, and would not know of it.
+ */
+export const DIAL_MS = 1_000
+
 export const DEFAULT_BACKOFF: Backoff = { minMs: 100, maxMs: 2000 }
 
 export interface PersistentSessionOptions {
@@ -90,7 +95,7 @@ export class PersistentSession implements Sender {
   #dial(): void {
     this.#state = 'dialing'
     const { address, identity, handshake } = this.#options
-    dialSession(this.#env, address(), this.#options.class, identity, handshake).then(
+    dialSession(this.#env, address(), this.#options.class, identity, { dialMs: DIAL_MS, ...handshake }).then(
       session => this.#up(session),
       (error: unknown) => this.#failed(error),
     )

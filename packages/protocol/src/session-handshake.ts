@@ -25,6 +25,8 @@ export type Admission =
 
 export interface HandshakeOptions extends SessionOptions {
   readonly handshakeMs?: number
+  /** How long the link itself may take; as long as the handshake, if nothing is said. */
+  readonly dialMs?: number
   /** For tests of negotiation. */
   readonly versions?: VersionRange
 }
@@ -37,7 +39,7 @@ export async function dialSession(
   identity: Identity,
   options: HandshakeOptions = {},
 ): Promise<Session> {
-  const timeoutMs = options.handshakeMs ?? HANDSHAKE_MS
+  const timeoutMs = options.dialMs ?? options.handshakeMs ?? HANDSHAKE_MS
   const link = await env.network.dial(address, linkClass, { timeoutMs })
   return greet(env, link, identity, options)
 }

@@ -10,7 +10,7 @@ import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { Simulation } from '@stellwerk/runtime/sim/simulation.ts'
 import { expect, test } from 'vitest'
-import { PersistentSession } from './persistent-session.ts'
+import { DIAL_MS, PersistentSession } from './persistent-session.ts'
 import type { Identity, Session } from './session.ts'
 import { bindSession } from './session-bridge.ts'
 import { dialSession, listenSessions } from './session-handshake.ts'
@@ -153,6 +153,34 @@ test('the same seed gives the same run', async () => {
   const [one, two] = [await run(21), await run(21)]
   expect(one.sim.traceHash()).toBe(two.sim.traceHash())
   expect(one.outcomes).toEqual(two.outcomes)
+})
+
+test('a dial into a machine that is down does not wait for it when that is back: another one is there soon', async () => {
+  const sim = new Simulation({ seed: 1 })
+  let upAt: number | null = null
+  sim.program('c', coordinator)
+  sim.program('a', (env: Environment): void => {
+    new PersistentSession({
+      env,
+      address: () => ADDRESS,
+      class: 'control',
+      identity: identity('a', 'agent'),
+      backoff: { minMs: 20, maxMs: 500 },
+      handshake: { registry: testRegistry },
+      onUp: () => {
+        upAt = sim.now
+      },
+    }).start()
+  })
+  sim.host('c').spawn('c', 'c/coordinator')
+  sim.host('c').crash()
+  sim.host('a').spawn('a', 'a/agent')
+  await sim.runFor(DIAL_MS + 200)
+  expect(upAt).toBe(null)
+  sim.host('c').powerOn()
+  sim.host('c').spawn('c', 'c/coordinator')
+  await sim.runFor(DIAL_MS + 500)
+  expect(upAt).not.toBe(null)
 })
 
 test('over the real network it is the same', async () => {

@@ -309,10 +309,7 @@ export class OwnerService implements Behavior {
       generation: ofMap(volume),
       // Once: what is marked after it has served counts, although its map may not know that yet.
       emptySlots: volume.emptySlots === true && !this.#hasServed,
-      volume: volume.name,
-      expected: { volumeId: volume.id },
-      ownerEpoch,
-      leastOwnerEpoch,
+      ...{ volume: volume.name, expected: { volumeId: volume.id }, ownerEpoch, leastOwnerEpoch },
       resyncBytesPerSecond: () => access.settings.resyncBytesPerSecond,
       env: access.env,
       hosts: diskHosts(toHosts),
