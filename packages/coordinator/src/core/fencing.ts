@@ -16,7 +16,7 @@ import {
 } from './external.ts'
 import { hostLive, storagesOf, vmsAt, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
-import type { CoordinatorState, FenceRecord, HostRecord, Placement, VmRecord } from './state.ts'
+import type { CoordinatorState, FenceRecord, HostRecord, Placement, VmRecord, VolumeLive } from './state.ts'
 
 /** From now on, durably, no lease is granted to the host, and storages are told to refuse its epoch. */
 export function beginFencing(
@@ -230,18 +230,26 @@ function leasesOverAt(
 ): number | null {
   const live = hostLive(state, host.name)
   let last = canary('wait-without-last-grant') ? Number.NEGATIVE_INFINITY : live.lastGrantAt
-  for (const storage of neededOf(state, fence, volumes)) {
+  const needed = neededOf(state, fence, volumes)
+  for (const storage of needed) {
     // A storage whose answer was heard by an earlier run of this process: unknown, so it counts as seen until our start.
     last = Math.max(last, live.seenAt.get(storage) ?? state.startedAt)
   }
-  // A leg that counted in an older generation may have let the host run until it was raised to this one.
+  // In an older generation it may run by legs of which none is among these: until their storages had been raised to this one.
   for (const volume of fence.volumes.filter(name => volumes?.includes(name) !== false)) {
     const { generation, generationOwed } = state.volumes.get(volume) ?? { generation: 0, generationOwed: [] }
     if (generation === 0) continue
     if (generationOwed.length > 0) return null
-    last = Math.max(last, state.liveVolumes.get(volume)?.toldAt ?? state.startedAt)
+    const told = state.liveVolumes.get(volume)
+    const raisedAt = told !== undefined && runsBy(told.countedBefore, needed) ? told.olderToldAt : told?.toldAt
+    last = Math.max(last, raisedAt ?? state.startedAt)
   }
   return last + leaseWaitMs(state.cluster.settings)
+}
+
+/** A host whose leases rest on any of these lists of storages needs the answers of one of `refusing`, too, and gets none. */
+export function runsBy(counted: VolumeLive['countedBefore'], refusing: readonly string[]): boolean {
+  return counted.every(storages => storages.some(storage => refusing.includes(storage)))
 }
 
 /** A fenced host that is back and runs nothing gets a new epoch, once nothing of the old one is left to settle. */

@@ -8,6 +8,7 @@ import { assert } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
 import { externalsOf, isExternal, whyNotSilent } from './external.ts'
+import { runsBy } from './fencing.ts'
 import { hostLive, isUsable, usableHosts, vmsAt, volumesOf, whoPassesOn } from './hosts.ts'
 import { verifyLegs } from './leg-verification.ts'
 import type { StepOutput } from './output.ts'
@@ -34,8 +35,12 @@ export function inSyncLegs(volume: VolumeRecord): LegRecord[] {
 export function volumeLive(state: CoordinatorState, name: string): VolumeLive {
   let live = state.liveVolumes.get(name)
   if (live === undefined) {
+    const volume = state.volumes.get(name)
+    const isKnown = volume !== undefined && !volume.unsure && volume.generationOwed.length === 0
     live = {
       toldAt: null,
+      countedBefore: isKnown ? [] : [[]],
+      olderToldAt: null,
       goodSince: null,
       resyncFailures: 0,
       resyncNow: false,
@@ -62,6 +67,10 @@ export function changeGeneration(
     legs.some(({ role }) => role === 'in-sync'),
     `volume ${volume.name} keeps a leg that is in sync`,
   )
+  const live = volumeLive(state, volume.name)
+  const counted = owedStorages(state, volume.legs)
+  if (!live.countedBefore.some(each => each.join() === counted.join()))
+    live.countedBefore = [...live.countedBefore, counted]
   const generation = volume.generation + 1
   const next: VolumeRecord = {
     ...volume,
@@ -72,7 +81,6 @@ export function changeGeneration(
   }
   out.put('volumes', volume.name, next)
   state.mapVersion += 1
-  const live = volumeLive(state, volume.name)
   live.toldAt = null
   live.goodSince = null
   live.resyncNow = false
@@ -252,7 +260,16 @@ export function generationTold(
   const formats = generationOwed.length === 0 && volume.phase === 'creating'
   out.put('volumes', name, { ...volume, generationOwed, phase: formats ? 'formatting' : volume.phase })
   if (formats) state.mapVersion += 1
-  if (generationOwed.length === 0) volumeLive(state, name).toldAt = now
+  if (generationOwed.length === 0) allTold(state, volume, now)
+}
+
+/** Who runs by legs that count no more in any part is no longer let: its storages have been raised above that. */
+function allTold(state: CoordinatorState, { name, legs }: VolumeRecord, now: number): void {
+  const live = volumeLive(state, name)
+  live.toldAt = now
+  if (runsBy(live.countedBefore, owedStorages(state, legs))) return
+  live.olderToldAt = now
+  live.countedBefore = []
 }
 
 // --- the loss of a leg -------------------------------------------------------------------------------------------------------

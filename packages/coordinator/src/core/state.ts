@@ -300,6 +300,13 @@ export interface ReportedVolume {
 export interface VolumeLive {
   /** When every storage had been raised to the present generation; null: not in this run, or not yet. */
   toldAt: number | null
+  /**
+   * Storages of the legs that counted in generations before the present one: what a host that has not heard of it runs by. An empty
+   * list stands for one that is not known.
+   */
+  countedBefore: readonly (readonly string[])[]
+  /** When all storages had been raised above every generation before those; null: when this run began. */
+  olderToldAt: number | null
   /** Since when nothing speaks against a resync. */
   goodSince: number | null
   /** In a row. */
