@@ -20,6 +20,7 @@ export const FAMILIES: { readonly [word: string]: Family } = {
   host: () => import('../commands/host.ts'),
   volume: () => import('../commands/volume.ts'),
   disk: () => import('../commands/disk.ts'),
+  lun: () => import('../commands/lun.ts'),
   image: () => import('../commands/image.ts'),
   trace: () => import('../commands/trace.ts'),
   cluster: () => import('../commands/cluster.ts'),

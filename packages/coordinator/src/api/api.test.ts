@@ -35,11 +35,14 @@ const SCRUB = {
   ...{ why: null, legs: ['leg-0', 'leg-1'], goodLeg: null, findings: [], more: 0 },
 }
 
+const LUN = { lun: 'csv1', id: 'v1', sizeBytes: 2 ** 30, allocatedBytes: 4096, connections: 1, why: null }
+
 describe('the HTTP API', () => {
   it('answers every look in the shape that its document gives', async () => {
     api.answer = kind => {
       if (kind === 'volume.list-disks') return { disks: [DISK] }
       if (kind === 'volume.scrub-report') return SCRUB
+      if (kind === 'storage.list-luns') return { luns: [LUN] }
       const usage = { usedBytes: 4096, freeBytes: 4096, mappedBytes: 8192, extentBytes: 4096 }
       return { sizeBytes: 2 ** 30, ...usage, disks: 1, ownerEpoch: 1 }
     }
@@ -55,7 +58,8 @@ describe('the HTTP API', () => {
       port: 0,
     })
     const names: Record<string, string> = { id: 'm1', what: 'vm', disk: 'd1' }
-    const nameIn = (path: string) => (path.includes('/hosts/') ? 'host-a' : path.includes('/volumes/') ? 'csv1' : 'web')
+    const named = { hosts: 'host-a', volumes: 'csv1', storages: 'san-a', vms: 'web' }
+    const nameIn = (path: string) => Object.entries(named).find(([kind]) => path.includes(`/${kind}/`))?.[1] ?? 'web'
     const looks = ROUTES.filter(route => route.method === 'GET' && route.stream !== true)
     expect(looks.length).toBeGreaterThan(10)
     for (const route of looks) {

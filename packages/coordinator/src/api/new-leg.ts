@@ -46,15 +46,13 @@ async function checkName(
   lunId: string,
 ): Promise<void> {
   const luns = await whatIsThere(askStorage, storage, lun)
-  if (luns === null || luns.every(({ id }) => id === lunId)) return
-  throw new StellwerkError(
-    'lun-exists',
-    `storage "${storage}" has a LUN "${lun}" already, which is not this volume's`,
-    {
-      where: storage,
-      hint: 'name another storage; or give the volume another name',
-    },
-  )
+  const other = luns?.find(({ id }) => id !== lunId)
+  if (other === undefined) return
+  const message = `storage "${storage}" has a LUN "${lun}" already, which is not this volume's (id ${other.id})`
+  throw new StellwerkError('lun-exists', message, {
+    where: storage,
+    hint: `name another storage; or, if no volume has it, delete it: see stellwerk lun list ${storage}`,
+  })
 }
 
 /** Null where the storage cannot be asked now: it makes the LUN when it is back. */

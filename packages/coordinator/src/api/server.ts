@@ -17,6 +17,7 @@ import { diskCopyRoutes } from './routes/disk-copies.ts'
 import { exportRoutes } from './routes/exports.ts'
 import { forwardRoutes } from './routes/forwards.ts'
 import { hostRoutes } from './routes/hosts.ts'
+import { lunRoutes } from './routes/luns.ts'
 import { vmRoutes } from './routes/vms.ts'
 import { volumeRoutes } from './routes/volumes.ts'
 import { checkToken } from './token.ts'
@@ -30,6 +31,7 @@ export const ROUTES: readonly Route[] = [
   ...diskCopyRoutes,
   ...exportRoutes,
   ...forwardRoutes,
+  ...lunRoutes,
 ]
 
 const VERSION = '1'

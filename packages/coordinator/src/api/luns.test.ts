@@ -1,0 +1,73 @@
+// The LUNs of a storage through the API: whose each is; only one that no volume has is deleted, and only by its id.
+
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { type BenchApi, benchApi } from './testing/bench-coordinator.ts'
+
+let directory: string
+let api: BenchApi
+
+const shown = (lun: string, id: string) => ({
+  ...{ lun, id, sizeBytes: 2 ** 30, allocatedBytes: 4096, connections: 0, why: null },
+})
+/** What is on the storage: the volume's own, and one that was left behind. */
+const LUNS = [shown('csv1', 'v1'), shown('old', 'lost')]
+
+beforeEach(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'api-'))
+  api = await benchApi(directory)
+  api.answer = (kind, body) => {
+    const { lun } = body as { lun?: string }
+    if (kind === 'storage.list-luns') return { luns: LUNS.filter(each => lun === undefined || each.lun === lun) }
+    return {}
+  }
+})
+
+afterEach(async () => {
+  await api.close()
+  rmSync(directory, { recursive: true })
+})
+
+const deleteLun = (lun: string, id: string) => api.call('DELETE', `/v1/storages/san-a/luns/${lun}?id=${id}`)
+const deleted = () => api.asked.filter(({ kind }) => kind === 'storage.delete-lun')
+
+it('are listed with the volume that has each, or none', async () => {
+  expect(await api.call('GET', '/v1/storages/san-a/luns')).toMatchObject({
+    status: 200,
+    body: [
+      { lun: 'csv1', id: 'v1', volume: 'csv1' },
+      { lun: 'old', id: 'lost', volume: null },
+    ],
+  })
+  expect(await api.call('GET', '/v1/storages/nobody/luns')).toMatchObject({ status: 404 })
+})
+
+it('one that no volume has is deleted', async () => {
+  expect(await deleteLun('old', 'lost')).toMatchObject({ status: 200, body: { lun: 'old', id: 'lost' } })
+  expect(deleted()).toEqual([{ to: 'san-a', kind: 'storage.delete-lun', body: { lun: 'old', id: 'lost' } }])
+})
+
+it.each([
+  ['a volume’s', 'csv1', 'v1', 'lun-in-use', 409],
+  ['another one of that name', 'old', 'v1', 'unknown-lun', 404],
+  ['one that is not there', 'none', 'lost', 'unknown-lun', 404],
+])('%s is not', async (_, lun, id, code, status) => {
+  expect(await deleteLun(lun, id)).toMatchObject({ status, body: { code } })
+  expect(deleted()).toEqual([])
+})
+
+it('nor a former leg’s, which is to be deleted by itself', async () => {
+  const volume = api.bench.state.volumes.get('csv1')!
+  const retired = [{ storage: 'san-a', lun: 'old', id: 'lost' }]
+  api.bench.state.volumes.set('csv1', { ...volume, retired })
+  expect(await deleteLun('old', 'lost')).toMatchObject({ status: 409, body: { code: 'lun-in-use' } })
+  expect(deleted()).toEqual([])
+})
+
+it('an NBD server has none', async () => {
+  const nas = { ...api.bench.state.storages.get('san-a')!, name: 'nas', external: { exports: [] } }
+  api.bench.state.storages.set('nas', nas)
+  expect(await api.call('GET', '/v1/storages/nas/luns')).toMatchObject({ status: 409, body: { code: 'not-embedded' } })
+})
