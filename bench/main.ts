@@ -4,6 +4,7 @@
 import { loadavg } from 'node:os'
 import { describeError, errorCode } from '@stellwerk/runtime/errors.ts'
 import { bulk } from './bulk.ts'
+import { clone } from './clone.ts'
 import { diskPath } from './disk-path.ts'
 import { guestNetwork } from './guest-network.ts'
 import { type BenchOptions, parseBenchOptions } from './lib/bench-options.ts'
@@ -27,6 +28,7 @@ const GROUPS: readonly Group[] = [
     mirror,
     resync,
     owner,
+    clone,
     storage,
     bulk,
     guestNetwork,

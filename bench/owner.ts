@@ -1,20 +1,17 @@
 // A whole cluster whose volume's owner is killed: what that costs another host that writes to extents it has.
 
-import { spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ExportView } from '@stellwerk/coordinator/view/schemas.ts'
 import { type ApiClient, pathOf } from 'stellwerk/api-client/client.ts'
-import { apiOf } from 'stellwerk/cluster/directory.ts'
-import { fill, type Target, writeTimes } from './lib/fio.ts'
+import { exported, until, VOLUME, withCluster } from './lib/cluster.ts'
+import { fill, writeTimes } from './lib/fio.ts'
 import { type Group, withServers } from './lib/group.ts'
 import { has } from './lib/peers.ts'
 import { median, row } from './lib/rows.ts'
 
 const MIB = 1024 * 1024
 const DISK_BYTES = 64 * MIB
-const VOLUME = 'csv1'
 const DISK = 'load'
 const OWNER = 'host-b'
 const WRITER = 'host-a'
@@ -25,7 +22,6 @@ const TIMES = { runtimeS: 6, rampS: 1 }
 const KILLED_AFTER_MS = 3_000
 /** An owner that is killed may cost so much more than the mean of quiet times. */
 const ALLOWED_MS = 50
-const WAIT_MS = 60_000
 
 export const owner: Group = {
   name: 'owner',
@@ -35,7 +31,7 @@ export const owner: Group = {
     await withServers(async (_servers, directory) => {
       await withCluster(join(directory, 'cluster'), async (api, cluster) => {
         progress('owner: filling a disk')
-        const disk = await exported(api)
+        const disk = await exported(api, VOLUME, DISK, { sizeBytes: DISK_BYTES, host: WRITER })
         await fill(disk, DISK_BYTES)
         const quiet: number[] = []
         const killed: number[] = []
@@ -56,35 +52,6 @@ export const owner: Group = {
   },
 }
 
-/** A cluster of this machine, in the patient profile; it is gone afterwards. */
-async function withCluster(directory: string, work: (api: ApiClient, directory: string) => Promise<void>) {
-  const program = join(import.meta.dirname, '..', 'packages', 'cli', 'bin', 'stellwerk.js')
-  const words = ['up', '--supervise', '--profile', 'production', '--dir', directory]
-  const up = spawn(process.execPath, [program, ...words], { stdio: ['ignore', 'ignore', 'inherit'] })
-  const gone = new Promise(resolve => up.once('exit', resolve))
-  try {
-    const api = await until('the cluster serves', async () => {
-      const found = await apiOf(directory)
-      const { hosts, volumes } = await found.status()
-      const up = Object.values(hosts).filter(({ state }) => state === 'up')
-      return up.length === 3 && volumes[VOLUME]?.state === 'serving' ? found : null
-    })
-    await work(api, directory)
-  } finally {
-    up.kill('SIGINT')
-    await gone
-  }
-}
-
-async function exported(api: ApiClient): Promise<Target> {
-  await api.post(pathOf('volumes', VOLUME, 'disks'), { disk: DISK, sizeBytes: DISK_BYTES })
-  const path = pathOf('volumes', VOLUME, 'disks', DISK, 'export')
-  await api.post(path, { readOnly: false, port: 0, host: WRITER })
-  const uri = await until('the disk is exported', async () => ((await api.get(path)) as ExportView).uri)
-  const { host, pathname } = new URL(uri)
-  return { name: 'disk', socket: host, exportName: pathname.slice(1), offsetBytes: 0 }
-}
-
 async function owns(api: ApiClient): Promise<void> {
   await until(`${OWNER} owns ${VOLUME}`, async () => {
     const { hosts, volumes } = await api.status()
@@ -94,20 +61,6 @@ async function owns(api: ApiClient): Promise<void> {
     await api.post(pathOf('volumes', VOLUME, 'own'), { host: OWNER })
     return null
   })
-}
-
-/** What \`look\` finds, once it finds something. What fails on the way may yet come. */
-async function until<T>(what: string, look: () => Promise<T | null>): Promise<T> {
-  let last: unknown = null
-  for (let waited = 0; waited < WAIT_MS; waited += 100) {
-    const found = await look().catch((error: unknown) => {
-      last = error
-      return null
-    })
-    if (found !== null) return found
-    await sleep(100)
-  }
-  throw new Error(`not within ${WAIT_MS} ms: ${what}`, { cause: last })
 }
 
 function pidOf(directory: string, name: string): number {

@@ -7,6 +7,7 @@ import type { Unit } from './rows.ts'
 
 const run = promisify(execFile)
 const MIB = 1024 * 1024
+const BLOCK_BYTES = 4096
 /** fio's report is JSON of some tens of KiB. */
 const OUTPUT_MAX_BYTES = 4 * MIB
 
@@ -93,6 +94,13 @@ export async function writeTimes(
 /** Once over the whole range, so that nothing measured later allocates. */
 export async function fill(target: Target, sizeBytes: number): Promise<void> {
   await fio(target, 'write', ['--rw=write', '--bs=1m', '--iodepth=4', `--size=${sizeBytes}`])
+}
+
+/** One block at the start of each of the pieces. */
+export async function touch(target: Target, sizeBytes: number, pieceBytes: number): Promise<void> {
+  const written = (sizeBytes / pieceBytes) * BLOCK_BYTES
+  const each = [`--rw=write:${pieceBytes - BLOCK_BYTES}`, `--bs=${BLOCK_BYTES}`, '--iodepth=4']
+  await fio(target, 'write', [...each, `--size=${sizeBytes}`, `--io_size=${written}`])
 }
 
 interface Side {
