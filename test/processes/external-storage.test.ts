@@ -7,8 +7,9 @@ import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import type { ApiClient } from 'stellwerk/api-client/client.ts'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Book } from './book.ts'
 import { CLIENT_PEERS, Clients } from './clients.ts'
-import { freePorts, HOSTS, ServedCluster, TOKEN } from './served-cluster.ts'
+import { freePorts, HOSTS, ServedCluster } from './served-cluster.ts'
 import { alive, type Running, Stellwerk } from './stellwerk.ts'
 
 const LONG = 240_000
@@ -20,10 +21,10 @@ describe.skipIf(missing)(`storages that are plain NBD servers (${note})`, () => 
   const stellwerk = new Stellwerk('external', '.')
   const cluster = new ServedCluster(stellwerk)
   const clients = new Clients(stellwerk)
+  const book = new Book(stellwerk)
   const ports = { nas: 0, vault: 0, frozen: 0, alone: 0, nobody: 0 }
   let api: ApiClient
   let vault: Running
-  let console: Running
 
   const file = (name: string, bytes: number): string => {
     const path = join(stellwerk.directory, name)
@@ -53,7 +54,6 @@ describe.skipIf(missing)(`storages that are plain NBD servers (${note})`, () => 
       ...['--export', 'type=nbd,id=one,node-name=disk,name=volumes/one,writable=on'],
     ]
     stellwerk.startTool('qemu-storage-daemon', ...nas)
-    Object.assign(stellwerk.environment, { STELLWERK_JOIN_TOKEN: TOKEN })
     const exports = [{ lun: 'csv1', export: 'volumes/one' }]
     const others = Object.entries(ports).filter(([name]) => name !== 'nas')
     // The same servers under other names: what they serve is no second copy.
@@ -73,12 +73,6 @@ describe.skipIf(missing)(`storages that are plain NBD servers (${note})`, () => 
   const volume = async (name: string) => (await api.status()).volumes[name]
   const vm = async () => (await api.status()).vms['book']
   const serves = (name: string) => expect.poll(async () => (await volume(name))?.state, PATIENCE).toBe('serving')
-  const acknowledged = (): number =>
-    Number(/ack (\d+)/.exec(console.lines.findLast(line => /ack \d/.test(line)) ?? '')?.[1])
-  const goesOn = async () => {
-    const before = acknowledged()
-    await expect.poll(acknowledged, PATIENCE).toBeGreaterThan(before + 5)
-  }
 
   it('are reached by hosts, and what cannot be a leg is refused in one line', { timeout: LONG }, async () => {
     await expect
@@ -103,10 +97,7 @@ describe.skipIf(missing)(`storages that are plain NBD servers (${note})`, () => 
   it('carry a volume, and everything says what they do not do', { timeout: LONG }, async () => {
     expect((await stellwerk.run('volume', 'create', 'csv1', '512MiB', '--storage', 'nas')).code).toBe(0)
     await serves('csv1')
-    const guest = ['--guest', 'ledger', '--memory', '8MiB', '--disk', 'csv1:16MiB', '--host', 'host-a']
-    expect((await stellwerk.run('vm', 'create', 'book', ...guest)).code).toBe(0)
-    console = stellwerk.console('book')
-    await console.said(/ack \d/)
+    await book.begin('csv1', 'host-a')
     const { lines } = await stellwerk.run('status')
     expect(lines).toContain(`warning: storage nas (csv1) has ${NO_EPOCHS}`)
     expect(lines[0]).toMatch(/1 host NO \(host-a: book waits for confirm-dead, nas has no epochs\)/)
@@ -145,11 +136,11 @@ describe.skipIf(missing)(`storages that are plain NBD servers (${note})`, () => 
       return [now?.state, (now?.epoch ?? 0) > before]
     }
     await expect.poll(again, PATIENCE).toEqual(['running', true])
-    await goesOn()
+    await book.goesOn()
     await work.finish()
     const { lines } = await stellwerk.run('why', 'host', 'host-a')
     expect(lines.join('\n')).toMatch(/silent: count epoch \d+ as over on nas, because its agent is dead, attested by/)
-    expect(console.lines.filter(line => line.includes('damaged'))).toEqual([])
+    book.sawNoDamage()
   })
 
   it('and not when a whole host is gone, until an operator says so', { timeout: LONG }, async () => {
@@ -162,8 +153,8 @@ describe.skipIf(missing)(`storages that are plain NBD servers (${note})`, () => 
     await expect.poll(async () => (await vm())?.why, PATIENCE).toMatch(waits)
     expect((await stellwerk.run('host', 'confirm-dead', host)).code).toBe(0)
     await expect.poll(vm, PATIENCE).toMatchObject({ state: 'running', host: expect.not.stringMatching(host) })
-    await goesOn()
-    expect(console.lines.filter(line => line.includes('damaged'))).toEqual([])
+    await book.goesOn()
+    book.sawNoDamage()
   })
 
   it('are lost and resynced as a leg beside one that has epochs', { timeout: LONG }, async () => {
