@@ -16,8 +16,7 @@ export class Book {
   /** Its disk. */
   static readonly disk = `${NAME}-0`
   readonly #stellwerk: Stellwerk
-  /** One after the other. */
-  readonly #consoles: Running[] = []
+  #console: Running | null = null
 
   constructor(stellwerk: Stellwerk) {
     this.#stellwerk = stellwerk
@@ -27,14 +26,8 @@ export class Book {
   async begin(volume: string, host: string): Promise<void> {
     const guest = ['--guest', 'ledger', '--memory', '8MiB', '--disk', `${volume}:16MiB`, '--host', host]
     expect((await this.#stellwerk.run('vm', 'create', NAME, ...guest)).code).toBe(0)
-    await this.hear()
-  }
-
-  /** From here on, or on: a console ends when the coordinator does. Resolves when it has acknowledged something. */
-  async hear(): Promise<void> {
-    const console = this.#stellwerk.console(NAME)
-    this.#consoles.push(console)
-    await console.said(/ack \d/)
+    this.#console = this.#stellwerk.console(NAME)
+    await this.#console.said(/ack \d/)
   }
 
   /** The last entry that the guest was told is on its disk. */
@@ -63,6 +56,6 @@ export class Book {
   }
 
   get #said(): readonly string[] {
-    return this.#consoles.flatMap(({ lines }) => lines)
+    return this.#console?.lines ?? []
   }
 }

@@ -87,7 +87,6 @@ describe.skipIf(missing)(`a volume whose legs come and go with clients at work (
     const work = await clients.begin()
     await cluster.replaceStorage('san-a', 'san-c')
     await expect.poll(async () => (await volume())?.state, PATIENCE).toBe('serving')
-    await book.hear()
     await mirror('--to', 'san-c')
     await legsAre('san-b in-sync', 'san-c in-sync')
     expect(work.goesOn()).toBe(true)

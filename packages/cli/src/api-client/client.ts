@@ -18,6 +18,13 @@ export interface ApiAddress {
 
 const isError = checkOf(ErrorSchema)
 
+const AWAY = new Set(['coordinator-away', 'deadline', 'unreachable'])
+
+/** The coordinator does not answer now, and may do so later. */
+export function isAway(error: unknown): boolean {
+  return AWAY.has(errorCode(error))
+}
+
 export class ApiClient {
   readonly address: ApiAddress
 

@@ -2,8 +2,8 @@
 
 import type { ClusterEvent, Status, Why } from '@stellwerk/coordinator/view/schemas.ts'
 import { formatDate, formatTime } from '@stellwerk/protocol/trace/format-line.ts'
-import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
-import { pathOf } from '../api-client/client.ts'
+import { errorMessage } from '@stellwerk/runtime/errors.ts'
+import { isAway, pathOf } from '../api-client/client.ts'
 import { statusFromAgents } from '../cluster/agents-view.ts'
 import { lookAtUp } from '../cluster/up-record.ts'
 import {
@@ -25,9 +25,6 @@ import { watch } from '../watch/watch.ts'
 const WATCH_LEAST_MS = 200
 const WATCH_MOST_MS = 3_600_000
 const FOLLOW_POLL_MS = 100
-/** Codes that mean that nobody was there to answer. */
-const AWAY = new Set(['coordinator-away', 'deadline', 'unreachable'])
-
 const status: CommandSpec = {
   words: 'status',
   args: [],
@@ -55,7 +52,7 @@ async function showStatus(context: CommandContext, input: Input): Promise<number
     found = await (await context.api(input)).status()
   } catch (error) {
     // Of a cluster elsewhere nobody here can say more.
-    if (!AWAY.has(errorCode(error)) || context.isRemote) throw error
+    if (!isAway(error) || context.isRemote) throw error
     return showAgents(context, input, errorMessage(error))
   }
   if (input.flag('json')) terminal.out(JSON.stringify(found))

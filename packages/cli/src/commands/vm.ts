@@ -7,7 +7,7 @@ import type { Address } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
-import { type ApiClient, pathOf } from '../api-client/client.ts'
+import { type ApiClient, isAway, pathOf } from '../api-client/client.ts'
 import { JOIN_TOKEN_FILE } from '../cluster/cluster-file.ts'
 import { ConsoleFollower } from '../cluster/console-follower.ts'
 import { clusterIn, tokenIn } from '../cluster/directory.ts'
@@ -367,10 +367,14 @@ const consoleOf: CommandSpec = {
         if (hasSent) await new Promise<void>(resolve => env.timers.after(ANSWER_MS, resolve))
         process.emit('SIGINT')
       })
-      // Hosts may come and go while one looks.
+      // Hosts may come and go while one looks; and so may the coordinator, while what the guest says comes from its host.
+      let away = false
       do {
-        const { hosts } = (await client.status()) as Status
-        follower.follow(Object.values(hosts).map(host => ({ name: host.name, control: addressOf(host.address) })))
+        const status = await statusOrAway(client)
+        if (status === null && !away) terminal.err(`stellwerk: ${AWAY}`)
+        away = status === null
+        const hosts = Object.values(status?.hosts ?? {})
+        if (!away) follower.follow(hosts.map(host => ({ name: host.name, control: addressOf(host.address) })))
       } while (await sleep(1_000))
     })
     reader.close()
@@ -378,6 +382,18 @@ const consoleOf: CommandSpec = {
     await env.close()
     return isRefused ? FAILED : OK
   },
+}
+
+const AWAY = 'the coordinator does not answer: the console goes on from the hosts known so far'
+
+/** Null: it does not answer now. */
+async function statusOrAway(client: ApiClient): Promise<Status | null> {
+  try {
+    return await client.status()
+  } catch (error) {
+    if (isAway(error)) return null
+    throw error
+  }
 }
 
 /** What cloud-init is told is a text of many lines. */

@@ -121,9 +121,8 @@ export function load(
 function leftStorages(store: Store, storages: readonly StorageRecord[]): string[] {
   const configured = new Set(storages.map(({ name }) => name))
   const held = store.entries('volumes/').flatMap(([, value]) => {
-    const { legs, retired, phase } = value as unknown as VolumeRecord
-    // One that is being deleted goes without those that are gone.
-    return [...legs, ...(phase === 'deleting' ? [] : (retired ?? []))].map(({ storage }) => storage)
+    // What it has of former legs stays there: nobody is to wait until it is deleted.
+    return (value as unknown as VolumeRecord).legs.map(({ storage }) => storage)
   })
   const awaited = store.entries('hosts/').flatMap(([, value]) => {
     const { fence } = value as unknown as HostRecord

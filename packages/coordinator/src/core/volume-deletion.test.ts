@@ -23,6 +23,19 @@ function empty(): Bench {
   return bench
 }
 
+const HOSTS = ['host-a', 'host-b', 'host-c']
+
+/** The coordinator starts again with a configuration in which this storage is not. */
+function without(bench: Bench, storage: string): void {
+  const left = [...bench.state.storages.keys()].filter(name => name !== storage)
+  const storages = left.map(name => ({ name, portals: [], control: [] }))
+  bench.state = load(bench.store, 'test', bench.state.cluster.settings, storages, bench.now, bench.now, 'later')
+  bench.input({ kind: 'tick' })
+  expect([...bench.state.storages.keys()]).toEqual(left)
+  for (const name of HOSTS) bench.join(name)
+  bench.round(6)
+}
+
 describe('a volume that is deleted', () => {
   it('goes with its LUNs, and its name can be used again', () => {
     const bench = empty()
@@ -131,14 +144,26 @@ describe('a volume whose storage is gone for good', () => {
     bench.hosts.get(host)!.beating = true
     bench.join(host)
     bench.round(6)
-    const at = { portals: [], control: [] }
-    const { settings } = bench.state.cluster
-    bench.state = load(bench.store, 'test', settings, [{ name: 'san-b', ...at }], bench.now, bench.now, 'later')
-    bench.input({ kind: 'tick' })
-    expect([...bench.state.storages.keys()]).toEqual(['san-b'])
-    for (const name of ['host-a', 'host-b', 'host-c']) bench.join(name)
-    bench.round(6)
+    without(bench, 'san-a')
     expect(isThere(bench)).toBe(false)
+  })
+
+  it('and so is one that has only a former leg of a volume, which cannot be deleted any more', () => {
+    const bench = new Bench()
+    for (const name of HOSTS) bench.join(name)
+    bench.round(2)
+    bench.command({ kind: 'volume-create', name: 'csv1', id: 'v1', sizeBytes: 2 ** 30, storages: ['san-a', 'san-b'] })
+    bench.round(6)
+    bench.holdBack = key => key.startsWith('unlun/')
+    bench.command({ kind: 'volume-unmirror', name: 'csv1', leg: 'san-a' })
+    bench.round(6)
+    expect(bench.state.volumes.get('csv1')?.retired).toMatchObject([{ storage: 'san-a' }])
+    without(bench, 'san-a')
+    expect(bench.state.volumes.get('csv1')).toMatchObject({ retired: [], legs: [{ storage: 'san-b' }] })
+    bench.holdBack = () => false
+    bench.createVm('web')
+    bench.round(6)
+    expect(bench.placement('web')?.phase).toBe('running')
   })
 
   it('goes on going after a restore from a copy', () => {
