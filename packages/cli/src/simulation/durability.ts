@@ -19,6 +19,8 @@ const MAX_AWAITED = 4096
 interface Lun {
   readonly storage: string
   readonly name: string
+  /** Its file: a volume that gets a leg on a storage again has another LUN there, which owes nothing of the last one's. */
+  readonly path: string | null
   /** Per sector, the number of the newest write that took effect, and of the newest acknowledged. */
   readonly applied: Uint32Array
   readonly acknowledged: Uint32Array
@@ -68,12 +70,15 @@ export class DurabilityWitness {
   #lun(record: TraceRecord): Lun {
     const name = record.volume ?? ''
     const key = `${record.process}/${name}`
+    const path = lunPath(this.#world, record.process, name)
     let lun = this.#luns.get(key)
-    if (lun === undefined) {
+    // While one that is deleted drains it has no file any more.
+    if (lun === undefined || (path !== null && lun.path !== path)) {
       const sectors = this.#lunBytes / SECTOR_BYTES
       lun = {
         storage: record.process,
         name,
+        path,
         applied: new Uint32Array(sectors),
         acknowledged: new Uint32Array(sectors),
         awaited: new Map(),
@@ -152,8 +157,8 @@ export class DurabilityWitness {
     if (suspects.length > 0) sim.after(0, () => this.#report(suspects))
   }
 
-  #file({ storage, name }: Lun): SparseFile | null {
-    return lunFile(this.#world, storage, name)
+  #file({ storage, name, path }: Lun): SparseFile | null {
+    return lunPath(this.#world, storage, name) === path ? lunFile(this.#world, storage, name) : null
   }
 
   #report(suspects: readonly Suspect[]): void {

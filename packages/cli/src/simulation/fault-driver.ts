@@ -5,6 +5,7 @@ import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { DiskOperator } from './disk-operator.ts'
 import type { FaultKind } from './faults.ts'
+import { LegOperator } from './leg-operator.ts'
 import { type AimedFault, MIGRATION_PHASES, type MigrationPhaseName, type OperatorAct, type SeedPlan } from './plan.ts'
 import type { World } from './world.ts'
 
@@ -31,6 +32,7 @@ export class FaultDriver {
   readonly #underWay = new Map<string, MigrationPhaseName>()
   readonly #numbers = new Map<string, number>()
   readonly disks: DiskOperator
+  readonly legs: LegOperator
   #over = false
 
   constructor(world: World, plan: SeedPlan) {
@@ -38,6 +40,7 @@ export class FaultDriver {
     this.#plan = plan
     this.#random = new SimRandom(`faults/${plan.seed}`)
     this.disks = new DiskOperator(world, plan.disks)
+    this.legs = new LegOperator(world, plan.legs)
     world.sim.onRecord(record => this.#observe(record))
   }
 
@@ -48,6 +51,7 @@ export class FaultDriver {
     }
     for (const act of this.#plan.acts) sim.after(act.atMs, () => this.#act(act))
     this.disks.start()
+    this.legs.start()
   }
 
   #begin(
@@ -182,6 +186,7 @@ export class FaultDriver {
     this.#world.startCoordinator()
     for (const host of options.hosts) this.#world.startHost(host)
     this.disks.tidy()
+    this.legs.finish()
   }
 
   #cover(kind: string, phase: MigrationPhaseName): void {

@@ -6,6 +6,7 @@ import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { type DiskPlan, type DiskTuning, drawDiskPlan } from './disk-plan.ts'
 import { drawExternal, NO_EXTERNAL } from './external-plan.ts'
 import { FAULTS, type FaultKind } from './faults.ts'
+import { drawLegPlan, type PlannedLegChange } from './leg-plan.ts'
 
 export interface PlannedFault {
   readonly kind: FaultKind
@@ -72,6 +73,8 @@ export interface SeedPlan {
   readonly aimed: readonly AimedFault[]
   readonly acts: readonly OperatorAct[]
   readonly disks: DiskPlan
+  /** Legs that operators take away and give, of some volumes in some seeds. */
+  readonly legs: readonly PlannedLegChange[]
   /** Hosts have a guest network, and VMs cards in it. */
   readonly guestNetwork: boolean
   /** Hosts have QEMU, and some VMs are its. */
@@ -152,6 +155,8 @@ export interface PlanTuning extends DiskTuning {
   readonly ownerInJournal?: boolean
   /** Whether some VMs run in QEMU; absent: in some seeds. */
   readonly qemu?: boolean
+  /** Whether operators take legs of volumes away and give them second ones; absent: in some seeds. */
+  readonly legChanges?: boolean
   /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
   readonly safetyMs?: number
 }
@@ -320,11 +325,17 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     migrationsKept: random.fork('migrations-kept').int(3),
     ...tuning.settings,
   }
+  const legs = drawLegPlan(random.fork('leg-changes'), {
+    // Where every volume is to have one leg, it stays so.
+    wanted: tuning.mirrored === false ? false : tuning.legChanges,
+    ...{ hosts, storages, volumes, kinds: all, safetyMs: SAFETY_MS },
+  })
   const safetyMs = tuning.safetyMs ?? SAFETY_MS
   const disks = drawDiskPlan(random.fork('disks'), vms, SAFETY_MS, tuning)
   return {
-    ...{ seed, hosts, storages, external: plain.storages },
-    ...{ volumes: [...volumes, ...plain.volumes], vms: [...vms.map(placed), ...plain.vms] },
-    ...{ passing: passing.map(placed), settings, safetyMs, faults, aimed, acts, disks, guestNetwork, qemu },
+    ...{ seed, hosts, storages: [...storages, ...legs.spares], external: plain.storages },
+    ...{ volumes: [...legs.volumes, ...plain.volumes], vms: [...vms.map(placed), ...plain.vms] },
+    ...{ passing: passing.map(placed), settings, safetyMs, aimed, acts, disks, guestNetwork, qemu },
+    ...{ faults: [...faults, ...legs.faults], legs: legs.changes },
   }
 }

@@ -7,6 +7,7 @@ import type { PlanTuning } from './plan.ts'
 const BEFORE: PlanTuning = {
   ...{ guestNetwork: false, drains: false },
   ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false, qemu: false },
+  legChanges: false,
 }
 
 /** The kinds there were at first: with them a seed draws the plan that it drew then. Kinds that come later are left out. */

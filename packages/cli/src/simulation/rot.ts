@@ -20,6 +20,8 @@ const SPOTS_MAX = 8
 
 export interface RottenSpot {
   readonly leg: string
+  /** All legs of the volume then: one that is taken away is gone with its rot, or leaves it as the volume's only copy. */
+  readonly legs: readonly string[]
   readonly address: number
   readonly former: Uint8Array
   readonly rotten: Uint8Array
@@ -30,7 +32,7 @@ export interface RottenSpot {
 export class Rot {
   readonly #world: World
   /** Of each volume: all on one leg, since an operator names one good leg for the whole of it. */
-  readonly #spots = new Map<string, RottenSpot[]>()
+  readonly #spots = new Map<string, readonly RottenSpot[]>()
 
   constructor(world: World) {
     this.#world = world
@@ -57,7 +59,8 @@ export class Rot {
         const former = bad.file.read(address, SECTOR_BYTES)
         silentCorruption(this.#world, { storage, lun: leg.lun, offset: address })
         const rotten = bad.file.read(address, SECTOR_BYTES)
-        this.#spots.set(volume.name, [...spots, { leg: leg.leg, address, former, rotten, scrubbed: false }])
+        const legs = volume.legs.map(each => each.leg)
+        this.#spots.set(volume.name, [...spots, { leg: leg.leg, legs, address, former, rotten, scrubbed: false }])
         then(volume.name)
       })
       rotting.push(rots)
@@ -67,7 +70,7 @@ export class Rot {
 
   /** Those that are still there, on a leg that is in sync beside another. */
   live(volume: VolumeRecord): readonly RottenSpot[] {
-    const known = this.#spots.get(volume.name) ?? []
+    const known = this.#of(volume)
     if (known.length === 0) return known
     const files = filesInSync(this.#world, volume)
     // A leg that is catching up, or away, comes back with what it has.
@@ -75,6 +78,14 @@ export class Rot {
     const live = known.filter(spot => files.every(file => holds(file, spot)))
     this.#spots.set(volume.name, live)
     return live
+  }
+
+  /** Those that are still of its legs. */
+  #of(volume: VolumeRecord): readonly RottenSpot[] {
+    const known = this.#spots.get(volume.name) ?? []
+    const left = known.filter(({ legs }) => legs.every(id => volume.legs.some(({ leg }) => leg === id)))
+    if (left.length < known.length) this.#spots.set(volume.name, left)
+    return left
   }
 
   /** Whether every sector in which the legs differ there is as rot has left it. */
@@ -92,11 +103,11 @@ export class Rot {
 
   #observe({ kind, volume: name, body }: TraceRecord): void {
     if (kind !== 'scrub.found') return
-    const spots = this.#spots.get(name ?? '') ?? []
-    const { address, length } = body as { address: number; length: number }
-    const within = spots.filter(spot => spot.address >= address && spot.address < address + length)
     const volume = this.#world.coordinator?.state.volumes.get(name ?? '')
-    if (volume === undefined || within.length === 0) return
+    if (volume === undefined) return
+    const { address, length } = body as { address: number; length: number }
+    const within = this.#of(volume).filter(spot => spot.address >= address && spot.address < address + length)
+    if (within.length === 0) return
     const files = filesInSync(this.#world, volume)
     const spoiled = within.filter(({ leg, address: at, rotten }) =>
       files.some(({ id, file }) => id !== leg && same(file.read(at, SECTOR_BYTES), rotten)),

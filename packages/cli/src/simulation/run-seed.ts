@@ -35,6 +35,7 @@ export interface SeedResult {
   readonly failovers: number
   readonly acknowledgedWrites: number
   readonly disks: DiskCounts
+  readonly legs: LegCounts
   readonly traceHash: string
 }
 
@@ -44,6 +45,12 @@ export interface DiskCounts {
   readonly clones: number
   readonly copies: number
   readonly full: number
+}
+
+/** Legs that operators took away, and second ones that came to be in sync. */
+export interface LegCounts {
+  readonly taken: number
+  readonly given: number
 }
 
 export interface RunOptions {
@@ -79,6 +86,7 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<S
 export const PLANTED_TUNING = {
   ...{ guestNetwork: false, drains: false },
   ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false, qemu: false },
+  legChanges: false,
 } as const
 
 async function run(seed: string, options: RunOptions): Promise<SeedResult> {
@@ -141,6 +149,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
     failovers: counts.failovers,
     acknowledgedWrites: counts.acknowledged,
     disks: { ...counts.disks },
+    legs: { taken: driver.legs.taken, given: driver.legs.given },
     traceHash: sim.traceHash(),
   }
 }
@@ -166,6 +175,8 @@ async function phases(world: World, plan: SeedPlan, driver: FaultDriver, over: (
   })
   inspectAt(world, CONVERGE_MS)
   if (await sim.runUntil(over, CONVERGE_MS)) return
+  const { unfinished } = driver.legs
+  if (unfinished !== null) throw new SimulationFailure(plan.seed, sim.now, null, new Error(unfinished))
   await quiesce(world, over)
 }
 

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { emptyCells } from './fault-driver.ts'
 import { FAULTS } from './faults.ts'
 import { MIGRATION_PHASES } from './plan.ts'
-import type { DiskCounts, SeedResult } from './run-seed.ts'
+import type { DiskCounts, LegCounts, SeedResult } from './run-seed.ts'
 
 /** A run of so many seeds must have met every fault in every phase. */
 export const COVERING_SEEDS = 1_000
@@ -33,6 +33,7 @@ export interface SimReport {
   readonly coverage: { readonly [kind: string]: { readonly [phase: string]: number } }
   readonly emptyCells: readonly string[]
   readonly disks: DiskCounts
+  readonly legs: LegCounts
   readonly commit: string | null
 }
 
@@ -85,6 +86,10 @@ export class Summary {
         copies: this.#sum(result => result.disks.copies),
         full: this.#sum(result => result.disks.full),
       },
+      legs: {
+        taken: this.#sum(result => result.legs.taken),
+        given: this.#sum(result => result.legs.given),
+      },
       commit,
     }
   }
@@ -134,12 +139,13 @@ export function coverageTable({ coverage, faults }: SimReport): string[] {
 }
 
 export function summaryLines(report: SimReport): string[] {
-  const { seeds, failed, simulatedMs, realMs, events, migrations, migrationsAdmitted, failovers, disks } = report
+  const { seeds, failed, simulatedMs, realMs, events, migrations, migrationsAdmitted, failovers, disks, legs } = report
   const pace = realMs > 0 ? Math.round(simulatedMs / realMs) : 0
   return [
     `${seeds} seeds, ${failed.length} failed, trace hash ${report.traceHash}`,
     `${migrations} migrations committed of ${migrationsAdmitted} admitted, ${failovers} failovers, ${report.acknowledgedWrites} acknowledged writes`,
     `${disks.snapshots} snapshots, ${disks.clones} clones, ${disks.copies} extents copied, ${disks.full} guests held still by a full volume`,
+    `${legs.taken} legs taken away, ${legs.given} second legs given`,
     `${seconds(simulatedMs)} simulated in ${seconds(realMs)} (${pace} × real time), ${events} events (${realMs > 0 ? Math.round(events / realMs) : 0} thousand a second)`,
   ]
 }
