@@ -223,6 +223,15 @@ export const CANARIES: readonly Canary[] = [
     tuning: { faults: ['storage-outage'], meanGapMs: 5_000 },
   },
   {
+    name: 'new-leg-not-copied',
+    part: 'mirror',
+    rule: 'MIR1',
+    what: 'a leg that was never in sync is given the metadata alone, as if nothing were marked for it',
+    seed: 1,
+    // Only who gives a volume a second leg while it has guests' data sees that.
+    tuning: { faults: ['links-reset'], legChanges: true, migrations: 0 },
+  },
+  {
     name: 'marked-past-barrier',
     part: 'mirror',
     rule: 'MIR1',
