@@ -3,6 +3,7 @@
 
 import type { VolumeRecord } from '@stellwerk/coordinator/core/state.ts'
 import type { PlannedLegChange } from './leg-plan.ts'
+import type { LegCounts } from './run-seed.ts'
 import type { World } from './world.ts'
 
 const AGAIN_MS = 700
@@ -17,6 +18,7 @@ export class LegOperator {
   /** Legs taken away, and second legs that came to be in sync. */
   taken = 0
   given = 0
+  regretted = 0
 
   constructor(world: World, changes: readonly PlannedLegChange[]) {
     this.#world = world
@@ -31,6 +33,11 @@ export class LegOperator {
   /** Everything is healed: nothing more is begun, and no volume is left with one leg any longer. */
   finish(): void {
     this.#over = true
+  }
+
+  get counts(): LegCounts {
+    const { taken, given, regretted } = this
+    return { taken, given, regretted }
   }
 
   /** What has been begun and is not done, in words; or null. */
@@ -97,14 +104,29 @@ export class LegOperator {
       return
     }
     this.#world.command({ kind: 'volume-mirror', name, storage: gives }, ({ ok }) => {
-      if (ok) this.#follow(change)
-      else this.#world.sim.after(AGAIN_MS, () => this.#give(change))
+      if (ok) {
+        if (change.regretsMs !== null) this.#world.sim.after(change.regretsMs, () => this.#regret(change))
+        this.#follow(change)
+      } else this.#world.sim.after(AGAIN_MS, () => this.#give(change))
+    })
+  }
+
+  /** Once; whoever follows that leg finds it gone, and gives another. */
+  #regret({ volume: name, gives }: PlannedLegChange): void {
+    const leg = this.#volume(name)?.legs.find(({ storage }) => storage === gives)
+    if (this.#over || leg === undefined || leg.role === 'in-sync') return
+    this.#world.command({ kind: 'volume-unmirror', name, leg: leg.leg }, ({ ok }) => {
+      if (ok) this.regretted += 1
     })
   }
 
   #follow(change: PlannedLegChange): void {
     const volume = this.#volume(change.volume)
-    if (volume !== undefined && hasLeg(volume, change.gives) && volume.legs.every(({ role }) => role === 'in-sync')) {
+    if (volume !== undefined && !hasLeg(volume, change.gives)) {
+      this.#give({ ...change, regretsMs: null })
+      return
+    }
+    if (volume?.legs.every(({ role }) => role === 'in-sync')) {
       this.given += 1
       this.#underWay.delete(change.volume)
       return

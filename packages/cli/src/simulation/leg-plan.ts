@@ -16,6 +16,8 @@ export interface PlannedLegChange {
   readonly aloneMs: number
   /** Where its second leg is made. */
   readonly gives: string
+  /** After so long it is taken away again if it is still catching up, and then made anew; null: it is left alone. */
+  readonly regretsMs: number | null
 }
 
 export interface LegPlan {
@@ -35,6 +37,8 @@ const CHANGES_MAX = 3
 /** Faults around one change, at most. */
 const NEAR_MAX = 2
 const ALONE_MS = [200, 12_000] as const
+/** A full copy takes a second or so. */
+const REGRETS_MS = [5, 1_500] as const
 /** The storage is gone for so long when its leg is given up and replaced: longer than a leg's deadline. */
 const LOST_BEFORE_MS = 6_000
 
@@ -43,6 +47,8 @@ export interface LegRoom {
   readonly wanted: boolean | undefined
   readonly hosts: readonly string[]
   readonly storages: readonly string[]
+  /** Without epochs, and each with room for one volume: who has a leg there may get it back. */
+  readonly external: readonly string[]
   readonly volumes: readonly PlannedVolume[]
   /** Of faults that may strike around the changes. */
   readonly kinds: readonly FaultKind[]
@@ -50,7 +56,7 @@ export interface LegRoom {
 }
 
 export function drawLegPlan(random: SimRandom, room: LegRoom): LegPlan {
-  const { hosts, storages, safetyMs } = room
+  const { hosts, storages, external, safetyMs } = room
   const none: LegPlan = { spares: [], volumes: room.volumes, changes: [], faults: [] }
   if (!(room.wanted ?? random.chance(CHANCE))) return none
   const pick = <T>(items: readonly T[]): T => items[random.int(items.length)]!
@@ -72,16 +78,18 @@ export function drawLegPlan(random: SimRandom, room: LegRoom): LegPlan {
     // One at least; often not both, so that the other's guests have an ordinary run.
     if (volume.name !== single && i > 0 && random.chance(0.5)) return
     const count = 1 + random.int(CHANGES_MAX)
+    const own = volume.storages.filter(storage => external.includes(storage))
     let legs = volume.storages
     for (let n = 0; n < count; n++) {
       const atMs = 8_000 + ((safetyMs - 30_000) * (n + random.float())) / count
       const takes = legs.length > 1 ? pick(legs) : null
       const stays = legs.filter(storage => storage !== takes)
       const aloneMs = between(ALONE_MS)
-      const gives = pick(all.filter(storage => !stays.includes(storage)))
-      changes.push({ volume: volume.name, atMs, takes, aloneMs, gives })
+      const gives = pick([...all, ...own].filter(storage => !stays.includes(storage)))
+      const regretsMs = random.chance(0.3) ? between(REGRETS_MS) : null
+      changes.push({ volume: volume.name, atMs, takes, aloneMs, gives, regretsMs })
       legs = [...stays, gives]
-      if (takes !== null && outage !== undefined && random.chance(0.3)) {
+      if (takes !== null && !own.includes(takes) && outage !== undefined && random.chance(0.3)) {
         strike(outage, Math.max(0, atMs - LOST_BEFORE_MS), takes)
       }
       for (let near = kinds.length === 0 ? 0 : random.int(NEAR_MAX + 1); near > 0; near--) {

@@ -328,13 +328,14 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
   const legs = drawLegPlan(random.fork('leg-changes'), {
     // Where every volume is to have one leg, it stays so.
     wanted: tuning.mirrored === false ? false : tuning.legChanges,
-    ...{ hosts, storages, volumes, kinds: all, safetyMs: SAFETY_MS },
+    ...{ hosts, storages, external: plain.storages, volumes: [...volumes, ...plain.volumes], kinds: all },
+    safetyMs: SAFETY_MS,
   })
   const safetyMs = tuning.safetyMs ?? SAFETY_MS
   const disks = drawDiskPlan(random.fork('disks'), vms, SAFETY_MS, tuning)
   return {
     ...{ seed, hosts, storages: [...storages, ...legs.spares], external: plain.storages },
-    ...{ volumes: [...legs.volumes, ...plain.volumes], vms: [...vms.map(placed), ...plain.vms] },
+    ...{ volumes: legs.volumes, vms: [...vms.map(placed), ...plain.vms] },
     ...{ passing: passing.map(placed), settings, safetyMs, aimed, acts, disks, guestNetwork, qemu },
     ...{ faults: [...faults, ...legs.faults], legs: legs.changes },
   }

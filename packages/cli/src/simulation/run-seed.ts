@@ -47,10 +47,12 @@ export interface DiskCounts {
   readonly full: number
 }
 
-/** Legs that operators took away, and second ones that came to be in sync. */
+/** Legs that operators took away, second ones that came to be in sync. */
 export interface LegCounts {
   readonly taken: number
   readonly given: number
+  /** Second legs taken away again while they were catching up. */
+  readonly regretted: number
 }
 
 export interface RunOptions {
@@ -149,7 +151,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
     failovers: counts.failovers,
     acknowledgedWrites: counts.acknowledged,
     disks: { ...counts.disks },
-    legs: { taken: driver.legs.taken, given: driver.legs.given },
+    legs: driver.legs.counts,
     traceHash: sim.traceHash(),
   }
 }

@@ -20,7 +20,7 @@ function result(seed: string, more: Partial<SeedResult> = {}): SeedResult {
     failovers: 1,
     acknowledgedWrites: 100,
     disks: { snapshots: 1, clones: 1, copies: 1, full: 0 },
-    legs: { taken: 1, given: 2 },
+    legs: { taken: 1, given: 2, regretted: 0 },
     traceHash: `hash of ${seed}`,
     ...more,
   }
@@ -44,7 +44,7 @@ test('adds up, in any order', () => {
     migrations: 12,
     failovers: 2,
     acknowledgedWrites: 200,
-    legs: { taken: 2, given: 4 },
+    legs: { taken: 2, given: 4, regretted: 0 },
   })
   expect(report.faults['agent-kill']).toBe(4)
   expect(report.coverage['agent-kill']).toEqual({ preparing: 0, precopy: 2, switching: 0, committed: 0 })

@@ -89,6 +89,7 @@ export class Summary {
       legs: {
         taken: this.#sum(result => result.legs.taken),
         given: this.#sum(result => result.legs.given),
+        regretted: this.#sum(result => result.legs.regretted),
       },
       commit,
     }
@@ -145,7 +146,7 @@ export function summaryLines(report: SimReport): string[] {
     `${seeds} seeds, ${failed.length} failed, trace hash ${report.traceHash}`,
     `${migrations} migrations committed of ${migrationsAdmitted} admitted, ${failovers} failovers, ${report.acknowledgedWrites} acknowledged writes`,
     `${disks.snapshots} snapshots, ${disks.clones} clones, ${disks.copies} extents copied, ${disks.full} guests held still by a full volume`,
-    `${legs.taken} legs taken away, ${legs.given} second legs given`,
+    `${legs.taken} legs taken away, ${legs.given} second legs given, ${legs.regretted} taken back before they were in sync`,
     `${seconds(simulatedMs)} simulated in ${seconds(realMs)} (${pace} × real time), ${events} events (${realMs > 0 ? Math.round(events / realMs) : 0} thousand a second)`,
   ]
 }
