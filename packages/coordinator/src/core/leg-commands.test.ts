@@ -94,6 +94,19 @@ describe('what operators ask of legs is refused', () => {
   })
 })
 
+it('a leg without epochs that was taken away is gone when what was sent to it has had its time, and only then given anew', () => {
+  const bench = withVolume(['san-a', 'nas'], ['nas'])
+  expect(roles(bench)).toEqual(['san-a in-sync', 'nas in-sync'])
+  bench.command({ kind: 'volume-unmirror', name: 'csv1', leg: 'nas' })
+  const at = bench.now
+  bench.round(1)
+  expect(mirror(bench, 'nas').refused).toBe('leg-going')
+  while (volume(bench).retired.length > 0 && bench.now < at + 20_000) bench.round()
+  expect(bench.now - at).toBeGreaterThanOrEqual(bench.state.cluster.settings.ioDeadlineMs)
+  expect(bench.now - at).toBeLessThan(bench.state.cluster.settings.ioDeadlineMs + 2_000)
+  expect(mirror(bench, 'nas').refused).toBeUndefined()
+})
+
 describe('a leg is forced', () => {
   it('that was catching up, and it is said that it has old and new side by side', () => {
     const bench = withVolume(['san-a', 'san-b'])

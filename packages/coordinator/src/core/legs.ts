@@ -4,6 +4,7 @@
 
 import { lunId } from '@stellwerk/protocol/lun-id.ts'
 import type { CheckExport, VolumeLegLost } from '@stellwerk/protocol/messages/cluster.ts'
+import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
@@ -41,6 +42,7 @@ export function volumeLive(state: CoordinatorState, name: string): VolumeLive {
       toldAt: null,
       countedBefore: isKnown ? [] : [[]],
       olderToldAt: null,
+      leavingSince: new Map(),
       goodSince: null,
       resyncFailures: 0,
       resyncNow: false,
@@ -199,6 +201,7 @@ function deleteRetired(state: CoordinatorState, volume: VolumeRecord, now: numbe
     if (first === undefined) finishDeletion(state, volume, out)
   }
   for (const { storage, lun, id } of volume.retired) {
+    if (isExternal(state, storage) && mayStillArrive(state, volume, storage, now)) continue
     if (isExternal(state, storage) || !state.storages.has(storage)) {
       // What is in it stays: whoever has the export, or the storage, decides.
       lunDeleted(state, volume.name, storage, lun, id, out)
@@ -209,6 +212,21 @@ function deleteRetired(state: CoordinatorState, volume: VolumeRecord, now: numbe
     const body = { lun, ...(id === undefined ? {} : { id }), force: true }
     out.effect({ kind: 'storage', key, storage, message: 'storage.delete-lun', body })
   }
+}
+
+/**
+ * What a host has sent to a storage that refuses nothing, before it heard that the leg there counts no more: a new leg on the same export
+ * must not be copied before that is in. Without a leg that refuses the old generation a host may be in it until its lease is over.
+ */
+function mayStillArrive(state: CoordinatorState, volume: VolumeRecord, storage: string, now: number): boolean {
+  const { leavingSince } = volumeLive(state, volume.name)
+  const since = leavingSince.get(storage) ?? now
+  leavingSince.set(storage, since)
+  const { settings } = state.cluster
+  const isTold = owedStorages(state, volume.legs).length > 0
+  if (now - since < settings.ioDeadlineMs + (isTold ? 0 : leaseWaitMs(settings))) return true
+  leavingSince.delete(storage)
+  return false
 }
 
 export function lunDeleted(

@@ -305,6 +305,8 @@ export interface VolumeLive {
    * list stands for one that is not known.
    */
   countedBefore: readonly (readonly string[])[]
+  /** Storage without epochs → since when the leg there counts no more, as its hosts are told. */
+  readonly leavingSince: Map<string, number>
   /** When all storages had been raised above every generation before those; null: when this run began. */
   olderToldAt: number | null
   /** Since when nothing speaks against a resync. */
