@@ -126,7 +126,7 @@ export const CANARIES: readonly Canary[] = [
     part: 'volume',
     rule: 'CSV2',
     what: 'a block that cannot be read is taken for the end of the only leg’s journal',
-    seed: 35,
+    seed: 111,
     // A sector goes bad that holds the last record, and its owner dies before it is read again.
     tuning: { faults: ['sector-errors', 'agent-kill', 'host-crash'], meanGapMs: 1_200, mirrored: false },
   },
