@@ -15,9 +15,10 @@ export interface Backoff {
 }
 
 /**
- * A dial that nobody answers is begun anew so soon: what it was sent to may have been down and be back, and would not know of it.
+ * A connection that no machine takes is begun anew so soon: what it was sent to may have been down and be back, and would not know of it.
+ * A program that is slow to answer has as long as the handshake.
  */
-export const DIAL_MS = 1_000
+export const CONNECT_MS = 1_000
 
 export const DEFAULT_BACKOFF: Backoff = { minMs: 100, maxMs: 2000 }
 
@@ -95,7 +96,7 @@ export class PersistentSession implements Sender {
   #dial(): void {
     this.#state = 'dialing'
     const { address, identity, handshake } = this.#options
-    dialSession(this.#env, address(), this.#options.class, identity, { dialMs: DIAL_MS, ...handshake }).then(
+    dialSession(this.#env, address(), this.#options.class, identity, { connectMs: CONNECT_MS, ...handshake }).then(
       session => this.#up(session),
       (error: unknown) => this.#failed(error),
     )

@@ -25,8 +25,8 @@ export type Admission =
 
 export interface HandshakeOptions extends SessionOptions {
   readonly handshakeMs?: number
-  /** How long the link itself may take; as long as the handshake, if nothing is said. */
-  readonly dialMs?: number
+  /** How long the other machine may take to accept the connection; as long as the handshake, if nothing is said. */
+  readonly connectMs?: number
   /** For tests of negotiation. */
   readonly versions?: VersionRange
 }
@@ -39,8 +39,9 @@ export async function dialSession(
   identity: Identity,
   options: HandshakeOptions = {},
 ): Promise<Session> {
-  const timeoutMs = options.dialMs ?? options.handshakeMs ?? HANDSHAKE_MS
-  const link = await env.network.dial(address, linkClass, { timeoutMs })
+  const timeoutMs = options.handshakeMs ?? HANDSHAKE_MS
+  const { connectMs = timeoutMs } = options
+  const link = await env.network.dial(address, linkClass, { timeoutMs, connectMs })
   return greet(env, link, identity, options)
 }
 

@@ -10,7 +10,7 @@ import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
 import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
 import { Simulation } from '@stellwerk/runtime/sim/simulation.ts'
 import { expect, test } from 'vitest'
-import { DIAL_MS, PersistentSession } from './persistent-session.ts'
+import { CONNECT_MS, PersistentSession } from './persistent-session.ts'
 import type { Identity, Session } from './session.ts'
 import { bindSession } from './session-bridge.ts'
 import { dialSession, listenSessions } from './session-handshake.ts'
@@ -175,11 +175,11 @@ test('a dial into a machine that is down does not wait for it when that is back:
   sim.host('c').spawn('c', 'c/coordinator')
   sim.host('c').crash()
   sim.host('a').spawn('a', 'a/agent')
-  await sim.runFor(DIAL_MS + 200)
+  await sim.runFor(CONNECT_MS + 200)
   expect(upAt).toBe(null)
   sim.host('c').powerOn()
   sim.host('c').spawn('c', 'c/coordinator')
-  await sim.runFor(DIAL_MS + 500)
+  await sim.runFor(CONNECT_MS + 500)
   expect(upAt).not.toBe(null)
 })
 

@@ -68,6 +68,8 @@ export interface Network {
 
 export interface DialOptions {
   readonly timeoutMs?: number
+  /** Within this the other machine must have taken the connection, whatever its program does then; absent: `timeoutMs`. */
+  readonly connectMs?: number
 }
 
 export interface Listener {

@@ -11,6 +11,7 @@ interface LunView {
   readonly sizeBytes: number
   readonly allocatedBytes: number
   readonly connections: number
+  readonly used: boolean
   readonly why: string | null
   readonly volume: string | null
 }
@@ -35,13 +36,15 @@ const remove: CommandSpec = {
   options: {
     dir: DIR,
     json: JSON_OUT,
+    force: { type: 'boolean', help: 'also one that holds, or held, a volume' },
     id: { type: 'string', value: 'ID', help: 'of the LUN that is meant, as lun list shows it (needed)' },
   },
   summary: 'Delete a LUN that no volume has: what is in it is LOST',
   run: async (context, input) => {
     const [storage = '', lun = ''] = input.args
     const id = input.text('id') ?? ''
-    const path = `${pathOf('storages', storage, 'luns', lun)}?id=${encodeURIComponent(id)}`
+    const force = input.flag('force') ? '&force=true' : ''
+    const path = `${pathOf('storages', storage, 'luns', lun)}?id=${encodeURIComponent(id)}${force}`
     const answer = await (await context.api(input)).delete(path)
     context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `LUN ${lun} of ${storage} is deleted`)
     return OK
@@ -49,13 +52,13 @@ const remove: CommandSpec = {
 }
 
 function lunLines(luns: readonly LunView[]): string[] {
-  const rows = luns.map(({ lun, id, sizeBytes, allocatedBytes, connections, why, volume }) => [
+  const rows = luns.map(({ lun, id, sizeBytes, allocatedBytes, connections, used, why, volume }) => [
     lun,
     id,
     bytes(sizeBytes),
     bytes(allocatedBytes),
     String(connections),
-    volume ?? '-',
+    volume ?? (used ? 'none known' : '-'),
     why ?? '-',
   ])
   return table(['LUN', 'ID', 'SIZE', 'ALLOCATED', 'CONNECTIONS', 'VOLUME', 'WHY'], rows)

@@ -384,7 +384,7 @@ const consoleOf: CommandSpec = {
   },
 }
 
-const AWAY = 'the coordinator does not answer: the console goes on from the hosts known so far'
+const AWAY = 'the coordinator does not answer: the console goes on, but takes no input until it does'
 
 /** Null: it does not answer now. */
 async function statusOrAway(client: ApiClient): Promise<Status | null> {

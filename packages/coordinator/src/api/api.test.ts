@@ -35,7 +35,15 @@ const SCRUB = {
   ...{ why: null, legs: ['leg-0', 'leg-1'], goodLeg: null, findings: [], more: 0 },
 }
 
-const LUN = { lun: 'csv1', id: 'v1', sizeBytes: 2 ** 30, allocatedBytes: 4096, connections: 1, why: null }
+const LUN = {
+  lun: 'csv1',
+  id: 'v1',
+  sizeBytes: 2 ** 30,
+  allocatedBytes: 4096,
+  connections: 1,
+  why: null,
+  generation: 1,
+}
 
 describe('the HTTP API', () => {
   it('answers every look in the shape that its document gives', async () => {

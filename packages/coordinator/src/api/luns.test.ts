@@ -11,9 +11,10 @@ let api: BenchApi
 
 const shown = (lun: string, id: string) => ({
   ...{ lun, id, sizeBytes: 2 ** 30, allocatedBytes: 4096, connections: 0, why: null },
+  ...{ generation: 0, owner: 0, layout: null },
 })
 /** What is on the storage: the volume's own, and one that was left behind. */
-const LUNS = [shown('csv1', 'v1'), shown('old', 'lost')]
+const LUNS = [shown('csv1', 'v1'), shown('old', 'lost'), { ...shown('held', 'volume'), generation: 2 }]
 
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'api-'))
@@ -38,7 +39,8 @@ it('are listed with the volume that has each, or none', async () => {
     status: 200,
     body: [
       { lun: 'csv1', id: 'v1', volume: 'csv1' },
-      { lun: 'old', id: 'lost', volume: null },
+      { lun: 'old', id: 'lost', used: false, volume: null },
+      { lun: 'held', id: 'volume', used: true, volume: null },
     ],
   })
   expect(await api.call('GET', '/v1/storages/nobody/luns')).toMatchObject({ status: 404 })
@@ -63,6 +65,22 @@ it('nor a former leg’s, which is to be deleted by itself', async () => {
   const retired = [{ storage: 'san-a', lun: 'old', id: 'lost' }]
   api.bench.state.volumes.set('csv1', { ...volume, retired })
   expect(await deleteLun('old', 'lost')).toMatchObject({ status: 409, body: { code: 'lun-in-use' } })
+  expect(deleted()).toEqual([])
+})
+
+it('nor, unless that is said, one that held a volume, which this cluster may have forgotten', async () => {
+  expect(await deleteLun('held', 'volume')).toMatchObject({ status: 409, body: { code: 'lun-used' } })
+  expect(deleted()).toEqual([])
+  expect(await deleteLun('held', 'volume&force=true')).toMatchObject({ status: 200 })
+  expect(deleted()).toHaveLength(1)
+})
+
+it('nor any of a restored volume of which it is not known yet which legs count', async () => {
+  const volume = api.bench.state.volumes.get('csv1')!
+  api.bench.state.volumes.set('csv1', { ...volume, unsure: true })
+  LUNS.push({ ...shown('csv1', 'v1-leg-2'), generation: 3 })
+  expect(await deleteLun('csv1', 'v1-leg-2&force=true')).toMatchObject({ status: 409, body: { code: 'lun-in-use' } })
+  LUNS.pop()
   expect(deleted()).toEqual([])
 })
 

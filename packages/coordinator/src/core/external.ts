@@ -26,7 +26,9 @@ export function whoHasExport(state: CoordinatorState, storage: string, lun: stri
   if (external === undefined) return null
   const exportNamed = (name: string): string => external.exports.find(each => each.lun === name)?.export ?? name
   for (const volume of state.volumes.values()) {
-    const isIts = volume.legs.some(leg => leg.storage === storage && exportNamed(leg.lun) === exportNamed(lun))
+    const isIts = [...volume.legs, ...volume.retired].some(
+      leg => leg.storage === storage && exportNamed(leg.lun) === exportNamed(lun),
+    )
     if (isIts) return volume.name
   }
   return null

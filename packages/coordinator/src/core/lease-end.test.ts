@@ -102,6 +102,37 @@ it('but where it may run by other legs alone, their storages have to have been r
   expect(bench.now - raisedAt).toBeGreaterThanOrEqual(leaseWaitMs(bench.state.cluster.settings))
 })
 
+it('and where a generation that a restarted coordinator found was told only by it, whoever owned the volume until then', () => {
+  const cluster = new Mirrored()
+  const { bench, host } = cluster
+  const legs = () => bench.state.volumes.get(VOLUME)!.legs
+  cluster.lose('leg-1')
+  bench.round(1)
+  let away = true
+  bench.holdBack = key => away && (key.endsWith('/san-a') || key.startsWith('generation/')) && !key.startsWith('run/')
+  // Begun, and told to nobody.
+  while (legs()[1]!.role !== 'syncing') bench.round()
+  bench.hosts.get(host)!.beating = false
+  // It runs by san-a alone, until that is back for the coordinator and refuses it.
+  bench.lastSeenMs = (name, storage) => (name === host && storage !== 'san-a' ? 100_000 : 0)
+  bench.ownersSay = { state: 'opening' }
+  bench.restart()
+  bench.round(120)
+  expect(bench.placement('web')?.host).toBe(host)
+  away = false
+  const refusedAt = bench.now
+  bench.sync = { done: true, disks: 0, synced: 0 }
+  for (let taken = false; bench.placement('web')?.host === host && bench.now < refusedAt + 60_000; ) {
+    bench.round()
+    bench.ownersSay = { state: 'serving' }
+    if (taken || legs().some(({ role }) => role !== 'in-sync')) continue
+    bench.command({ kind: 'volume-unmirror', name: VOLUME, leg: 'san-a' })
+    taken = true
+  }
+  expect(bench.placement('web')?.host).not.toBe(host)
+  expect(bench.now - refusedAt).toBeGreaterThanOrEqual(leaseWaitMs(bench.state.cluster.settings))
+})
+
 it('and where a restarted coordinator does not know what counted before it', () => {
   const cluster = new Mirrored()
   cluster.gone()

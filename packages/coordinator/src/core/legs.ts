@@ -36,11 +36,9 @@ export function inSyncLegs(volume: VolumeRecord): LegRecord[] {
 export function volumeLive(state: CoordinatorState, name: string): VolumeLive {
   let live = state.liveVolumes.get(name)
   if (live === undefined) {
-    const volume = state.volumes.get(name)
-    const isKnown = volume !== undefined && !volume.unsure && volume.generationOwed.length === 0
     live = {
       toldAt: null,
-      countedBefore: isKnown ? [] : [[]],
+      countedBefore: state.unknownBefore.has(name) ? [[]] : [],
       olderToldAt: null,
       leavingSince: new Map(),
       goodSince: null,

@@ -99,6 +99,12 @@ export function load(
     liveVms: new Map(),
     liveMigrations: new Map(),
     liveVolumes: new Map(),
+    unknownBefore: new Set(
+      store.entries('volumes/').flatMap(([, value]) => {
+        const { name, unsure, generationOwed } = value as unknown as VolumeRecord
+        return unsure || generationOwed.length > 0 ? [name] : []
+      }),
+    ),
     since: new Map(),
     outstanding: new Map(),
     changes: 1,

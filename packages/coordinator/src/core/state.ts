@@ -384,7 +384,7 @@ export interface HostLive {
    * Since when some of its VMs wait for storage that others reach, who could take one of them. What becomes of the host: that time is
    * counted; it is kept, for the sake of what could not be moved; it is left, and what does not wait is moved away.
    */
-  stranded: { readonly since: number; readonly host: 'counted' | 'kept' | 'left' } | null
+  stranded: { readonly since: number; readonly fromSeq: number; readonly host: 'counted' | 'kept' | 'left' } | null
 }
 
 /** An order or question on its way: not asked again before `retryAt`. */
@@ -464,6 +464,8 @@ export interface CoordinatorState {
   readonly liveVms: Map<string, VmLive>
   readonly liveMigrations: Map<string, MigrationLive>
   readonly liveVolumes: Map<string, VolumeLive>
+  /** Volumes of which it is not known when their storages had been raised to the generation in which this run found them. */
+  readonly unknownBefore: ReadonlySet<string>
   /** See since.ts. */
   readonly since: Map<string, { readonly what: string; readonly at: number }>
   readonly outstanding: Map<string, Outstanding>

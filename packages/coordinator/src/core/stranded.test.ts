@@ -165,6 +165,37 @@ describe('a host without a way to its VMs’ storage', () => {
     expect(bench.placement('web')?.host).toBe(from)
   })
 
+  it('is left for a host that is not in quarantine, and kept where there is only one that is', () => {
+    const { bench, from, others } = withAnother()
+    const [bad, sound] = others
+    create(bench, 'well', from)
+    create(bench, 'load', sound)
+    const quarantine = { sinceMs: 0, untilMs: 1e15, why: 'it failed' }
+    bench.state.hosts.set(bad, { ...bench.state.hosts.get(bad)!, quarantine })
+    strand(bench, from)
+    bench.round(64)
+    expect([...bench.state.migrations.values()]).toMatchObject([{ vm: 'well', target: { host: sound } }])
+    bench.command({ kind: 'vm-cancel', name: 'well' })
+    bench.hosts.get(sound)!.storages = []
+    bench.round(20)
+    expect(bench.state.liveHosts.get(from)?.stranded?.host).toBe('kept')
+    expect(why(bench, from)).toContain(`${bad}: it is in quarantine`)
+  })
+
+  it('is kept when migrations of one that goes on are aborted again and again', () => {
+    const { bench, from } = withAnother()
+    create(bench, 'well', from)
+    bench.hosts.get(from)!.access = [access('paused'), WELL]
+    for (let round = 0; round < 120; round += 1) {
+      bench.round()
+      const { migration } = bench.state.vms.get('well')!
+      if (migration !== null) bench.command({ kind: 'vm-cancel', name: 'well' })
+    }
+    expect(bench.state.migrations.size).toBe(3)
+    expect(bench.state.liveHosts.get(from)?.stranded?.host).toBe('kept')
+    expect(why(bench, from)).toMatch(/3 migrations of it were aborted, the last one because: an operator cancelled it/)
+  })
+
   it('is kept for an export, which nobody else can take', () => {
     const { bench, from } = withAnother()
     const disk = { volume: 'csv2', disk: 'd1', readOnly: false }

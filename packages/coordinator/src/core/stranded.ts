@@ -9,8 +9,11 @@ import { hostLive, isUsable, isWanted, storagesOf, vmsAt } from './hosts.ts'
 import { forgetMoved, keepsHere, moveAway } from './live-moves.ts'
 import type { StepOutput } from './output.ts'
 import { memoryPlaced, whyNot } from './placement.ts'
-import { noteFailure } from './quarantine.ts'
+import { isQuarantined, noteFailure } from './quarantine.ts'
 import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
+
+/** Migrations of a VM that are aborted before it counts as one that cannot be moved. */
+const TRIES_MAX = 3
 
 /** Counts the time for which another host could have had a VM that cannot go on; then moves the others away, and fences it. */
 export function leaveIfStranded(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
@@ -18,11 +21,11 @@ export function leaveIfStranded(state: CoordinatorState, host: HostRecord, now: 
   const waiting = isUsable(state, host) ? waitingAt(state, host) : new Map<VmRecord, string[]>()
   const able = [...waiting.keys()].filter(vm => couldGoElsewhere(state, host, vm))
   if (able.length === 0) {
-    if (live.stranded !== null && live.stranded.host !== 'counted') strandOver(host, waiting.size, out)
+    if (live.stranded !== null && live.stranded.host !== 'counted') strandOver(state, host, waiting.size, out)
     live.stranded = null
     return
   }
-  live.stranded ??= { since: now, host: 'counted' }
+  live.stranded ??= { since: now, fromSeq: state.decisionSeq, host: 'counted' }
   const lastsMs = now - live.stranded.since
   if (lastsMs < state.cluster.settings.isolatedMs) return
   const lost = [...new Set([...waiting.values()].flat())].sort().join(', ')
@@ -68,7 +71,8 @@ function leave(
   for (const vm of others) moveAway(state, host, vm, { purpose: 'strand', to: places.get(vm.name) ?? null }, now, out)
 }
 
-function strandOver(host: HostRecord, waiting: number, out: StepOutput): void {
+function strandOver(state: CoordinatorState, host: HostRecord, waiting: number, out: StepOutput): void {
+  if (host.drain === undefined) hostLive(state, host.name).whyNotMoved.clear()
   out.decide({
     kind: 'strand-over',
     subject: host.name,
@@ -90,6 +94,7 @@ function placesFor(
   others: readonly VmRecord[],
 ): Map<string, string> | null {
   const { whyNotMoved } = hostLive(state, host.name)
+  for (const { name } of others) whyNotMoved.delete(name)
   const taken = new Map<string, number>()
   /** Null: it is placed. */
   const place = (vm: VmRecord, why: (other: HostRecord) => string | null, places?: Map<string, string>) => {
@@ -106,22 +111,41 @@ function placesFor(
       places?.set(vm.name, other.name)
       return null
     }
-    return rejected.join('; ')
+    return `no other host can take it: ${rejected.join('; ')}`
   }
   const [first] = able
-  if (first !== undefined) place(first, other => whyNotWaiting(state, host, first, other))
+  if (first !== undefined) {
+    const why = (other: HostRecord): string | null => whyNotWaiting(state, host, first, other)
+    // As when it is started: in quarantine only where nobody else fits.
+    if (place(first, other => inQuarantine(other) ?? why(other)) !== null) place(first, why)
+  }
   const places = new Map<string, string>()
   let isStuck = false
   for (const vm of [...others].sort((a, b) => b.spec.memoryBytes - a.spec.memoryBytes)) {
     if (!isExport(vm) && keepsHere(state, host, vm) !== null) continue
+    const fits = (other: HostRecord): string | null =>
+      inQuarantine(other) ?? whyNot(state, vm, other) ?? whyNotCpu(state, vm, other)
     const why = isExport(vm)
       ? 'it serves an export: end it, stellwerk disk unexport'
-      : place(vm, other => whyNot(state, vm, other) ?? whyNotCpu(state, vm, other), places)
+      : (whyInVain(state, host, vm) ?? place(vm, fits, places))
     if (why === null) continue
     isStuck = true
-    whyNotMoved.set(vm.name, isExport(vm) ? why : `no other host can take it: ${why}`)
+    whyNotMoved.set(vm.name, why)
   }
   return isStuck ? null : places
+}
+
+const inQuarantine = (host: HostRecord): string | null => (isQuarantined(host) ? 'it is in quarantine' : null)
+
+/** A guest that never converges is not waited for. */
+function whyInVain(state: CoordinatorState, host: HostRecord, vm: VmRecord): string | null {
+  const fromSeq = hostLive(state, host.name).stranded?.fromSeq ?? 0
+  const aborted = [...state.migrations.values()].filter(
+    each => each.vm === vm.name && each.source.host === host.name && each.phase === 'aborted' && each.seq > fromSeq,
+  )
+  if (aborted.length < TRIES_MAX) return null
+  const reason = aborted.sort((a, b) => b.seq - a.seq)[0]?.reason ?? 'no reason is known'
+  return `${aborted.length} migrations of it were aborted, the last one because: ${reason}`
 }
 
 function loadOf(

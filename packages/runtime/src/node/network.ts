@@ -120,7 +120,7 @@ function linkOn(
 async function dialLink(
   address: Address,
   linkClass: LinkClass,
-  { timeoutMs: allMs = DIAL_TIMEOUT_MS }: DialOptions = {},
+  { timeoutMs: allMs = DIAL_TIMEOUT_MS, connectMs = allMs }: DialOptions = {},
   track: Track,
   faults: NetworkFaults | null,
 ): Promise<Link> {
@@ -137,6 +137,12 @@ async function dialLink(
     generateMask: mask => void mask.fill(0),
   })
   const timeout = setTimeout(() => reject(dialTimeout(address, timeoutMs)), timeoutMs)
+  // Looked at after what has happened has been heard: it is not this process that is to be found slow.
+  const untaken = setTimeout(() => {
+    setImmediate(() => {
+      if (socket.connecting) reject(dialTimeout(address, connectMs))
+    })
+  }, connectMs)
   web.on('error', error => reject(dialError(address, error)))
   web.on('unexpected-response', (_request, response) => {
     reject(
@@ -158,6 +164,7 @@ async function dialLink(
     throw error
   } finally {
     clearTimeout(timeout)
+    clearTimeout(untaken)
   }
 }
 

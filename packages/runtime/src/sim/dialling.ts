@@ -105,7 +105,7 @@ function start<T>(
         port: address.port,
       }
       new Dial(network, process, address, traffic, connect, resolve, reject).begin(
-        options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+        Math.min(options.timeoutMs ?? DEFAULT_TIMEOUT_MS, options.connectMs ?? Number.POSITIVE_INFINITY),
       )
     })
   })

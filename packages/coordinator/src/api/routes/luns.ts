@@ -19,6 +19,8 @@ const LunView = Type.Object({
   sizeBytes: Type.Integer(),
   allocatedBytes: Type.Integer(),
   connections: Type.Integer(),
+  /** It holds, or held, a volume: it was laid out, or given a generation. */
+  used: Type.Boolean(),
   /** Why its storage cannot serve it. */
   why: Type.Union([Type.Null(), Type.String()]),
   /** Whose leg it is, or was and is to be deleted; null: no volume of this cluster has it. */
@@ -34,17 +36,18 @@ export const lunRoutes: readonly Route[] = [
     handle: async (context, { params }) => {
       const storage = ordered(context, params['name'] ?? '')
       const { state } = context.coordinator
-      return (await lunsOf(context, storage)).map(({ lun, id, sizeBytes, allocatedBytes, connections, why }) => ({
-        ...{ lun, id, sizeBytes, allocatedBytes, connections, why },
-        volume: whoseLun(state, storage, lun, id),
-      }))
+      return (await lunsOf(context, storage)).map(shown => {
+        const { lun, id, sizeBytes, allocatedBytes, connections, why } = shown
+        const of = { used: isUsed(shown), volume: whoseLun(state, storage, lun, id) }
+        return { ...{ lun, id, sizeBytes, allocatedBytes, connections, why }, ...of }
+      })
     },
   }),
   route({
     method: 'DELETE',
     path: '/v1/storages/{name}/luns/{lun}',
     summary: 'Delete a LUN, with all that is in it, which no volume has and nobody has open',
-    query: closed({ id: AnyName }),
+    query: closed({ id: AnyName, force: Type.Optional(Type.Union([Type.Literal('true'), Type.Literal('false')])) }),
     reply: Type.Object({ lun: Type.String(), id: Type.String() }),
     handle: async (context, { params, query }) => {
       const storage = ordered(context, params['name'] ?? '')
@@ -57,6 +60,11 @@ export const lunRoutes: readonly Route[] = [
         })
       }
       refuseIfOwned(context.coordinator.state, storage, lun, id)
+      if (isUsed(known) && query['force'] !== 'true') {
+        throw new StellwerkError('lun-used', `LUN "${lun}" of storage "${storage}" holds, or held, a volume`, {
+          hint: 'of another cluster, or of this one after a restore from an older copy? if its data are of no more use: --force',
+        })
+      }
       await context.coordinator.askStorage(storage, 'storage.delete-lun', { lun, id })
       return { lun, id }
     },
@@ -77,11 +85,17 @@ async function lunsOf({ coordinator }: ApiContext, storage: string, lun?: string
   return (reply as { readonly luns: readonly LunShown[] }).luns
 }
 
+function isUsed({ generation, owner, layout }: LunShown): boolean {
+  return generation > 0 || owner > 0 || layout !== null
+}
+
 function whoseLun(state: CoordinatorState, storage: string, lun: string, id: string): string | null {
   for (const volume of state.volumes.values()) {
     const isLeg = volume.legs.some(leg => leg.storage === storage && leg.lun === lun && lunId(volume, leg) === id)
     const isFormer = volume.retired.some(each => each.storage === storage && each.lun === lun && (each.id ?? id) === id)
-    if (isLeg || isFormer) return volume.name
+    // Restored from a copy, which may know another leg than the one that counts.
+    const mayBeIts = volume.unsure && lun === volume.name && (id === volume.id || id.startsWith(`${volume.id}-`))
+    if (isLeg || isFormer || mayBeIts) return volume.name
   }
   return null
 }
