@@ -55,16 +55,8 @@ describe('the HTTP API', () => {
       return { sizeBytes: 2 ** 30, ...usage, disks: 1, ownerEpoch: 1 }
     }
     api.bench.command({ kind: 'vm-migrate', name: 'web', to: null, id: 'm1' })
-    api.bench.command({
-      kind: 'disk-export',
-      id: 'e1',
-      volume: 'csv1',
-      disk: 'd1',
-      readOnly: false,
-      host: null,
-      socket: null,
-      port: 0,
-    })
+    const exported = { volume: 'csv1', disk: 'd1', readOnly: false, host: null, socket: null, port: 0 }
+    api.bench.command({ kind: 'disk-export', id: 'e1', ...exported })
     const names: Record<string, string> = { id: 'm1', what: 'vm', disk: 'd1' }
     const named = { hosts: 'host-a', volumes: 'csv1', storages: 'san-a', vms: 'web' }
     const nameIn = (path: string) => Object.entries(named).find(([kind]) => path.includes(`/${kind}/`))?.[1] ?? 'web'
