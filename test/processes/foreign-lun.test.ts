@@ -99,7 +99,10 @@ describe('a LUN on a storage that is not of the cluster', () => {
   })
 
   it('and in the way no longer once it is gone', { timeout: LONG }, async () => {
-    await storageFamily.request(to('san-b'), 'storage.delete-lun', { lun: 'lone' }, ANSWER_MS)
+    const id = (await lunsOf('san-b')).find(({ lun }) => lun === 'lone')?.id ?? ''
+    const { lines } = await stellwerk.run('lun', 'list', 'san-b')
+    expect(lines.find(line => line.startsWith('lone'))).toContain(id)
+    await succeeds('lun', 'delete', 'san-b', 'lone', `--id=${id}`)
     await succeeds('volume', 'mirror', 'lone', '--to', 'san-b')
     const roles = async () => (await volumes())['lone']?.legs.map(({ role }) => role)
     await expect.poll(roles, PATIENCE).toEqual(['in-sync', 'in-sync'])

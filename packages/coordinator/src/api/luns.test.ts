@@ -1,12 +1,10 @@
 // The LUNs of a storage through the API: whose each is; only one that no volume has is deleted, and only by its id.
 
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterEach, beforeEach, expect, it } from 'vitest'
-import { type BenchApi, benchApi } from './testing/bench-coordinator.ts'
+import { beforeEach, expect, it } from 'vitest'
+import { benchApiEach } from './testing/bench-api-each.ts'
+import type { BenchApi } from './testing/bench-coordinator.ts'
 
-let directory: string
+const current = benchApiEach()
 let api: BenchApi
 
 const shown = (lun: string, id: string) => ({
@@ -16,19 +14,13 @@ const shown = (lun: string, id: string) => ({
 /** What is on the storage: the volume's own, and one that was left behind. */
 const LUNS = [shown('csv1', 'v1'), shown('old', 'lost'), { ...shown('held', 'volume'), generation: 2 }]
 
-beforeEach(async () => {
-  directory = mkdtempSync(join(tmpdir(), 'api-'))
-  api = await benchApi(directory)
+beforeEach(() => {
+  api = current()
   api.answer = (kind, body) => {
     const { lun } = body as { lun?: string }
     if (kind === 'storage.list-luns') return { luns: LUNS.filter(each => lun === undefined || each.lun === lun) }
     return {}
   }
-})
-
-afterEach(async () => {
-  await api.close()
-  rmSync(directory, { recursive: true })
 })
 
 const deleteLun = (lun: string, id: string) => api.call('DELETE', `/v1/storages/san-a/luns/${lun}?id=${id}`)

@@ -1,25 +1,17 @@
 // A storage is looked at before a volume gets a leg there: what is in the way is refused in a line, and nothing has changed.
 
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { lunId } from '@stellwerk/protocol/lun-id.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { beforeEach, expect, it } from 'vitest'
 import { nextLeg } from '../core/leg-commands.ts'
-import { type BenchApi, benchApi } from './testing/bench-coordinator.ts'
+import { benchApiEach } from './testing/bench-api-each.ts'
+import type { BenchApi } from './testing/bench-coordinator.ts'
 
-let directory: string
+const current = benchApiEach()
 let api: BenchApi
 
-beforeEach(async () => {
-  directory = mkdtempSync(join(tmpdir(), 'api-'))
-  api = await benchApi(directory)
-})
-
-afterEach(async () => {
-  await api.close()
-  rmSync(directory, { recursive: true })
+beforeEach(() => {
+  api = current()
 })
 
 const legs = () => api.bench.state.volumes.get('csv1')!.legs.map(({ storage }) => storage)

@@ -45,7 +45,7 @@ async function checkName(
   lun: string,
   lunId: string,
 ): Promise<void> {
-  const luns = await whatIsThere(askStorage, storage, lun)
+  const luns = await whatIsThere({ askStorage }, storage, lun)
   const other = luns?.find(({ id }) => id !== lunId)
   if (other === undefined) return
   const message = `storage "${storage}" has a LUN "${lun}" already, which is not this volume's (id ${other.id})`
@@ -55,15 +55,24 @@ async function checkName(
   })
 }
 
+/** On an embedded storage; `lun`: that one alone. Rejects where it cannot be asked now. */
+export async function lunsOf(
+  { askStorage }: Pick<Coordinator, 'askStorage'>,
+  storage: string,
+  lun?: string,
+): Promise<readonly LunShown[]> {
+  const reply = await askStorage(storage, 'storage.list-luns', lun === undefined ? {} : { lun })
+  return (reply as { readonly luns: readonly LunShown[] }).luns
+}
+
 /** Null where the storage cannot be asked now: it makes the LUN when it is back. */
 async function whatIsThere(
-  askStorage: Coordinator['askStorage'],
+  coordinator: Pick<Coordinator, 'askStorage'>,
   storage: string,
   lun: string,
 ): Promise<readonly LunShown[] | null> {
   try {
-    const reply = await askStorage(storage, 'storage.list-luns', { lun })
-    return (reply as { luns: LunShown[] }).luns
+    return await lunsOf(coordinator, storage, lun)
   } catch (error) {
     if (error instanceof StellwerkError && error.retryable) return null
     throw error

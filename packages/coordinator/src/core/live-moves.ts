@@ -5,10 +5,13 @@ import { isExport } from './exports.ts'
 import { hostLive, isWanted, vmsAt } from './hosts.ts'
 import { requestMigration } from './migration.ts'
 import type { StepOutput } from './output.ts'
-import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
+import type { CoordinatorState, HostRecord, MigrationRecord, VmRecord } from './state.ts'
 
 /** A VM that could not be moved is tried again after so many heartbeats. */
 const RETRY_BEATS = 2
+
+/** Ids of the migrations that are asked for here. */
+const IS_MOVE = /^(drain|strand)-/
 
 export interface Move {
   readonly purpose: 'drain' | 'strand'
@@ -16,14 +19,13 @@ export interface Move {
   readonly to: string | null
 }
 
-/** What can't be moved at this moment, and why; null: nothing speaks against it. */
-export function keepsHere(state: CoordinatorState, host: HostRecord, vm: VmRecord): string | null {
-  const { placement } = vm
-  if (isExport(vm)) return 'it serves an export: end it, stellwerk disk unexport'
-  if (placement?.host !== host.name) return 'it is being received'
-  if (vm.migration !== null) return 'it is being moved'
-  if (placement.phase !== 'running' || !isWanted(state, vm)) return `it is ${placement.phase}`
-  return null
+export const SERVES_AN_EXPORT = 'it serves an export: end it, stellwerk disk unexport'
+
+/** It runs here, and nothing is under way with it. */
+export function isMovable(state: CoordinatorState, host: HostRecord, vm: VmRecord): boolean {
+  const { placement, migration } = vm
+  if (isExport(vm) || migration !== null || placement?.host !== host.name) return false
+  return placement.phase === 'running' && isWanted(state, vm)
 }
 
 /** Asks for a live migration of a VM that is at the host. */
@@ -36,8 +38,8 @@ export function moveAway(
   out: StepOutput,
 ): void {
   const { whyNotMoved } = hostLive(state, host.name)
-  if (isExport(vm)) whyNotMoved.set(vm.name, 'it serves an export: end it, stellwerk disk unexport')
-  if (keepsHere(state, host, vm) !== null) return
+  if (isExport(vm)) whyNotMoved.set(vm.name, SERVES_AN_EXPORT)
+  if (!isMovable(state, host, vm)) return
   if (!shouldAsk(state, `${purpose}/${vm.name}`, now, state.cluster.settings.heartbeatMs * RETRY_BEATS)) return
   const asked = requestMigration(
     state,
@@ -58,19 +60,21 @@ export function forgetMoved(state: CoordinatorState, host: string): void {
   for (const vm of [...whyNotMoved.keys()]) if (!here.has(vm)) whyNotMoved.delete(vm)
 }
 
-/** What is left there, and why each is: what was refused last, what its last migration was aborted for, or what it is about. */
+/** What is left there, and why each is: what was refused last, or what its last move was aborted for. */
 export function leftAt(state: CoordinatorState, host: string): { readonly vm: string; readonly why: string | null }[] {
   const { whyNotMoved } = hostLive(state, host)
-  return vmsAt(state, host).map(({ name }) => ({
-    vm: name,
-    why: whyNotMoved.get(name) ?? lastAbort(state, host, name),
-  }))
+  return vmsAt(state, host).map(({ name }) => {
+    const [last] = abortedMoves(state, host, name)
+    const aborted = last === undefined ? null : `its last migration was aborted: ${reasonOf(last)}`
+    return { vm: name, why: whyNotMoved.get(name) ?? aborted }
+  })
 }
 
-function lastAbort(state: CoordinatorState, host: string, vm: string): string | null {
-  const aborted = [...state.migrations.values()].filter(
-    each => each.vm === vm && each.source.host === host && each.phase === 'aborted',
-  )
-  const last = aborted.sort((a, b) => b.seq - a.seq)[0]
-  return last === undefined ? null : `its last migration was aborted: ${last.reason ?? 'no reason is known'}`
+/** Migrations that were to take the VM away from there, and did not; the newest first. */
+export function abortedMoves(state: CoordinatorState, host: string, vm: string): MigrationRecord[] {
+  return [...state.migrations.values()]
+    .filter(each => each.vm === vm && each.source.host === host && each.phase === 'aborted' && IS_MOVE.test(each.id))
+    .sort((a, b) => b.seq - a.seq)
 }
+
+export const reasonOf = ({ reason }: MigrationRecord): string => reason ?? 'no reason is known'

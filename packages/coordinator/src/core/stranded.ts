@@ -6,7 +6,7 @@ import { whyNotCpu } from './cpu-baseline.ts'
 import { isExport } from './exports.ts'
 import { beginFencing } from './fencing.ts'
 import { hostLive, isUsable, isWanted, storagesOf, vmsAt } from './hosts.ts'
-import { forgetMoved, keepsHere, moveAway } from './live-moves.ts'
+import { abortedMoves, forgetMoved, isMovable, moveAway, reasonOf, SERVES_AN_EXPORT } from './live-moves.ts'
 import type { StepOutput } from './output.ts'
 import { memoryPlaced, whyNot } from './placement.ts'
 import { isQuarantined, noteFailure } from './quarantine.ts'
@@ -18,7 +18,9 @@ const TRIES_MAX = 3
 /** Counts the time for which another host could have had a VM that cannot go on; then moves the others away, and fences it. */
 export function leaveIfStranded(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
   const live = hostLive(state, host.name)
-  const waiting = isUsable(state, host) ? waitingAt(state, host) : new Map<VmRecord, string[]>()
+  // Asked of every host at every tick: most have a way to everything.
+  const mayWait = isUsable(state, host) && live.access.some(each => each.state === 'paused')
+  const waiting = mayWait ? waitingAt(state, host) : new Map<VmRecord, string[]>()
   const able = [...waiting.keys()].filter(vm => couldGoElsewhere(state, host, vm))
   if (able.length === 0) {
     if (live.stranded !== null && live.stranded.host !== 'counted') strandOver(state, host, waiting.size, out)
@@ -57,6 +59,7 @@ function leave(
   const becomes = places === null ? 'kept' : 'left'
   if (live.stranded !== null && live.stranded.host !== becomes) {
     live.stranded = { ...live.stranded, host: becomes }
+    if (places !== null) live.whyNotMoved.clear()
     out.decide({
       kind: 'strand',
       subject: host.name,
@@ -94,7 +97,6 @@ function placesFor(
   others: readonly VmRecord[],
 ): Map<string, string> | null {
   const { whyNotMoved } = hostLive(state, host.name)
-  for (const { name } of others) whyNotMoved.delete(name)
   const taken = new Map<string, number>()
   /** Null: it is placed. */
   const place = (vm: VmRecord, why: (other: HostRecord) => string | null, places?: Map<string, string>) => {
@@ -122,12 +124,10 @@ function placesFor(
   const places = new Map<string, string>()
   let isStuck = false
   for (const vm of [...others].sort((a, b) => b.spec.memoryBytes - a.spec.memoryBytes)) {
-    if (!isExport(vm) && keepsHere(state, host, vm) !== null) continue
+    if (!isExport(vm) && !isMovable(state, host, vm)) continue
     const fits = (other: HostRecord): string | null =>
       inQuarantine(other) ?? whyNot(state, vm, other) ?? whyNotCpu(state, vm, other)
-    const why = isExport(vm)
-      ? 'it serves an export: end it, stellwerk disk unexport'
-      : (whyInVain(state, host, vm) ?? place(vm, fits, places))
+    const why = isExport(vm) ? SERVES_AN_EXPORT : (whyInVain(state, host, vm) ?? place(vm, fits, places))
     if (why === null) continue
     isStuck = true
     whyNotMoved.set(vm.name, why)
@@ -140,12 +140,10 @@ const inQuarantine = (host: HostRecord): string | null => (isQuarantined(host) ?
 /** A guest that never converges is not waited for. */
 function whyInVain(state: CoordinatorState, host: HostRecord, vm: VmRecord): string | null {
   const fromSeq = hostLive(state, host.name).stranded?.fromSeq ?? 0
-  const aborted = [...state.migrations.values()].filter(
-    each => each.vm === vm.name && each.source.host === host.name && each.phase === 'aborted' && each.seq > fromSeq,
-  )
-  if (aborted.length < TRIES_MAX) return null
-  const reason = aborted.sort((a, b) => b.seq - a.seq)[0]?.reason ?? 'no reason is known'
-  return `${aborted.length} migrations of it were aborted, the last one because: ${reason}`
+  const aborted = abortedMoves(state, host.name, vm.name).filter(each => each.seq > fromSeq)
+  const [last] = aborted
+  if (last === undefined || aborted.length < TRIES_MAX) return null
+  return `${aborted.length} migrations of it were aborted, the last one because: ${reasonOf(last)}`
 }
 
 function loadOf(

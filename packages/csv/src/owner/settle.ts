@@ -28,9 +28,10 @@ export async function settle(
   const { layout } = best
   await copyMetadata(best, legs)
   for (const leg of legs) if (leg.role === 'syncing') await emptyFreeSlots(leg, best.metadata)
-  for (const leg of legs) await nameLeg(leg, best.superblock.superblock, legCount)
-  // Had the last one to be named been another as well, that would not be named any more.
-  for (const leg of legs) await refuseOneDevice(leg)
+  let isNamed = false
+  for (const leg of legs) if (await nameLeg(leg, best.superblock.superblock, legCount)) isNamed = true
+  // Had a leg that was named been another one as well, that would not be named any more.
+  if (isNamed) for (const leg of legs) await refuseOneDevice(leg)
 
   const { version, length } = best.checkpoint
   const address = checkpointAddress(layout, version)
@@ -41,8 +42,8 @@ export async function settle(
   await writeLegs(legs, layout.journalOffset + last.position, bytes, OWNER_IO)
 }
 
-/** The superblock of a leg that is new, or that has been another one's, says which it is; last, as in formatting. */
-async function nameLeg(leg: OwnerLeg, model: Superblock, legCount: number): Promise<void> {
+/** The superblock of a leg that is new, or that has been another one's, says which it is; last, as in formatting. False: it did. */
+async function nameLeg(leg: OwnerLeg, model: Superblock, legCount: number): Promise<boolean> {
   const copies = await readSuperblockCopies(leg.device, SPARED_IO)
   const right = copies.every(
     copy =>
@@ -52,9 +53,10 @@ async function nameLeg(leg: OwnerLeg, model: Superblock, legCount: number): Prom
       copy.legIndex === leg.index &&
       copy.legCount === legCount,
   )
-  if (right) return
+  if (right) return false
   const version = Math.max(model.version, ...copies.map(copy => (typeof copy === 'string' ? 0 : copy.version))) + 1
   await writeSuperblock(leg.device, { ...model, version, legId: leg.id, legIndex: leg.index, legCount }, OWNER_IO)
+  return true
 }
 
 /** Of every host. */

@@ -8,6 +8,7 @@ import { Type } from '@stellwerk/protocol/schema/typebox.js'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { isExternal } from '../../core/external.ts'
 import type { CoordinatorState } from '../../core/state.ts'
+import { lunsOf } from '../new-leg.ts'
 import { unknownThing } from '../refuse.ts'
 import { type ApiContext, type Route, route } from '../route.ts'
 import { AnyName } from './any-name.ts'
@@ -36,7 +37,7 @@ export const lunRoutes: readonly Route[] = [
     handle: async (context, { params }) => {
       const storage = ordered(context, params['name'] ?? '')
       const { state } = context.coordinator
-      return (await lunsOf(context, storage)).map(shown => {
+      return (await lunsOf(context.coordinator, storage)).map(shown => {
         const { lun, id, sizeBytes, allocatedBytes, connections, why } = shown
         const of = { used: isUsed(shown), volume: whoseLun(state, storage, lun, id) }
         return { ...{ lun, id, sizeBytes, allocatedBytes, connections, why }, ...of }
@@ -53,7 +54,7 @@ export const lunRoutes: readonly Route[] = [
       const storage = ordered(context, params['name'] ?? '')
       const lun = params['lun'] ?? ''
       const id = String(query['id'])
-      const known = (await lunsOf(context, storage, lun)).find(each => each.id === id)
+      const known = (await lunsOf(context.coordinator, storage, lun)).find(each => each.id === id)
       if (known === undefined) {
         throw new StellwerkError('unknown-lun', `storage "${storage}" has no LUN "${lun}" with the id ${id}`, {
           hint: `see: stellwerk lun list ${storage}`,
@@ -78,11 +79,6 @@ function ordered({ coordinator }: ApiContext, name: string): string {
   throw new StellwerkError('not-embedded', `storage "${name}" is an NBD server, which has exports and no LUNs`, {
     hint: 'look at its exports where it runs',
   })
-}
-
-async function lunsOf({ coordinator }: ApiContext, storage: string, lun?: string): Promise<readonly LunShown[]> {
-  const reply = await coordinator.askStorage(storage, 'storage.list-luns', lun === undefined ? {} : { lun })
-  return (reply as { readonly luns: readonly LunShown[] }).luns
 }
 
 function isUsed({ generation, owner, layout }: LunShown): boolean {
