@@ -126,9 +126,8 @@ export const CANARIES: readonly Canary[] = [
     part: 'volume',
     rule: 'CSV2',
     what: 'a block that cannot be read is taken for the end of the only leg’s journal',
-    seed: 111,
-    // A sector goes bad that holds the last record, and its owner dies before it is read again.
-    tuning: { faults: ['sector-errors', 'agent-kill', 'host-crash'], meanGapMs: 1_200, mirrored: false },
+    seed: 1,
+    tuning: { faults: ['journal-end-unreadable'], meanGapMs: 6_000, mirrored: false, passing: 20 },
   },
   {
     name: 'commit-not-durable',

@@ -97,6 +97,29 @@ function sectorErrors({ world, storage, random, struck }: FaultContext): () => v
   }
 }
 
+/** What an owner has put down last cannot be read when the next one comes: the owner dies in the same moment. */
+function unreadableJournalEnd(context: FaultContext): () => void {
+  const { world, storage, struck } = context
+  const faults: DiskFault[] = []
+  const killed: string[] = []
+  for (const { legs, owner } of world.coordinator?.state.volumes.values() ?? []) {
+    const lun = legs.find(leg => leg.storage === storage)?.lun
+    const agent = owner === null ? undefined : world.sim.host(owner.host).process(`${owner.host}/agent`)
+    const file = lun === undefined ? null : lunFile(world, storage, lun)
+    if (owner === null || lun === undefined || agent?.alive !== true || file === null) continue
+    const offset = lastRecord(file.read(LAYOUT.journalOffset, LAYOUT.journalBytes))
+    if (offset === null) continue
+    faults.push(latentSectorError(world, { storage, lun, offset }))
+    agent.kill()
+    killed.push(owner.host)
+  }
+  if (faults.length > 0) struck()
+  return () => {
+    for (const fault of faults) fault.heal()
+    for (const host of killed) world.startHost(host)
+  }
+}
+
 export const MEDIA_FAULTS: readonly FaultKind[] = [
   {
     // Long before it ends somebody is told, and names the good leg.
@@ -118,6 +141,13 @@ export const MEDIA_FAULTS: readonly FaultKind[] = [
     lasts: [2_000, 15_000],
     mayMiss: true,
     begin: sectorErrors,
+  },
+  {
+    // Long enough for another owner to be there before the drive has recovered it.
+    name: 'journal-end-unreadable',
+    lasts: [6_000, 15_000],
+    mayMiss: true,
+    begin: unreadableJournalEnd,
   },
   {
     // Writes fail for as long as it lasts, whatever becomes of the leg, and whether it is the last one or not.

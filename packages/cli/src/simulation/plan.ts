@@ -94,6 +94,9 @@ const LONG_SUFFIX = `-${'n'.repeat(48)}`
 /** VMs that come and go, at most. */
 const PASSING_MAX = 12
 
+/** Kinds that come only where a tuning names them: what they do, others of a seed's do too, but seldom. */
+const NAMED_KINDS: ReadonlySet<string> = new Set(['journal-end-unreadable'])
+
 /** Kinds that were added later, drawn apart and by some seeds only: the others stay the runs that they were. */
 const LATER_KINDS: ReadonlySet<string> = new Set(['path-slow'])
 const LATER_CHANCE = 0.3
@@ -167,7 +170,7 @@ function fewOrMore(random: SimRandom): number {
 }
 
 function isDrawnApart(kind: string): boolean {
-  return LATER_KINDS.has(kind) || APART_KINDS.has(kind)
+  return NAMED_KINDS.has(kind) || LATER_KINDS.has(kind) || APART_KINDS.has(kind)
 }
 
 export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {}): SeedPlan {
