@@ -91,6 +91,9 @@ export class Gatekeeper {
       case 'storage.owner':
         trace.emit({ level: 'decision', kind: event.kind, volume: event.lun, body: { owner: event.owner } })
         return
+      case 'storage.lun-deleted':
+        trace.emit({ level: 'decision', kind: event.kind, volume: event.lun, body: { storage } })
+        return
       default:
         trace.emit({ level: 'decision', kind: event.kind, volume: event.lun, body: { generation: event.generation } })
     }

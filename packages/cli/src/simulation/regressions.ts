@@ -202,4 +202,11 @@ export const REGRESSIONS: readonly Regression[] = [
     because:
       'a migration’s target had not been able to tell the owner yet that the disk is its own when the next migration of that VM was aborted: burning its epoch burnt the reservation of the one before, and the owner knew another holder for ever',
   },
+  {
+    seed: '9000134',
+    tuning: { safetyMs: 78_000 },
+    rule: 'RIO1',
+    because:
+      'the judge was wrong: a leg was taken away while a host was cut off from the coordinator, and its writes waited, as they must, for word of that; the rule took the deleted LUN for one that could be reached',
+  },
 ]

@@ -10,6 +10,8 @@ const seen = (t: TraceBuilder, direct: boolean, linked: boolean, wanted = direct
 const lun = { host: 'host-a', volume: 'csv1' }
 const waiting = (t: TraceBuilder, oldestMs: number, owner = false) =>
   t.add('path.waiting', lun, { storage: 'san-a', owner, oldestMs })
+const deleted = (t: TraceBuilder, storage = 'san-a') =>
+  t.add('storage.lun-deleted', { volume: 'csv1' }, { storage }, storage)
 const went = (t: TraceBuilder, kind: string, owner = false) =>
   t.add(`path.${kind}`, lun, { storage: 'san-a', owner, via: null, why: '' })
 
@@ -27,11 +29,35 @@ describe('RIO1', () => {
       waiting(seen(admitted(), true, true).wait(5_000).fenced('san-a', 'host-a', 1).wait(20_000), 20_000),
     ],
     [
+      'a leg that was taken away, of which the host has not heard yet',
+      waiting(deleted(seen(went(admitted(), 'direct'), true, true).wait(1_000)).wait(20_000), 20_000),
+    ],
+    [
+      'the same, where the set had been replaced: the old one closes last',
+      waiting(deleted(went(went(seen(admitted(), true, true), 'direct'), 'closed')).wait(20_000), 20_000),
+    ],
+    [
       'a storage that has died in between',
       waiting(seen(admitted(), true, true).wait(9_000).dead('san-a', 'san-a').wait(9_000), 18_000),
     ],
   ])('accepts %s', (_name, t) => {
     expect(t.judge('RIO1')).toEqual([])
+  })
+  test.each([
+    ['once the host has heard that the leg was taken away', t => went(t, 'closed')],
+    ['once it reaches another LUN of that name', t => went(t, 'direct')],
+    ['once its agent has died', t => t.dead('host-a')],
+    ['by the other set of the host', t => t, true],
+  ] as [string, (t: TraceBuilder) => TraceBuilder, boolean?][])(
+    'counts waits again %s',
+    (_name, then, owner = false) => {
+      const t = then(deleted(went(admitted(), 'direct')))
+      expect(waiting(seen(t, true, true).wait(11_000), 11_000, owner).judge('RIO1')).toHaveLength(1)
+    },
+  )
+  test('counts waits for a LUN of that name on another storage', () => {
+    const t = deleted(went(admitted(), 'direct'), 'san-b')
+    expect(waiting(seen(t, true, true).wait(11_000), 11_000).judge('RIO1')).toHaveLength(1)
   })
   test.each([
     ['its own path is not used', true, false],

@@ -1,14 +1,37 @@
 // RIO1: while host N or a peer linked to N has a direct path to a leg, N's I/O to it completes. Evidence: `path.waiting`, said
-// by the multipath set itself for as long as something in it waits for an answer.
+// by the multipath set itself for as long as something in it waits for an answer. A leg that was taken away is none: who has not
+// heard of that yet, as the coordinator cannot reach it, may not count a write as done without it.
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { field, id, type Monitor, numberField, stringField, type Violation, violation } from './monitor.ts'
+import {
+  field,
+  hostOfGuests,
+  id,
+  type Monitor,
+  numberField,
+  stringField,
+  type Violation,
+  violation,
+} from './monitor.ts'
 import { REACH_BUDGET_MS, REACH_KINDS, Reach, type ReachOptions } from './reach.ts'
+
+/** Said of a LUN that is there, or of which the host knows that it is not. */
+const SETTLES: ReadonlySet<string> = new Set(['path.direct', 'path.redirected', 'path.closed'])
+
+/** One that a host has gone to. */
+interface SeenLun {
+  readonly host: string
+  readonly lun: string
+  readonly storage: string
+  /** And the host has neither heard of that nor reached another of the name. */
+  deleted: boolean
+}
 
 export class Rio1Monitor implements Monitor {
   readonly rule = 'RIO1'
-  readonly kinds = [...REACH_KINDS, 'path.waiting']
+  readonly kinds = [...REACH_KINDS, ...SETTLES, 'path.waiting', 'storage.lun-deleted']
   readonly #reach = new Reach()
+  readonly #luns = new Map<string, SeenLun>()
   readonly #budgetMs: number
 
   constructor({ budgetMs = REACH_BUDGET_MS }: ReachOptions = {}) {
@@ -18,12 +41,14 @@ export class Rio1Monitor implements Monitor {
   observe(record: TraceRecord, now: number): Violation | null {
     if (record.kind !== 'path.waiting') {
       this.#reach.observe(record, now)
+      this.#noteLuns(record)
       return null
     }
     const host = id(record, 'host')
     const storage = stringField(record, 'storage')
     const oldestMs = numberField(record, 'oldestMs')
     const since = this.#reach.any(host, storage)
+    if (this.#luns.get(keyOf(record))?.deleted === true) return null
     if (since === null || oldestMs <= this.#budgetMs || now - since <= this.#budgetMs) return null
     const as = field(record, 'owner') === true ? ' as its owner' : ''
     const message =
@@ -31,4 +56,25 @@ export class Rio1Monitor implements Monitor {
       `though it or a peer could reach it for ${Math.round(now - since)} ms`
     return violation('RIO1', message, now, [record])
   }
+
+  #noteLuns(record: TraceRecord): void {
+    const { kind } = record
+    if (SETTLES.has(kind)) {
+      // A set that is replaced closes after its successor has opened: closed or not is not told by these.
+      const ids = { host: id(record, 'host'), lun: id(record, 'volume'), storage: stringField(record, 'storage') }
+      this.#luns.set(keyOf(record), { ...ids, deleted: false })
+    } else if (kind === 'process.dead') {
+      const host = hostOfGuests(record)
+      for (const [key, each] of this.#luns) if (each.host === host) this.#luns.delete(key)
+    } else if (kind === 'storage.lun-deleted') {
+      const [lun, storage] = [id(record, 'volume'), stringField(record, 'storage')]
+      for (const each of this.#luns.values()) if (each.lun === lun && each.storage === storage) each.deleted = true
+    }
+  }
+}
+
+/** One of a host's two sets: its guests' and, where it owns the volume, the owner's. */
+function keyOf(record: TraceRecord): string {
+  const owner = field(record, 'owner') === true
+  return `${id(record, 'host')}/${stringField(record, 'storage')}/${id(record, 'volume')}/${owner}`
 }

@@ -376,7 +376,7 @@ describe('LUNs', () => {
     const meant = new Bench().with('a')
     expect(kinds(meant.order({ ...raise, lunId: meant.state.luns.get('csv1')?.id }))).toEqual(['evidence', 'answer'])
     expect(kinds(meant.order({ ...owner, lunId: meant.state.luns.get('csv1')?.id }))).toEqual(['evidence', 'answer'])
-    expect(kinds(meant.order({ ...late, id: meant.state.luns.get('csv1')?.id }))).toEqual(['answer'])
+    expect(kinds(meant.order({ ...late, id: meant.state.luns.get('csv1')?.id }))).toEqual(['evidence', 'answer'])
   })
 
   it('a LUN with connections is deleted only by force, and forgets its sessions', () => {
@@ -384,7 +384,7 @@ describe('LUNs', () => {
     const { id } = bench.connect('csv1', claimOf('a', { session: [4, 2] }))
     expect(codeOf(bench.order({ kind: 'delete-lun', lun: 'csv1', id: null, force: false }))).toBe('lun-busy')
     expect(kinds(bench.order({ kind: 'delete-lun', lun: 'csv1', id: null, force: true }))).toEqual(['drain'])
-    expect(kinds(bench.drained(id))).toEqual(['answer'])
+    expect(kinds(bench.drained(id))).toEqual(['evidence', 'answer'])
     expect([...bench.store.keys()].filter(key => key.includes('csv1'))).toEqual([])
     expect(codeOf(bench.connect('csv1', claimOf('a')).effects)).toBe('unknown-lun')
     expect(codeOf(bench.order({ kind: 'delete-lun', lun: 'csv1', id: null, force: true }))).toBe('unknown-lun')

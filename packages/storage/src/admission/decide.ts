@@ -328,7 +328,7 @@ function deleteLun(draft: Draft, { ticket, lun, id, force }: OrderOf<'delete-lun
   }
   draft.dropLun(lun)
   draft.shutOut()
-  draft.wait({ on, next: { kind: 'answer', answer: { ticket, trace: null } } })
+  draft.wait({ on, next: { kind: 'answer', answer: { ticket, trace: { kind: 'storage.lun-deleted', lun } } } })
   return null
 }
 

@@ -55,6 +55,7 @@ export type EvidenceEvent =
     }
   | { readonly kind: 'storage.owner'; readonly lun: string; readonly owner: number }
   | { readonly kind: 'storage.generation'; readonly lun: string; readonly generation: number }
+  | { readonly kind: 'storage.lun-deleted'; readonly lun: string }
 
 export interface AdmissionState {
   /** The highest coordinator term that gave an order. */
