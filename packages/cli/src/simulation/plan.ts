@@ -94,7 +94,7 @@ const LONG_SUFFIX = `-${'n'.repeat(48)}`
 /** VMs that come and go, at most. */
 const PASSING_MAX = 12
 
-/** Kinds that come only where a tuning names them: what they do, others of a seed's do too, but seldom. */
+/** Kinds that come only where a tuning names them, as a canary's does; seeds' own kinds do the same, but seldom. */
 const NAMED_KINDS: ReadonlySet<string> = new Set(['journal-end-unreadable'])
 
 /** Kinds that were added later, drawn apart and by some seeds only: the others stay the runs that they were. */

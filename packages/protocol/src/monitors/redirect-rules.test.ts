@@ -45,6 +45,7 @@ describe('RIO1', () => {
   })
   test.each([
     ['once the host has heard that the leg was taken away', t => went(t, 'closed')],
+    ['of a host that has not heard of it long after', t => seen(t, true, true).wait(20_000)],
     ['once it reaches another LUN of that name', t => went(t, 'direct')],
     ['once its agent has died', t => t.dead('host-a')],
     ['by the other set of the host', t => t, true],
@@ -55,6 +56,10 @@ describe('RIO1', () => {
       expect(waiting(seen(t, true, true).wait(11_000), 11_000, owner).judge('RIO1')).toHaveLength(1)
     },
   )
+  test('counts waits of a host that heard of it in time, and never reaches the next LUN of that name', () => {
+    const t = deleted(went(went(admitted(), 'direct'), 'closed'))
+    expect(waiting(seen(t, true, true).wait(31_000), 29_000).judge('RIO1')).toHaveLength(1)
+  })
   test('counts waits for a LUN of that name on another storage', () => {
     const t = deleted(went(admitted(), 'direct'), 'san-b')
     expect(waiting(seen(t, true, true).wait(11_000), 11_000).judge('RIO1')).toHaveLength(1)

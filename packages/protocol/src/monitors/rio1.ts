@@ -18,13 +18,16 @@ import { REACH_BUDGET_MS, REACH_KINDS, Reach, type ReachOptions } from './reach.
 /** Said of a LUN that is there, or of which the host knows that it is not. */
 const SETTLES: ReadonlySet<string> = new Set(['path.direct', 'path.redirected', 'path.closed'])
 
+/** So long a host may not have heard of a deletion: one that is cut off longer is fenced. */
+const UNHEARD_MS = 30_000
+
 /** One that a host has gone to. */
 interface SeenLun {
   readonly host: string
   readonly lun: string
   readonly storage: string
-  /** And the host has neither heard of that nor reached another of the name. */
-  deleted: boolean
+  /** When, if the host has neither been told of that since nor reached another of the name; null: it is there. */
+  deletedAt: number | null
 }
 
 export class Rio1Monitor implements Monitor {
@@ -41,14 +44,15 @@ export class Rio1Monitor implements Monitor {
   observe(record: TraceRecord, now: number): Violation | null {
     if (record.kind !== 'path.waiting') {
       this.#reach.observe(record, now)
-      this.#noteLuns(record)
+      this.#noteLuns(record, now)
       return null
     }
     const host = id(record, 'host')
     const storage = stringField(record, 'storage')
     const oldestMs = numberField(record, 'oldestMs')
     const since = this.#reach.any(host, storage)
-    if (this.#luns.get(keyOf(record))?.deleted === true) return null
+    const deletedAt = this.#luns.get(keyOf(record))?.deletedAt ?? null
+    if (deletedAt !== null && now - deletedAt <= UNHEARD_MS) return null
     if (since === null || oldestMs <= this.#budgetMs || now - since <= this.#budgetMs) return null
     const as = field(record, 'owner') === true ? ' as its owner' : ''
     const message =
@@ -57,18 +61,18 @@ export class Rio1Monitor implements Monitor {
     return violation('RIO1', message, now, [record])
   }
 
-  #noteLuns(record: TraceRecord): void {
+  #noteLuns(record: TraceRecord, now: number): void {
     const { kind } = record
     if (SETTLES.has(kind)) {
       // A set that is replaced closes after its successor has opened: closed or not is not told by these.
       const ids = { host: id(record, 'host'), lun: id(record, 'volume'), storage: stringField(record, 'storage') }
-      this.#luns.set(keyOf(record), { ...ids, deleted: false })
+      this.#luns.set(keyOf(record), { ...ids, deletedAt: null })
     } else if (kind === 'process.dead') {
       const host = hostOfGuests(record)
       for (const [key, each] of this.#luns) if (each.host === host) this.#luns.delete(key)
     } else if (kind === 'storage.lun-deleted') {
       const [lun, storage] = [id(record, 'volume'), stringField(record, 'storage')]
-      for (const each of this.#luns.values()) if (each.lun === lun && each.storage === storage) each.deleted = true
+      for (const each of this.#luns.values()) if (each.lun === lun && each.storage === storage) each.deletedAt = now
     }
   }
 }
