@@ -86,6 +86,12 @@ export class Reach {
   }
 }
 
+/** Whose `path.*` it is: one of a host's two sets to a LUN, its guests' or, where it owns the volume, the owner's. */
+export function pathSetOf(record: TraceRecord): string {
+  const owner = field(record, 'owner') === true
+  return `${id(record, 'host')}/${stringField(record, 'storage')}/${id(record, 'volume')}/${owner}`
+}
+
 function lines(record: TraceRecord): readonly Observed[] {
   const value: Json | undefined = field(record, 'paths')
   if (!Array.isArray(value)) throw malformed(record, 'the list `paths`')

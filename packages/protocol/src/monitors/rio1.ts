@@ -13,12 +13,12 @@ import {
   type Violation,
   violation,
 } from './monitor.ts'
-import { REACH_BUDGET_MS, REACH_KINDS, Reach, type ReachOptions } from './reach.ts'
+import { pathSetOf, REACH_BUDGET_MS, REACH_KINDS, Reach, type ReachOptions } from './reach.ts'
 
 /** Said of a LUN that is there, or of which the host knows that it is not. */
 const SETTLES: ReadonlySet<string> = new Set(['path.direct', 'path.redirected', 'path.closed'])
 
-/** So long a host may not have heard of a deletion: one that is cut off longer is fenced. */
+/** So long a host may not have heard of a deletion: seeds' clusters fence one that is cut off for less (`isolatedMs`). */
 const UNHEARD_MS = 30_000
 
 /** One that a host has gone to. */
@@ -51,7 +51,7 @@ export class Rio1Monitor implements Monitor {
     const storage = stringField(record, 'storage')
     const oldestMs = numberField(record, 'oldestMs')
     const since = this.#reach.any(host, storage)
-    const deletedAt = this.#luns.get(keyOf(record))?.deletedAt ?? null
+    const deletedAt = this.#luns.get(pathSetOf(record))?.deletedAt ?? null
     if (deletedAt !== null && now - deletedAt <= UNHEARD_MS) return null
     if (since === null || oldestMs <= this.#budgetMs || now - since <= this.#budgetMs) return null
     const as = field(record, 'owner') === true ? ' as its owner' : ''
@@ -66,7 +66,7 @@ export class Rio1Monitor implements Monitor {
     if (SETTLES.has(kind)) {
       // A set that is replaced closes after its successor has opened: closed or not is not told by these.
       const ids = { host: id(record, 'host'), lun: id(record, 'volume'), storage: stringField(record, 'storage') }
-      this.#luns.set(keyOf(record), { ...ids, deletedAt: null })
+      this.#luns.set(pathSetOf(record), { ...ids, deletedAt: null })
     } else if (kind === 'process.dead') {
       const host = hostOfGuests(record)
       for (const [key, each] of this.#luns) if (each.host === host) this.#luns.delete(key)
@@ -75,10 +75,4 @@ export class Rio1Monitor implements Monitor {
       for (const each of this.#luns.values()) if (each.lun === lun && each.storage === storage) each.deletedAt = now
     }
   }
-}
-
-/** One of a host's two sets: its guests' and, where it owns the volume, the owner's. */
-function keyOf(record: TraceRecord): string {
-  const owner = field(record, 'owner') === true
-  return `${id(record, 'host')}/${stringField(record, 'storage')}/${id(record, 'volume')}/${owner}`
 }

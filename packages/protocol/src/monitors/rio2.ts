@@ -1,8 +1,8 @@
 // RIO2: direct again after: a host whose own path to a leg is back, and not disabled by an operator, does not stay redirected.
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
-import { field, hostOfGuests, id, type Monitor, stringField, type Violation, violation } from './monitor.ts'
-import { REACH_BUDGET_MS, REACH_KINDS, Reach, type ReachOptions } from './reach.ts'
+import { hostOfGuests, id, type Monitor, stringField, type Violation, violation } from './monitor.ts'
+import { pathSetOf, REACH_BUDGET_MS, REACH_KINDS, Reach, type ReachOptions } from './reach.ts'
 
 interface Redirected {
   readonly record: TraceRecord
@@ -47,7 +47,7 @@ export class Rio2Monitor implements Monitor {
   #route(record: TraceRecord, now: number): void {
     const host = id(record, 'host')
     const storage = stringField(record, 'storage')
-    const key = `${host}/${storage}/${id(record, 'volume')}/${field(record, 'owner') === true}`
+    const key = pathSetOf(record)
     const since = this.#redirected.get(key)?.since ?? now
     if (record.kind === 'path.redirected') this.#redirected.set(key, { record, host, storage, since })
     else this.#redirected.delete(key)
