@@ -94,9 +94,6 @@ const LONG_SUFFIX = `-${'n'.repeat(48)}`
 /** VMs that come and go, at most. */
 const PASSING_MAX = 12
 
-/** Kinds that come only where a tuning names them, as a canary's does; seeds' own kinds do the same, but seldom. */
-const NAMED_KINDS: ReadonlySet<string> = new Set(['journal-end-unreadable'])
-
 /** Kinds that were added later, drawn apart and by some seeds only: the others stay the runs that they were. */
 const LATER_KINDS: ReadonlySet<string> = new Set(['path-slow'])
 const LATER_CHANCE = 0.3
@@ -115,6 +112,7 @@ const APART = {
   external: ['external-kill', 'external-cut', 'external-slow'],
   ownerInJournal: ['owner-in-journal'],
   qemu: ['qemu-kill', 'qemu-pause'],
+  journalEnd: ['journal-end-unreadable'],
 } as const satisfies { readonly [group: string]: readonly string[] }
 const APART_KINDS: ReadonlySet<string> = new Set(Object.values(APART).flat())
 const APART_CHANCE = 0.3
@@ -158,6 +156,8 @@ export interface PlanTuning extends DiskTuning {
   readonly ownerInJournal?: boolean
   /** Whether some VMs run in QEMU; absent: in some seeds. */
   readonly qemu?: boolean
+  /** Whether a journal's last record cannot be read when its owner has died; absent: in some seeds. */
+  readonly journalEnd?: boolean
   /** Whether operators take legs of volumes away and give them second ones; absent: in some seeds. */
   readonly legChanges?: boolean
   /** The time of faults ends so early; what was planned for later is left out, the rest stays as it was. */
@@ -170,7 +170,7 @@ function fewOrMore(random: SimRandom): number {
 }
 
 function isDrawnApart(kind: string): boolean {
-  return NAMED_KINDS.has(kind) || LATER_KINDS.has(kind) || APART_KINDS.has(kind)
+  return LATER_KINDS.has(kind) || APART_KINDS.has(kind)
 }
 
 export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {}): SeedPlan {
@@ -238,6 +238,7 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     external: random.fork('external'),
     ownerInJournal: random.fork('owner-in-journal'),
     qemu: random.fork('qemu'),
+    journalEnd: random.fork('journal-end'),
   }
   const groups = Object.entries(forks).flatMap(([group, of]) => {
     const name = group as keyof typeof forks

@@ -7,6 +7,7 @@ import type { PlanTuning } from './plan.ts'
 const BEFORE: PlanTuning = {
   ...{ guestNetwork: false, drains: false },
   ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false, qemu: false },
+  journalEnd: false,
   legChanges: false,
 }
 
@@ -141,70 +142,77 @@ export const REGRESSIONS: readonly Regression[] = [
   },
   {
     seed: '1700216',
-    tuning: { storageControl: false, olderState: false, external: false, ownerInJournal: false, safetyMs: 13_000 },
+    tuning: {
+      storageControl: false,
+      olderState: false,
+      external: false,
+      ownerInJournal: false,
+      journalEnd: false,
+      safetyMs: 13_000,
+    },
     rule: 'LIV1',
     because:
       'a migration was aborted and its source died before it had burnt the target’s reservation of the disk: the VM, which was being deleted, could not be, and its regions were never copied',
   },
   {
     seed: '8',
-    tuning: { storageControl: true, olderState: true, external: false, ownerInJournal: false },
+    tuning: { storageControl: true, olderState: true, external: false, ownerInJournal: false, journalEnd: false },
     rule: 'LIV1',
     because:
       'agents that carried the question of an older state’s coordinator to a storage kept its term, and the newest, put back, stepped down before it',
   },
   {
     seed: '3400290',
-    tuning: { external: false, ownerInJournal: false },
+    tuning: { external: false, ownerInJournal: false, journalEnd: false },
     rule: 'LIV1',
     because:
       'a host that slept through its fence attached a disk when it woke, after all it held had been released: the disk, whose VM was to be deleted, stayed attached for ever',
   },
   {
     seed: '3600877',
-    tuning: { external: false, ownerInJournal: false },
+    tuning: { external: false, ownerInJournal: false, journalEnd: false },
     rule: 'MIR1',
     because:
       'a region lost its mark on a host, and the leg’s bitmap of what it missed could not be written at that moment; the next generation, in which the leg caught up, came first, and nobody copied that region',
   },
   {
     seed: '3700342',
-    tuning: { external: false, ownerInJournal: false },
+    tuning: { external: false, ownerInJournal: false, journalEnd: false },
     rule: 'LIV1',
     because:
       'the target of a committed migration was lost before it had taken the disk, which its source, alive, held on record for ever: the VM could not be deleted, nor the disk’s regions be copied',
   },
   {
     seed: '4400361',
-    tuning: { ownerInJournal: false },
+    tuning: { ownerInJournal: false, journalEnd: false },
     rule: 'LIV1',
     because:
       'a leg of a mirror had failed a write, and then the other one another, while the coordinator was away: neither could be reported lost, so nobody was, and both writes waited for ever',
   },
   {
     seed: '4500837',
-    tuning: { ownerInJournal: false },
+    tuning: { ownerInJournal: false, journalEnd: false },
     rule: 'CSV2',
     because:
       'the judge was wrong: an owner slept between its journal’s write and its word of it, and when it woke that extent was another owner’s to give',
   },
   {
     seed: '5000652',
-    tuning: {},
+    tuning: { journalEnd: false },
     rule: 'IO1',
     because:
       'the judge was wrong: an owner slept between its journal’s write of a snapshot and its word of it, and what the disk’s VM wrote under the next owner, which had found that snapshot, was taken for part of it',
   },
   {
     seed: '5001768',
-    tuning: {},
+    tuning: { journalEnd: false },
     rule: 'LIV1',
     because:
       'a migration’s target had not been able to tell the owner yet that the disk is its own when the next migration of that VM was aborted: burning its epoch burnt the reservation of the one before, and the owner knew another holder for ever',
   },
   {
     seed: '9000134',
-    tuning: { safetyMs: 78_000 },
+    tuning: { journalEnd: false, safetyMs: 78_000 },
     rule: 'RIO1',
     because:
       'the judge was wrong: a leg was taken away while a host was cut off from the coordinator, and its writes waited, as they must, for word of that; the rule took the deleted LUN for one that could be reached',

@@ -88,6 +88,7 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<S
 export const PLANTED_TUNING = {
   ...{ guestNetwork: false, drains: false },
   ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false, qemu: false },
+  journalEnd: false,
   legChanges: false,
 } as const
 
