@@ -32,10 +32,10 @@ function decoded(bytes: Uint8Array, chunkBytes: number): Received {
     for (const framed of decoder.take(bytes.subarray(at, at + chunkBytes))) {
       if (framed.kind === 'end') end = framed
       else {
-        const { body, length } = framed
-        const raw = body.length === length ? body : zstdDecompressSync(body)
+        const { body, sentBytes, length } = framed
+        const raw = sentBytes === length ? body : [zstdDecompressSync(Buffer.concat(body))]
         decoder.check(raw, framed)
-        data.push(raw)
+        data.push(...raw)
       }
     }
   }

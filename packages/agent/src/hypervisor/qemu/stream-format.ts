@@ -67,23 +67,25 @@ export class StreamEncoder {
 
 export interface Piece {
   readonly kind: 'piece'
-  /** As it was sent: zstd where it is shorter than `length`. */
-  readonly body: Uint8Array
+  /** As it came, in views of the chunks it came in; `sentBytes` of it. */
+  readonly body: readonly Uint8Array[]
+  /** Less than `length`: it is zstd. */
+  readonly sentBytes: number
   readonly length: number
   readonly checksum: number
 }
 
 export type Framed = Piece | { readonly kind: 'end'; readonly trailer: Json }
 
-/** Takes the stream in any chunks. What it gives is to be unpacked and checked, in its order. Throws `corrupt-data`. */
+/**
+ * Takes the stream in any chunks. What it gives is to be unpacked and checked, in its order. Throws `corrupt-data`. Of a guest's
+ * memory nothing is copied: at the speed of a loopback each copy is a good part of all that is done.
+ */
 export class StreamDecoder {
-  readonly #chunks: Uint8Array[] = []
-  #buffered = 0
-  /** Bytes that the next thing has, as far as is known. */
-  #needed = MAGIC.length
+  readonly #chunks = new ChunkQueue()
+  #state: 'begin' | 'head' | 'body' | 'over' = 'begin'
+  #head: Head = { length: 0, sentBytes: 0, checksum: 0 }
   #checksum = 0
-  #begun = false
-  #ended = false
 
   /** Of all that was checked. */
   get checksum(): number {
@@ -93,59 +95,117 @@ export class StreamDecoder {
   /** A piece is given when all of it is there. */
   take(chunk: Uint8Array): Framed[] {
     this.#chunks.push(chunk)
-    this.#buffered += chunk.length
     const found: Framed[] = []
-    while (this.#buffered >= this.#needed && this.#buffered > 0) {
-      // Joined only when something is whole: pieces have many chunks.
-      const all = this.#joined()
-      this.#chunks.splice(0, this.#chunks.length, all)
-      const one = this.#next(Buffer.from(all.buffer, all.byteOffset, all.byteLength))
+    while (this.#chunks.bytes > 0 && this.#chunks.bytes >= this.#needed()) {
+      const one = this.#next()
       if (one !== null) found.push(one)
     }
     return found
   }
 
   /** Throws `corrupt-data` unless that is what stood in the piece. */
-  check(data: Uint8Array, { length, checksum }: Piece): void {
-    this.#checksum = crc32(data, this.#checksum)
-    if (data.length !== length || this.#checksum !== checksum) throw corrupt('a checksum does not match')
-  }
-
-  #joined(): Uint8Array {
-    const [only] = this.#chunks
-    return this.#chunks.length === 1 && only !== undefined ? only : Buffer.concat(this.#chunks)
-  }
-
-  /** Null: the next thing is longer than what is needed so far, or the beginning. */
-  #next(at: Buffer): Framed | null {
-    if (this.#ended) throw corrupt('something stands behind its end')
-    if (!this.#begun) {
-      if (!MAGIC.equals(at.subarray(0, MAGIC.length))) throw corrupt('it begins with something else')
-      this.#begun = true
-      this.#drop(at, MAGIC.length)
-      return null
+  check(data: readonly Uint8Array[], { length, checksum }: Piece): void {
+    let bytes = 0
+    for (const part of data) {
+      this.#checksum = crc32(part, this.#checksum)
+      bytes += part.length
     }
-    const length = at.readUInt32LE(0)
-    const sent = at.readUInt32LE(4)
-    if (length > PIECE_MAX_BYTES) throw corrupt(`a piece of ${length} bytes`)
-    if (length > 0 && (sent === 0 || sent > length)) throw corrupt(`a piece of ${length} bytes that is ${sent} long`)
-    if (sent > TRAILER_MAX_BYTES) throw corrupt(`a trailer of ${sent} bytes`)
-    this.#needed = HEAD_BYTES + sent
-    if (at.length < this.#needed) return null
-    const body = at.subarray(HEAD_BYTES, HEAD_BYTES + sent)
-    const checksum = at.readUInt32LE(8)
-    this.#drop(at, HEAD_BYTES + sent)
-    if (length > 0) return { kind: 'piece', body, length, checksum }
-    if (crc32(body) !== checksum) throw corrupt('the checksum of its trailer does not match')
-    this.#ended = true
-    this.#needed = 1
-    return { kind: 'end', trailer: JSON.parse(body.toString('utf8')) as Json }
+    if (bytes !== length || this.#checksum !== checksum) throw corrupt('a checksum does not match')
   }
 
-  #drop(at: Buffer, bytes: number): void {
-    this.#needed = HEAD_BYTES
-    this.#chunks[0] = at.subarray(bytes)
-    this.#buffered -= bytes
+  /** Bytes of the next thing that are waited for. */
+  #needed(): number {
+    switch (this.#state) {
+      case 'begin':
+        return MAGIC.length
+      case 'head':
+        return HEAD_BYTES
+      case 'body':
+        return this.#head.sentBytes
+      case 'over':
+        return 1
+    }
+  }
+
+  /** Null: there is more of it to come. */
+  #next(): Framed | null {
+    switch (this.#state) {
+      case 'begin':
+        if (!MAGIC.equals(this.#chunks.joined(MAGIC.length))) throw corrupt('it begins with something else')
+        this.#state = 'head'
+        return null
+      case 'head':
+        this.#head = headOf(this.#chunks.joined(HEAD_BYTES))
+        this.#state = 'body'
+        return null
+      case 'body':
+        return this.#whole(this.#head)
+      case 'over':
+        throw corrupt('something stands behind its end')
+    }
+  }
+
+  #whole({ length, sentBytes, checksum }: Head): Framed {
+    this.#state = 'head'
+    if (length > 0) return { kind: 'piece', body: this.#chunks.views(sentBytes), sentBytes, length, checksum }
+    const trailer = this.#chunks.joined(sentBytes)
+    if (crc32(trailer) !== checksum) throw corrupt('the checksum of its trailer does not match')
+    this.#state = 'over'
+    return { kind: 'end', trailer: JSON.parse(trailer.toString('utf8')) as Json }
+  }
+}
+
+/** `length` 0: of the trailer. */
+interface Head {
+  readonly length: number
+  readonly sentBytes: number
+  readonly checksum: number
+}
+
+function headOf(bytes: Buffer): Head {
+  const length = bytes.readUInt32LE(0)
+  const sentBytes = bytes.readUInt32LE(4)
+  if (length > PIECE_MAX_BYTES) throw corrupt(`a piece of ${length} bytes`)
+  if (length > 0 && (sentBytes === 0 || sentBytes > length)) {
+    throw corrupt(`a piece of ${length} bytes that is ${sentBytes} long`)
+  }
+  if (sentBytes > TRAILER_MAX_BYTES) throw corrupt(`a trailer of ${sentBytes} bytes`)
+  return { length, sentBytes, checksum: bytes.readUInt32LE(8) }
+}
+
+/** What has come and is not taken yet. */
+class ChunkQueue {
+  #chunks: Uint8Array[] = []
+  bytes = 0
+
+  push(chunk: Uint8Array): void {
+    if (chunk.length === 0) return
+    this.#chunks.push(chunk)
+    this.bytes += chunk.length
+  }
+
+  /** The next bytes, so many of them, which are there. */
+  views(length: number): Uint8Array[] {
+    assert(length <= this.bytes, `${length} of ${this.bytes} bytes`)
+    const views: Uint8Array[] = []
+    let left = length
+    while (left > 0) {
+      const first = this.#chunks[0]!
+      if (first.length > left) {
+        views.push(first.subarray(0, left))
+        this.#chunks[0] = first.subarray(left)
+        break
+      }
+      views.push(first)
+      this.#chunks.shift()
+      left -= first.length
+    }
+    this.bytes -= length
+    return views
+  }
+
+  joined(length: number): Buffer {
+    return Buffer.concat(this.views(length), length)
   }
 }
 

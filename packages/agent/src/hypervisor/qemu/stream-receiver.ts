@@ -14,7 +14,8 @@ export class StreamReceiver {
   #waiting: Framed[] = []
   #isPassing = false
   #ended = false
-  #drained: (() => void) | null = null
+  /** QEMU has a piece before it that it has not taken yet. */
+  #taken: PromiseWithResolvers<void> | null = null
 
   constructor(compute: Compute, stream: ByteStream, into: ByteStream) {
     this.#compute = compute
@@ -25,8 +26,8 @@ export class StreamReceiver {
   /** What stands behind the last piece, once all of them were taken. Rejects with `stream-lost`, `corrupt-data`. */
   run(): Promise<Loaded> {
     this.#into.onDrain(() => {
-      this.#drained?.()
-      this.#drained = null
+      this.#taken?.resolve()
+      this.#taken = null
     })
     const lost = (why: string): void => {
       if (!this.#ended) this.#loaded.reject(new StellwerkError('stream-lost', why))
@@ -61,18 +62,19 @@ export class StreamReceiver {
         this.#loaded.resolve({ stateChecksum: this.#decoder.checksum, trailer: next.trailer })
         continue
       }
-      const data = await this.#unpacked(next)
+      const packed = next.sentBytes < next.length
+      const data = packed ? [await this.#unpacked(next)] : next.body
       this.#decoder.check(data, next)
-      if (this.#into.write([data])) continue
-      await new Promise<void>(resolve => {
-        this.#drained = resolve
-      })
+      // While QEMU takes one piece the next is made ready, and no more.
+      await this.#taken?.promise
+      if (!this.#into.write(data)) this.#taken = Promise.withResolvers()
     }
     this.#isPassing = false
     this.#stream.resume()
   }
 
-  #unpacked({ body, length }: Piece): Promise<Uint8Array> | Uint8Array {
-    return body.length === length ? body : this.#compute.decompress(body, length)
+  #unpacked({ body, sentBytes, length }: Piece): Promise<Uint8Array> {
+    const [only] = body
+    return this.#compute.decompress(body.length === 1 ? only! : Buffer.concat(body, sentBytes), length)
   }
 }
