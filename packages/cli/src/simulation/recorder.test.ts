@@ -1,6 +1,6 @@
 // A run written down: the same bytes for the same seed, all that was on record, and no run disturbed by it.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { RULES } from '@stellwerk/protocol/monitors/monitor.ts'
@@ -79,6 +79,20 @@ test('what is written down keeps the rules, and the coordinator’s core decides
   expect(difference).toBe(null)
   expect(counts).toMatchObject({ skipped: 0 })
   expect(counts.decided).toBeGreaterThan(100)
+})
+
+test('with a process’s trace away it convicts nobody, whoever that is', async () => {
+  const whole = await openTrace('/nowhere', [join(root, 'a')])
+  const away = ['coordinator', 'host-a/agent', 'host-b/agent', 'san-a', 'simulator']
+  expect(whole.names).toEqual(expect.arrayContaining(away))
+  for (const process of away) {
+    const part = join(root, 'part')
+    cpSync(join(root, 'a'), part, { recursive: true })
+    rmSync(join(part, process), { recursive: true })
+    const report = await checkTrace(await openTrace('/nowhere', [part]), { rules: RULES })
+    expect(report).toMatchObject({ violations: [], missing: [`the trace of ${process} is not here`] })
+    rmSync(part, { recursive: true })
+  }
 })
 
 test('a directory that has something in it is refused, and what cannot be written is said at the end', () => {

@@ -10,7 +10,14 @@ import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type AppendFile, createAppendFile, demandEmptyDirectory } from '@stellwerk/runtime/node/append-file.ts'
 import type { CoreInput } from '@stellwerk/runtime/sim/trace.ts'
 import { traceDirectory } from '../programs/process.ts'
-import { ENDED_KIND, FACTS_KIND, FACTS_PROCESS, type SimulatedFacts } from '../trace/check-facts.ts'
+import {
+  ENDED_KIND,
+  type EndedFacts,
+  FACTS_KIND,
+  FACTS_PROCESS,
+  SIMULATED_CLUSTER,
+  type SimulatedFacts,
+} from '../trace/check-facts.ts'
 
 interface Recording {
   readonly encoder: SegmentEncoder
@@ -43,7 +50,8 @@ export class SimRecorder {
 
   /** The run is over, `nowMs` after it began. */
   end(nowMs: number): void {
-    this.#own(ENDED_KIND, nowMs, {})
+    const ended: EndedFacts = { processes: [...this.#recordings.keys()].sort() }
+    this.#own(ENDED_KIND, nowMs, { ...ended })
   }
 
   record(record: TraceRecord): void {
@@ -116,7 +124,7 @@ export class SimRecorder {
       },
       append: (bytes: Uint8Array) => recording.file?.append(bytes),
     }
-    const encoder = new SegmentEncoder({ process, cluster: `sim-${this.#seed}` }, sink)
+    const encoder = new SegmentEncoder({ process, cluster: `${SIMULATED_CLUSTER}${this.#seed}` }, sink)
     const recording: Recording = { encoder, file: null, hlc: { wallMs: 0, counter: 0 } }
     this.#recordings.set(process, recording)
     return recording

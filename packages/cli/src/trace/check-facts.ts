@@ -12,6 +12,8 @@ export const FACTS_KIND = 'trace.facts'
 /** Its last one. */
 export const ENDED_KIND = 'trace.ended'
 export const FACTS_PROCESS = 'simulator'
+/** What the names of simulated clusters begin with; their seed follows. */
+export const SIMULATED_CLUSTER = 'sim-'
 
 /** Of a simulated run. */
 export interface SimulatedFacts {
@@ -25,10 +27,18 @@ export interface SimulatedFacts {
   readonly mayMissLines?: readonly string[]
 }
 
+/** Of the last record of a simulated run. */
+export interface EndedFacts {
+  /** Those that have a trace. */
+  readonly processes: readonly string[]
+}
+
 export type TraceFacts =
   | { readonly kind: 'simulated'; readonly facts: SimulatedFacts }
   | {
       readonly kind: 'real'
+      /** Whether the lease is the cluster's own, or that of the default profile, since no snapshot tells. */
+      readonly leaseKnown: boolean
       readonly leaseMs: number
       readonly driftFraction: number
       /** All processes ran on one machine since its start: their monotonic clocks are one. */
@@ -57,9 +67,10 @@ export async function factsOf(source: TraceSource, options: TraceReadOptions): P
   for await (const record of source.records({ ...tolerant, filter: { kinds: [FACTS_KIND] } }, [FACTS_PROCESS])) {
     return { kind: 'simulated', facts: record.body as unknown as SimulatedFacts }
   }
-  const { leaseMs, drift } = (await settingsAt(source, Number.NEGATIVE_INFINITY, tolerant)) ?? PROFILES.production
+  const known = await settingsAt(source, Number.NEGATIVE_INFINITY, tolerant)
+  const { leaseMs, drift } = known ?? PROFILES.production
   const clocks = await clocksOf(source, tolerant)
-  return { kind: 'real', leaseMs, driftFraction: drift, ...clocks }
+  return { kind: 'real', leaseKnown: known !== null, leaseMs, driftFraction: drift, ...clocks }
 }
 
 /** On one timeline for all processes: in a simulated run every record has true time. */

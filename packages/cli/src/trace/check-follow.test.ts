@@ -8,7 +8,7 @@ import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { watchTrace } from './check-follow.ts'
 import { openTrace } from './source.ts'
-import { record, START_MS, writeSegment } from './testing/segments.ts'
+import { record, START_MS, snapshotWith, writeSegment } from './testing/segments.ts'
 
 let root = ''
 beforeEach(() => {
@@ -51,7 +51,7 @@ async function watch(later: () => void, enough: (found: readonly Violation[], lo
 }
 
 it('a rule that is broken while it is watched ends it, with what led there', async () => {
-  writeSegment(root, 'coordinator', [lease])
+  writeSegment(root, 'coordinator', [snapshotWith(), lease])
   const { report, caughtUp } = await watch(
     () => writeSegment(root, 'coordinator', [failover(2)], { number: 2 }),
     (_, looks) => looks > 100,
@@ -62,7 +62,7 @@ it('a rule that is broken while it is watched ends it, with what led there', asy
 })
 
 it('what a slow process writes late makes no violation, and the watching goes on', async () => {
-  writeSegment(root, 'coordinator', [lease])
+  writeSegment(root, 'coordinator', [snapshotWith(), lease])
   const { report, unconfirmed } = await watch(
     () => {
       writeSegment(root, 'coordinator', [failover(2)], { number: 2 })

@@ -12,7 +12,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type CheckReport, checkTrace } from './check.ts'
 import { rulesNamed } from './check-rules.ts'
 import { openTrace } from './source.ts'
-import { record, START_MS, writeSegment } from './testing/segments.ts'
+import { record, START_MS, snapshotWith, writeSegment } from './testing/segments.ts'
 
 let root = ''
 beforeEach(() => {
@@ -83,7 +83,7 @@ describe('a real cluster’s trace', () => {
     const lost = at(4_500, 'coordinator', 3, 'decision.vm-lost', {
       ...{ cause: { process: 'coordinator', seq: 2 }, body: { subject: 'web-1' } },
     })
-    writeSegment(root, 'coordinator', [lease(0, 1), heard, lost, failover(5_000, 4)])
+    writeSegment(root, 'coordinator', [snapshotWith(), lease(0, 1), heard, lost, failover(5_000, 4)])
     const { violations, rules } = await judged()
     expect(violations).toHaveLength(1)
     expect(violations[0]).toMatchObject({ rule: 'FEN1', message: expect.stringContaining('before san-a had fenced') })
@@ -115,7 +115,7 @@ describe('a real cluster’s trace', () => {
   })
 
   it('convicts nobody by what may be among the records that are missing', async () => {
-    writeSegment(root, 'coordinator', [lease(0, 1), failover(5_000, 4)])
+    writeSegment(root, 'coordinator', [snapshotWith(), lease(0, 1), failover(5_000, 4)])
     const near = await judged()
     expect(near).toMatchObject({ violations: [], doubtful: 1 })
     // Nor is that called kept.
@@ -124,7 +124,7 @@ describe('a real cluster’s trace', () => {
       why: expect.stringMatching(/^1 finding stands too near/),
     })
     expect(near.missing).toEqual([expect.stringMatching(/2 trace records are missing before number 4/)])
-    writeSegment(root, 'coordinator', [lease(0, 1), lease(1_000, 3), failover(200_000, 4)])
+    writeSegment(root, 'coordinator', [snapshotWith(), lease(0, 1), lease(1_000, 3), failover(200_000, 4)])
     expect(await judged()).toMatchObject({ violations: [{ rule: 'FEN1' }], doubtful: 0 })
   })
 
@@ -145,10 +145,41 @@ describe('a real cluster’s trace', () => {
     expect(await judged()).toMatchObject({ violations: [{ rule: 'FEN1' }], missing: [] })
   })
 
+  it('convicts nobody without the coordinator’s word on who took part, and calls nothing kept by a guessed lease', async () => {
+    const [ids, body] = [
+      { vm: 'web-1', host: 'host-b' },
+      { instance: 'i', epoch: 2 },
+    ]
+    const probed = { level: 'message', host: 'host-b', body: { storage: 'san-a', epoch: 1 } } as const
+    writeSegment(root, 'host-b/agent', [
+      at(1, 'host-b/agent', 1, 'vm.run', { ...ids, body: { ...body, how: 'arrive' } }),
+      at(2, 'host-b/agent', 2, 'storage.probed', probed),
+      at(3, 'host-b/agent', 3, 'guest.step', { ...ids, level: 'io', body }),
+    ])
+    const away = await judged()
+    expect(away).toMatchObject({ violations: [], doubtful: 1, missing: ['the trace of coordinator is not here'] })
+    expect(verdicts(away).get('MIG1')).toMatchObject({ verdict: 'not-judged', why: /for want of a trace/ })
+    expect(verdicts(away).get('FEN2')).toMatchObject({ verdict: 'not-judged', why: /^needs the lease/ })
+    // A coordinator's trace that has no snapshot: nobody says whose trace should be there.
+    writeSegment(root, 'coordinator', [lease(0, 1), failover(500_000, 2)])
+    const unsaid = await judged()
+    expect(unsaid).toMatchObject({ violations: [], missing: [expect.stringMatching(/^who took part is not known/)] })
+  })
+
+  it('asks for the traces of hosts that came after the last snapshot, and of a guardian that attested', async () => {
+    const admitted = at(1, 'coordinator', 1, 'host.admitted', { host: 'host-a', body: { epoch: 1, owed: [] } })
+    const body = { from: 'host-a', fromEpoch: 1, to: 'host-b', epoch: 2, attested: true, legs: ['san-a'], waitMs: 0 }
+    writeSegment(root, 'coordinator', [snapshotWith(), admitted, failover(500_000, 2, { body })])
+    const report = await judged()
+    expect(report.violations).toEqual([])
+    expect(report.missing).toEqual(['host-a/agent', 'host-a/guardian'].map(name => `the trace of ${name} is not here`))
+  })
+
   it('does not judge by halves what counts from the first record on', async () => {
     const granted = at(0, 'host-a/agent', 900, 'extent.granted', {
       ...{ host: 'host-a', volume: 'csv1', disk: 'd', body: { extent: 1, zero: true, offset: 0 } },
     })
+    writeSegment(root, 'coordinator', [snapshotWith()])
     writeSegment(root, 'host-a/agent', [granted])
     const report = await judged()
     expect(report.missing).toEqual([expect.stringContaining('begins with its record 900')])
@@ -158,7 +189,7 @@ describe('a real cluster’s trace', () => {
 
   it('compares wall clocks where the processes ran on several machines', async () => {
     // The storage's machine was started later: its monotonic clock says little.
-    writeSegment(root, 'coordinator', [lease(0, 1), failover(3_100, 2)])
+    writeSegment(root, 'coordinator', [snapshotWith(['san-a']), lease(0, 1), failover(3_100, 2)])
     writeSegment(root, 'san-a', [
       at(2_900, 'san-a', 1, 'storage.probed', {
         ...{ level: 'message', host: 'host-a', at: 5, body: { storage: 'san-a', epoch: 1 } },

@@ -10,17 +10,12 @@ import type { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { OBSERVER } from '../observer/observer-name.ts'
 import { type ChainLink, chainsOf } from './check-chain.ts'
 import { ENDED_KIND, factsOf, type TraceFacts, timeOf } from './check-facts.ts'
+import { beginnings } from './check-losses.ts'
 import { canConvict, judgedInPart, whyNotJudged } from './check-rules.ts'
-import { nodesIn } from './cluster-settings.ts'
-import { processesOf, type TraceSource } from './source.ts'
+import type { TraceSource } from './source.ts'
 
 /** Freezing takes a moment, and real guests' steps are recorded ten times a second. */
 const REAL_SLACK_MS = 250
-/**
- * What a rule finds within this time after records are missing may be for want of them: longer than anything that a rule
- * waits for (a fence with its lease, a switch-over).
- */
-export const DOUBT_MS = 60_000
 /** Those whose chain is told; the first ones tell the story. */
 const CHAINS_MAX = 12
 
@@ -117,6 +112,10 @@ export async function checkTrace(source: TraceSource, options: CheckOptions): Pr
   const trace = { simulated, levels: await levelsOf(source, levels, tolerant), whole: losses.isNone }
   const certain = [...closing.keys()].filter(each => !losses.casts(each.at) && canConvict(each.rule, trace))
   certain.sort((a, b) => a.at - b.at)
+  // Not what would prove nothing with all records there, either.
+  const doubtful = [...closing.keys()].filter(
+    each => losses.casts(each.at) && canConvict(each.rule, { simulated, whole: true }),
+  )
   const told = certain.slice(0, CHAINS_MAX)
   const chains = await chainsOf(
     () => inOrder(source, simulated, tolerant),
@@ -130,7 +129,7 @@ export async function checkTrace(source: TraceSource, options: CheckOptions): Pr
     rules: options.rules.map(rule => verdictOf(rule)),
     violations: certain.map((each, i) => ({ ...each, chain: chains[i] ?? [] })),
     missing: losses.told,
-    doubtful: [...closing.keys()].filter(each => losses.casts(each.at)).length,
+    doubtful: doubtful.length,
   }
 
   function verdictOf(rule: RuleId): RuleVerdict {
@@ -138,13 +137,19 @@ export async function checkTrace(source: TraceSource, options: CheckOptions): Pr
     if (!rules.includes(rule)) return { rule, verdict: 'not-judged', records: 0, why: 'the run has nothing of it' }
     const part = judgedInPart(rule, counts)
     if (certain.some(each => each.rule === rule)) return { rule, verdict: 'broken', records: judged, why: part }
-    const doubted = [...closing.keys()].filter(each => each.rule === rule && losses.casts(each.at)).length
+    const doubted = doubtful.filter(each => each.rule === rule).length
     const near = losses.isEverywhere
       ? `${doubted} ${doubted === 1 ? 'finding' : 'findings'} may be for want of a trace that is not here`
       : `${doubted} ${doubted === 1 ? 'finding stands' : 'findings stand'} too near to where records are missing`
-    const why = doubted > 0 ? near : whyNotJudged(rule, counts, trace)
+    const why = doubted > 0 ? near : (whyNotJudged(rule, counts, trace) ?? ofLease(rule))
     if (why !== null) return { rule, verdict: 'not-judged', records: 0, why }
     return { rule, verdict: 'kept', records: judged, why: part }
+  }
+
+  /** By a lease that is a guess nothing is kept. */
+  function ofLease(rule: RuleId): string | null {
+    if (rule !== 'FEN2' || facts.kind === 'simulated' || facts.leaseKnown || counts.has('lease.granted')) return null
+    return 'needs the lease, of which only the coordinator’s trace tells'
   }
 }
 
@@ -162,61 +167,6 @@ export function monitorOptions(facts: TraceFacts): MonitorOptions {
 /** What guests acknowledged is what was heard outside, not what their hosts say of them. */
 export function isHeard({ kind, process }: TraceRecord, { kind: of }: TraceFacts): boolean {
   return of === 'simulated' || !SAID.has(kind) || HEARERS.has(process)
-}
-
-/** Where records are missing, and for how long that makes what is found doubtful. */
-class Losses {
-  readonly told: string[] = []
-  readonly #times: number[] = []
-  isEverywhere = false
-
-  get isNone(): boolean {
-    return this.told.length === 0
-  }
-
-  add(now: number, what: string): void {
-    this.told.push(what)
-    this.#times.push(now)
-  }
-
-  /** From the first record to the last. */
-  addAll(what: string): void {
-    this.told.push(what)
-    this.isEverywhere = true
-  }
-
-  casts(at: number): boolean {
-    if (this.isEverywhere) return true
-    return this.#times.some(time => at >= time - DOUBT_MS && at <= time + DOUBT_MS)
-  }
-}
-
-/** A process whose trace is not there at all, or begins in the middle, as older segments were rotated out. */
-export async function beginnings(source: TraceSource, facts: TraceFacts, options: TraceReadOptions): Promise<Losses> {
-  const losses = new Losses()
-  if (facts.kind === 'real') {
-    const { onDamaged } = options
-    const nodes = (await nodesIn(source, onDamaged === undefined ? {} : { onDamaged })) ?? nodesOf(source)
-    for (const process of nodes) {
-      if (!source.names.includes(process)) losses.addAll(`the trace of ${process} is not here`)
-    }
-  }
-  for (const stream of source.streamsOf()) {
-    for await (const [first] of source.batchesOf(stream, options)) {
-      if (first === undefined) continue
-      if (first.seq > 1) {
-        const now = timeOf(facts, first)
-        losses.add(now, `the trace of ${stream.process} begins with its record ${first.seq}: earlier ones are gone`)
-      }
-      break
-    }
-  }
-  return losses
-}
-
-/** Of a cluster's own directory. A guardian has nothing to tell until it attests an agent's death. */
-function nodesOf({ file }: TraceSource): string[] {
-  return file === null ? [] : processesOf(file).filter(process => !process.endsWith('/guardian'))
 }
 
 /** Which levels the trace has at all, told by few records: those that were judged, and each stream's first ones. */

@@ -33,19 +33,39 @@ export async function settingsAt(
 }
 
 /**
- * Processes that took part, as the last snapshot has the hosts that were ever admitted and the storages; null: no snapshot of
- * this version is there.
+ * Processes that took part: as the last snapshot has the hosts that were ever admitted and the storages, and whoever came after
+ * it; null: no snapshot of this version is there.
  */
 export async function nodesIn(
   source: TraceSource,
   options: Pick<TraceReadOptions, 'onDamaged'>,
 ): Promise<readonly string[] | null> {
   let last: readonly string[] | null = null
-  for await (const { body } of source.records({ ...options, filter: { kinds: ['core.snapshot'] } }, ['coordinator'])) {
-    const { core, value } = (body ?? {}) as { readonly core?: string; readonly value?: Json }
-    if (core === COORDINATOR_CORE && value !== undefined) last = nodesOf(value) ?? last
+  const since = new Set<string>()
+  const filter = { kinds: ['core.snapshot', 'host.admitted', 'failover.start'] }
+  for await (const record of source.records({ ...options, filter }, ['coordinator'])) {
+    const nodes = nodesBySnapshot(record)
+    if (nodes === null) for (const node of nodesBy(record)) since.add(node)
+    else {
+      last = nodes
+      // Who has left the cluster since then is no longer asked for. A guardian is in no snapshot.
+      for (const node of since) if (!node.endsWith('/guardian')) since.delete(node)
+    }
   }
-  return last
+  return last === null ? null : [...new Set([...last, ...since])]
+}
+
+function nodesBySnapshot({ kind, body }: TraceRecord): string[] | null {
+  const { core, value } = (body ?? {}) as { readonly core?: string; readonly value?: Json }
+  return kind === 'core.snapshot' && core === COORDINATOR_CORE && value !== undefined ? nodesOf(value) : null
+}
+
+/** The death of an agent that was attested is on its guardian's record. */
+function nodesBy({ kind, host, body }: TraceRecord): string[] {
+  if (kind === 'host.admitted') return host === undefined ? [] : [`${host}/agent`]
+  if (kind !== 'failover.start') return []
+  const { from, attested, legs } = (body ?? {}) as { from?: string; attested?: boolean; legs?: readonly string[] }
+  return from !== undefined && attested === true && (legs ?? []).length > 0 ? [`${from}/guardian`] : []
 }
 
 function nodesOf(snapshot: Json): string[] | null {

@@ -2,6 +2,9 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Bench } from '@stellwerk/coordinator/core/testing.ts'
+import { COORDINATOR_CORE } from '@stellwerk/coordinator/replay/replay.ts'
+import { snapshotOf } from '@stellwerk/coordinator/snapshot.ts'
 import { segmentName } from '@stellwerk/protocol/trace/file-writer.ts'
 import { SegmentEncoder } from '@stellwerk/protocol/trace/segment-encoder.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
@@ -18,6 +21,15 @@ export function record(process: string, seq: number, more: Partial<TraceRecord> 
     kind: 'vm.run',
     ...more,
   }
+}
+
+/** What a coordinator says of a cluster with these storages, besides its numbered records: whoever may judge its trace is told. */
+export function snapshotWith(storages: readonly string[] = []): TraceRecord {
+  const { state } = new Bench()
+  const known = new Map([...state.storages].filter(([name]) => storages.includes(name)))
+  const value = snapshotOf({ ...state, storages: known })
+  const body = { core: COORDINATOR_CORE, value }
+  return record('coordinator', 0, { level: 'message', kind: 'core.snapshot', at: 1_000, body })
 }
 
 /** The bytes of segments, one for each run of the process. */
