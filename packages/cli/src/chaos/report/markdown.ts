@@ -111,14 +111,15 @@ export function sectionsOf(result: RunResult, replay: string): Section[] {
 
 export function markdown(result: RunResult, replay: string): string {
   const cell = (value: string): string => escapeMarkdown(value).replaceAll('|', '\\|')
-  const row = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`
+  const joined = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
+  const row = (cells: readonly string[]): string => joined(cells.map(cell))
   const lines = sectionsOf(result, replay).flatMap(({ title, lines, head, rows }) => [
     `## ${title}`,
     '',
     ...lines.flatMap(line => [escapeMarkdown(line), '']),
     ...(head === undefined || rows === undefined || rows.length === 0
       ? []
-      : [row(head), row(head.map(() => '---')), ...rows.map(row), '']),
+      : [row(head), joined(head.map(() => '---')), ...rows.map(row), '']),
   ])
   return [`# ${escapeMarkdown(titleOf(result))}`, '', ...lines].join('\n')
 }

@@ -146,6 +146,9 @@ describe('a report', () => {
     expect(text).toContain('| failover | nothing to measure | 5s | 0 | 2 | yes |')
     expect(text).toContain('| outage | 4100 ms | 2s | 2 | 0 | NO |')
     for (const line of text.split('\n').filter(each => each.startsWith('|'))) expect(line.endsWith('|')).toBe(true)
+    // Escaped, it would make no table of what follows.
+    expect(text).toMatch(/^\| --- \|/m)
+    expect(text).not.toContain('\\---')
   })
 
   test('as Markdown shows what it says, and takes none of it for markup', () => {
