@@ -50,7 +50,7 @@ type Step =
 export async function runPlan(target: ChaosTarget, options: RunOptions): Promise<RunResult> {
   const { plan, seed } = options
   try {
-    chosenRules(plan.rules, target.kind)
+    chosenRules(plan, target.kind)
     if (options.schedule === undefined) assertWithinLimits(plan, seed)
     const drawn = options.schedule ?? drawSchedule(plan, seed)
     for (const fault of drawn) {

@@ -90,7 +90,7 @@ function cutAt(faults: readonly Fault[], endMs: number): Fault[] {
 async function failsAlike({ plan, schedule }: Candidate, options: ShrinkOptions, isEarly: boolean): Promise<boolean> {
   const { seed, key, canary } = options
   const numbered = schedule.map((fault, i) => ({ ...fault, id: i + 1 }))
-  const monitors = monitorsOn('sim', chosenRules(plan.rules, 'sim'), volumeBytes(plan.workload))
+  const monitors = monitorsOn('sim', chosenRules(plan, 'sim'), volumeBytes(plan.workload))
   const target = new SimTarget(plan.cluster, (record, now) => monitors.observe(record, now))
   const broken = (): boolean => monitors.found.has(key.name as RuleId)
   const stop = (): boolean =>

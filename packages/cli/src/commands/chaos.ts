@@ -134,7 +134,7 @@ async function looked(command: CommandSpec, context: CommandContext, input: Inpu
   assertWithinLimits(plan, seed)
   const schedule = drawSchedule(plan, seed)
   const { kind, make } = targetNamed(options.on)
-  chosenRules(plan.rules, kind)
+  chosenRules(plan, kind)
   const target = await make(plan.cluster, { keep: () => false, say: () => undefined })
   try {
     for (const fault of schedule) {

@@ -38,7 +38,7 @@ export interface Evidence {
 
 export async function judge(evidence: Evidence): Promise<Judgement> {
   const { plan, kind, vms, findings, records } = evidence
-  const rules = chosenRules(plan.rules, kind)
+  const rules = chosenRules(plan, kind)
   const monitors = monitorsOn(kind, rules, evidence.volumeBytes)
   const history = new History(vms)
   for await (const { record, now } of records) {

@@ -6,22 +6,25 @@ import { RULES, type RuleId } from '@stellwerk/protocol/monitors/monitor.ts'
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { JUDGED, SLACK_MS } from '../../demo/judge.ts'
+import type { ChaosPlan } from '../plan/plan.ts'
 import type { ChaosTarget } from '../target.ts'
 
 /** Guests of a plan have no network cards: nothing is ever delivered that NET1 and NET2 could judge. */
 const IN_SIMULATION = RULES.filter(rule => !rule.startsWith('NET'))
 
+type ChosenRules = Pick<ChaosPlan, 'rules' | 'rulesWhere'>
+
 export function rulesOn(kind: ChaosTarget['kind']): readonly RuleId[] {
   return kind === 'sim' ? IN_SIMULATION : JUDGED
 }
 
-/** Null: all that can be judged there. Throws `rule-unsupported`. */
-export function chosenRules(rules: readonly RuleId[] | null, kind: ChaosTarget['kind']): readonly RuleId[] {
+/** Of a plan that names none, all that can be judged there. Throws `rule-unsupported`. */
+export function chosenRules({ rules, rulesWhere }: ChosenRules, kind: ChaosTarget['kind']): readonly RuleId[] {
   const known = rulesOn(kind)
-  const unknown = rules?.find(rule => !known.includes(rule))
-  if (unknown === undefined) return rules ?? known
-  throw new StellwerkError('rule-unsupported', `rule ${unknown} can’t be judged on ${kind}`, {
-    where: 'hold.rules',
+  const unknown = (rules ?? []).findIndex(rule => !known.includes(rule))
+  if (unknown === -1) return rules ?? known
+  throw new StellwerkError('rule-unsupported', `rule ${rules?.[unknown]} can’t be judged on ${kind}`, {
+    where: rulesWhere[unknown] ?? 'hold.rules',
     hint: `there it is: ${known.join(', ')}; or say "all"`,
   })
 }

@@ -108,7 +108,7 @@ class PlanReader {
       faults: (entry.faults ?? []).flatMap((each, i) => faults.fixed(each, ['faults', i])),
       random: entry.random === undefined ? null : faults.random(entry.random, ['random']),
       limits: this.#limits(entry.limits, cluster),
-      rules: this.#rules(entry.hold?.rules),
+      ...this.#rules(entry.hold?.rules),
       objectives: Object.entries(entry.hold?.objectives ?? {}).map(([name, each]) => this.#objective(name, each)),
     }
     if ((entry.faults ?? []).length === 0 && plan.random === null) {
@@ -168,13 +168,14 @@ class PlanReader {
     }
   }
 
-  #rules(value: unknown): readonly RuleId[] | null {
-    if (value === undefined || value === 'all') return null
+  #rules(value: unknown): Pick<ChaosPlan, 'rules' | 'rulesWhere'> {
+    if (value === undefined || value === 'all') return { rules: null, rulesWhere: [] }
     const path = ['hold', 'rules']
     if (!Array.isArray(value) || value.length === 0) {
       throw this.#text.refuse(path, `${shown(value)} is no list of rules`, 'say all, or [VM1, IO1, …]')
     }
-    return value.map((rule, i) => this.#words.oneOf([...path, i], rule, 'rule', RULES))
+    const rules: RuleId[] = value.map((rule, i) => this.#words.oneOf([...path, i], rule, 'rule', RULES))
+    return { rules, rulesWhere: rules.map((_, i) => this.#text.where([...path, i])) }
   }
 
   #objective(name: string, value: unknown): Objective {

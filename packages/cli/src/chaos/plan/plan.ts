@@ -89,5 +89,7 @@ export interface ChaosPlan {
   readonly limits: Limits
   /** Null: all that can be judged on the target. */
   readonly rules: readonly RuleId[] | null
+  /** Of each of those `FILE:LINE:COLUMN`. */
+  readonly rulesWhere: readonly string[]
   readonly objectives: readonly Objective[]
 }
