@@ -2,10 +2,9 @@
 // failure is shrunk to.
 
 import { join, resolve } from 'node:path'
-import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createRandom } from '@stellwerk/runtime/node/random.ts'
-import { filesOf } from '../cluster/directory.ts'
-import { FAILED, OK, type Terminal } from '../command-line/command.ts'
+import { FAILED, OK } from '../command-line/command.ts'
+import { drawnFor } from './doable.ts'
 import { onInterrupt } from './interrupt.ts'
 import { failuresOf } from './judge/judge.ts'
 import { objectiveLine } from './judge/objectives.ts'
@@ -15,28 +14,26 @@ import { parsePlan } from './plan/parse-plan.ts'
 import type { ChaosPlan } from './plan/plan.ts'
 import { formatDuration } from './plan/quantity.ts'
 import { html } from './report/html.ts'
-import { jsonOf, unjudgedOf } from './report/json.ts'
-import { junit, unjudgedJunit } from './report/junit.ts'
+import { jsonOf } from './report/json.ts'
+import { junit } from './report/junit.ts'
 import { markdown } from './report/markdown.ts'
 import { seedsHtml, seedsJunit, seedsLines, seedsMarkdown, seedsReport } from './report/seeds.ts'
 import { type RunResult, runPlan } from './run.ts'
+import { type ReportOptions, type RunReports, writeReport } from './run-reports.ts'
 import { type FailureKey, failureKey, shrinkRun } from './shrink-run.ts'
 import { targetNamed } from './targets.ts'
 
-export interface ChaosOptions {
+export interface ChaosOptions extends ReportOptions {
   /** As it was named on the command line. */
   readonly word: string
   readonly source: PlanSource
   readonly on: string
   readonly seed: string | null
   readonly durationMs: number | null
-  readonly report: string | null
-  readonly json: boolean
   readonly canary: string | null
   readonly shrinks: boolean
   /** Logs and traces of real processes stay. */
   readonly keeps: boolean
-  readonly terminal: Terminal
 }
 
 const SEEDS = 2 ** 31
@@ -50,16 +47,18 @@ export function planOf({ source, durationMs }: Pick<ChaosOptions, 'source' | 'du
 }
 
 /** One run. The exit status: 0 it held, 1 it did not. */
-export async function runOnce(options: ChaosOptions): Promise<number> {
+export async function runOnce(options: ChaosOptions, reports: RunReports): Promise<number> {
   const { terminal, json } = options
   const plan = planOf(options)
   const seed = options.seed ?? plan.seed ?? freshSeed()
+  reports.runs({ plan: plan.name, on: options.on, seed })
   const tell = json ? terminal.err : terminal.out
+  const { kind, make } = targetNamed(options.on)
+  drawnFor(plan, seed, kind)
   // What a run left that failed, or that never came to be judged, is there for a look.
   // What was refused before anything was started leaves nothing; what ends in the middle of it is for a look.
   let keeps = false
-  await prepareReports(options)
-  const target = await targetNamed(options.on).make(plan.cluster, { keep: () => keeps, say: tell })
+  const target = await make(plan.cluster, { keep: () => keeps, say: tell })
   const interrupt = onInterrupt(() => tell('interrupted: what is broken is healed, then it ends'))
   try {
     const result = await runPlan(target, {
@@ -72,18 +71,10 @@ export async function runOnce(options: ChaosOptions): Promise<number> {
         if (atMs === 0) keeps = true
         tell(`${(atMs / 1_000).toFixed(1).padStart(7)} s  ${line}`)
       },
-    }).catch(async (error: unknown) => {
-      // A machine that reads reports is not to take the lack of one for a pass.
-      if (error instanceof StellwerkError) {
-        const unjudged = unjudgedOf(plan.name, options.on, seed, describeError(error))
-        const files = { 'junit.xml': unjudgedJunit(unjudged), 'result.json': `${JSON.stringify(unjudged, null, 2)}\n` }
-        await writeReports(options, files)
-      }
-      throw error
     })
     const replay = replayCommand(options, seed)
     for (const line of verdictLines(result, replay)) tell(line)
-    await writeReports(options, {
+    await reports.write({
       'report.md': markdown(result, replay),
       'report.html': html(result, replay),
       'junit.xml': junit([result]),
@@ -100,10 +91,15 @@ export async function runOnce(options: ChaosOptions): Promise<number> {
 }
 
 /** Many seeds, in the simulator. */
-export async function runMany(options: ChaosOptions, seeds: readonly string[], jobs: number): Promise<number> {
+export async function runMany(
+  options: ChaosOptions,
+  seeds: readonly string[],
+  jobs: number,
+  reports: RunReports,
+): Promise<number> {
   const { terminal, json, source, durationMs, canary } = options
   const plan = planOf(options)
-  await prepareReports(options)
+  reports.runs({ plan: plan.name, on: options.on, seed: '' })
   const tell = json ? terminal.err : terminal.out
   const interrupt = onInterrupt(() => tell('interrupted: the seeds that have begun are the last'))
   const results: SeedVerdict[] = []
@@ -124,7 +120,7 @@ export async function runMany(options: ChaosOptions, seeds: readonly string[], j
     await runSeedsOf(job, jobs, note, interrupt.stop)
     const report = seedsReport(plan.name, seeds, results)
     for (const line of seedsLines(report)) tell(line)
-    await writeReports(options, {
+    await reports.write({
       'report.md': seedsMarkdown(report),
       'report.html': seedsHtml(report, results, seed => replayCommand(options, seed)),
       'junit.xml': seedsJunit(report, results, seeds),
@@ -193,50 +189,8 @@ async function shrinkFailure(
   const name = `${plan.name}-${seed}-shrunk.yaml`
   const directory = report ?? '.'
   const full = resolve(terminal.cwd, directory)
-  await writeFile(full, name, shrunk.yaml)
+  await writeReport(full, name, shrunk.yaml)
   const bound = shrunk.isCutShort ? '; there may be a smaller one' : ''
   tell(`${shrunk.faults} faults are enough (${shrunk.runs} runs${bound}): ${join(directory, name)}`)
   tell(`do it again: ${replayCommand({ ...options, word: join(directory, name), on: 'sim', durationMs: null }, seed)}`)
-}
-
-/** Before anything is run: where nothing can be written, that is known at once. */
-async function prepareReports({ report, terminal }: ChaosOptions): Promise<void> {
-  if (report === null) return
-  const full = resolve(terminal.cwd, report)
-  try {
-    await filesOf(full).makeDirectory('.')
-  } catch (error) {
-    throw cannotWrite(full, error)
-  }
-}
-
-async function writeReports(options: ChaosOptions, files: { readonly [name: string]: string }): Promise<void> {
-  const { report, terminal } = options
-  if (report === null) return
-  const full = resolve(terminal.cwd, report)
-  for (const [name, content] of Object.entries(files)) await writeFile(full, name, content)
-  const tell = options.json ? terminal.err : terminal.out
-  tell(
-    `report: ${Object.keys(files)
-      .map(name => join(report, name))
-      .join(', ')}`,
-  )
-}
-
-async function writeFile(directory: string, name: string, content: string): Promise<void> {
-  const files = filesOf(directory)
-  try {
-    await files.makeDirectory('.')
-    await files.writeAtomic(name, new TextEncoder().encode(content))
-  } catch (error) {
-    throw cannotWrite(join(directory, name), error)
-  }
-}
-
-function cannotWrite(where: string, error: unknown): StellwerkError {
-  return new StellwerkError('cannot-write', `the report can't be written: ${String((error as Error).message)}`, {
-    where,
-    hint: 'name another directory with --report',
-    cause: error,
-  })
 }

@@ -3,12 +3,13 @@
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type ChaosOptions, freshSeed, planOf, runMany, runOnce } from '../chaos/chaos-command.ts'
 import { describeFault } from '../chaos/describe-fault.ts'
-import { chosenRules } from '../chaos/judge/rules.ts'
-import { assertWithinLimits, drawSchedule, whereOf } from '../chaos/plan/draw.ts'
+import { drawnFor, mustAskTarget } from '../chaos/doable.ts'
+import { whereOf } from '../chaos/plan/draw.ts'
 import { findPlan, libraryPlans } from '../chaos/plan/library.ts'
 import { parsePlan } from '../chaos/plan/parse-plan.ts'
 import { durationOf, formatDuration } from '../chaos/plan/quantity.ts'
 import { placed } from '../chaos/run.ts'
+import { RunReports } from '../chaos/run-reports.ts'
 import { TARGETS, targetNamed } from '../chaos/targets.ts'
 import { type CommandContext, type CommandSpec, type Input, JSON_OUT, OK } from '../command-line/command.ts'
 import { usageError } from '../command-line/parse.ts'
@@ -17,6 +18,7 @@ import { table } from '../render/table.ts'
 import { CANARIES, canaryNamed } from '../simulation/canaries.ts'
 import { commands as acts } from './chaos-acts.ts'
 
+const SIM = 'sim'
 const SEEDS_MAX = 1_000_000
 const JOBS_MAX = 64
 const DURATION_MIN_MS = 1_000
@@ -101,10 +103,19 @@ const run: CommandSpec = {
   },
   summary: 'Break a cluster as the plan says, and judge whether it held',
   run: async (context, input) => {
-    const options = await optionsOf(run, context, input)
-    const seeds = seedsOf(run, input, options.on)
-    if (seeds === null) return runOnce(options)
-    return runMany(options, seeds, parseCount('jobs', input.text('jobs') ?? '1', 1, JOBS_MAX))
+    const [plan = ''] = input.args
+    const names = { plan, on: input.text('on') ?? SIM, seed: input.text('seed') ?? '' }
+    const wanted = { report: input.text('report') ?? null, json: input.flag('json'), terminal: context.terminal }
+    const reports = await RunReports.open(wanted, names)
+    try {
+      const options = await optionsOf(run, context, input)
+      const seeds = seedsOf(run, input, options.on)
+      if (seeds === null) return await runOnce(options, reports)
+      return await runMany(options, seeds, parseCount('jobs', input.text('jobs') ?? '1', 1, JOBS_MAX), reports)
+    } catch (error) {
+      if (error instanceof StellwerkError) await reports.refused(error)
+      throw error
+    }
   },
 }
 
@@ -113,7 +124,7 @@ export const commands: readonly CommandSpec[] = [list, show, check, run, ...acts
 async function optionsOf(command: CommandSpec, context: CommandContext, input: Input): Promise<ChaosOptions> {
   const { terminal } = context
   const [word = ''] = input.args
-  const on = targetNamed(input.text('on') ?? 'sim').kind
+  const on = targetNamed(input.text('on') ?? SIM).kind
   return {
     ...{ word, on, terminal, source: await findPlan(word, terminal.cwd) },
     seed: seedOf(command, input),
@@ -131,10 +142,9 @@ async function looked(command: CommandSpec, context: CommandContext, input: Inpu
   const options = await optionsOf(command, context, input)
   const plan = planOf(options)
   const seed = options.seed ?? plan.seed ?? freshSeed()
-  assertWithinLimits(plan, seed)
-  const schedule = drawSchedule(plan, seed)
   const { kind, make } = targetNamed(options.on)
-  chosenRules(plan, kind)
+  const schedule = drawnFor(plan, seed, kind)
+  if (!mustAskTarget(kind, schedule)) return { plan, seed, schedule, on: kind }
   const target = await make(plan.cluster, { keep: () => false, say: () => undefined })
   try {
     for (const fault of schedule) {

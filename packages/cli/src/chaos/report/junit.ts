@@ -45,7 +45,7 @@ function suite(result: RunResult): Suite {
 
 function suiteOf(plan: string, on: string, seed: string, lastedMs: number, cases: readonly Case[]): Suite {
   const failures = cases.filter(({ failure }) => failure !== null).length
-  const name = `${plan} on ${on}, seed ${seed}`
+  const name = `${plan} on ${on}${seed === '' ? '' : `, seed ${seed}`}`
   const seconds = (lastedMs / 1_000).toFixed(3)
   const lines = [
     `  <testsuite name="${escapeXml(name)}" tests="${cases.length}" failures="${failures}" time="${seconds}">`,
