@@ -4,6 +4,7 @@
 
 import type { TraceReadOptions } from '@stellwerk/protocol/trace/reader.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
+import { RecentMap } from './recent-map.ts'
 import type { TraceSource } from './source.ts'
 
 export interface MigrationSpan {
@@ -50,7 +51,7 @@ export interface Outage {
 const INCIDENTS_MAX = 10_000
 
 export async function migrationsIn(source: TraceSource, options: TraceReadOptions): Promise<MigrationSpan[]> {
-  const found = new Map<string, MigrationSpan>()
+  const found = new RecentMap<string, MigrationSpan>(INCIDENTS_MAX)
   const filter = { kinds: ['migration.*'], levels: ['decision'] as const }
   for await (const record of source.records({ ...options, filter })) {
     const { migration: id, vm = '?', hlc, kind } = record
@@ -61,10 +62,9 @@ export async function migrationsIn(source: TraceSource, options: TraceReadOption
     if (known === undefined) {
       const span = { id, vm, source: from, target: to, startMs: hlc.wallMs, endMs: hlc.wallMs, state }
       found.set(id, span)
-      if (found.size > INCIDENTS_MAX) found.delete(found.keys().next().value!)
     } else Object.assign(known, { endMs: hlc.wallMs, state })
   }
-  return [...found.values()]
+  return found.values()
 }
 
 const KINDS = [

@@ -1,4 +1,5 @@
-// A million records of six processes, filtered by the command as it is typed: in at most 3 s of processor time and 300 MiB.
+// A million records of six processes, filtered by the command as it is typed: in at most 3 s of processor time and 300 MiB; what
+// must read them all, message by message, may take more.
 
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -10,8 +11,9 @@ import { writeLongTrace } from './testing/million.ts'
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url))
 const RECORDS = 1_000_000
-const LIMIT_MS = 3_000
-const LIMIT_BYTES = 300 * 2 ** 20
+const FEW = { ms: 3_000, bytes: 300 * 2 ** 20 }
+/** Reading alone takes two thirds of it. */
+const ALL = { ms: 12_000, bytes: 600 * 2 ** 20 }
 
 /** Tells at its end what it has cost. */
 const METER = `process.on('exit', () => {
@@ -36,21 +38,23 @@ function metered(...words: readonly string[]) {
 }
 
 test.each([
-  [['show', '--vm', 'vm-3'], 99],
-  [['show', '--kind', 'vm.run', '--last', '1000000'], 10_002],
-  [['show', '--host', 'host-a', '--level', 'message', '--since', '1m'], 1_000],
-  [['list'], 7],
+  [['show', '--vm', 'vm-3'], 99, FEW],
+  [['show', '--kind', 'vm.run', '--last', '1000000'], 10_002, FEW],
+  [['show', '--host', 'host-a', '--level', 'message', '--since', '1m'], 1_000, FEW],
+  [['list'], 7, FEW],
+  // Beats that nobody answers, a third of all.
+  [['stats'], 3, ALL],
 ] as const)(
   'trace %j',
-  (words, atLeast) => {
+  (words, atLeast, most) => {
     // The machine may be at something else: the best of three counts.
     const ran = [1, 2, 3].map(() => metered(...words))
     for (const { status, lines, rssBytes } of ran) {
       expect(status).toBe(0)
       expect(lines).toBeGreaterThanOrEqual(atLeast)
-      expect(rssBytes).toBeLessThan(LIMIT_BYTES)
+      expect(rssBytes).toBeLessThan(most.bytes)
     }
-    expect(Math.min(...ran.map(({ cpuMs }) => cpuMs))).toBeLessThan(LIMIT_MS)
+    expect(Math.min(...ran.map(({ cpuMs }) => cpuMs))).toBeLessThan(most.ms)
   },
   120_000,
 )

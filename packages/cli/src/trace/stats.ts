@@ -1,8 +1,11 @@
 // What a trace says of the messages: how many and how large by kind and by link, how long requests took, and how evenly
 // heartbeats came. Bytes and arrivals are the receiver's word; a latency is the asker's, by its own clock.
 
+import '@stellwerk/protocol/messages/all.ts'
+import { registry } from '@stellwerk/protocol/messages/family.ts'
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { Histogram } from './histogram.ts'
+import { RecentMap } from './recent-map.ts'
 
 export interface KindStats {
   readonly kind: string
@@ -44,7 +47,7 @@ interface Body {
 
 const BEATS = new Set(['cluster.beat', 'cluster.peer-beat'])
 /** Requests and beats whose other end is waited for; the oldest are forgotten, and then not counted. */
-const WAITING_MAX = 50_000
+const WAITING_MAX = 25_000
 /** Beats further apart are of two runs, or of a host that was away. */
 const TWO_RUNS_MS = 60_000
 
@@ -52,8 +55,8 @@ export class TraceStats {
   readonly #kinds = new Map<string, KindStats>()
   readonly #links = new Map<string, LinkStats>()
   readonly #beats = new Map<string, BeatStats>()
-  readonly #asked = new Map<string, number>()
-  readonly #departed = new Map<string, number>()
+  readonly #asked = new RecentMap<string, number>(WAITING_MAX)
+  readonly #departed = new RecentMap<string, number>(WAITING_MAX)
   readonly #lastBeat = new Map<string, { readonly sent: number | null; readonly received: number }>()
   records = 0
   fromMs = 0
@@ -88,8 +91,9 @@ export class TraceStats {
     const stats = this.#kind(kind)
     if (re !== undefined) return
     stats.sent += 1
-    remember(this.#asked, `${record.process} ${from} ${to} ${kind} ${seq}`, record.at)
-    if (BEATS.has(kind)) remember(this.#departed, `${record.process}#${record.seq}`, record.at)
+    // A kind of another version may be answered.
+    if (registry.get(kind)?.reply !== null) this.#asked.set(`${record.process} ${from} ${to} ${kind} ${seq}`, record.at)
+    if (BEATS.has(kind)) this.#departed.set(`${record.process}#${record.seq}`, record.at)
   }
 
   #received(record: TraceRecord, body: Body): void {
@@ -151,11 +155,4 @@ export class TraceStats {
       known.bytes += bytes
     }
   }
-}
-
-function remember(map: Map<string, number>, key: string, value: number): void {
-  // Anew at the end: the oldest stand first.
-  map.delete(key)
-  map.set(key, value)
-  if (map.size > WAITING_MAX) map.delete(map.keys().next().value!)
 }
