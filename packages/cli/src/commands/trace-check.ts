@@ -45,8 +45,13 @@ export const check: CommandSpec = {
     else tell(terminal, report)
     // Who asks for one rule wants to know: that it can't be told is no yes.
     const unanswered = named.length > 0 && report.rules.some(({ verdict }) => verdict === 'not-judged')
-    return report.violations.length > 0 || damage.count > 0 || unanswered ? FAILED : OK
+    return report.violations.length > 0 || damage.count > 0 || unanswered || !saysAnything(report) ? FAILED : OK
   },
+}
+
+/** A trace that is about nothing that a rule is about proves as little as none. */
+function saysAnything({ rules }: CheckReport): boolean {
+  return rules.some(({ verdict }) => verdict !== 'not-judged')
 }
 
 /** Says on the side what it does: its output is the report. */
@@ -104,6 +109,10 @@ function tell(terminal: Terminal, report: CheckReport): void {
     if (i < TOLD_MAX) for (const line of chainLines(violation, seed !== null)) terminal.out(line)
   }
   terminal.out('')
+  if (!saysAnything(report)) {
+    terminal.out('nothing could be judged: this trace keeps no rule, and breaks none')
+    return
+  }
   const kept = judged.filter(({ verdict }) => verdict === 'kept').length
   const broken = judged.length - kept
   terminal.out(

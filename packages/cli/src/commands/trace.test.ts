@@ -365,6 +365,12 @@ test('to-scenario takes times as show does', async () => {
 /** Without a snapshot before it nobody can tell what it led to. */
 const FED = { core: 'coordinator', value: { now: 1, wallMs: START_MS, input: { kind: 'tick' } } }
 
+test('a trace by which nothing can be judged is no pass', async () => {
+  writeSegment(root, 'host-a/guardian', [record('host-a/guardian', 1, { ...at(0), kind: 'place' })])
+  const { code, out } = await run('check', '--from', root)
+  expect([code, out.at(-1)]).toEqual([FAILED, expect.stringMatching(/^nothing could be judged/)])
+})
+
 test('a record that a kill cut off is told in one line, and what is before it is shown and judged', async () => {
   const granted = { kind: 'extent.granted', volume: 'csv1', disk: 'd', body: { extent: 1, zero: true, offset: 0 } }
   const path = writeSegment(root, 'coordinator', [
