@@ -75,6 +75,15 @@ describe('without an engine', () => {
   })
 })
 
+test('the list says on what each plan can be run', async () => {
+  const { out } = await run('list', '--json')
+  const on = new Map(JSON.parse(out[0] ?? '[]').map((each: { name: string; on: string[] }) => [each.name, each.on]))
+  expect(on.get('rolling-kill')).toEqual(['sim', 'local', 'compose'])
+  expect(on.get('split-brain')).toEqual(['sim', 'local'])
+  const { out: lines } = await run('list')
+  expect(lines).toContainEqual(expect.stringMatching(/^coordinator-storm +1min +sim, local, compose +The coordinator/))
+})
+
 test('a rule that can’t be judged there is refused at its line and column', async () => {
   const { code, err } = await run('check', plan(KILL, 'hold:\n  rules: [VM1, RIO1]\n'), '--on', 'local')
   expect([code, err]).toEqual([

@@ -3,7 +3,7 @@
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type ChaosOptions, freshSeed, planOf, runMany, runOnce } from '../chaos/chaos-command.ts'
 import { describeFault } from '../chaos/describe-fault.ts'
-import { drawnFor, mustAskTarget } from '../chaos/doable.ts'
+import { drawnFor, mustAskTarget, targetsOf } from '../chaos/doable.ts'
 import { whereOf } from '../chaos/plan/draw.ts'
 import { findPlan, libraryPlans } from '../chaos/plan/library.ts'
 import { parsePlan } from '../chaos/plan/parse-plan.ts'
@@ -35,12 +35,17 @@ const list: CommandSpec = {
   summary: 'The plans of the library',
   run: async ({ terminal }, input) => {
     const plans = (await libraryPlans()).map(({ file, source }) => parsePlan(file, source))
+    const on = await Promise.all(plans.map(targetsOf))
     if (input.flag('json')) {
-      terminal.out(JSON.stringify(plans.map(({ name, summary, durationMs }) => ({ name, summary, durationMs }))))
+      const listed = plans.map(({ name, summary, durationMs }, i) => ({ name, summary, durationMs, on: on[i] }))
+      terminal.out(JSON.stringify(listed))
       return OK
     }
-    const rows = plans.map(({ name, durationMs, summary }) => [name, formatDuration(durationMs), summary])
-    for (const line of table(['PLAN', 'LASTS', 'WHAT IT DOES'], rows)) terminal.out(line)
+    const rows = plans.map(({ name, durationMs, summary }, i) => [
+      ...[name, formatDuration(durationMs), on[i]?.join(', ') ?? ''],
+      summary,
+    ])
+    for (const line of table(['PLAN', 'LASTS', 'RUNS ON', 'WHAT IT DOES'], rows)) terminal.out(line)
     return OK
   },
 }
