@@ -135,7 +135,9 @@ function phasesOf(outage: Outage, failovers: readonly Failover[], settings: Know
     phases.push({ name: 'waiting for leases', fromMs: fencedMs, toMs: placed, budgetMs: waitMs })
   }
   const endMs = endOf({ ...outage, failovers: [...failovers] })
-  phases.push({ name: 'starting', fromMs: placed, toMs: endMs, budgetMs: null })
+  // Where nothing is waited for, the way to the first placement belongs to it: together the phases are the whole.
+  const startingMs = attested ? (fencedMs ?? placed) : placed
+  phases.push({ name: 'starting', fromMs: startingMs, toMs: endMs, budgetMs: null })
   const wholeMs = attested ? BEYOND_MS : settings === null ? null : leaseWaitMs(settings) + BEYOND_MS
   return [...phases, { name: 'in all', fromMs: goneMs, toMs: endMs, budgetMs: wholeMs, isWhole: true }]
 }

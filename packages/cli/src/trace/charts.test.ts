@@ -71,6 +71,7 @@ test('the death of an agent, which its guardian attests', async () => {
   await expect(page(chartText(chart))).toMatchFileSnapshot(golden('agent-dead.txt'))
   await expect(page(mermaid(chart))).toMatchFileSnapshot(golden('agent-dead.mmd'))
   expect(chart.phases.map(({ name }) => name)).toEqual(['noticing', 'fencing', 'starting', 'in all'])
+  addUp(chart)
 })
 
 test('a host that falls silent: one of its VMs, by the time that its leases take', async () => {
@@ -78,7 +79,15 @@ test('a host that falls silent: one of its VMs, by the time that its leases take
   await expect(page(chartText(chart))).toMatchFileSnapshot(golden('silent-host.txt'))
   expect(chart.phases.find(({ name }) => name === 'waiting for leases')?.budgetMs).toBe(3_120)
   expect(chart.title).toBe('failover of vm-3 from host-a (epoch 1) to host-b')
+  addUp(chart)
 })
+
+/** One phase begins where the one before it ends. */
+function addUp({ phases }: Chart): void {
+  const parts = phases.filter(({ isWhole }) => isWhole !== true)
+  const [whole] = phases.filter(({ isWhole }) => isWhole === true)
+  expect([whole?.fromMs, ...parts.map(({ toMs }) => toMs)]).toEqual([...parts.map(({ fromMs }) => fromMs), whole?.toMs])
+}
 
 test('what there is can be listed, and what there is not is named with what there is', async () => {
   const migrations = await migrationsIn(source, {})
