@@ -261,7 +261,6 @@ interface Outcome {
 /** The cluster here, and what killed runs have left: those have no other names than their directories'. */
 async function healWhatIsThere(here: string): Promise<Outcome[]> {
   const directories = await scratchDirectories(SCRATCH_PREFIX)
-  if (directories.length === 0) return [await healIn(here, undefined, null)]
   const outcomes: Outcome[] = []
   for (const directory of [here, ...directories]) {
     try {
@@ -274,7 +273,7 @@ async function healWhatIsThere(here: string): Promise<Outcome[]> {
       const outcome = await healIn(directory, undefined, project)
       const notes = project === null ? [] : [noteOf(project)]
       // What a run that failed has left for a look, with nothing broken, is not worth a word.
-      if (outcome.healed.length + outcome.left.length > 0) outcomes.push(outcome)
+      if (directory === here || outcome.healed.length + outcome.left.length > 0) outcomes.push(outcome)
       outcomes.push({ healed: [], left: [], notes, failed: [] })
     } catch (error) {
       if (NOTHING_THERE.has(errorCode(error))) continue

@@ -63,6 +63,23 @@ describe('a run that is refused leaves word of that, and nothing of an earlier o
   })
 })
 
+test.for([
+  ['no cluster, nor anything that runs have left', []],
+  ['no cluster, but the directory of a run that left nothing broken', ['stellwerk-chaos-left']],
+] as const)('heal where there is %s finds nothing broken', async ([, left]) => {
+  for (const name of left) mkdirSync(join(root, name))
+  const before = process.env['TMPDIR']
+  process.env['TMPDIR'] = root
+  try {
+    expect(await run('heal')).toEqual({ code: OK, out: ['nothing is broken'], err: [] })
+    // Who names a cluster is told that there is none.
+    expect((await run('heal', '--dir', 'nowhere')).code).toBe(FAILED)
+  } finally {
+    if (before === undefined) delete process.env['TMPDIR']
+    else process.env['TMPDIR'] = before
+  }
+})
+
 describe('without an engine', () => {
   test('a fault that containers can’t do is refused at its line and column', async () => {
     const { code, err } = await run('check', plan('{ at: 1s, kind: clock-jump }'), '--on', 'compose')
