@@ -107,7 +107,7 @@ describe('a mistake is one line that says what, where and what to do, and nothin
     [['run'], 2, 'PLAN is missing'],
     [['check', 'bad.yaml'], 1, 'unknown fault "cable-pul" (bad.yaml:4:33)'],
     [['check', 'guest.yaml'], 1, 'loss: a plan’s guests have no network there (guest.yaml:4:10)'],
-    [['check', 'rules.yaml'], 1, 'rule NET1 can’t be judged on sim (hold.rules)'],
+    [['check', 'rules.yaml'], 1, 'rule NET1 can’t be judged on sim (rules.yaml:5:17)'],
   ]
   const head = 'name: p\nsummary: s\nduration: 9s\n'
   beforeAll(() => {
