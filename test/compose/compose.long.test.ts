@@ -4,6 +4,11 @@
 import { afterAll, beforeAll, describe, expect } from 'vitest'
 import { ContainerCluster, cannotRun, LONG, noteOnPeers, PATIENT } from './container-cluster.ts'
 
+/** As many as a cluster of three is scaled to. */
+const AGENTS = 6
+/** The exit status of a container that was killed: 128 and the signal's number. */
+const KILLED = 137
+
 describe.skipIf(cannotRun)(`a cluster in containers (${noteOnPeers})`, () => {
   const cluster = new ContainerCluster('swk', 'wasm')
   const { engine } = cluster
@@ -82,8 +87,9 @@ describe.skipIf(cannotRun)(`a cluster in containers (${noteOnPeers})`, () => {
   })
 
   cluster.story('more agents join by --scale, and one that is stopped has its VMs moved live first', async () => {
-    engine.compose('up', '-d', '--no-recreate', '--scale', 'agent=4')
-    await expect.poll(() => cluster.status()?.hosts['agent-4']?.state, PATIENT).toBe('up')
+    engine.compose('up', '-d', '--no-recreate', '--scale', `agent=${AGENTS}`)
+    const states = () => Object.values(cluster.status()?.hosts ?? {}).map(({ state }) => state)
+    await expect.poll(states, PATIENT).toEqual(Array.from({ length: AGENTS }, () => 'up'))
     const host = cluster.hostOf('ledger-1')
     const { epoch } = cluster.vm('ledger-1')!
     engine.run('docker', 'stop', '-t', '60', cluster.containerOf(host))
@@ -103,7 +109,13 @@ describe.skipIf(cannotRun)(`a cluster in containers (${noteOnPeers})`, () => {
       await cluster.healthy()
       engine.compose('stop')
       expect(engine.compose('ps')).not.toMatch(/ Up /)
-      engine.compose('up', '-d', '--scale', 'agent=4')
+      const agents = Array.from({ length: AGENTS }, (_, i) => cluster.ended(`agent_${i + 1}`))
+      const storages = ['san-a', 'san-b'].map(name => cluster.ended(name))
+      // Of its own accord, each: none was killed for being late.
+      expect([...agents, ...storages, cluster.ended('coordinator')].map(({ code }) => code)).not.toContain(KILLED)
+      const times = (all: typeof agents) => all.map(({ atMs }) => atMs)
+      expect(Math.max(...times(agents))).toBeLessThan(Math.min(...times(storages)))
+      engine.compose('up', '-d', '--scale', `agent=${AGENTS}`)
       await cluster.healthy()
       await expect.poll(() => cluster.said('ledger-1', 'recovered'), PATIENT).toBe(true)
       cluster.guestsAreIntact()

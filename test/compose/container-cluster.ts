@@ -18,6 +18,11 @@ const isRoot = process.getuid?.() === 0
 export const cannotRun = missing || !isRoot
 export const noteOnPeers = isRoot ? note : 'skipped: takes root'
 
+export interface Ended {
+  readonly code: number
+  readonly atMs: number
+}
+
 export class ContainerCluster {
   readonly engine: Engine
   readonly #project: string
@@ -71,6 +76,16 @@ export class ContainerCluster {
   /** Of a service that has one, or `agent_2`. */
   container(service: string): string {
     return `${this.#project}_${/_\d+$/.test(service) ? service : `${service}_1`}`
+  }
+
+  /** A container that does not run any more: its exit status, and when it came to that (ms since 1970). */
+  ended(service: string): Ended {
+    const words = ['inspect', '-f', '{{.State.ExitCode}} {{.State.FinishedAt}}', this.container(service)]
+    const [code = '', at = ''] = this.engine
+      .run('docker', ...words)
+      .trim()
+      .split(' ')
+    return { code: Number(code), atMs: Date.parse(at) }
   }
 
   containerOf(host: string): string {
