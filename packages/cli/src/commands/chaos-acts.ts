@@ -276,7 +276,8 @@ async function healWhatIsThere(here: string): Promise<Outcome[]> {
       if (directory === here || outcome.healed.length + outcome.left.length > 0) outcomes.push(outcome)
       outcomes.push({ healed: [], left: [], notes, failed: [] })
     } catch (error) {
-      if (NOTHING_THERE.has(errorCode(error))) continue
+      // Whoever has the cluster here in hand is to be told of; of runs' leftovers those are not.
+      if (directory === here ? errorCode(error) === 'no-cluster' : NOTHING_THERE.has(errorCode(error))) continue
       // One that can't be looked at keeps no other from being healed.
       outcomes.push({ healed: [], left: [], notes: [], failed: [`${directory}: ${describeError(error)}`] })
     }

@@ -168,11 +168,24 @@ describe('a real cluster’s trace', () => {
 
   it('asks for the traces of hosts that came after the last snapshot, and of a guardian that attested', async () => {
     const admitted = at(1, 'coordinator', 1, 'host.admitted', { host: 'host-a', body: { epoch: 1, owed: [] } })
+    const lost = at(400_000, 'coordinator', 2, 'decision.vm-lost', {
+      body: { subject: 'web-1', saw: { host: 'host-a', attested: true, by: 'its guardian' } },
+    })
     const body = { from: 'host-a', fromEpoch: 1, to: 'host-b', epoch: 2, attested: true, legs: ['san-a'], waitMs: 0 }
-    writeSegment(root, 'coordinator', [snapshotWith(), admitted, failover(500_000, 2, { body })])
+    writeSegment(root, 'coordinator', [snapshotWith(), admitted, lost, failover(500_000, 3, { body })])
     const report = await judged()
     expect(report.violations).toEqual([])
     expect(report.missing).toEqual(['host-a/agent', 'host-a/guardian'].map(name => `the trace of ${name} is not here`))
+  })
+
+  it('asks for no guardian’s trace where an agent has ended all it had by itself, or an operator vouches for it', async () => {
+    for (const by of [null, 'an operator']) {
+      const lost = at(400_000, 'coordinator', 2, 'decision.vm-lost', {
+        body: { subject: 'web-1', saw: { host: 'host-b', attested: true, by } },
+      })
+      writeSegment(root, 'coordinator', [snapshotWith(), lease(0, 1), lost, failover(500_000, 3)])
+      expect((await judged()).missing).toEqual([])
+    }
   })
 
   it('does not judge by halves what counts from the first record on', async () => {

@@ -1,5 +1,6 @@
 // The settings and the nodes of the cluster that a trace is of, as its coordinator's snapshots in it have them.
 
+import { BY_GUARDIAN } from '@stellwerk/coordinator/core/membership.ts'
 import { COORDINATOR_CORE } from '@stellwerk/coordinator/replay/replay.ts'
 import { stateOf } from '@stellwerk/coordinator/snapshot.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
@@ -42,7 +43,7 @@ export async function nodesIn(
 ): Promise<readonly string[] | null> {
   let last: readonly string[] | null = null
   const since = new Set<string>()
-  const filter = { kinds: ['core.snapshot', 'host.admitted', 'failover.start'] }
+  const filter = { kinds: ['core.snapshot', 'host.admitted', 'decision.vm-lost'] }
   for await (const record of source.records({ ...options, filter }, ['coordinator'])) {
     const nodes = nodesBySnapshot(record)
     if (nodes === null) for (const node of nodesBy(record)) since.add(node)
@@ -60,12 +61,12 @@ function nodesBySnapshot({ kind, body }: TraceRecord): string[] | null {
   return kind === 'core.snapshot' && core === COORDINATOR_CORE && value !== undefined ? nodesOf(value) : null
 }
 
-/** The death of an agent that was attested is on its guardian's record. */
+/** An agent's death that its guardian attests is on the guardian's record; others vouch for hosts, too, and leave none. */
 function nodesBy({ kind, host, body }: TraceRecord): string[] {
   if (kind === 'host.admitted') return host === undefined ? [] : [`${host}/agent`]
-  if (kind !== 'failover.start') return []
-  const { from, attested, legs } = (body ?? {}) as { from?: string; attested?: boolean; legs?: readonly string[] }
-  return from !== undefined && attested === true && (legs ?? []).length > 0 ? [`${from}/guardian`] : []
+  if (kind !== 'decision.vm-lost') return []
+  const { saw } = (body ?? {}) as { readonly saw?: { readonly host?: string; readonly by?: string | null } }
+  return saw?.host !== undefined && saw.by === BY_GUARDIAN ? [`${saw.host}/guardian`] : []
 }
 
 function nodesOf(snapshot: Json): string[] | null {

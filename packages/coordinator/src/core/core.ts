@@ -14,7 +14,7 @@ import { marksHeard } from './leg-verification.ts'
 import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, lunSeen, workOnLegs } from './legs.ts'
 import { diskCreated, diskDeleted, diskHeld, vmLive, workOnVms } from './lifecycle.ts'
 import { mapOf, spreadMap } from './map.ts'
-import { type AgentHello, agentDown, agentUp, attestDead, beat, watchHosts } from './membership.ts'
+import { type AgentHello, agentDown, agentUp, attestDead, BY_GUARDIAN, beat, watchHosts } from './membership.ts'
 import { done, failed, loaded, progressed, sourceReady, targetReady, workOnMigrations } from './migration.ts'
 import { outcomeForSource } from './migration-outcome.ts'
 import { type Output, StepOutput } from './output.ts'
@@ -126,7 +126,7 @@ function takeConfirmed(state: CoordinatorState, input: Input, now: number, out: 
     case 'attest':
       // A stranger's, too, is answered: it would be said again and again.
       if (attests(state, input.host, input.guardian)) {
-        attestDead(state, input.host, input.incarnation, 'its guardian', now, out)
+        attestDead(state, input.host, input.incarnation, BY_GUARDIAN, now, out)
       }
       out.effect({ kind: 'reply', to: input.request, body: {} })
       break

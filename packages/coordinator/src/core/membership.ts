@@ -245,6 +245,9 @@ function noteLostMachines(
   attestDead(state, host.name, incarnation - 1, 'a newer incarnation of the agent, which does not have it', now, out)
 }
 
+/** Who attests the death of an agent that it has seen end. */
+export const BY_GUARDIAN = 'its guardian'
+
 /** Nothing that the agent ran in this or an earlier incarnation is left. Saves the wait, never the fence. */
 export function attestDead(
   state: CoordinatorState,

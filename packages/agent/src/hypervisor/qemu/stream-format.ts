@@ -187,18 +187,18 @@ class ChunkQueue {
   /** The next bytes, so many of them, which are there. */
   views(length: number): Uint8Array[] {
     assert(length <= this.bytes, `${length} of ${this.bytes} bytes`)
-    const views: Uint8Array[] = []
+    let whole = 0
     let left = length
-    while (left > 0) {
+    for (let next = this.#chunks[0]; next !== undefined && next.length <= left; next = this.#chunks[whole]) {
+      left -= next.length
+      whole += 1
+    }
+    // All at once: one by one, many small chunks would be moved up for each of them.
+    const views = this.#chunks.splice(0, whole)
+    if (left > 0) {
       const first = this.#chunks[0]!
-      if (first.length > left) {
-        views.push(first.subarray(0, left))
-        this.#chunks[0] = first.subarray(left)
-        break
-      }
-      views.push(first)
-      this.#chunks.shift()
-      left -= first.length
+      views.push(first.subarray(0, left))
+      this.#chunks[0] = first.subarray(left)
     }
     this.bytes -= length
     return views

@@ -14,6 +14,7 @@ export class StreamReceiver {
   #waiting: Framed[] = []
   #isPassing = false
   #ended = false
+  #isRefused = false
   /** QEMU has a piece before it that it has not taken yet. */
   #taken: PromiseWithResolvers<void> | null = null
 
@@ -39,12 +40,15 @@ export class StreamReceiver {
   }
 
   #take(chunk: Uint8Array): void {
+    if (this.#isRefused) return
     try {
       for (const framed of this.#decoder.take(chunk)) {
         if (framed.kind === 'end') this.#ended = true
         this.#waiting.push(framed)
       }
     } catch (error) {
+      // Nothing behind it is what it seems.
+      this.#isRefused = true
       this.#loaded.reject(error)
       return
     }
