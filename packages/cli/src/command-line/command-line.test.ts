@@ -13,9 +13,9 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { FAILED, OK, type Terminal, USAGE } from './command.ts'
+import { FAILED, OK, USAGE } from './command.ts'
 import { FAMILIES } from './families.ts'
-import { runCommandLine } from './run.ts'
+import { type Typed, typed } from './testing/typed.ts'
 
 let directory: string
 
@@ -27,29 +27,11 @@ afterEach(() => {
   rmSync(directory, { recursive: true })
 })
 
-interface Ran {
-  readonly code: number
-  readonly out: string[]
-  readonly err: string[]
-}
-
-async function run(line: string, variables: Record<string, string> = {}): Promise<Ran> {
-  const out: string[] = []
-  const err: string[] = []
-  const terminal: Terminal = {
-    cwd: directory,
-    variables,
-    isTty: false,
-    columns: 100,
-    out: text => out.push(text),
-    write: text => out.push(text),
-    err: text => err.push(text),
-  }
-  return { code: await runCommandLine(line === '' ? [] : line.split(' '), terminal), out, err }
-}
+const run = (line: string, variables: Record<string, string> = {}): Promise<Typed> =>
+  typed(line === '' ? [] : line.split(' '), directory, variables)
 
 /** One line that names what and says what to do. */
-function expectRefused(ran: Ran, code: number, ...parts: (string | RegExp)[]): void {
+function expectRefused(ran: Typed, code: number, ...parts: (string | RegExp)[]): void {
   expect(ran.err).toHaveLength(1)
   expect(ran.err[0]).not.toMatch(/\n|undefined|at .*\.ts:/)
   for (const part of parts) expect(ran.err[0]).toMatch(part)

@@ -5,8 +5,8 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { FAILED, OK, type Terminal } from '../command-line/command.ts'
-import { runCommandLine } from '../command-line/run.ts'
+import { FAILED, OK } from '../command-line/command.ts'
+import { typed } from '../command-line/testing/typed.ts'
 
 const DOCKER_HOST = process.env['DOCKER_HOST']
 let root = ''
@@ -21,16 +21,7 @@ afterEach(() => {
   rmSync(root, { recursive: true, force: true })
 })
 
-async function run(...words: readonly string[]) {
-  const [out, err]: [string[], string[]] = [[], []]
-  const terminal: Terminal = {
-    ...{ cwd: root, variables: {}, isTty: false, columns: 100 },
-    out: text => out.push(text),
-    write: text => out.push(text),
-    err: text => err.push(text),
-  }
-  return { code: await runCommandLine(['chaos', ...words], terminal), out, err }
-}
+const run = (...words: readonly string[]) => typed(['chaos', ...words], root)
 
 function plan(faults: string, more = ''): string {
   writeFileSync(join(root, 'p.yaml'), `name: p\nsummary: s\nduration: 5s\nfaults:\n  - ${faults}\n${more}`)
@@ -107,4 +98,18 @@ test('a rule that can’t be judged there is refused at its line and column', as
     FAILED,
     [expect.stringMatching(/rule RIO1 can’t be judged on local \(\.\/p\.yaml:7:16\)/)],
   ])
+})
+
+test('heal finds nothing broken where there is no cluster, and says so where it can’t look', async () => {
+  const { TMPDIR } = process.env
+  process.env['TMPDIR'] = root
+  try {
+    expect(await run('heal')).toMatchObject({ code: OK, out: [expect.stringMatching(/nothing is broken/)] })
+    writeFileSync(join(root, '.stellwerk'), 'a file')
+    const { code, out, err } = await run('heal')
+    expect([code, [...out, ...err].join('\n')]).toEqual([FAILED, expect.stringMatching(/not a directory/)])
+  } finally {
+    if (TMPDIR === undefined) delete process.env['TMPDIR']
+    else process.env['TMPDIR'] = TMPDIR
+  }
 })

@@ -81,6 +81,7 @@ test.each([
   ['a piece that packing has made longer', [10, 11, 0]],
   ['a piece of which nothing is sent', [10, 0, 0]],
   ['a trailer that is longer than any', [0, 5_000_000, 0]],
+  ['a trailer of which nothing is sent', [0, 0, 0]],
 ])('%s is refused before it is waited for', (_, numbers) => {
   const head = Buffer.alloc(12)
   for (const [i, number] of numbers.entries()) head.writeUInt32LE(number, 4 * i)

@@ -169,7 +169,7 @@ function headOf(bytes: Buffer): Head {
   if (length > 0 && (sentBytes === 0 || sentBytes > length)) {
     throw corrupt(`a piece of ${length} bytes that is ${sentBytes} long`)
   }
-  if (sentBytes > TRAILER_MAX_BYTES) throw corrupt(`a trailer of ${sentBytes} bytes`)
+  if (sentBytes === 0 || sentBytes > TRAILER_MAX_BYTES) throw corrupt(`a trailer of ${sentBytes} bytes`)
   return { length, sentBytes, checksum: bytes.readUInt32LE(8) }
 }
 

@@ -133,6 +133,25 @@ test('what is thrown away leaves no half of a piece and no end, and takes all th
   expect(() => sender.end({})).toThrow()
 })
 
+test('nothing passes that stands behind what was refused', async () => {
+  const { env } = bench(0)
+  const link = createPipe('link')
+  const into = createPipe('into QEMU')
+  let received = 0
+  into.reader.onData(() => received++)
+  const loaded = new StreamReceiver(env.compute, link.reader, into.writer).run()
+  link.writer.write([Buffer.from('SWQEMU9\n')])
+  const whole = createPipe('a whole stream')
+  whole.reader.onData(chunk => link.writer.write([chunk]))
+  const sender = new StreamSender(env, whole.writer, () => undefined)
+  sender.take(content(1)[0]!)
+  await sender.idle()
+  sender.end({ n: 7 })
+  await expect(loaded).rejects.toMatchObject({ code: 'corrupt-data' })
+  await settle()
+  expect(received).toBe(0)
+})
+
 test('a damaged piece, packed or not, and a stream that is cut are refused, and nothing of the piece passes', async () => {
   const { env } = bench(0)
   for (const [damage, code] of [
