@@ -106,11 +106,6 @@ export class QemuProcess {
         exports.push(await exportDisk(env, { address, name: diskName(index), device }))
       }
       const monitor = await sockets.expect(MONITOR_SOCKET)
-      const console = await sockets.expect(CONSOLE_SOCKET)
-      const nics: Promise<ByteStream>[] = []
-      for (let index = 0; index < options.nics; index += 1) {
-        nics.push((await sockets.expect(nicSocket(index))).connected)
-      }
       const { program, args } = options
       process = await options.start(vm, {
         ...{ program, args, name: `${vm}/qemu`, directory: fullDirectory },
@@ -130,10 +125,9 @@ export class QemuProcess {
       const said = await Promise.race([opened, failed]).catch(async (error: unknown) => {
         throw errorCode(error) === 'qmp-closed' ? await failed : error
       })
-      const others = Promise.all([console.connected, ...nics])
-      const [itsConsole, ...itsNics] = await Promise.race([others, failed])
+      const { console, nics } = await Promise.race([dialDevices(sockets, options.nics), failed])
       if (!options.incoming) await env.files.seal(directory)
-      return new QemuProcess(options, process, exit, sockets, said, itsConsole!, itsNics, clean)
+      return new QemuProcess(options, process, exit, sockets, said, console, nics, clean)
     } catch (error) {
       process?.kill()
       await clean()
@@ -158,6 +152,16 @@ export class QemuProcess {
   kill(): void {
     this.#process.kill()
   }
+}
+
+async function dialDevices(
+  sockets: MachineSockets,
+  count: number,
+): Promise<{ readonly console: ByteStream; readonly nics: readonly ByteStream[] }> {
+  const console = await sockets.dial(CONSOLE_SOCKET)
+  const nics: ByteStream[] = []
+  for (let index = 0; index < count; index += 1) nics.push(await sockets.dial(nicSocket(index)))
+  return { console, nics }
 }
 
 /** What machines of a dead predecessor have left. */

@@ -18,6 +18,8 @@ export interface MachineArguments {
   readonly disks: readonly DiskArgument[]
   readonly nics: readonly NicArgument[]
   readonly monitor: string
+  /** Where whoever comes later finds another monitor. */
+  readonly adoption: string
   readonly console: string
   /** Files among its own. */
   readonly kernel: string
@@ -29,7 +31,9 @@ export interface MachineArguments {
 /** Options without a value, and those whose value is of no consequence here. */
 const FLAGS: ReadonlySet<string> = new Set(['-nodefaults', '-no-user-config', '-S'])
 /** What this does whether it is told to or not, and the real one does not: it has to be told. */
-const NEEDED = ['-S', '-action panic=pause', 'werror=stop', 'rerror=stop'] as const
+const NEEDED = ['-S', '-action panic=pause', 'werror=stop', 'rerror=stop', 'reconnect-delay'] as const
+/** Of these, those that only a machine with a disk needs. */
+const OF_DISKS: ReadonlySet<string> = new Set(['werror=stop', 'rerror=stop', 'reconnect-delay'])
 const INDIFFERENT: ReadonlySet<string> = new Set([
   ...['-name', '-display', '-sandbox', '-machine', '-accel', '-cpu', '-m', '-smp', '-mon', '-serial', '-global'],
 ])
@@ -52,12 +56,17 @@ export function readArguments(args: readonly string[]): MachineArguments {
     switch (option) {
       case '-chardev':
         sockets.set(wordOf(value, 'id'), wordOf(value, 'path'))
+        if ((wordOf(value, 'id') !== 'monitor') !== value.endsWith(',server=on,wait=off')) {
+          throw bad(`what is simulated connects to the first monitor and is connected to otherwise: ${value}`)
+        }
         break
       case '-blockdev':
         disks.push(diskOf(value))
+        if (value.includes('"reconnect-delay"')) told.add('reconnect-delay')
         break
       case '-netdev':
         nicSockets.set(wordOf(value, 'id'), wordOf(value, 'addr.path'))
+        if (wordOf(value, 'server') !== 'on') throw bad(`what is simulated is connected to: ${value}`)
         break
       case '-device':
         if (value.startsWith('virtio-net-pci,')) {
@@ -78,7 +87,7 @@ export function readArguments(args: readonly string[]): MachineArguments {
         throw bad(`${option}: invalid option`)
     }
   }
-  const missing = NEEDED.find(word => !told.has(word) && (disks.length > 0 || !word.endsWith('error=stop')))
+  const missing = NEEDED.find(word => !told.has(word) && (disks.length > 0 || !OF_DISKS.has(word)))
   if (missing !== undefined) throw bad(`what is simulated does as with ${missing}, which was not said`)
   if (disks.length > 1 || nics.length > 1) throw bad('one disk and one network card are simulated')
   const need = (option: string): string => {
@@ -89,6 +98,7 @@ export function readArguments(args: readonly string[]): MachineArguments {
   return {
     ...{ disks, nics },
     monitor: sockets.get('monitor') ?? '',
+    adoption: sockets.get('adoption') ?? '',
     console: sockets.get('console') ?? '',
     ...{ kernel: need('-kernel'), initrd: need('-initrd'), kernelWords: need('-append').split(' ') },
     incoming: one.get('-incoming') === 'defer',

@@ -1,7 +1,7 @@
 // The simulated QEMU's machine: the model guest's program on memory of its own, executed or not by QEMU's run states, with a
 // console, a card and a disk. What QEMU does in which order follows softmmu/runstate.c and softmmu/cpus.c of QEMU 7.2.
 
-import type { ByteStream, Environment, Json, Timer } from '@stellwerk/runtime/environment.ts'
+import type { Environment, Json, Timer } from '@stellwerk/runtime/environment.ts'
 import { GuestTrap, ModelGuest } from '../../model/guest.ts'
 import { packetFrame } from '../../model/packet-frame.ts'
 import type { ModelParameters } from '../../model/parameters.ts'
@@ -9,6 +9,7 @@ import { Registers } from '../../model/registers.ts'
 import { PAGE_BYTES } from '../../precopy/state-checksum.ts'
 import { splitLines } from './lines.ts'
 import { type Arguments, type MainLoop, refusal } from './monitor.ts'
+import type { ServedSocket } from './served-socket.ts'
 import type { VirtualDisk } from './virtual-disk.ts'
 
 export type RunState =
@@ -27,8 +28,8 @@ export interface MachineParts {
   readonly loop: MainLoop
   readonly vm: string
   readonly parameters: ModelParameters
-  readonly console: ByteStream
-  readonly nic: { readonly stream: ByteStream; readonly mac: string } | null
+  readonly console: Pick<ServedSocket, 'write'>
+  readonly nic: { readonly socket: Pick<ServedSocket, 'write'>; readonly mac: string } | null
   /** Tells what happens, on the monitor. */
   readonly event: (event: string, data?: Arguments) => void
   /** The guest has switched its machine off. */
@@ -73,7 +74,6 @@ export class SimulatedMachine {
       },
       halt: () => this.#powerOff(),
     })
-    parts.console.onData(chunk => this.#type(chunk))
   }
 
   attach(disk: VirtualDisk): void {
@@ -175,7 +175,8 @@ export class SimulatedMachine {
     if (this.#executes) this.#schedule()
   }
 
-  #type(chunk: Uint8Array): void {
+  /** What comes on its serial port. */
+  type(chunk: Uint8Array): void {
     const { lines, rest } = splitLines(Buffer.concat([this.#typed, chunk]))
     this.#input.push(...lines)
     this.#typed = rest
@@ -187,7 +188,7 @@ export class SimulatedMachine {
     const frame = packetFrame(nic.mac, payload)
     const length = Buffer.alloc(4)
     length.writeUInt32BE(frame.length)
-    nic.stream.write([length, frame])
+    nic.socket.write([length, frame])
   }
 
   // --- migration -----------------------------------------------------------------------------------------------------
