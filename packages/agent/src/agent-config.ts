@@ -1,6 +1,7 @@
 // What an agent is started with.
 
 import type { Address, NetworkName } from '@stellwerk/runtime/environment.ts'
+import type { Survivor } from './guardian/pipe.ts'
 
 export interface AgentConfig {
   readonly cluster: string
@@ -24,4 +25,8 @@ export interface AgentConfig {
   readonly hbas: readonly NetworkName[]
   /** What this host can run. */
   readonly hypervisors: readonly ('wasm' | 'model' | 'qemu')[]
+  /** Machines of earlier agents that still run. */
+  readonly survivors?: readonly Survivor[]
+  /** The highest number that the guardian has given to a program. */
+  readonly lastProgram?: number
 }

@@ -7,6 +7,7 @@ import type { AgentConfig } from './agent-config.ts'
 import type { OpenLuns } from './hba/open-luns.ts'
 import type { StorageLinks } from './hba/storage-links.ts'
 import type { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
+import type { LeftBehind } from './hypervisor/hypervisor.ts'
 import type { RightToRun } from './lease/right-to-run.ts'
 import type { VirtualSwitch } from './network/virtual-switch.ts'
 import type { Peers } from './peers.ts'
@@ -29,6 +30,8 @@ export interface HostParts {
   readonly network: () => VirtualSwitch
   readonly vmParts: () => VmParts
   readonly exports: ExportHypervisor
+  /** Machines that earlier agents have left. */
+  readonly left: LeftBehind
   /** Whether QEMU runs machines here, and with which processor; undefined: not set up, or not known yet. */
   readonly qemu: () => Beat['qemu']
 }

@@ -322,6 +322,6 @@ function confirmDead(state: CoordinatorState, name: string, now: number, out: St
   if (sign !== null) return refuse('host-alive', `host "${name}" is alive: ${sign}`, 'power it off first')
   const incarnation = hostLive(state, name).incarnation ?? Number.MAX_SAFE_INTEGER
   // Also of a host that runs nothing: whether a leg may be forced depends on it.
-  takeAttestation(state, host, incarnation, 'an operator', now, out)
+  takeAttestation(state, host, { incarnation, survivors: [], by: 'an operator' }, now, out)
   return accept({ host: name })
 }

@@ -44,6 +44,8 @@ export type Input =
       readonly host: string
       readonly guardian?: string
       readonly incarnation: number
+      /** VMs whose machines live on without an agent. */
+      readonly survivors?: readonly string[]
     }
   | {
       readonly kind: 'migration-progress'
@@ -126,7 +128,8 @@ function takeConfirmed(state: CoordinatorState, input: Input, now: number, out: 
     case 'attest':
       // A stranger's, too, is answered: it would be said again and again.
       if (attests(state, input.host, input.guardian)) {
-        attestDead(state, input.host, input.incarnation, BY_GUARDIAN, now, out)
+        const { incarnation, survivors = [] } = input
+        attestDead(state, input.host, { incarnation, survivors, by: BY_GUARDIAN }, now, out)
       }
       out.effect({ kind: 'reply', to: input.request, body: {} })
       break

@@ -50,9 +50,11 @@ export interface FenceRecord {
   readonly volumes: readonly string[]
   /** An external storage acknowledges nothing: it is listed here once nothing of the host can reach it any more. */
   readonly acknowledged: readonly string[]
-  /** The host's agent of this incarnation (and so all of its machines) was attested dead. */
+  /** The host's agent of this incarnation (and so all of its machines, but for `survivors`) was attested dead. */
   readonly attestedIncarnation: number | null
   readonly attestedBy: string | null
+  /** VMs whose machines have outlived their agents: of these that says nothing. Absent: none has. */
+  readonly survivors?: readonly string[]
   /** By a restore from a copy: what ran on the host is not known, whatever the VMs' records say. */
   readonly restored?: true
   /** The newest agent that had this epoch when the fence began; absent: not known. No later one gets it. */
@@ -119,6 +121,8 @@ export interface Placement {
   readonly phase: PlacementPhase
   /** Of a QEMU machine: the processor it sees, for as long as it lives. */
   readonly cpu?: Cpu
+  /** The machine that runs on the host already, left by an agent that has died, is taken over there. */
+  readonly adopts?: true
   /** What it was placed for; a restart after a host's loss is traced when it is done. */
   readonly why: string
 }
@@ -345,8 +349,12 @@ export interface HostLive {
   lastGrantAt: number
   /** The latest sign of the host on each storage, by our clock; before a fence was answered: unknown. */
   seenAt: Map<string, number>
-  /** The agent said that it runs nothing and knows its epoch to be fenced. */
+  /** The agent said that it runs nothing and knows its epoch to be fenced; and that nothing of earlier agents is left. */
   clean: boolean
+  /** The first of these alone. */
+  ended: boolean
+  /** VMs whose machines earlier agents have left there. */
+  survivors: ReadonlySet<string>
   suspectSince: number | null
   verdict: 'up' | 'suspect' | 'link-cut' | 'isolated' | 'gone' | 'unknown'
   /** What storages answered to `seen` since the host became suspect: storage → age in ms when asked, and when. */

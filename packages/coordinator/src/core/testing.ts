@@ -46,6 +46,8 @@ export interface BenchHost {
   access: AccessReport[]
   paths: PathReport[]
   qemu?: Beat['qemu']
+  /** VMs of which earlier agents have left a machine. */
+  survivors?: string[]
 }
 
 /** A LUN that was never raised. */
@@ -206,6 +208,10 @@ export class Bench {
         else if (this.endsOwning(name)) this.#servedVolumes.delete(name)
       }
     }
+    if (effect.message === 'vm.start' || effect.message === 'vm.stop') {
+      const { vm } = effect.body as { vm: string }
+      host.survivors = host.survivors?.filter(each => each !== vm) ?? []
+    }
     if (effect.message === 'vm.start') {
       const { vm, epoch } = effect.body as { vm: string; epoch: number }
       host.machines = [...host.machines.filter(m => m.vm !== vm), { vm, epoch, state: 'running', why: null }]
@@ -265,6 +271,7 @@ export class Bench {
       ...(host.qemu === undefined ? {} : { qemu: host.qemu }),
       digest: digestOfMachines(host.machines),
       machines: host.machines,
+      ...(host.survivors === undefined ? {} : { survivors: host.survivors }),
     }
     const request = ++this.#request
     this.input({ kind: 'beat', request, beat })

@@ -116,8 +116,13 @@ function ofHost(state: CoordinatorState, host: HostRecord, now: number): string[
   if (host.admitOwed.length > 0) said.push(`Its epoch is still unknown to ${host.admitOwed.join(', ')}.`)
   const live = liveOf(state, host.name)
   if (host.phase === 'fenced' && live.session === null) said.push('It is admitted again when its agent is back.')
-  if (host.phase === 'fenced' && live.session !== null && !live.clean)
-    said.push('It is admitted again when its agent has said that nothing runs there.')
+  if (host.phase === 'fenced' && live.session !== null && !live.ended)
+    said.push('It is admitted again when its agent has said that nothing of its own runs there.')
+  const survivors = [...new Set([...(host.fence?.survivors ?? []), ...live.survivors])]
+  if (survivors.length > 0)
+    said.push(
+      `${survivors.join(', ')} had a machine there that outlived its agent: the next agent takes it over, or it ends in time.`,
+    )
   const leftMs = quarantineLeftMs(state, host, now)
   if (leftMs !== null) {
     said.push(

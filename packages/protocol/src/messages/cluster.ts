@@ -229,6 +229,8 @@ export const BeatSchema = closed({
   /** A checksum of `machines`; these are sent when it has changed or was asked for. */
   digest: Count,
   machines: Type.Union([Type.Null(), Type.Array(ReportedMachineSchema)]),
+  /** VMs whose machines earlier agents have left running, and that this one has not taken over; absent: none. */
+  survivors: Type.Optional(List(Name, 10_000)),
 })
 export type Beat = Static<typeof BeatSchema>
 
@@ -274,6 +276,8 @@ export const VmOrderSchema = closed({
   incarnation: Count,
   spec: VmSpecSchema,
   disks: Type.Array(closed({ disk: Name, volume: Name })),
+  /** Its machine runs on the host already, left by an agent that has died: it is taken over, not started. */
+  adopts: Type.Optional(Type.Literal(true)),
 })
 export type VmOrder = Static<typeof VmOrderSchema>
 
@@ -338,12 +342,16 @@ export const clusterFamily = defineFamily('cluster', {
     }),
     reply: Nothing,
   },
-  /** From a guardian, after it reaped its agent and what that had run: nothing of that incarnation is left. */
+  /**
+   * From a guardian, after it reaped its agent and what that had run: nothing of that incarnation is left, and nothing of an earlier
+   * one, but the machines of these VMs. Said again when one of them has ended.
+   */
   'guardian.attest': {
     request: closed({
       host: Name,
       guardian: GuardianId,
       incarnation: Count,
+      survivors: Type.Optional(List(Name, 10_000)),
     }),
     reply: Nothing,
   },
