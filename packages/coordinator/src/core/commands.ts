@@ -5,6 +5,7 @@ import { accept, badName, type CommandResult, refuse } from './command-result.ts
 import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
 import { drainHost, readmitHost, removeHost, resumeHost } from './host-commands.ts'
 import { hostLive, isUsable } from './hosts.ts'
+import { type AskedForward, addForward, removeForward, withoutForwards } from './lasting-forwards.ts'
 import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
 import { signOfLife, takeAttestation } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
@@ -41,6 +42,9 @@ export type Command =
   | { readonly kind: 'vm-delete'; readonly name: string }
   | { readonly kind: 'vm-migrate'; readonly name: string; readonly to: string | null; readonly id: string }
   | { readonly kind: 'vm-cancel'; readonly name: string }
+  | { readonly kind: 'vm-forward'; readonly name: string; readonly asked: AskedForward }
+  /** `forward`: `[ADDRESS:]PORT`. */
+  | { readonly kind: 'vm-unforward'; readonly name: string; readonly forward: string }
   | ({ readonly kind: 'volume-create' } & VolumeCreate)
   | { readonly kind: 'volume-own'; readonly name: string; readonly host: string }
   /** With its LUNs. `force`: and with what is on it. */
@@ -98,7 +102,7 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       return withVm(state, command.name, vm => {
         const exported = exportedOf(state, vm)
         if (exported !== null) return { ok: false, refusal: exportRefusal(vm, exported) }
-        out.put('vms', vm.name, { ...vm, desired: 'deleted', stopGraceMs: 0 })
+        out.put('vms', vm.name, { ...withoutForwards(vm), desired: 'deleted', stopGraceMs: 0 })
         state.outstanding.delete(`stop/${vm.name}/${vm.placement?.epoch}`)
         return accept({ vm: vm.name })
       })
@@ -117,6 +121,10 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
         }
         return accept({ vm: vm.name })
       })
+    case 'vm-forward':
+      return withVm(state, command.name, vm => addForward(state, vm, command.asked, out))
+    case 'vm-unforward':
+      return withVm(state, command.name, vm => removeForward(vm, command.forward, out))
     case 'volume-create':
       return createVolume(state, command, now, out)
     case 'volume-delete':

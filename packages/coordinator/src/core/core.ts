@@ -10,6 +10,7 @@ import { workOnDrains } from './drains.ts'
 import { admitAnswered, fenceAcknowledged, workOnFences } from './fencing.ts'
 import { attests } from './guardians.ts'
 import { hostLive } from './hosts.ts'
+import { followForwards } from './lasting-forwards.ts'
 import { marksHeard } from './leg-verification.ts'
 import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, lunSeen, workOnLegs } from './legs.ts'
 import { diskCreated, diskDeleted, diskHeld, vmLive, workOnVms } from './lifecycle.ts'
@@ -192,6 +193,7 @@ function follow(state: CoordinatorState, now: number, out: StepOutput): void {
   workOnDrains(state, now, out)
   workOnMigrations(state, now, out)
   workOnVms(state, now, out)
+  followForwards(state)
   mapOf(state)
   spreadMap(state, now, out)
   spreadCopy(state, now, out)

@@ -208,6 +208,8 @@ export function takeBeat(live: HostLive, message: Beat, now: number): void {
   live.reachableStorages = message.storages
   live.whyNoQemu = message.qemu === undefined ? NO_QEMU : message.qemu.why
   live.cpu = message.qemu?.cpu ?? null
+  if (message.forwards !== undefined) live.forwards = message.forwards
+  else delete live.forwards
   live.volumes = new Map(message.volumes.map(({ volume, ...reported }) => [volume, reported]))
   live.survivors = new Set(message.survivors)
   live.resyncs = new Map((message.resyncs ?? []).map(({ volume, ...copied }) => [volume, copied]))

@@ -11,6 +11,7 @@ import type {
   PathReport,
   ReportedMachine,
 } from '@stellwerk/protocol/messages/cluster.ts'
+import type { ForwardReport } from '@stellwerk/protocol/messages/forward.ts'
 import type { ScrubProgress } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json } from '@stellwerk/runtime/environment.ts'
@@ -154,6 +155,21 @@ export interface VmSpec {
   readonly nics?: readonly Nic[]
 }
 
+/** A lasting forward: a port of hosts that leads to a TCP port of the guest. See lasting-forwards.ts. */
+export interface ForwardRecord {
+  /** Null: the address that each host has for forwards. */
+  readonly address: string | null
+  readonly port: number
+  /** Of the card that it leads to. */
+  readonly network: string
+  readonly guest: string
+  readonly guestPort: number
+  /** How many bits of the guest's address are the network's. */
+  readonly bits: number
+  /** Which hosts listen: the one that has the VM, every one, or one for good. */
+  readonly on: 'vm' | 'all' | { readonly host: string }
+}
+
 export interface VmRecord {
   readonly name: string
   readonly spec: VmSpec
@@ -180,6 +196,8 @@ export interface VmRecord {
   readonly stopGraceMs: number
   /** Why it is not started any more until an operator starts it; null: it is. */
   readonly gaveUp: string | null
+  /** By port, address; absent: it never had any. */
+  readonly forwards?: readonly ForwardRecord[]
 }
 
 /** A volume's mirror has at most so many. */
@@ -372,6 +390,8 @@ export interface HostLive {
   reachableStorages: readonly string[]
   /** Why QEMU runs no machine there; null: it does. */
   whyNoQemu: string | null
+  /** How lasting forwards fare there; absent: it has tried none. */
+  forwards?: readonly ForwardReport[]
   /** VM → why it could not be moved away when that was tried last, while the host is drained. */
   readonly whyNotMoved: Map<string, string>
   /** Since when its beats have said that no HBA of its reaches a storage. */

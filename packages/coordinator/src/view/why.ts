@@ -101,6 +101,11 @@ function ofVm(state: CoordinatorState, vm: VmRecord, now: number): string[] {
   if (view.migration !== null) {
     said.push(`It is being migrated from ${view.migration.from} to ${view.migration.to}: ${view.migration.phase}.`)
   }
+  for (const { forward, hosts } of view.forwards) {
+    for (const { host, state: is, why } of hosts) {
+      if (is === 'closed') said.push(`Its forward ${forward} is not open on ${host} because ${why}; it is tried again.`)
+    }
+  }
   return said
 }
 

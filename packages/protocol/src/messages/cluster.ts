@@ -8,6 +8,7 @@ import { type Static, Type } from '../schema/typebox.js'
 import { SettingsSchema } from '../settings.ts'
 import { defineFamily } from './family.ts'
 import { Count, closed, HlcSchema, List, Name, OneOf, Text } from './fields.ts'
+import { ForwardReports, MapForwards } from './forward.ts'
 import { ScrubProgressSchema } from './volume-scrub.ts'
 
 export const AddressSchema = closed({
@@ -94,6 +95,8 @@ export const ClusterMapSchema = closed({
   storages: Type.Array(MapStorage),
   volumes: Type.Array(MapVolume),
   routes: Type.Array(MapRoute),
+  /** Lasting ones; absent: there are none. */
+  forwards: Type.Optional(MapForwards),
 })
 export type ClusterMap = Static<typeof ClusterMapSchema>
 export type ClusterMapVolume = Static<typeof MapVolume>
@@ -226,6 +229,8 @@ export const BeatSchema = closed({
       cpu: Type.Optional(CpuSchema),
     }),
   ),
+  /** Lasting forwards that are to be open here; absent: none was tried. */
+  forwards: Type.Optional(ForwardReports),
   /** A checksum of `machines`; these are sent when it has changed or was asked for. */
   digest: Count,
   machines: Type.Union([Type.Null(), Type.Array(ReportedMachineSchema)]),
