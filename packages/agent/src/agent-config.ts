@@ -18,6 +18,8 @@ export interface AgentConfig {
   readonly guest?: Address
   /** Networks of the guests that are bridges of this host's, by name: for root. */
   readonly bridges?: { readonly [network: string]: string }
+  /** Where lasting forwards listen that name no address of their own; absent: on loopback. */
+  readonly forwardAddress?: string
   /** Where these are reached, if that is elsewhere than where it listens. */
   readonly advertised?: { readonly control: Address; readonly guest?: Address }
   readonly memoryBytes: number

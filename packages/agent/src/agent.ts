@@ -174,6 +174,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     redirects: () => redirects,
     luns: () => luns,
     network: () => network,
+    forwards: () => forwards,
     vmParts: () => vmParts,
     exports,
     left,
@@ -201,7 +202,11 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     throw new StellwerkError('screen-away', 'this host has no machines with screens', { where: host, retryable: true })
   }
   const bridges = new Bridges({ env, bridges: config.bridges ?? {}, start: programs.start, network })
-  const forwards = new Forwards({ env, system, host, start: programs.start, network, dialScreen })
+  const forwards: Forwards = new Forwards({
+    ...{ env, system, host, start: programs.start, network, dialScreen },
+    address: config.forwardAddress,
+    onChange: () => actor.beatSoon(),
+  })
   system.spawn(`${host}/forwards`, forwards)
   const listener = await listenSessions(
     env,

@@ -184,7 +184,7 @@ export class HostActor implements Behavior {
     const beat = { host: config.host, incarnation: config.incarnation, epoch: this.epoch }
     for (const peer of peers.names) context.send(`${peer}/agent`, 'cluster.peer-beat', beat)
     this.#beat(context)
-    this.#tellDone(context)
+    this.#done.tell(this.#parts, this.settings.requestMs)
     context.after(heartbeatMs, 'host.heartbeat', null)
   }
 
@@ -288,8 +288,9 @@ export class HostActor implements Behavior {
   /** Whatever runs here is killed; only then may anything be said. */
   #fence(why: string): void {
     if (this.#fenced) return
-    const { env, right, gate, config, volumes } = this.#parts
+    const { env, right, gate, config, volumes, forwards } = this.#parts
     this.#fenced = true
+    forwards().follow([])
     right.fence()
     gate.rightChanged()
     env.log.warn({ epoch: this.epoch }, `fenced: ${why}`)
@@ -323,9 +324,10 @@ export class HostActor implements Behavior {
     this.map = map
     this.settings = map.settings
     if (this.epoch > 0) this.#parts.right.lengthen(map.settings.leaseMs)
-    const { peers, links, volumes, redirects, luns, network } = this.#parts
+    const { peers, links, volumes, redirects, luns, network, forwards } = this.#parts
     peers.follow(map.hosts)
     network().follow(map)
+    forwards().follow(map.forwards ?? [])
     links().follow(map.storages)
     redirects().follow(map)
     luns().follow(map)
@@ -455,20 +457,7 @@ export class HostActor implements Behavior {
 
   reportDone(done: MigrationDone): void {
     this.#done.keep(done)
-    if (this.#context !== null) this.#tellDone(this.#context)
-  }
-
-  #tellDone(context: ActorContext): void {
-    const { config, system } = this.#parts
-    for (const done of this.#done.take()) {
-      const body = { ...done, host: config.host, incarnation: config.incarnation }
-      system.ask(context.self, COORDINATOR, 'migration.done', body, this.settings.requestMs).then(
-        () => undefined,
-        () => {
-          this.#done.keep(done)
-        },
-      )
-    }
+    if (this.#context !== null) this.#done.tell(this.#parts, this.settings.requestMs)
   }
 
   /** Stops every machine in order; resolves when nothing runs. */

@@ -26,6 +26,7 @@ export function beatOf(parts: HostParts, facts: BeatFacts): Beat {
   const qemu = parts.qemu()
   const resyncs = volumes().resyncs()
   const survivors = left.vms()
+  const forwards = parts.forwards().reports
   return {
     host: config.host,
     incarnation: config.incarnation,
@@ -40,6 +41,7 @@ export function beatOf(parts: HostParts, facts: BeatFacts): Beat {
     volumes: volumes().owned(),
     ...(resyncs.length === 0 ? {} : { resyncs }),
     ...(qemu === undefined ? {} : { qemu }),
+    ...(forwards.length === 0 ? {} : { forwards }),
     digest: digestOfMachines(machines),
     machines: facts.wholeMachines ? machines : null,
     ...(survivors.length === 0 ? {} : { survivors: [...survivors] }),
