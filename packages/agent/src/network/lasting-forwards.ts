@@ -2,7 +2,7 @@
 // it open has ended, and closed when the map has it here no more. How they are opened is forwards.ts's.
 
 import type { ForwardReport, MapForward, OpenForward } from '@stellwerk/protocol/messages/forward.ts'
-import { describeError } from '@stellwerk/runtime/errors.ts'
+import { errorMessage } from '@stellwerk/runtime/errors.ts'
 
 /** Where this host listens for forwards that name no address of their own. */
 export const FORWARD_ADDRESS = '127.0.0.1'
@@ -112,7 +112,7 @@ export class LastingForwards {
       wanted.againMs = AGAIN_MIN_MS
     } catch (error) {
       this.#opened.delete(key)
-      const why = describeError(error).slice(0, WHY_MAX)
+      const why = errorMessage(error).slice(0, WHY_MAX)
       if (why !== wanted.why) warn({ forward: wanted.id, why }, 'a lasting forward is not open; it is tried again')
       wanted.why = why
       wanted.againAt = now() + wanted.againMs

@@ -22,6 +22,7 @@ import { LISTEN } from './kept-way.ts'
 import { CLOUD_INIT_OPTIONS, cloudInitOf } from './vm-cloud-init.ts'
 import { forwardCommand } from './vm-forward.ts'
 import { guestNamed } from './vm-guest.ts'
+import { forwardFacts, forwardsCommand, unforwardCommand } from './vm-lasting-forward.ts'
 import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
 import { showScreen } from './vm-screen.ts'
 
@@ -231,6 +232,7 @@ const show: CommandSpec = {
         'card',
         [`${nic.mac} in ${nic.network}`, ...nic.addresses].join(', '),
       ]),
+      ...forwardFacts(vm),
       ['priority', String(vm.priority)],
       ...restartFacts(vm),
     ]
@@ -424,5 +426,5 @@ function addressOf(text: string): Address {
 
 export const commands: readonly CommandSpec[] = [
   ...[create, start, stop, remove, list, show, migrate, cancel],
-  ...[consoleOf, forwardCommand],
+  ...[consoleOf, forwardCommand, forwardsCommand, unforwardCommand],
 ]
