@@ -138,7 +138,22 @@ describe.skipIf(qemu.missing)(`lasting forwards to a Linux guest on ${qemu.note}
     expect((await stellwerk.run('vm', 'unforward', 'web', String(port))).code).toBe(0)
   })
 
-  it('it outlives its host, and the coordinator', { timeout: LONG }, async () => {
+  it('every host may listen, and leads to the VM wherever it is', { timeout: LONG }, async () => {
+    const port = await freePort()
+    // Both hosts have one loopback here: one of them gets the port.
+    const all = await stellwerk.run('vm', 'forward', 'web', '80', '--listen', String(port), '--keep', '--on', 'all')
+    expect(all.code).toBe(1)
+    const isOpen = async () => (await stands(String(port)))?.filter(({ state }) => state === 'open')
+    const [listens] = (await isOpen()) ?? []
+    expect([await page(port), all.lines.filter(line => line.includes('leads to')).length]).toEqual([200, 1])
+    await migrate(other(await hostOf('web')))
+    expect([await page(port), await isOpen()]).toEqual([200, [listens]])
+    expect((await stellwerk.run('vm', 'unforward', 'web', String(port))).code).toBe(0)
+  })
+
+  it('it outlives its gateway, its host, and the coordinator', { timeout: LONG }, async () => {
+    await stellwerk.kill('gateway/lan')
+    await expect.poll(() => page(web).catch(() => 0), PATIENT).toBe(200)
     await stellwerk.kill('coordinator')
     expect(await page(web)).toBe(200)
     await stellwerk.run('up')
