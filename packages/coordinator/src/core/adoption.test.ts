@@ -39,7 +39,7 @@ it('the next agent takes it over, at a higher placement epoch and at the host’
     /web had a machine there that outlived its agent/,
   )
   next()
-  bench.round(4)
+  bench.round(8)
   expect(record()).toMatchObject({ phase: 'admitted', epoch: 2, fence: null })
   expect(bench.placement('web')).toMatchObject({ host: HOST, hostEpoch: 2, incarnation: 2, phase: 'running' })
   expect(bench.placement('web')?.epoch).toBeGreaterThan(before?.epoch ?? 0)
