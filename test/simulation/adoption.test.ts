@@ -72,6 +72,24 @@ test('VM1 VM2: an agent that comes back takes its machine over, which has lost n
   expect(Math.max(...acks)).toBeGreaterThan(acks.length - 100)
 })
 
+test('VM1 VM2: also where the agent that died was the owner of its volume', async () => {
+  const { agent, acks, machine, recovered, until, world } = await bench('owner')
+  world.command({ kind: 'volume-own', name: 'csv1', host: 'host-a' })
+  const owner = () => world.coordinator?.state.volumes.get('csv1')?.owner?.host
+  const writes = async (): Promise<void> => {
+    const heard = acks.length
+    await until('it writes on', () => acks.length > heard + 20)
+  }
+  await until('it is the owner', () => owner() === 'host-a')
+  await writes()
+  const before = machine('host-a')
+  agent('host-a').kill()
+  const killedAt = world.sim.now
+  await writes()
+  expect(world.sim.now - killedAt).toBeLessThan(3_000)
+  expect([machine('host-a'), recovered.length]).toEqual([before, 1])
+})
+
 test('VM1 FEN1: if no agent comes back, the machine ends before its right to run does, and starts elsewhere within lease + 3 s', async () => {
   const { agent, machine, runs, until, world } = await bench('abandoned', false)
   agent('host-a').kill()
