@@ -6,11 +6,12 @@ import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/
 import { assert } from '@stellwerk/runtime/assert.ts'
 import { describeError, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { COORDINATOR } from '../coordinator-name.ts'
-import type { Machine, MachineEvent, MachineSpec } from '../hypervisor/hypervisor.ts'
+import type { LeftMachineFacts, Machine, MachineEvent, MachineSpec } from '../hypervisor/hypervisor.ts'
 import { IncomingMigration, type ReceiveOrder } from '../migration/incoming-migration.ts'
 import { OutgoingMigration, type SendOrder } from '../migration/outgoing-migration.ts'
 import type { DiskSet } from '../volume/disk-set.ts'
 import { Evidence } from './evidence.ts'
+import { gateIn } from './gated.ts'
 import { GuestShutdown } from './guest-shutdown.ts'
 import { Opening } from './opening.ts'
 import { StandingStill } from './standing-still.ts'
@@ -26,6 +27,8 @@ export class VmActor implements Behavior {
   readonly opening: Opening
   readonly network: VmPorts
   readonly #receive: ReceiveOrder | null
+  /** What is to be taken over. */
+  readonly #left: LeftMachineFacts | null
   readonly #still: StandingStill
   #phase: Phase
   #disks: DiskSet | null = null
@@ -46,7 +49,8 @@ export class VmActor implements Behavior {
     this.parts = parts
     this.order = order
     this.#receive = receive
-    this.instance = (order.adopts === true ? parts.left.instance(order.vm) : null) ?? parts.env.random.id()
+    this.#left = order.adopts === undefined ? null : parts.left.find(order.vm)
+    this.instance = this.#left?.instance ?? parts.env.random.id()
     this.evidence = new Evidence(parts, order, this.instance)
     this.network = new VmPorts(parts.port, order)
     this.#still = new StandingStill(this.evidence, why => this.#report('frozen', why))
@@ -161,6 +165,7 @@ export class VmActor implements Behavior {
       machine => {
         this.#machine = machine
         machine.onEvent(event => this.#heard(event))
+        if (this.order.adopts !== undefined) this.parts.left.taken(this.order.vm)
         if (this.#fenced || this.#ending !== null) return this.#finish()
         this.#phase = 'standing'
         this.gateIn(disks)
@@ -180,19 +185,11 @@ export class VmActor implements Behavior {
     return { vm, ...spec, identity: { epoch, instance: this.instance } }
   }
 
-  /** Makes it known to the guardian; the right to run is looked at again whenever it may have changed. */
   gateIn(disks: Pick<DiskSet, 'storages'>): void {
-    const { vm, epoch } = this.order
     const context = this.#context
-    const storages = (): readonly string[] | null => disks.storages()
-    this.evidence.restsOn(storages())
-    this.parts.gate.register(vm, epoch, storages, {
-      changed: () => {
-        if (this.#phase !== 'over') context?.send(context.self, 'vm.right-changed', null)
-      },
-      restsOn: now => this.evidence.restsOn(now),
+    gateIn(this.parts.gate, this.order, disks, this.evidence, this.#left, () => {
+      if (this.#phase !== 'over') context?.send(context.self, 'vm.right-changed', null)
     })
-    if (this.order.adopts === true) this.parts.gate.begins(vm) // It may execute at this moment.
   }
 
   #heard(event: MachineEvent): void {
@@ -206,8 +203,7 @@ export class VmActor implements Behavior {
         break
       case 'halted':
       case 'crashed': {
-        const asked = this.#shutdown.asked
-        const state = event.kind === 'halted' && asked ? 'stopped' : event.kind
+        const state = event.kind === 'halted' && this.#shutdown.asked ? 'stopped' : event.kind
         this.evidence.halted(event.kind)
         this.#soon(() => this.#end({ state, why: event.reason }))
       }
@@ -226,7 +222,7 @@ export class VmActor implements Behavior {
     const may = this.parts.gate.mayExecute(this.order.vm)
     if (this.#phase === 'standing' && may) {
       this.#phase = 'running'
-      this.evidence.runs(this.order.adopts === true ? 'adopt' : 'start')
+      this.evidence.runs(this.order.adopts === undefined ? 'start' : 'adopt')
       machine.start()
       this.#reportRunning()
     } else if (this.#phase === 'running' && (held || !may)) {
@@ -261,12 +257,9 @@ export class VmActor implements Behavior {
   #thaw(machine: Machine): void {
     const { gate } = this.parts
     const { vm } = this.order
-    if (!gate.leased(vm)) {
-      gate.setFrozen(vm, true)
-      return
-    }
-    gate.setFrozen(vm, false)
-    if (!gate.mayExecute(vm)) return
+    const isLeased = gate.leased(vm)
+    gate.setFrozen(vm, !isLeased)
+    if (!isLeased || !gate.mayExecute(vm)) return
     this.#phase = 'running'
     this.evidence.runs(this.#thawedTo)
     this.#thawedTo = 'thaw'
@@ -431,7 +424,7 @@ export class VmActor implements Behavior {
     this.#phase = 'stopping'
     this.network.down()
     const machine = this.#machine
-    const killed = machine === null ? Promise.resolve() : machine.kill().then(() => undefined)
+    const killed = this.#killed()
     // Fenced disks refuse what is in flight; otherwise it is let finish.
     if (!this.#fenced) this.#report('draining', this.#ending?.why ?? null)
     if (this.#fenced) this.#disks?.drop()
@@ -445,6 +438,12 @@ export class VmActor implements Behavior {
       },
       error => this.#unkillable(error),
     )
+  }
+
+  /** Resolves when nothing executes, also of what was to be taken over and has not been. */
+  #killed(): Promise<unknown> {
+    if (this.#machine !== null) return this.#machine.kill()
+    return this.order.adopts === undefined ? Promise.resolve() : this.parts.left.end(this.order.vm)
   }
 
   #unkillable(error: unknown): never {
@@ -477,7 +476,7 @@ export class VmActor implements Behavior {
     this.#phase = 'stopping'
     this.network.down()
     this.opening.cancel()
-    const killed = this.#machine === null ? Promise.resolve() : this.#machine.kill().then(() => undefined)
+    const killed = this.#killed()
     this.#disks?.drop()
     this.task(
       killed,
