@@ -24,6 +24,11 @@ interface Vm {
 const vm = (name: string) => stellwerk.json<Vm>('vm', 'show', name)
 const echoes = (lines: readonly string[]) =>
   lines.flatMap(line => /^echo (\d+) gap (\d+)$/.exec(line)?.slice(1).map(Number) ?? []).filter((_, i) => i % 2 === 0)
+/** The longest that the one who talks has waited for an answer. */
+const longestGapMs = (lines: readonly string[]) =>
+  Math.max(...lines.map(line => Number(/^echo \d+ gap (\d+)$/.exec(line)?.[1] ?? 0)))
+const acknowledged = (lines: readonly string[]) =>
+  lines.flatMap(line => /^ack (\d+)$/.exec(line)?.[1] ?? []).map(Number)
 const list = (directory: string) => (existsSync(directory) ? readdirSync(directory) : [])
 const lost = (lines: readonly string[]) => lines.filter(line => line.startsWith('talk lost'))
 
@@ -40,14 +45,25 @@ describe.skipIf(qemu.missing)(`two Linux guests in one network on ${qemu.note}`,
   afterAll(() => stellwerk.remove(), LONG)
 
   const create = (name: string, host: string, ...more: string[]) => {
-    const words = ['--guest', 'tiny.boot', '--memory', '96MiB', '--param', 'writesPerSecond=0', '--host', host]
+    const words = ['--guest', 'tiny.boot', '--memory', '96MiB', '--host', host]
     return expect.poll(async () => (await stellwerk.run('vm', 'create', name, ...words, ...more)).code, PATIENT).toBe(0)
   }
+  const idle = ['--param', 'writesPerSecond=0']
+  /** It writes its ledger, and dirties memory. */
+  const busy = ['--disk', 'csv1:64MiB', '--param', 'writesPerSecond=10', '--param', 'dirtyMiBPerSecond=5']
   const upTo = (count: number) =>
     expect.poll(() => echoes(heard.lines).at(-1) ?? 0, PATIENT).toBeGreaterThanOrEqual(count)
 
   it('a card that cannot be is refused in one line', { timeout: LONG }, async () => {
-    await create('web', 'host-a', '--nic', 'lan,mac=52:54:00:00:00:01,ip=10.0.0.1', '--param', 'ip=10.0.0.1/24')
+    await create(
+      'web',
+      'host-a',
+      '--nic',
+      'lan,mac=52:54:00:00:00:01,ip=10.0.0.1',
+      '--param',
+      'ip=10.0.0.1/24',
+      ...busy,
+    )
     const cases: [string, RegExp][] = [
       ['lan,mac=52:54:00:00:00:01', /the MAC 52:54:00:00:00:01 is that of VM "web"/],
       ['lan,mac=ff:ff:ff:ff:ff:ff', /no MAC address of a port/],
@@ -63,23 +79,41 @@ describe.skipIf(qemu.missing)(`two Linux guests in one network on ${qemu.note}`,
     expect(Object.keys(await stellwerk.json<object>('vm', 'list'))).toEqual(['web'])
   })
 
-  it('one TCP connection is held over live migrations, and not one byte of it is lost', { timeout: LONG }, async () => {
+  it('VM2: a guest that writes, dirties memory and serves HTTP moves again and again; one TCP connection is held, and no byte lost', {
+    timeout: LONG,
+  }, async () => {
     onTestFailed(async () =>
       console.log([...heard.lines.slice(-20), ...(await stellwerk.run('events')).lines.slice(-30)].join('\n')),
     )
     const talk = ['--param', 'ip=10.0.0.2/24', '--param', 'talkTo=10.0.0.1']
-    await create('client', 'host-b', '--nic', 'lan', ...talk)
+    await create('client', 'host-b', '--nic', 'lan', ...talk, ...idle)
     heard = stellwerk.console('client')
     expect((await vm('client')).nics).toMatchObject([{ network: 'lan', mac: expect.stringMatching(/^52:54:00:/) }])
     await upTo(100)
-    const before = lost(heard.lines).length
+    const ledger = stellwerk.console('web')
+    await expect.poll(() => acknowledged(ledger.lines).length, PATIENT).toBeGreaterThan(0)
+    const toWeb = stellwerk.start('vm', 'forward', 'web', '80')
+    const port = Number(/^127\.0\.0\.1:(\d+) /.exec(await toWeb.said(/leads to/))?.[1])
+    const [before, from] = [lost(heard.lines).length, heard.lines.length]
     for (let move = 0; move < MOVES; move += 1) {
       const to = move % 2 === 0 ? 'host-b' : 'host-a'
       const over = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'web', '--to', to, '--wait')
       expect(over.phase).toBe('done')
       await upTo((echoes(heard.lines).at(-1) ?? 0) + 100)
+      const written = acknowledged(ledger.lines).at(-1) ?? 0
+      const page = await (await fetch(`http://127.0.0.1:${port}/`)).text()
+      expect(Number(/^entries (\d+)/m.exec(page)?.[1])).toBeGreaterThanOrEqual(written)
     }
     expect(lost(heard.lines).slice(before)).toEqual([])
+    const entries = acknowledged(ledger.lines)
+    expect(entries.length).toBeGreaterThan(MOVES)
+    expect(entries.every((entry, n) => n === 0 || entry === entries[n - 1]! + 1)).toBe(true)
+    expect(ledger.lines.filter(line => /recovered|damaged|disk error/.test(line))).toEqual([])
+    console.log(`${MOVES} moves: no answer for ${longestGapMs(heard.lines.slice(from))} ms at most`)
+    for (const each of [toWeb, ledger]) {
+      each.process.kill('SIGINT')
+      await each.ended
+    }
     // As fast as it goes, to the other's sink.
     heard.process.stdin?.write('push 10.0.0.1 1000\n')
     expect(await heard.said(/^pushed [1-9]\d* in \d+$/)).toBeDefined()
