@@ -12,6 +12,7 @@ import { type Static, Type } from '@stellwerk/protocol/schema/typebox.js'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Command } from '../../core/commands.ts'
 import { isExport } from '../../core/exports.ts'
+import { placementOf } from '../../core/placement-of.ts'
 import { RestartPolicySchema } from '../../core/restart-policy.ts'
 import type { VmRecord, VmSpec } from '../../core/state.ts'
 import { MigrationViewSchema, VmViewSchema } from '../../view/schemas.ts'
@@ -243,11 +244,7 @@ async function withGuest(
 }
 
 async function sendInput(context: ApiContext, name: string, line: string): Promise<object> {
-  const { placement } = vmOf(context, name)
-  if (placement === null) {
-    throw new StellwerkError('not-running', `VM "${name}" is stopped`, { hint: `start it: stellwerk vm start ${name}` })
-  }
-  const { host, epoch, incarnation } = placement
+  const { host, epoch, incarnation } = placementOf(vmOf(context, name))
   await context.coordinator.askAgent(host, 'vm.input', { vm: name, epoch, host, incarnation, line })
   return { vm: name }
 }
