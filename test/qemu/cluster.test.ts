@@ -98,6 +98,15 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     expect(recovered()[0]).toBeGreaterThanOrEqual(last)
     await upTo(last + 20)
 
+    const before = acknowledged(said.lines).at(-1)!
+    const { host } = await vm()
+    expect(await stellwerk.run('vm', 'reset', 'tux')).toMatchObject({ code: 0, lines: ['VM tux has been reset'] })
+    await expect.poll(() => recovered().length, PATIENT).toBe(2)
+    expect(recovered()[1]).toBeGreaterThanOrEqual(before)
+    await upTo(before + 20)
+    expect(await vm()).toMatchObject({ state: 'running', host })
+    expect((await stellwerk.run('events')).lines.join('\n')).toMatch(/reset its guest on host-/)
+
     expect((await stellwerk.run('vm', 'stop', 'tux', '--timeout', '120000')).code).toBe(0)
     await expect.poll(async () => (await vm()).state, PATIENT).toBe('stopped')
     expect((await vm()).why).toBe(null)

@@ -131,6 +131,7 @@ export class HostActor implements Behavior {
         context.reply(message, {})
         return
       case 'vm.input':
+      case 'vm.reset':
       case 'migration.send':
       case 'migration.switch':
         this.#forward(message, context)
@@ -481,9 +482,7 @@ export class HostActor implements Behavior {
       const body = { ...done, host: config.host, incarnation: config.incarnation }
       system.ask(context.self, COORDINATOR, 'migration.done', body, this.settings.requestMs).then(
         () => undefined,
-        () => {
-          this.#done.keep(done)
-        },
+        () => this.#done.keep(done),
       )
     }
   }

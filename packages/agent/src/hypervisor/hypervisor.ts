@@ -87,6 +87,11 @@ export interface Machine {
   /** A line for the guest's console. */
   input(line: string): void
   /**
+   * Its guest begins anew, with what its disks have, as by the reset button of a computer; one that is frozen does when it is thawed.
+   * Resolves when that is so. Absent: it has none. Rejects with `migrating` on the way to a switch.
+   */
+  reset?(): Promise<void>
+  /**
    * Asks the guest to bring its work to an end; it then ends by itself (`halted`), sooner or later or never. A frozen or
    * migrated guest remains asked. False: there is nobody to ask.
    */

@@ -46,6 +46,11 @@ export class Evidence {
     this.#emit('decision', 'vm.paused-critical', { epoch: this.#order.epoch, instance: this.#instance, why })
   }
 
+  /** To be called before its machine's reset line is pulled: what it says from then on may be of a guest that begins anew. */
+  reset(): void {
+    this.#emit('decision', 'vm.reset', { epoch: this.#order.epoch, instance: this.#instance })
+  }
+
   of(migration: string, kind: string, body: { readonly [key: string]: Json }): void {
     this.#emit('decision', kind, { epoch: this.#order.epoch, instance: this.#instance, ...body }, migration)
   }

@@ -5,12 +5,13 @@ import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/clus
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import { describeError, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { COORDINATOR } from '../coordinator-name.ts'
 import type { Machine, MachineEvent, MachineSpec } from '../hypervisor/hypervisor.ts'
 import { IncomingMigration, type ReceiveOrder } from '../migration/incoming-migration.ts'
 import { OutgoingMigration, type SendOrder } from '../migration/outgoing-migration.ts'
 import type { DiskSet } from '../volume/disk-set.ts'
+import { CoordinatorLine } from './coordinator-line.ts'
 import { Evidence } from './evidence.ts'
+import { giveLine, type InputOrder, type ResetOrder, resetGuest } from './guest-orders.ts'
 import { GuestShutdown } from './guest-shutdown.ts'
 import { Opening } from './opening.ts'
 import { StandingStill } from './standing-still.ts'
@@ -25,6 +26,7 @@ export class VmActor implements Behavior {
   readonly instance: string
   readonly opening: Opening
   readonly network: VmPorts
+  readonly coordinator: CoordinatorLine
   readonly #receive: ReceiveOrder | null
   readonly #still: StandingStill
   #phase: Phase
@@ -49,6 +51,7 @@ export class VmActor implements Behavior {
     this.instance = parts.env.random.id()
     this.evidence = new Evidence(parts, order, this.instance)
     this.network = new VmPorts(parts.port, order)
+    this.coordinator = new CoordinatorLine(parts, order.vm)
     this.#still = new StandingStill(this.evidence, why => this.#report('frozen', why))
     this.#phase = receive === null ? 'opening' : 'incoming'
     this.opening = new Opening(parts, order, why => this.#report(receive === null ? 'starting' : 'incoming', why))
@@ -81,6 +84,7 @@ export class VmActor implements Behavior {
 
   started(context: ActorContext): void {
     this.#context = context
+    this.coordinator.open(context)
     if (this.#receive !== null) {
       this.#report('incoming', null)
       this.#incoming = new IncomingMigration(this, this.#receive)
@@ -124,8 +128,11 @@ export class VmActor implements Behavior {
         this.#fence()
         break
       case 'vm.input':
-        this.#machine?.input((message.body as { line: string }).line)
+        giveLine(message.body as InputOrder, this.#machine, this.#phase)
         break
+      case 'vm.reset':
+        this.#reset(message, context)
+        return
       case 'migration.send':
         this.#send(message.body as SendOrder)
         break
@@ -138,7 +145,7 @@ export class VmActor implements Behavior {
         const outcome = message.kind === 'migration.commit' ? 'committed' : 'aborted'
         if (this.#outgoing?.id === migration) this.#outgoing.outcome(migration, outcome)
         else if (this.#incoming?.id === migration) this.#incoming.outcome(migration, outcome)
-        else this.reportDone(migration, {})
+        else this.coordinator.reportDone(migration, {})
         break
       }
       default:
@@ -146,6 +153,15 @@ export class VmActor implements Behavior {
         return
     }
     if (message.deadlineAt !== null) context.reply(message, {})
+  }
+
+  #reset(message: Message, context: ActorContext): void {
+    const is = { epoch: this.order.epoch, phase: this.#phase }
+    this.task(
+      resetGuest(message.body as ResetOrder, this.#machine, is, this.evidence),
+      () => context.reply(message, {}),
+      error => context.fail(message, error),
+    )
   }
 
   // --- starting ------------------------------------------------------------------------------------------------------------
@@ -348,22 +364,6 @@ export class VmActor implements Behavior {
   receivingEnded(): void {
     this.#incoming = null
     this.#letGo()
-  }
-
-  /** Told once; may be lost. */
-  tellCoordinator(kind: string, body: unknown): void {
-    this.#context?.send(COORDINATOR, kind, body)
-  }
-
-  askCoordinator(kind: string, body: object): Promise<unknown> {
-    const { host, incarnation, settings } = this.parts
-    const full = { host, incarnation, ...body }
-    return this.parts.ask(`${host}/vm/${this.order.vm}`, COORDINATOR, kind, full, settings().requestMs)
-  }
-
-  /** Until the coordinator has taken it, or has asked and been told again. */
-  reportDone(migration: string, statistics: { readonly [name: string]: number }): void {
-    this.parts.reportDone({ migration, vm: this.order.vm, statistics })
   }
 
   // --- ending ----------------------------------------------------------------------------------------------------------------

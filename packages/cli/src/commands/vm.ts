@@ -183,6 +183,13 @@ const cancel = order(
   'stays where it is',
 )
 
+const reset = order(
+  'reset',
+  'Its guest begins anew: the reset button of a real machine',
+  (client, name) => client.post(pathOf('vms', name, 'reset')),
+  'has been reset',
+)
+
 const list: CommandSpec = {
   words: 'vm list',
   args: [],
@@ -302,6 +309,6 @@ function shown(value: unknown): string {
 }
 
 export const commands: readonly CommandSpec[] = [
-  ...[create, start, stop, remove, list, show, migrate, cancel],
+  ...[create, start, stop, reset, remove, list, show, migrate, cancel],
   ...[consoleCommand, forwardCommand],
 ]

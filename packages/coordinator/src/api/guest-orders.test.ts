@@ -3,6 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type BenchApi, benchApi } from './testing/bench-coordinator.ts'
 
@@ -17,6 +18,52 @@ beforeEach(async () => {
 afterEach(async () => {
   await api.close()
   rmSync(directory, { recursive: true })
+})
+
+/** A real machine, which runs. */
+async function desk(): Promise<void> {
+  for (const host of api.bench.hosts.keys()) api.bench.state.liveHosts.get(host)!.whyNoQemu = null
+  const body = { name: 'desk', guest: 'bios', hypervisor: 'qemu', memoryBytes: 2 ** 26 }
+  expect((await api.call('POST', '/v1/vms', body)).status).toBe(201)
+  api.bench.round(3)
+}
+
+describe('a reset', () => {
+  const reset = (vm: string) => api.call('POST', `/v1/vms/${vm}/reset`)
+  const resets = () => api.asked.filter(({ kind }) => kind === 'vm.reset')
+
+  it('is asked of the host that has the machine, and stands among the decisions', async () => {
+    await desk()
+    const placement = api.bench.state.vms.get('desk')?.placement
+    expect(await reset('desk')).toEqual({ status: 200, body: { vm: 'desk' } })
+    const { host, epoch, incarnation } = placement!
+    expect(resets()).toEqual([{ to: host, kind: 'vm.reset', body: { vm: 'desk', host, epoch, incarnation } }])
+    const { body } = await api.call('GET', '/v1/why/vm/desk')
+    expect(JSON.stringify(body)).toContain(`reset its guest on ${host}`)
+  })
+
+  it('that its host refuses is refused as that', async () => {
+    await desk()
+    api.answer = () => {
+      throw new StellwerkError('migrating', 'VM "desk" is being switched over to another host')
+    }
+    expect((await reset('desk')).body).toMatchObject({
+      code: 'migrating',
+      message: expect.stringMatching(/switched over/),
+    })
+  })
+
+  it.each([
+    ['an embedded guest', 'web', 'no-reset', /vm stop web/],
+    ['no VM', 'nobody', 'unknown-vm', /vm list/],
+    ['one that is stopped', 'desk', 'not-running', /vm start desk/],
+  ])('of %s is refused, and nobody is asked', async (_, vm, code, hint) => {
+    await desk()
+    await api.call('POST', '/v1/vms/desk/stop')
+    api.bench.round(3)
+    expect((await reset(vm)).body).toMatchObject({ code, hint: expect.stringMatching(hint) })
+    expect(resets()).toEqual([])
+  })
 })
 
 describe('a line for a guest', () => {

@@ -14,6 +14,7 @@ import { giveVolume } from './ownership.ts'
 import { obeyPathCommand, type PathCommand } from './path-commands.ts'
 import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy, withoutLost } from './restart-policy.ts'
 import type { CoordinatorState, VmRecord, VmSpec } from './state.ts'
+import { resetVm } from './vm-reset.ts'
 import { createVolume, type VolumeCreate } from './volume-creation.ts'
 import { deleteVolume } from './volume-deletion.ts'
 
@@ -41,6 +42,8 @@ export type Command =
   | { readonly kind: 'vm-delete'; readonly name: string }
   | { readonly kind: 'vm-migrate'; readonly name: string; readonly to: string | null; readonly id: string }
   | { readonly kind: 'vm-cancel'; readonly name: string }
+  /** Its guest is to begin anew, where it is. */
+  | { readonly kind: 'vm-reset'; readonly name: string }
   | ({ readonly kind: 'volume-create' } & VolumeCreate)
   | { readonly kind: 'volume-own'; readonly name: string; readonly host: string }
   /** With its LUNs. `force`: and with what is on it. */
@@ -117,6 +120,8 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
         }
         return accept({ vm: vm.name })
       })
+    case 'vm-reset':
+      return withVm(state, command.name, vm => resetVm(vm, out))
     case 'volume-create':
       return createVolume(state, command, now, out)
     case 'volume-delete':

@@ -319,6 +319,8 @@ export const clusterFamily = defineFamily('cluster', {
   /** The final state was seen: the agent need not report it any more. */
   'vm.forget': { request: closed(Target), reply: Nothing },
   'vm.input': { request: closed({ ...Target, line: Type.String({ maxLength: 4096 }) }), reply: Nothing },
+  /** Its guest begins anew, where it is. Answered when that is so; no sender repeats it. */
+  'vm.reset': { request: closed(Target), reply: Nothing },
   /** To an agent, from someone outside: tell me every line that the guests here say from now on. */
   'console.follow': { request: Nothing, reply: closed({ host: Name, machines: Type.Array(ReportedMachineSchema) }) },
   /** A line that a guest has said, as it leaves the host. */

@@ -143,6 +143,34 @@ export class QemuMachine implements Machine {
     this.#console.input(line)
   }
 
+  /** QEMU waits for the guest's requests before it resets its disks, as it does when it stops: they are answered by errors first. */
+  reset(): Promise<void> {
+    const done = this.#settling.then(() => this.#reset())
+    // Whoever asked for it hears why not.
+    this.#settling = done.catch(() => undefined)
+    this.wanted()
+    return done
+  }
+
+  async #reset(): Promise<void> {
+    const refused = (code: string, why: string): StellwerkError =>
+      new StellwerkError(code, `VM "${this.life.vm}" ${why}`, { hint: 'try again' })
+    if (this.life.dead) throw refused('not-running', 'has just ended')
+    if (this.#outgoing?.hasPaused === true) throw refused('migrating', 'is being switched over to another host')
+    const { promise: begunAnew, resolve } = Promise.withResolvers<void>()
+    const unlisten = this.onQemuEvent(({ event }) => {
+      if (event === 'RESET') resolve()
+    })
+    this.holdDisks()
+    try {
+      await this.qmp.execute('system_reset')
+      // Only then are its disks served again: what it asked for before is not asked for any more.
+      await Promise.race([begunAnew, this.qmp.ended])
+    } finally {
+      unlisten()
+    }
+  }
+
   /** The power button: an operating system that listens to it shuts down. */
   shutdown(): boolean {
     if (this.life.dead) return false

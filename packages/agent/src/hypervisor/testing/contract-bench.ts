@@ -27,6 +27,8 @@ export interface ContractSubject {
   readonly hopelessBytesPerEntry: number
   /** A request that fails holds its guests up, and they never hear of it. */
   readonly hidesDiskErrors?: true
+  /** Its machines have a reset line. */
+  readonly resets?: true
   /** What is waited for comes long before; default LIMIT_MS. */
   readonly limitMs?: number
 }

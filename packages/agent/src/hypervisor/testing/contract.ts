@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe } from 'vitest'
 import { ContractBench, type ContractSubject } from './contract-bench.ts'
 import { lifeContract } from './contract-life.ts'
 import { migrationContract } from './contract-migration.ts'
+import { resetContract } from './contract-reset.ts'
 import { shutdownContract } from './contract-shutdown.ts'
 
 export function hypervisorContract(subject: ContractSubject): void {
@@ -20,6 +21,7 @@ export function hypervisorContract(subject: ContractSubject): void {
 
     lifeContract(on)
     shutdownContract(on)
+    if (subject.resets === true) resetContract(on)
     migrationContract(on, subject.hopelessBytesPerEntry)
   })
 }

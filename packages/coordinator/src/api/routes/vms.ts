@@ -63,6 +63,14 @@ const Create = closed({
 const OnHost = closed({ host: Type.Optional(Type.Union([AnyName, Type.Null()])) })
 const Done = Type.Object({ vm: Name })
 
+/** Which machine of a VM an order is for. */
+interface Placed {
+  readonly vm: string
+  readonly host: string
+  readonly epoch: number
+  readonly incarnation: number
+}
+
 export function vmOf(context: ApiContext, name: string): VmRecord {
   const vm = context.coordinator.state.vms.get(name)
   if (vm === undefined || isExport(vm)) throw unknownThing('VM', name)
@@ -177,6 +185,17 @@ export const vmRoutes: readonly Route[] = [
     summary: 'Cancel its migration, unless that is committed',
     reply: Done,
     handle: ({ coordinator }, { params }) => coordinator.command({ kind: 'vm-cancel', name: params['name'] ?? '' }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/vms/{name}/reset',
+    summary: 'Its guest begins anew, with what its disks have: the reset button of a real machine',
+    reply: Done,
+    handle: async ({ coordinator }, { params }) => {
+      const target = (await coordinator.command({ kind: 'vm-reset', name: params['name'] ?? '' })) as Placed
+      await coordinator.askAgent(target.host, 'vm.reset', target)
+      return { vm: target.vm }
+    },
   }),
   route({
     method: 'POST',

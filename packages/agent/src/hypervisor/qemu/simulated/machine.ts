@@ -22,6 +22,9 @@ export type RunState =
   | 'guest-panicked'
   | 'shutdown'
 
+/** A reset leaves these run states as they are. */
+const PAST_RESET: readonly RunState[] = ['running', 'inmigrate', 'finish-migrate']
+
 export interface MachineParts {
   readonly env: Environment
   readonly loop: MainLoop
@@ -52,7 +55,7 @@ export class SimulatedMachine {
     this.#parts = parts
     this.memory = Buffer.alloc(parts.parameters.pages * PAGE_BYTES)
     this.#registers = new Registers(this.memory)
-    this.#registers.random = 1 + parts.env.random.int(2 ** 32 - 2)
+    this.#registers.random = this.#seed()
     const disk = (): VirtualDisk | null => this.#disk
     this.#guest = new ModelGuest(parts.vm, this.memory, parts.parameters, {
       get diskBytes() {
@@ -132,6 +135,29 @@ export class SimulatedMachine {
   pressButton(): void {
     if (this.#executes) this.#registers.shutdownAsked = true
     this.#parts.event('POWERDOWN')
+  }
+
+  /** The command `system_reset`: obeyed when the main loop comes to it (main_loop_should_exit, qemu_system_reset). */
+  resetSoon(): void {
+    void this.#parts.loop.run(() => this.#reset())
+  }
+
+  async #reset(): Promise<void> {
+    const executed = this.#executes
+    this.#timer?.cancel()
+    this.#timer = null
+    await this.#disk?.reset()
+    this.#input = []
+    this.#typed = Buffer.alloc(0)
+    this.memory.fill(0)
+    this.#registers.random = this.#seed()
+    this.#parts.event('RESET', { guest: false, reason: 'host-qmp-system-reset' })
+    if (executed && this.#executes) this.#schedule()
+    else if (!PAST_RESET.includes(this.state)) this.state = 'prelaunch'
+  }
+
+  #seed(): number {
+    return 1 + this.#parts.env.random.int(2 ** 32 - 2)
   }
 
   #halt(state: RunState): void {

@@ -125,6 +125,9 @@ class SimulatedQemu {
       case 'cont':
         machine.continue()
         return {}
+      case 'system_reset':
+        machine.resetSoon()
+        return {}
       case 'system_powerdown':
         machine.pressButton()
         return {}
