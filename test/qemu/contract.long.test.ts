@@ -25,7 +25,7 @@ describe.skipIf(qemu.missing)(`with ${qemu.note}`, () => {
   hypervisorContract({
     name: 'qemu',
     hidesDiskErrors: true,
-    resets: true,
+    isComputer: true,
     limitMs: LIMIT_MS,
     async open() {
       directory = mkdtempSync(join(tmpdir(), 'qemu-'))

@@ -59,6 +59,16 @@ export type MachineEvent =
   | { readonly kind: 'halted'; readonly reason: string }
   /** The guest broke its own or the machine's rules (trap, bad ring); it executes nothing any more. */
   | { readonly kind: 'crashed'; readonly reason: string }
+  | MachineNotice
+
+/** What the machine's hypervisor reports of it in its own words: for the record, nothing follows from it. */
+export interface MachineNotice {
+  readonly kind: 'notice'
+  readonly event: string
+  readonly data: { readonly [key: string]: Json }
+  /** How many of these were not told since the last one: there were too many within a second. */
+  readonly missed: number
+}
 
 /** Proof, from the hypervisor that reaped it, that a machine executes nothing any more. */
 export interface Dead {

@@ -138,6 +138,26 @@ it('its reset line is pulled at its own placement, while it runs or is frozen, a
   expect([await ask(3), resets]).toEqual(['no-such-actor', 2])
 })
 
+it('what its hypervisor reports is on record, in order with what follows from it', async () => {
+  const { env, machine, settled } = await running()
+  const traced: TraceEvent[] = []
+  env.trace.emit = event => {
+    traced.push(event)
+    return { process: 'test', seq: 0 }
+  }
+  machine.tell({ kind: 'notice', event: 'WATCHDOG', data: { action: 'pause' }, missed: 0 })
+  machine.tell({ kind: 'notice', event: 'STOP', data: {}, missed: 3 })
+  // As a message of the VM's: not before it is taken.
+  expect(traced).toEqual([])
+  await settled()
+  const of = { epoch: 3, instance: expect.any(String) }
+  const ids = { level: 'message', kind: 'qemu.event', vm: 'web', host: 'host-a' }
+  expect(traced).toEqual([
+    { ...ids, body: { ...of, event: 'WATCHDOG', data: { action: 'pause' } } },
+    { ...ids, body: { ...of, event: 'STOP', data: {}, missed: 3 } },
+  ])
+})
+
 it('a line that nobody can read yet is refused', () => {
   expect(() => giveLine({ vm: 'web', line: 'status' }, null, 'opening')).toThrow(
     expect.objectContaining({ code: 'not-running', message: 'VM "web" is opening here' }),

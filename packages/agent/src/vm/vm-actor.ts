@@ -3,12 +3,12 @@
 
 import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
-import { assert } from '@stellwerk/runtime/assert.ts'
 import { describeError, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import type { Machine, MachineEvent, MachineSpec } from '../hypervisor/hypervisor.ts'
+import type { Machine, MachineEvent, MachineNotice, MachineSpec } from '../hypervisor/hypervisor.ts'
 import { IncomingMigration, type ReceiveOrder } from '../migration/incoming-migration.ts'
 import { OutgoingMigration, type SendOrder } from '../migration/outgoing-migration.ts'
 import type { DiskSet } from '../volume/disk-set.ts'
+import { ActorTasks, TASK } from './actor-tasks.ts'
 import { CoordinatorLine } from './coordinator-line.ts'
 import { Evidence } from './evidence.ts'
 import { giveLine, type InputOrder, type ResetOrder, resetGuest } from './guest-orders.ts'
@@ -29,6 +29,7 @@ export class VmActor implements Behavior {
   readonly coordinator: CoordinatorLine
   readonly #receive: ReceiveOrder | null
   readonly #still: StandingStill
+  readonly #tasks: ActorTasks
   #phase: Phase
   #disks: DiskSet | null = null
   #machine: Machine | null = null
@@ -52,6 +53,7 @@ export class VmActor implements Behavior {
     this.evidence = new Evidence(parts, order, this.instance)
     this.network = new VmPorts(parts.port, order)
     this.coordinator = new CoordinatorLine(parts, order.vm)
+    this.#tasks = new ActorTasks(order.vm, parts.env.log, () => this.#phase === 'over')
     this.#still = new StandingStill(this.evidence, why => this.#report('frozen', why))
     this.#phase = receive === null ? 'opening' : 'incoming'
     this.opening = new Opening(parts, order, why => this.#report(receive === null ? 'starting' : 'incoming', why))
@@ -63,19 +65,7 @@ export class VmActor implements Behavior {
 
   /** For what it does to itself later: `then` runs as a message of this actor, in order with the others. */
   task<T>(work: Promise<T>, then: (value: T) => void, failed: (error: unknown) => void): void {
-    const { env } = this.parts
-    const context = this.#context
-    assert(context !== null, 'a task of an actor that has not started')
-    const later = (run: () => void): void => {
-      if (this.#phase !== 'over') context.send(context.self, 'vm.task', run)
-    }
-    work.then(
-      value => later(() => then(value)),
-      error => {
-        if (!(error instanceof Error)) env.log.warn({ vm: this.order.vm }, `rejected with ${String(error)}`)
-        later(() => failed(error))
-      },
-    )
+    this.#tasks.run(work, then, failed)
   }
 
   #soon(run: () => void): void {
@@ -85,6 +75,7 @@ export class VmActor implements Behavior {
   started(context: ActorContext): void {
     this.#context = context
     this.coordinator.open(context)
+    this.#tasks.open(context)
     if (this.#receive !== null) {
       this.#report('incoming', null)
       this.#incoming = new IncomingMigration(this, this.#receive)
@@ -99,7 +90,7 @@ export class VmActor implements Behavior {
   }
 
   receive(message: Message, context: ActorContext): void {
-    if (message.kind === 'vm.task') {
+    if (message.kind === TASK) {
       ;(message.body as () => void)()
       return
     }
@@ -129,6 +120,9 @@ export class VmActor implements Behavior {
         break
       case 'vm.input':
         giveLine(message.body as InputOrder, this.#machine, this.#phase)
+        break
+      case 'vm.notice':
+        this.evidence.notice(message.body as MachineNotice)
         break
       case 'vm.reset':
         this.#reset(message, context)
@@ -215,6 +209,9 @@ export class VmActor implements Behavior {
       case 'console':
         this.evidence.said(event.line)
         this.parts.console(this.order.vm, this.order.epoch, event.line, event.said)
+        break
+      case 'notice':
+        this.#context?.send(this.#context.self, 'vm.notice', event)
         break
       case 'frozen':
         this.#soon(() => this.#evaluate(true))

@@ -20,6 +20,7 @@ import { type HypervisorOptions, stepEvidence } from '../options.ts'
 import { SerialConsole } from './console.ts'
 import type { GuestDisk } from './guest-disk.ts'
 import { GuestNic } from './guest-nic.ts'
+import { Notices } from './notices.ts'
 import { QemuOutgoing } from './outgoing.ts'
 import { lastWords, type QemuProcess } from './qemu-process.ts'
 import type { Qmp, QmpEvent } from './qmp.ts'
@@ -68,6 +69,7 @@ export class QemuMachine implements Machine {
   #shutdownSeen: string | null = null
   #panicSeen = false
   #outgoing: QemuOutgoing | null = null
+  readonly #notices: Notices
   readonly #qemuListeners = new Set<(event: QmpEvent) => void>()
 
   constructor(
@@ -91,6 +93,7 @@ export class QemuMachine implements Machine {
       const port = ports[index]
       if (port !== undefined) new GuestNic(port, stream, runs, mayPass)
     })
+    this.#notices = new Notices(options.env.clock, notice => this.life.tell(notice))
     qemu.qmp.onEvent(event => this.#heard(event))
     qemu.onExit(exit => void this.#exited(exit))
     this.#lookAgain()
@@ -305,6 +308,7 @@ export class QemuMachine implements Machine {
   }
 
   #heard(event: QmpEvent): void {
+    this.#notices.heard(event)
     switch (event.event) {
       case 'STOP':
         this.#executes = false

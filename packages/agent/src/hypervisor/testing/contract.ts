@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe } from 'vitest'
 import { ContractBench, type ContractSubject } from './contract-bench.ts'
 import { lifeContract } from './contract-life.ts'
 import { migrationContract } from './contract-migration.ts'
+import { noticesContract } from './contract-notices.ts'
 import { resetContract } from './contract-reset.ts'
 import { shutdownContract } from './contract-shutdown.ts'
 
@@ -21,7 +22,10 @@ export function hypervisorContract(subject: ContractSubject): void {
 
     lifeContract(on)
     shutdownContract(on)
-    if (subject.resets === true) resetContract(on)
+    if (subject.isComputer === true) {
+      resetContract(on)
+      noticesContract(on)
+    }
     migrationContract(on, subject.hopelessBytesPerEntry)
   })
 }

@@ -51,7 +51,7 @@ const drive = (options: HypervisorOptions) =>
 hypervisorContract({
   name: 'simulated qemu',
   hidesDiskErrors: true,
-  resets: true,
+  isComputer: true,
   open: () => open(0.5),
   hypervisor: drive,
   spec: (vm, load) => ({
