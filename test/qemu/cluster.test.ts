@@ -118,7 +118,7 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
 
   if (process.env['STELLWERK_LONG'] === '1') {
     it.runIf(process.env['STELLWERK_LONG'] === '1')(
-      'a QEMU that hangs is ended, and its VM starts again',
+      'a QEMU that hangs is ended, so is a guest whose watchdog is not fed, and their VM starts again',
       {
         timeout: LONG,
       },
@@ -133,7 +133,15 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
         const before = last()
         await expect.poll(last, PATIENT).toBeGreaterThanOrEqual(before + 20)
         expect((await stellwerk.run('events')).lines.join('\n')).toMatch(/hung: start it again .*its guest crashed/)
-        expect(said.lines.filter(line => line.startsWith('recovered')).at(-1)).toMatch(/^recovered [1-9]\d* intact$/)
+        const recovered = () => said.lines.filter(line => line.startsWith('recovered'))
+        expect(recovered().at(-1)).toMatch(/^recovered [1-9]\d* intact$/)
+
+        const lives = recovered().length
+        said.process.stdin?.write('hang\n')
+        await expect.poll(() => recovered().length, PATIENT).toBe(lives + 1)
+        expect((await stellwerk.run('events')).lines.join('\n')).toMatch(/hung: start it again .*its guest crashed/)
+        const trace = await stellwerk.run('trace', 'show', '--level', 'message', '--kind', 'qemu.event')
+        expect(trace.lines.join('\n')).toMatch(/WATCHDOG/)
         said.process.kill()
       },
     )

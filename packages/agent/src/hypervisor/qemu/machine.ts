@@ -32,7 +32,7 @@ const WATCH_MS = 25
 /** An operating system that was not up yet, or stood still, has not heard the power button: it is pressed again. */
 const POWER_BUTTON_MS = 3_000
 /** Run states that nothing leads out of. */
-const FINAL_STATES = ['internal-error', 'guest-panicked', 'shutdown']
+const FINAL_STATES = ['internal-error', 'guest-panicked', 'watchdog', 'shutdown']
 /** How often QEMU is asked whether it is there, and how many looks may find it without an answer. */
 const LOOK_MS = 2_500
 const SILENT_LOOKS = 4
@@ -323,15 +323,23 @@ export class QemuMachine implements Machine {
         if (event.data['action'] === 'stop') this.#tryAgain(DISK_RETRY_MS)
         break
       case 'GUEST_PANICKED':
-        this.#panicSeen = true
-        this.#end({ kind: 'crashed', reason: 'its operating system has panicked' })
-        this.qemu.kill()
+        this.#broken('its operating system has panicked')
+        break
+      case 'WATCHDOG':
+        this.#broken('its watchdog was not fed')
         break
       case 'SHUTDOWN':
         this.#shutdownSeen = String(event.data['reason'] ?? 'shutdown')
         break
     }
     for (const listener of this.#qemuListeners) listener(event)
+  }
+
+  /** By the guest's own word, or for want of one: QEMU has stopped it, and it is not to go on. */
+  #broken(reason: string): void {
+    this.#panicSeen = true
+    this.#end({ kind: 'crashed', reason })
+    this.qemu.kill()
   }
 
   /** Nobody asked for it: a disk that failed, or a processor that can't go on. */

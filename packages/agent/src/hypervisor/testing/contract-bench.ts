@@ -27,7 +27,7 @@ export interface ContractSubject {
   readonly hopelessBytesPerEntry: number
   /** A request that fails holds its guests up, and they never hear of it. */
   readonly hidesDiskErrors?: true
-  /** Its machines have a reset line, and what happens to them is told in its own words. */
+  /** Its machines have a reset line and a watchdog, and what happens to them is told in its own words. */
   readonly isComputer?: true
   /** What is waited for comes long before; default LIMIT_MS. */
   readonly limitMs?: number

@@ -8,6 +8,7 @@ import { migrationContract } from './contract-migration.ts'
 import { noticesContract } from './contract-notices.ts'
 import { resetContract } from './contract-reset.ts'
 import { shutdownContract } from './contract-shutdown.ts'
+import { watchdogContract } from './contract-watchdog.ts'
 
 export function hypervisorContract(subject: ContractSubject): void {
   describe(`a hypervisor: ${subject.name}`, () => {
@@ -25,6 +26,7 @@ export function hypervisorContract(subject: ContractSubject): void {
     if (subject.isComputer === true) {
       resetContract(on)
       noticesContract(on)
+      watchdogContract(on)
     }
     migrationContract(on, subject.hopelessBytesPerEntry)
   })

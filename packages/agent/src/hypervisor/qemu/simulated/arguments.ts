@@ -29,9 +29,15 @@ export interface MachineArguments {
 /** Options without a value, and those whose value is of no consequence here. */
 const FLAGS: ReadonlySet<string> = new Set(['-nodefaults', '-no-user-config', '-S'])
 /** What this does whether it is told to or not, and the real one does not: it has to be told. */
-const NEEDED = ['-S', '-action panic=pause', 'werror=stop', 'rerror=stop'] as const
+const NEEDED = [
+  '-S',
+  '-action panic=pause,watchdog=pause',
+  '-global ICH9-LPC.noreboot=off',
+  'werror=stop',
+  'rerror=stop',
+] as const
 const INDIFFERENT: ReadonlySet<string> = new Set([
-  ...['-name', '-display', '-sandbox', '-machine', '-accel', '-cpu', '-m', '-smp', '-mon', '-serial', '-global'],
+  ...['-name', '-display', '-sandbox', '-machine', '-accel', '-cpu', '-m', '-smp', '-mon', '-serial'],
 ])
 
 /** Throws `bad-arguments`. */
@@ -66,6 +72,7 @@ export function readArguments(args: readonly string[]): MachineArguments {
         else if (value !== 'pvpanic-pci') throw bad(`no device is simulated for ${value}`)
         break
       case '-action':
+      case '-global':
         told.add(`${option} ${value}`)
         break
       case '-kernel':

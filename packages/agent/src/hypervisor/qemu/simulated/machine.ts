@@ -20,8 +20,11 @@ export type RunState =
   | 'finish-migrate'
   | 'postmigrate'
   | 'guest-panicked'
+  | 'watchdog'
   | 'shutdown'
 
+/** Of a watchdog that a guest has armed. */
+const WATCHDOG_MS = 4_800
 /** A reset leaves these run states as they are. */
 const PAST_RESET: readonly RunState[] = ['running', 'inmigrate', 'finish-migrate']
 
@@ -50,6 +53,8 @@ export class SimulatedMachine {
   #input: string[] = []
   #typed: Buffer = Buffer.alloc(0)
   #timer: Timer | null = null
+  /** Of a guest that hangs with its watchdog armed: so long it has still been executing by then. */
+  #barksInMs: number | null = null
 
   constructor(parts: MachineParts) {
     this.#parts = parts
@@ -75,6 +80,9 @@ export class SimulatedMachine {
         if (this.#executes) this.#send(payload)
       },
       halt: () => this.#powerOff(),
+      hang: () => {
+        this.#barksInMs = WATCHDOG_MS
+      },
     })
     parts.console.onData(chunk => this.#type(chunk))
   }
@@ -149,6 +157,7 @@ export class SimulatedMachine {
     await this.#disk?.reset()
     this.#input = []
     this.#typed = Buffer.alloc(0)
+    this.#barksInMs = null
     this.memory.fill(0)
     this.#registers.random = this.#seed()
     this.#parts.event('RESET', { guest: false, reason: 'host-qmp-system-reset' })
@@ -184,11 +193,30 @@ export class SimulatedMachine {
     this.#stopSoon('guest-panicked')
   }
 
+  /** It was not fed for all the time that the guest has executed since it was armed. */
+  #bark(): void {
+    if (!this.#executes) return
+    this.#parts.event('WATCHDOG', { action: 'pause' })
+    this.#halt('watchdog')
+    this.#parts.event('STOP')
+    this.#stopSoon('watchdog')
+  }
+
   // --- executing -----------------------------------------------------------------------------------------------------
 
   #schedule(): void {
     const { env, parameters } = this.#parts
-    this.#timer = env.timers.after(parameters.stepMs / (1 - this.throttle), () => this.#step())
+    this.#timer = env.timers.after(parameters.stepMs / (1 - this.throttle), () => {
+      if (this.#barksInMs === null) this.#step()
+      else this.#hang(this.#barksInMs - parameters.stepMs)
+    })
+  }
+
+  /** Its processor turns in circles. */
+  #hang(barksInMs: number): void {
+    this.#barksInMs = barksInMs
+    if (barksInMs > 0) this.#schedule()
+    else this.#bark()
   }
 
   #step(): void {
@@ -220,11 +248,18 @@ export class SimulatedMachine {
 
   /** What is not in its memory. */
   get deviceState(): Json {
-    return { input: this.#input, typed: this.#typed.toString('utf8'), disk: this.#disk?.state ?? null }
+    const typed = this.#typed.toString('utf8')
+    return { input: this.#input, typed, barksInMs: this.#barksInMs, disk: this.#disk?.state ?? null }
   }
 
   set deviceState(state: Json) {
-    const { input, typed, disk } = state as { input: string[]; typed: string; disk: Json }
+    const { input, typed, barksInMs, disk } = state as {
+      input: string[]
+      typed: string
+      barksInMs: number | null
+      disk: Json
+    }
+    this.#barksInMs = barksInMs
     this.#input = input
     this.#typed = Buffer.from(typed, 'utf8')
     if (this.#disk !== null && disk !== null) this.#disk.state = disk
