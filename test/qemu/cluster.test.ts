@@ -51,6 +51,8 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
       [['--guest', 'ledger', '--hypervisor', 'qemu'], /no guest "ledger".*image build tiny/],
       [['--guest', 'none.boot', '--hypervisor', 'qemu'], /no guest "none\.boot"/],
       [['--guest', 'tiny.boot', '--memory', '8MiB'], /8388608 bytes of memory.*at least 64/],
+      [['--guest', 'ledger', '--disk', 'csv1:8MiB', '--disk', 'csv1:8MiB'], /one disk.*define it with one/],
+      [['--guest', 'tiny.boot', ...Array(9).fill(['--disk', 'csv1:8MiB']).flat()], /9 disks.*at most 8/],
       [['--guest', 'tiny.boot', '--param', 'cpus=0'], /0 processors.*from 1 to/],
       [['--guest', 'tiny.boot', '--param', 'cpu=host'], /the processor "host".*x86-64-v1 to x86-64-v4/],
       [['--guest', 'tiny.boot', '--param', 'init=/bin/sh x'], /parameter init=\/bin\/sh x.*no spaces/],
@@ -68,7 +70,9 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     onTestFailed(async () => console.log((await stellwerk.run('events')).lines.slice(-40).join('\n')))
     // So busy that a page that was dirtied unnoticed would show.
     const load = ['writesPerSecond=20', 'dirtyMiBPerSecond=20', 'workingSetMiB=8'].flatMap(each => ['--param', each])
-    const words = ['--guest', 'tiny.boot', '--disk', 'csv1:64MiB', '--host', 'host-a', ...load]
+    // It works on its second disk; the first goes along.
+    const disks = ['--disk', 'csv1:16MiB', '--disk', 'csv1:64MiB', '--param', 'disk=vdb']
+    const words = ['--guest', 'tiny.boot', ...disks, '--host', 'host-a', ...load]
     await expect.poll(async () => (await stellwerk.run('vm', 'create', 'tux', ...words)).code, PATIENT).toBe(0)
     const said = stellwerk.console('tux')
     const upTo = (count: number) =>
@@ -80,6 +84,11 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     expect(cpu).toMatch(/^x86-64-v[2-4] \((TCG|KVM \w+)\)$/)
     expect((await stellwerk.run('host', 'show', 'host-b')).lines.join('\n')).toContain(`up to ${cpu}`)
     expect(commandLineOf('host-a', 'tux')).toContain('+sse4.2')
+    const shown = (await stellwerk.run('vm', 'show', 'tux')).lines
+    expect(shown.filter(line => line.startsWith('disk '))).toEqual([
+      expect.stringMatching(/tux-0 on csv1, 16 MiB/),
+      expect.stringMatching(/tux-1 on csv1, 64 MiB/),
+    ])
 
     const moved = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'tux', '--to', 'host-b', '--wait')
     expect(moved.phase).toBe('done')

@@ -36,7 +36,7 @@ const create: CommandSpec = {
       type: 'string',
       multiple: true,
       value: 'VOLUME:SIZE',
-      help: 'a thin disk on that volume, or VOLUME/SNAPSHOT: a clone; real machines may have several',
+      help: 'a thin disk on that volume, or VOLUME/SNAPSHOT: a clone; a real machine may have up to eight',
     },
     nic: {
       type: 'string',

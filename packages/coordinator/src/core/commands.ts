@@ -1,5 +1,6 @@
 // What operators ask for. Each is checked against what is known before anything changes: a refusal changes nothing.
 
+import { MAX_DISKS } from '@stellwerk/protocol/messages/cluster.ts'
 import { whyNotCopied } from './cluster-copy.ts'
 import { accept, badName, type CommandResult, refuse } from './command-result.ts'
 import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
@@ -203,7 +204,7 @@ function whyNoQemu(state: CoordinatorState): string | null {
 }
 
 /** What guests address: neither the wasm machine's ring nor the model's registers say which disk. */
-const VM_DISKS_MAX = 1
+const EMBEDDED_DISKS_MAX = 1
 
 function createVm(
   state: CoordinatorState,
@@ -227,8 +228,10 @@ function createVm(
   const noQemu = command.spec.hypervisor === 'qemu' ? whyNoQemu(state) : null
   if (noQemu !== null)
     return refuse('no-hypervisor', `no host runs QEMU machines: ${noQemu}`, 'see: stellwerk host show')
-  if (command.disks.length > VM_DISKS_MAX) {
-    return refuse('bad-machine', `VM "${command.name}" has ${command.disks.length} disks, more than one`, 'give it one')
+  const most = command.spec.hypervisor === 'qemu' ? MAX_DISKS : EMBEDDED_DISKS_MAX
+  if (command.disks.length > most) {
+    const has = `VM "${command.name}" has ${command.disks.length} disks, more than its machine takes`
+    return refuse('bad-machine', has, most === 1 ? 'give it one' : `give it at most ${most}`)
   }
   const tooLong = command.disks.some((_, i) => badName('disk', vmDiskName(command.name, i)) !== null)
   if (tooLong) {

@@ -252,8 +252,9 @@ export const NicSchema = closed({
   addresses: List(Type.String({ pattern: IPV4_PATTERN }), 16),
 })
 export type Nic = Static<typeof NicSchema>
-/** QEMU's machine has slots for a few. */
+/** QEMU's machine has slots for a few of each. */
 export const MAX_NICS = 8
+export const MAX_DISKS = 8
 
 /** `export`: not a guest but a disk that is served to tools, placed, fenced and leased as a guest is. */
 export const VmSpecSchema = closed({

@@ -3,6 +3,7 @@
 import { present } from '@stellwerk/runtime/assert.ts'
 import { afterEach, beforeEach, describe } from 'vitest'
 import { ContractBench, type ContractSubject } from './contract-bench.ts'
+import { disksContract } from './contract-disks.ts'
 import { lifeContract } from './contract-life.ts'
 import { migrationContract } from './contract-migration.ts'
 import { noticesContract } from './contract-notices.ts'
@@ -27,6 +28,7 @@ export function hypervisorContract(subject: ContractSubject): void {
       resetContract(on)
       noticesContract(on)
       watchdogContract(on)
+      disksContract(on)
     }
     migrationContract(on, subject.hopelessBytesPerEntry)
   })

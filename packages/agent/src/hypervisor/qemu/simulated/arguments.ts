@@ -87,7 +87,6 @@ export function readArguments(args: readonly string[]): MachineArguments {
   }
   const missing = NEEDED.find(word => !told.has(word) && (disks.length > 0 || !word.endsWith('error=stop')))
   if (missing !== undefined) throw bad(`what is simulated does as with ${missing}, which was not said`)
-  if (disks.length > 1 || nics.length > 1) throw bad('one disk and one network card are simulated')
   const need = (option: string): string => {
     const value = one.get(option)
     if (value === undefined) throw bad(`what is simulated boots a kernel: ${option} is missing`)

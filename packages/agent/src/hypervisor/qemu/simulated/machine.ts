@@ -28,13 +28,20 @@ const WATCHDOG_MS = 4_800
 /** A reset leaves these run states as they are. */
 const PAST_RESET: readonly RunState[] = ['running', 'inmigrate', 'finish-migrate']
 
+export interface SimulatedNic {
+  readonly stream: ByteStream
+  readonly mac: string
+}
+
 export interface MachineParts {
   readonly env: Environment
   readonly loop: MainLoop
   readonly vm: string
   readonly parameters: ModelParameters
   readonly console: ByteStream
-  readonly nic: { readonly stream: ByteStream; readonly mac: string } | null
+  readonly nics: readonly SimulatedNic[]
+  /** Which of its disks the guest works on. */
+  readonly worksOn: number
   /** Tells what happens, on the monitor. */
   readonly event: (event: string, data?: Arguments) => void
   /** The guest has switched its machine off. */
@@ -49,7 +56,7 @@ export class SimulatedMachine {
   readonly #parts: MachineParts
   readonly #registers: Registers
   readonly #guest: ModelGuest
-  #disk: VirtualDisk | null = null
+  readonly #disks: VirtualDisk[] = []
   #input: string[] = []
   #typed: Buffer = Buffer.alloc(0)
   #timer: Timer | null = null
@@ -61,7 +68,7 @@ export class SimulatedMachine {
     this.memory = Buffer.alloc(parts.parameters.pages * PAGE_BYTES)
     this.#registers = new Registers(this.memory)
     this.#registers.random = this.#seed()
-    const disk = (): VirtualDisk | null => this.#disk
+    const disk = (): VirtualDisk | null => this.#disks[parts.worksOn] ?? null
     this.#guest = new ModelGuest(parts.vm, this.memory, parts.parameters, {
       get diskBytes() {
         return disk()?.bytes ?? 0
@@ -88,7 +95,7 @@ export class SimulatedMachine {
   }
 
   attach(disk: VirtualDisk): void {
-    this.#disk = disk
+    this.#disks.push(disk)
   }
 
   get #executes(): boolean {
@@ -110,7 +117,7 @@ export class SimulatedMachine {
     if (this.#executes) return
     this.state = 'running'
     this.#parts.event('RESUME')
-    this.#disk?.resume()
+    for (const disk of this.#disks) disk.resume()
     this.#schedule()
   }
 
@@ -123,13 +130,18 @@ export class SimulatedMachine {
       this.#halt(state)
       this.#parts.event('STOP')
     }
-    return (await this.#disk?.drained()) ?? null
+    return this.#drained()
+  }
+
+  async #drained(): Promise<string | null> {
+    const failures = await Promise.all(this.#disks.map(disk => disk.drained()))
+    return failures.find(why => why !== null) ?? null
   }
 
   /** A request has failed: told at once, obeyed when the main loop comes to it. */
-  blockError(operation: string, why: string): void {
+  blockError(name: string, operation: string, why: string): void {
     this.#parts.event('BLOCK_IO_ERROR', {
-      ...{ device: '', 'node-name': 'disk0', nospace: false, action: 'stop', reason: why },
+      ...{ device: '', 'node-name': name, nospace: false, action: 'stop', reason: why },
       operation: operation === 'read' ? 'read' : 'write',
     })
     this.#stopSoon('io-error')
@@ -154,7 +166,7 @@ export class SimulatedMachine {
     const executed = this.#executes
     this.#timer?.cancel()
     this.#timer = null
-    await this.#disk?.reset()
+    for (const disk of this.#disks) await disk.reset()
     this.#input = []
     this.#typed = Buffer.alloc(0)
     this.#barksInMs = null
@@ -180,7 +192,7 @@ export class SimulatedMachine {
     this.#halt('shutdown')
     this.#parts.event('SHUTDOWN', { guest: true, reason: 'guest-shutdown' })
     void this.#parts.loop.run(async () => {
-      await this.#disk?.drained()
+      await this.#drained()
       this.#parts.onPowerOff()
     })
   }
@@ -236,12 +248,12 @@ export class SimulatedMachine {
   }
 
   #send(payload: Uint8Array): void {
-    const { nic } = this.#parts
-    if (nic === null) return
-    const frame = packetFrame(nic.mac, payload)
-    const length = Buffer.alloc(4)
-    length.writeUInt32BE(frame.length)
-    nic.stream.write([length, frame])
+    for (const { stream, mac } of this.#parts.nics) {
+      const frame = packetFrame(mac, payload)
+      const length = Buffer.alloc(4)
+      length.writeUInt32BE(frame.length)
+      stream.write([length, frame])
+    }
   }
 
   // --- migration -----------------------------------------------------------------------------------------------------
@@ -249,19 +261,20 @@ export class SimulatedMachine {
   /** What is not in its memory. */
   get deviceState(): Json {
     const typed = this.#typed.toString('utf8')
-    return { input: this.#input, typed, barksInMs: this.#barksInMs, disk: this.#disk?.state ?? null }
+    const disks = this.#disks.map(({ state }) => state)
+    return { input: this.#input, typed, barksInMs: this.#barksInMs, disks }
   }
 
   set deviceState(state: Json) {
-    const { input, typed, barksInMs, disk } = state as {
+    const { input, typed, barksInMs, disks } = state as {
       input: string[]
       typed: string
       barksInMs: number | null
-      disk: Json
+      disks: Json[]
     }
     this.#barksInMs = barksInMs
     this.#input = input
     this.#typed = Buffer.from(typed, 'utf8')
-    if (this.#disk !== null && disk !== null) this.#disk.state = disk
+    for (const [index, disk] of this.#disks.entries()) disk.state = disks[index] ?? []
   }
 }

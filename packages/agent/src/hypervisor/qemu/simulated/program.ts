@@ -8,7 +8,7 @@ import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { CommandProgram } from '@stellwerk/runtime/sim/simulation.ts'
 import { modelParameters } from '../../model/parameters.ts'
 import { guestParameters, type MachineArguments, readArguments } from './arguments.ts'
-import { SimulatedMachine } from './machine.ts'
+import { SimulatedMachine, type SimulatedNic } from './machine.ts'
 import { MigrationSource } from './migration-source.ts'
 import { MigrationReader } from './migration-stream.ts'
 import { type Arguments, MainLoop, refusal, SimulatedMonitor } from './monitor.ts'
@@ -84,23 +84,21 @@ class SimulatedQemu {
     const event = (name: string, data: Arguments = {}): void => this.#monitor?.event(name, data)
     const { vm, parameters } = guestParameters(kernelWords)
     const memory = { vm, hypervisor: 'model', guest: 'ledger', memoryBytes: 0 } as const
-    const card = nics[0]
+    const cards: SimulatedNic[] = []
+    for (const { socket, mac } of nics) cards.push({ stream: await this.#dial(socket), mac })
+    const { disk: works, ...model } = parameters
     const machine = new SimulatedMachine({
       ...{ env: this.#env, loop: this.#loop, vm, event },
-      parameters: modelParameters({ ...memory, parameters }),
+      parameters: modelParameters({ ...memory, parameters: model }),
       console: await this.#dial(console),
-      nic: card === undefined ? null : { stream: await this.#dial(card.socket), mac: card.mac },
+      nics: cards,
+      worksOn: diskNumber(works),
       onPowerOff: () => this.#env.processes.exit(0),
     })
-    const disk = disks[0]
-    if (disk !== undefined) {
-      const client = await connectNbd(await this.#dial(disk.socket), {
-        exportName: disk.name,
-        timers: this.#env.timers,
-      })
-      machine.attach(
-        new VirtualDisk(client, machine.memory, vm, (operation, why) => machine.blockError(operation, why)),
-      )
+    for (const { name, socket } of disks) {
+      const client = await connectNbd(await this.#dial(socket), { exportName: name, timers: this.#env.timers })
+      const failed = (operation: string, why: string): void => machine.blockError(name, operation, why)
+      machine.attach(new VirtualDisk(client, machine.memory, vm, failed))
     }
     if (incoming) machine.state = 'inmigrate'
     this.#monitor = new SimulatedMonitor(control, this.#loop, (command, args) => this.#execute(machine, command, args))
@@ -217,6 +215,13 @@ class SimulatedQemu {
     })
     told('setup')
   }
+}
+
+/** As Linux calls virtio disks: `vda` is the first, which the guest works on unless it is told another. */
+function diskNumber(name: number | string = 'vda'): number {
+  const letter = /^vd([a-h])$/.exec(String(name))?.[1]
+  if (letter === undefined) throw new StellwerkError('bad-arguments', `no disk is simulated for ${name}`)
+  return letter.charCodeAt(0) - 'a'.charCodeAt(0)
 }
 
 function socketOf(uri: string): string {
