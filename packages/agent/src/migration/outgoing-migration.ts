@@ -1,6 +1,7 @@
 // The source's side of a live migration. The machine runs on until the coordinator says switch; then it is paused,
 // drained, `released` is made durable, and it never runs here again but for a durable abort.
 
+import type { WhenDiverging } from '@stellwerk/protocol/messages/migration.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { ByteStream, Json } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -17,6 +18,7 @@ export interface SendOrder {
   readonly targetHost: string
   readonly targetEpoch: number
   readonly downtimeMs: number
+  readonly whenDiverging?: WhenDiverging
 }
 
 /** What stands in-band behind the last page: what the target must be at least at, and takes over. */
@@ -27,7 +29,7 @@ export interface ReleasedTrailer {
   readonly releasedWallMs: number
 }
 
-/** Rounds after which a guest that dirties faster than the link carries is given a longer pause. */
+/** Rounds after which a guest that dirties faster than the link carries is given a longer pause, or given up. */
 const MAX_ROUNDS = 30
 /** Convergence is told again until the switch comes. */
 const TELL_AGAIN_MS = 200
@@ -73,8 +75,8 @@ export class OutgoingMigration {
       return
     }
     this.#phase = 'copying'
-    const { downtimeMs } = this.#order
-    const outgoing = this.#machine.send({ downtimeMs, maxRounds: MAX_ROUNDS, whenDiverging: 'pause' })
+    const { downtimeMs, whenDiverging = 'pause' } = this.#order
+    const outgoing = this.#machine.send({ downtimeMs, maxRounds: MAX_ROUNDS, whenDiverging })
     this.#outgoing = outgoing
     relay(outgoing.stream, stream)
     outgoing.onProgress(progress => {

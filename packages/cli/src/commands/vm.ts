@@ -19,6 +19,7 @@ import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
 
 const POLL_MS = 100
 const STOP_MAX_MS = 3_600_000
+const DOWNTIME_MAX_MS = 60_000
 
 const create: CommandSpec = {
   words: 'vm create',
@@ -244,6 +245,12 @@ const migrate: CommandSpec = {
   options: {
     dir: DIR,
     to: { type: 'string', value: 'H', help: 'where to (default: wherever is best)' },
+    downtime: { type: 'string', value: 'MS', help: 'the longest pause to aim at (default: the setting downtimeMs)' },
+    'when-diverging': {
+      type: 'string',
+      value: 'pause|abort',
+      help: 'where none so short is to be had: a longer one (default), or it stays where it is',
+    },
     wait: { type: 'boolean', help: 'until it is over, showing how far it is' },
     json: JSON_OUT,
   },
@@ -251,8 +258,9 @@ const migrate: CommandSpec = {
   run: async (context, input) => {
     const { terminal } = context
     const name = input.args[0] ?? ''
+    const body = { to: input.text('to') ?? null, ...limitsOf(input) }
     const client = await context.api(input)
-    const answer = (await client.post(pathOf('vms', name, 'migrate'), { to: input.text('to') ?? null })) as {
+    const answer = (await client.post(pathOf('vms', name, 'migrate'), body)) as {
       migration: string
       from: string
       to: string
@@ -269,6 +277,18 @@ const migrate: CommandSpec = {
       hint: `see: stellwerk why vm ${name}`,
     })
   },
+}
+
+/** Only what was given: the rest is as the cluster's settings have it. */
+function limitsOf(input: Input): { downtimeMs?: number; whenDiverging?: 'pause' | 'abort' } {
+  const downtime = input.text('downtime')
+  const diverging = input.text('when-diverging')
+  return {
+    ...(downtime === undefined ? {} : { downtimeMs: parseCount('downtime', downtime, 1, DOWNTIME_MAX_MS) }),
+    ...(diverging === undefined
+      ? {}
+      : { whenDiverging: oneOf('when-diverging', diverging, ['pause', 'abort'] as const) }),
+  }
 }
 
 /** Null: the user has had enough of looking; the migration goes on. */

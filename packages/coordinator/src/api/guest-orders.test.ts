@@ -80,3 +80,33 @@ describe('a line for a guest', () => {
     expect((await input()).body).toMatchObject({ code: 'not-placed', hint: 'see why: stellwerk why vm web' })
   })
 })
+
+describe('a migration', () => {
+  const sent = () =>
+    api.bench.orders.flatMap(order => (order.message === 'migration.send' ? [order.body as { migration: string }] : []))
+
+  it('aims at the pause, and does of a guest that does not converge, what was asked for; else what is set', async () => {
+    const limits = { downtimeMs: 7, whenDiverging: 'abort' }
+    const first = (await api.call('POST', '/v1/vms/web/migrate', limits)).body as { migration: string }
+    api.bench.round(2)
+    expect(sent().at(-1)).toMatchObject({ migration: first.migration, ...limits })
+    expect((await api.call('GET', `/v1/migrations/${first.migration}`)).body).toMatchObject({ limits })
+    await api.call('POST', '/v1/vms/web/cancel')
+    api.bench.round(5)
+    const second = (await api.call('POST', '/v1/vms/web/migrate', {})).body as { migration: string }
+    api.bench.round(2)
+    const { downtimeMs } = api.bench.state.cluster.settings
+    expect(sent().at(-1)).toMatchObject({ migration: second.migration, downtimeMs })
+    expect(sent().at(-1)).not.toHaveProperty('whenDiverging')
+    expect(api.bench.state.migrations.get(second.migration)).not.toHaveProperty('limits')
+  })
+
+  it.each([{ downtimeMs: 0 }, { downtimeMs: 60_001 }, { downtimeMs: 1.5 }, { whenDiverging: 'hope' }])(
+    'with %j is refused',
+    async limits => {
+      const { status, body } = await api.call('POST', '/v1/vms/web/migrate', limits)
+      expect([status, body]).toMatchObject([400, { code: 'bad-request' }])
+      expect(api.bench.state.migrations.size).toBe(0)
+    },
+  )
+})

@@ -14,7 +14,7 @@ import type { StepOutput } from './output.ts'
 import { giveVolume } from './ownership.ts'
 import { obeyPathCommand, type PathCommand } from './path-commands.ts'
 import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy, withoutLost } from './restart-policy.ts'
-import type { CoordinatorState, VmRecord, VmSpec } from './state.ts'
+import type { CoordinatorState, MigrationLimits, VmRecord, VmSpec } from './state.ts'
 import { resetVm } from './vm-reset.ts'
 import { createVolume, type VolumeCreate } from './volume-creation.ts'
 import { deleteVolume } from './volume-deletion.ts'
@@ -41,7 +41,13 @@ export type Command =
   /** Its guest has `graceMs` to shut down by itself; null or absent: as the settings have it. */
   | { readonly kind: 'vm-stop'; readonly name: string; readonly graceMs?: number | null }
   | { readonly kind: 'vm-delete'; readonly name: string }
-  | { readonly kind: 'vm-migrate'; readonly name: string; readonly to: string | null; readonly id: string }
+  | {
+      readonly kind: 'vm-migrate'
+      readonly name: string
+      readonly to: string | null
+      readonly id: string
+      readonly limits?: MigrationLimits
+    }
   | { readonly kind: 'vm-cancel'; readonly name: string }
   /** Its guest is to begin anew, where it is. */
   | { readonly kind: 'vm-reset'; readonly name: string }
@@ -107,7 +113,7 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
         return accept({ vm: vm.name })
       })
     case 'vm-migrate': {
-      const result = requestMigration(state, command.id, command.name, command.to, now, out)
+      const result = requestMigration(state, command.id, command.name, command.to, now, out, command.limits)
       if ('code' in result) return { ok: false, refusal: result }
       return accept({ migration: result.id, vm: result.vm, from: result.source.host, to: result.target.host })
     }

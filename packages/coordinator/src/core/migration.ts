@@ -26,6 +26,7 @@ import type {
   CopyProgress,
   HostRecord,
   MigrationEnd,
+  MigrationLimits,
   MigrationLive,
   MigrationRecord,
   VmRecord,
@@ -50,6 +51,7 @@ export function requestMigration(
   to: string | null,
   now: number,
   out: StepOutput,
+  limits: MigrationLimits = {},
 ): MigrationRecord | Refusal {
   const vm = state.vms.get(name)
   if (vm === undefined || isExport(vm))
@@ -68,6 +70,7 @@ export function requestMigration(
     reason: null,
     requestedWallMs: out.now.wallMs,
     seq: state.decisionSeq + 1,
+    ...(Object.keys(limits).length === 0 ? {} : { limits }),
     statistics: {},
   }
   out.put('migrations', id, migration)
@@ -76,7 +79,7 @@ export function requestMigration(
   out.decide({
     kind: 'migrate',
     subject: name,
-    saw: { from: source.host, requested: to },
+    saw: { from: source.host, requested: to, ...limits },
     chose: `to ${target.name} at placement epoch ${epoch}`,
     rejected,
     why: to === null ? 'it fits there and is least loaded' : 'it was asked for',
@@ -367,7 +370,7 @@ function whyAbort(state: CoordinatorState, migration: MigrationRecord, now: numb
 }
 
 function orderCopy(state: CoordinatorState, migration: MigrationRecord, now: number, out: StepOutput): void {
-  const { requestMs, downtimeMs } = state.cluster.settings
+  const { requestMs } = state.cluster.settings
   const vm = state.vms.get(migration.vm)
   const source = state.hosts.get(migration.source.host)
   if (vm === undefined || source === undefined) return
@@ -382,7 +385,8 @@ function orderCopy(state: CoordinatorState, migration: MigrationRecord, now: num
       incarnation: migration.source.incarnation,
       targetHost: migration.target.host,
       targetEpoch: migration.epoch,
-      downtimeMs,
+      downtimeMs: state.cluster.settings.downtimeMs,
+      ...migration.limits,
     }
     out.effect({ kind: 'order', key: sendKey, host: migration.source.host, message: 'migration.send', body })
   }

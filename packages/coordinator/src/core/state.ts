@@ -11,6 +11,7 @@ import type {
   PathReport,
   ReportedMachine,
 } from '@stellwerk/protocol/messages/cluster.ts'
+import type { WhenDiverging } from '@stellwerk/protocol/messages/migration.ts'
 import type { ScrubProgress } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json } from '@stellwerk/runtime/environment.ts'
@@ -257,6 +258,14 @@ export interface MigrationEnd {
   readonly incarnation: number
 }
 
+/** Of one migration. */
+export interface MigrationLimits {
+  /** The longest pause that is aimed at; absent: as the settings have it. */
+  readonly downtimeMs?: number
+  /** Of a guest for which none so short is to be had; absent: `pause`. */
+  readonly whenDiverging?: WhenDiverging
+}
+
 export interface MigrationRecord {
   readonly id: string
   readonly vm: string
@@ -269,6 +278,8 @@ export interface MigrationRecord {
   readonly requestedWallMs: number
   /** Their order: that of the decisions that began them. */
   readonly seq: number
+  /** As it was asked for. */
+  readonly limits?: MigrationLimits
   /** What the source and target measured; for people. */
   readonly statistics: { readonly [key: string]: Json }
 }

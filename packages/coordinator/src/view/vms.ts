@@ -21,6 +21,7 @@ export function migrationView(state: CoordinatorState, migration: MigrationRecor
     epoch: migration.epoch,
     reason: migration.reason,
     requestedWallMs: migration.requestedWallMs,
+    ...(migration.limits === undefined ? {} : { limits: { ...migration.limits } }),
     phaseMs: live === undefined ? null : Math.max(0, now - live.phaseSince),
     progress: isBeforeCommit(migration) && live?.progress !== undefined ? progressView(live.progress) : null,
     statistics: { ...live?.progress, ...migration.statistics },

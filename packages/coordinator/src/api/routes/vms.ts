@@ -8,6 +8,7 @@ import {
 } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import { VmSpecSchema } from '@stellwerk/protocol/messages/cluster.ts'
 import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
+import { WhenDivergingSchema } from '@stellwerk/protocol/messages/migration.ts'
 import { type Static, Type } from '@stellwerk/protocol/schema/typebox.js'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Command } from '../../core/commands.ts'
@@ -169,15 +170,18 @@ export const vmRoutes: readonly Route[] = [
     path: '/v1/vms/{name}/migrate',
     summary: 'Migrate it live; without a host: to wherever is best',
     status: 202,
-    body: closed({ to: Type.Optional(Type.Union([AnyName, Type.Null()])) }),
+    body: closed({
+      to: Type.Optional(Type.Union([AnyName, Type.Null()])),
+      /** The longest pause that is aimed at; default: the setting `downtimeMs`. */
+      downtimeMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 60_000 })),
+      /** Where none so short is to be had: a longer one (default), or it stays where it is. */
+      whenDiverging: Type.Optional(WhenDivergingSchema),
+    }),
     reply: Type.Object({ migration: Type.String(), vm: Name, from: Name, to: Name }),
-    handle: ({ coordinator, env }, { params, body }) =>
-      coordinator.command({
-        kind: 'vm-migrate',
-        name: params['name'] ?? '',
-        to: body.to ?? null,
-        id: env.random.id(),
-      }),
+    handle: ({ coordinator, env }, { params, body }) => {
+      const { to = null, ...limits } = body
+      return coordinator.command({ kind: 'vm-migrate', name: params['name'] ?? '', to, id: env.random.id(), limits })
+    },
   }),
   route({
     method: 'POST',
