@@ -37,7 +37,8 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     const env = createEnvironment({ name: 'test', directory: join(stellwerk.directory, 'env'), store: memoryStore() })
     copyFileSync(await tinyImageFile(env.processes), join(stellwerk.directory, 'tiny.boot'))
     await env.close()
-    const up = stellwerk.start('up', '--hosts', '2')
+    // Its lease is long: an agent that starts on a busy machine takes a while.
+    const up = stellwerk.start('up', '--hosts', '2', '--supervise', '--profile', 'production')
     await up.said(/^up after/)
   }, LONG)
 
@@ -64,7 +65,7 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     expect(await stellwerk.json<object>('vm', 'list')).toEqual({})
   })
 
-  it('VM2 MIG3: runs, moves live, survives its agent, and shuts down with nothing lost', {
+  it('VM2 MIG3: runs, moves live, outlives its agent, begins anew when it dies, and shuts down with nothing lost', {
     timeout: LONG,
   }, async () => {
     onTestFailed(async () => console.log((await stellwerk.run('events')).lines.slice(-40).join('\n')))
@@ -99,10 +100,18 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     expect(await vm()).toMatchObject({ state: 'running', host: 'host-b', cpu })
     expect(commandLineOf('host-b', 'tux')).toContain('+sse4.2')
 
-    await stellwerk.kill('host-b/agent')
-    const last = acknowledged(said.lines).at(-1)!
     const recovered = () =>
       said.lines.flatMap(line => /^recovered ([1-9]\d*) intact$/.exec(line)?.[1] ?? []).map(Number)
+    // Its agent dies, and the next one takes the same machine over: whatever it was at goes on.
+    const machine = qemuOf('host-b', 'tux')
+    await stellwerk.kill('host-b/agent')
+    await upTo((acknowledged(said.lines).at(-1) ?? 0) + 20)
+    expect([qemuOf('host-b', 'tux'), recovered()]).toEqual([machine, []])
+    expect((await stellwerk.run('events')).lines.join('\n')).toMatch(/tux: let incarnation 2 take it over/)
+
+    // The machine itself dies: it boots anew, and finds on its disk all that it had said was there.
+    const last = acknowledged(said.lines).at(-1)!
+    process.kill(machine, 'SIGKILL')
     await expect.poll(() => recovered().length, PATIENT).toBe(1)
     expect(recovered()[0]).toBeGreaterThanOrEqual(last)
     await upTo(last + 20)

@@ -1,6 +1,7 @@
 // What an agent is started with.
 
 import type { Address, NetworkName } from '@stellwerk/runtime/environment.ts'
+import type { Survivor } from './guardian/pipe.ts'
 
 export interface AgentConfig {
   readonly cluster: string
@@ -17,6 +18,8 @@ export interface AgentConfig {
   readonly guest?: Address
   /** Networks of the guests that are bridges of this host's, by name: for root. */
   readonly bridges?: { readonly [network: string]: string }
+  /** Where lasting forwards listen that name no address of their own; absent: on loopback. */
+  readonly forwardAddress?: string
   /** Where these are reached, if that is elsewhere than where it listens. */
   readonly advertised?: { readonly control: Address; readonly guest?: Address }
   readonly memoryBytes: number
@@ -24,4 +27,8 @@ export interface AgentConfig {
   readonly hbas: readonly NetworkName[]
   /** What this host can run. */
   readonly hypervisors: readonly ('wasm' | 'model' | 'qemu')[]
+  /** Machines of earlier agents that still run. */
+  readonly survivors?: readonly Survivor[]
+  /** The highest number that the guardian has given to a program. */
+  readonly lastProgram?: number
 }

@@ -13,16 +13,20 @@ import type { ByteStream, Environment, Listener } from '@stellwerk/runtime/envir
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { AgentConfig } from './agent-config.ts'
 import { AskedPrograms } from './guardian/ask-programs.ts'
+import type { Survivor } from './guardian/pipe.ts'
 import { GuestModules } from './guests/guest-modules.ts'
 import { LunSessions } from './hba/lun-sessions.ts'
 import { OpenLuns } from './hba/open-luns.ts'
 import { StorageLinks } from './hba/storage-links.ts'
-import { HostActor, MISSED_PROBES } from './host-actor.ts'
+import { HostActor } from './host-actor.ts'
+import { MISSED_PROBES } from './host-beat.ts'
 import { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
-import type { Hypervisor } from './hypervisor/hypervisor.ts'
+import type { Hypervisor, LeftBehind } from './hypervisor/hypervisor.ts'
 import { ModelHypervisor } from './hypervisor/model/hypervisor.ts'
 import type { HypervisorOptions } from './hypervisor/options.ts'
 import { QemuHypervisor } from './hypervisor/qemu/hypervisor.ts'
+import type { StartedProgram } from './hypervisor/qemu/qemu-process.ts'
+import { UnwantedMachines } from './hypervisor/unwanted-machines.ts'
 import { WasmHypervisor } from './hypervisor/wasm/hypervisor.ts'
 import { RightToRun } from './lease/right-to-run.ts'
 import { BulkStreams } from './migration/streams.ts'
@@ -131,11 +135,13 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   })
   const options = hypervisorOptions(env, config, gate)
   const exports = new ExportHypervisor(options)
-  const programs = new AskedPrograms(env)
+  const programs = new AskedPrograms(env, config.lastProgram)
   gate.onProgram = said => programs.heard(said)
   const hypervisors = makeHypervisors(options, config, exports, programs)
   const guests = new GuestModules({ env, system, host, requestMs: () => actor.settings.requestMs })
+  const left: LeftBehind = hypervisors.get('qemu')?.left ?? new UnwantedMachines(leftHere(config, programs))
   const vmParts: VmParts = {
+    left,
     env,
     host,
     incarnation,
@@ -168,8 +174,10 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     redirects: () => redirects,
     luns: () => luns,
     network: () => network,
+    forwards: () => forwards,
     vmParts: () => vmParts,
     exports,
+    left,
     qemu: () => qemuFound,
   })
   let qemuFound: Beat['qemu']
@@ -194,7 +202,11 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     throw new StellwerkError('screen-away', 'this host has no machines with screens', { where: host, retryable: true })
   }
   const bridges = new Bridges({ env, bridges: config.bridges ?? {}, start: programs.start, network })
-  const forwards = new Forwards({ env, system, host, start: programs.start, network, dialScreen })
+  const forwards: Forwards = new Forwards({
+    ...{ env, system, host, start: programs.start, network, dialScreen },
+    address: config.forwardAddress,
+    onChange: () => actor.beatSoon(),
+  })
   system.spawn(`${host}/forwards`, forwards)
   const listener = await listenSessions(
     env,
@@ -268,14 +280,19 @@ function makeHypervisors(
 ): Map<string, Hypervisor> {
   const hypervisors = new Map<string, Hypervisor>([['export', exports]])
   for (const kind of config.hypervisors) {
-    hypervisors.set(kind, makeHypervisor(kind, options, programs))
+    hypervisors.set(kind, makeHypervisor(kind, options, config, programs))
   }
   return hypervisors
+}
+
+function leftHere(config: AgentConfig, programs: AskedPrograms): (readonly [Survivor, StartedProgram])[] {
+  return (config.survivors ?? []).map(survivor => [survivor, programs.left(survivor)] as const)
 }
 
 function makeHypervisor(
   kind: AgentConfig['hypervisors'][number],
   options: HypervisorOptions,
+  config: AgentConfig,
   programs: AskedPrograms,
 ): Hypervisor {
   switch (kind) {
@@ -284,7 +301,10 @@ function makeHypervisor(
     case 'model':
       return new ModelHypervisor(options)
     case 'qemu':
-      return new QemuHypervisor(options, programs)
+      return new QemuHypervisor(options, {
+        start: programs.start,
+        left: leftHere(config, programs),
+      })
   }
 }
 

@@ -1,9 +1,7 @@
 // The host itself, as an actor: it beats to the coordinator, holds the host's epoch and leases, follows the cluster's map,
 // spawns a VM's actor for each order, and when its epoch is refused kills everything before it says that it is clean.
 
-import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
 import {
-  type Beat,
   type BeatReply,
   type ClusterMap,
   isOver,
@@ -17,6 +15,7 @@ import type { Hlc } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { COORDINATOR } from './coordinator-name.ts'
 import { answerCheck } from './hba/external-export.ts'
+import { beatOf } from './host-beat.ts'
 import type { HostParts } from './host-parts.ts'
 import { DoneReports, type MigrationDone } from './migration/done-reports.ts'
 import type { ReceiveOrder } from './migration/incoming-migration.ts'
@@ -29,8 +28,6 @@ import { type LegLost, reportLegLost } from './volume/leg-reports.ts'
 const MAX_FINISHED = 10_000
 /** A change of a machine's state is reported at once, but not more often than this. */
 const SOON_MS = 10
-/** A path counts as up while its last answer is not older than so many heartbeats. */
-export const MISSED_PROBES = 2.5
 
 export class HostActor implements Behavior {
   readonly #parts: HostParts
@@ -188,7 +185,7 @@ export class HostActor implements Behavior {
     const beat = { host: config.host, incarnation: config.incarnation, epoch: this.epoch }
     for (const peer of peers.names) context.send(`${peer}/agent`, 'cluster.peer-beat', beat)
     this.#beat(context)
-    this.#tellDone(context)
+    this.#done.tell(this.#parts, this.settings.requestMs)
     context.after(heartbeatMs, 'host.heartbeat', null)
   }
 
@@ -225,28 +222,11 @@ export class HostActor implements Behavior {
 
   #beat(context: ActorContext): void {
     if (!this.#joined) return
-    const { env, config, links, luns, peers, system, volumes } = this.#parts
-    const withinMs = this.settings.heartbeatMs * MISSED_PROBES
-    const machines = [...this.#machines.values()].sort((a, b) => (a.vm < b.vm ? -1 : 1))
-    const qemu = this.#parts.qemu()
-    const resyncs = volumes().resyncs()
-    const body: Beat = {
-      host: config.host,
-      incarnation: config.incarnation,
-      epoch: this.epoch,
-      clean: this.#clean,
-      mapVersion: this.map?.version ?? 0,
-      memoryBytes: config.memoryBytes,
-      peers: peers.views(),
-      storages: links().reachable(withinMs),
-      paths: luns().paths(links().states(withinMs)),
-      access: luns().access(),
-      volumes: volumes().owned(),
-      ...(resyncs.length === 0 ? {} : { resyncs }),
-      ...(qemu === undefined ? {} : { qemu }),
-      digest: digestOfMachines(machines),
-      machines: this.#wantMachines ? machines : null,
-    }
+    const { env, system } = this.#parts
+    const body = beatOf(this.#parts, {
+      ...{ epoch: this.epoch, clean: this.#clean, mapVersion: this.map?.version ?? 0, settings: this.settings },
+      ...{ machines: this.machines, wholeMachines: this.#wantMachines },
+    })
     this.#wantMachines = false
     const sentAt = env.clock.now()
     const epoch = this.epoch
@@ -309,8 +289,9 @@ export class HostActor implements Behavior {
   /** Whatever runs here is killed; only then may anything be said. */
   #fence(why: string): void {
     if (this.#fenced) return
-    const { env, right, gate, config, volumes } = this.#parts
+    const { env, right, gate, config, volumes, forwards } = this.#parts
     this.#fenced = true
+    forwards().follow([])
     right.fence()
     gate.rightChanged()
     env.log.warn({ epoch: this.epoch }, `fenced: ${why}`)
@@ -344,9 +325,10 @@ export class HostActor implements Behavior {
     this.map = map
     this.settings = map.settings
     if (this.epoch > 0) this.#parts.right.lengthen(map.settings.leaseMs)
-    const { peers, links, volumes, redirects, luns, network } = this.#parts
+    const { peers, links, volumes, redirects, luns, network, forwards } = this.#parts
     peers.follow(map.hosts)
     network().follow(map)
+    forwards().follow(map.forwards ?? [])
     links().follow(map.storages)
     redirects().follow(map)
     luns().follow(map)
@@ -399,7 +381,10 @@ export class HostActor implements Behavior {
     if (this.#alive.has(target.vm)) return
     // Its start never came: from here on it would come too late.
     this.#epochs.set(target.vm, Math.max(target.epoch, this.#epochs.get(target.vm) ?? 0))
-    this.report({ vm: target.vm, epoch: target.epoch, state: 'stopped', why: 'it had not been started here' })
+    const stopped = (why: string): void => this.report({ vm: target.vm, epoch: target.epoch, state: 'stopped', why })
+    const { left } = this.#parts
+    if (!left.vms().includes(target.vm)) stopped('it had not been started here')
+    else void left.end(target.vm).then(() => stopped('what an earlier agent had left of it was ended'))
   }
 
   #forget(target: { vm: string; epoch: number }): void {
@@ -473,18 +458,7 @@ export class HostActor implements Behavior {
 
   reportDone(done: MigrationDone): void {
     this.#done.keep(done)
-    if (this.#context !== null) this.#tellDone(this.#context)
-  }
-
-  #tellDone(context: ActorContext): void {
-    const { config, system } = this.#parts
-    for (const done of this.#done.take()) {
-      const body = { ...done, host: config.host, incarnation: config.incarnation }
-      system.ask(context.self, COORDINATOR, 'migration.done', body, this.settings.requestMs).then(
-        () => undefined,
-        () => this.#done.keep(done),
-      )
-    }
+    if (this.#context !== null) this.#done.tell(this.#parts, this.settings.requestMs)
   }
 
   /** Stops every machine in order; resolves when nothing runs. */

@@ -7,7 +7,9 @@ import type { AgentConfig } from './agent-config.ts'
 import type { OpenLuns } from './hba/open-luns.ts'
 import type { StorageLinks } from './hba/storage-links.ts'
 import type { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
+import type { LeftBehind } from './hypervisor/hypervisor.ts'
 import type { RightToRun } from './lease/right-to-run.ts'
+import type { Forwards } from './network/forwards.ts'
 import type { VirtualSwitch } from './network/virtual-switch.ts'
 import type { Peers } from './peers.ts'
 import type { Redirects } from './redirect/redirects.ts'
@@ -27,8 +29,11 @@ export interface HostParts {
   readonly redirects: () => Redirects
   readonly luns: () => OpenLuns
   readonly network: () => VirtualSwitch
+  readonly forwards: () => Pick<Forwards, 'follow' | 'reports'>
   readonly vmParts: () => VmParts
   readonly exports: ExportHypervisor
+  /** Machines that earlier agents have left. */
+  readonly left: LeftBehind
   /** Whether QEMU runs machines here, and with which processor; undefined: not set up, or not known yet. */
   readonly qemu: () => Beat['qemu']
 }

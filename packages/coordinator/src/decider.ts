@@ -216,7 +216,7 @@ function inputOf(message: Message): Input | null {
     case 'cluster.beat':
       return { kind: 'beat', request, beat: body as Beat }
     case 'guardian.attest':
-      return { kind: 'attest', request, ...(body as { host: string; guardian: string; incarnation: number }) }
+      return { kind: 'attest', request, ...(body as Omit<Extract<Input, { kind: 'attest' }>, 'kind' | 'request'>) }
     case 'migration.progress':
       return { kind: 'migration-progress', ...(body as { migration: string; converged: boolean; round: number }) }
     case 'migration.loaded':

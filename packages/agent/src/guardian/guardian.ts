@@ -1,5 +1,6 @@
 // The guardian of a host: parent of its agent. It counts the agent's incarnations durably, kills what runs past its
-// deadline, and attests, once it has reaped the agent, that nothing of it is left. It decides nothing else.
+// deadline, and attests, once it has reaped the agent, what of it is left: nothing but machines that are processes of their own,
+// for the next agent to take over, until their right to run ends. It decides nothing else.
 
 import '@stellwerk/protocol/messages/all.ts'
 import { clusterFamily } from '@stellwerk/protocol/messages/cluster.ts'
@@ -10,7 +11,7 @@ import { errorCode, errorMessage, type StellwerkError } from '@stellwerk/runtime
 import type { AgentConfig } from '../agent-config.ts'
 import { JUDGEMENT_DELAY_MS, judgeDeadlines } from './deadlines.ts'
 import { finalRefusal } from './final-refusals.ts'
-import { type AgentFailed, asToGuardian, type MachineDeadline, type ToAgent } from './pipe.ts'
+import { type AgentFailed, asToGuardian, type Kept, type MachineDeadline, type Survivor, type ToAgent } from './pipe.ts'
 import { GuardedPrograms } from './programs.ts'
 
 export interface GuardianConfig {
@@ -94,13 +95,17 @@ class HostGuardian implements Guardian {
   readonly #programs: GuardedPrograms
   #child: { readonly process: Child; readonly incarnation: number } | null = null
   #machines: readonly MachineDeadline[] = []
+  /** Left by agents that have died, by VM, and not taken over. */
+  readonly #left = new Map<string, MachineDeadline>()
   #judgeTimer: Timer | null = null
   /** Found past their deadline at the last look: killed if they still are at the next. */
   #warned = false
   #stopping = false
   #onReaped: (() => void) | null = null
-  /** The newest incarnation known to be dead and not yet taken note of by the coordinator. */
-  #toAttest: number | null = null
+  /** The newest incarnation known to be dead; null: none is. */
+  #dead: number | null = null
+  /** Of that, something is not yet taken note of by the coordinator. */
+  #toAttest = false
   #attesting = false
 
   constructor(env: Environment, config: GuardianConfig, onRefused: ((error: StellwerkError) => void) | null) {
@@ -108,7 +113,10 @@ class HostGuardian implements Guardian {
     this.#config = config
     this.#incarnation = this.#next('guardian')
     this.#id = takeId(env)
-    this.#programs = new GuardedPrograms(env)
+    this.#programs = new GuardedPrograms(env, {
+      tell: message => this.#child?.process.send(message as unknown as Json),
+      ended: (vm, keep) => this.#machineEnded(vm, keep),
+    })
     const identity: Identity = {
       cluster: config.cluster,
       node: config.host,
@@ -138,8 +146,10 @@ class HostGuardian implements Guardian {
     // Whatever an earlier guardian had started died with it or was just killed.
     const last = env.store.get('incarnation/agent')
     if (typeof last === 'number') {
-      this.#toAttest = last
-      this.#tellDead(last)
+      this.#dead = last
+      this.#toAttest = true
+      this.#tellDead('guardian', this.#incarnation - 1)
+      this.#tellDead('agent', last)
     }
   }
 
@@ -156,7 +166,10 @@ class HostGuardian implements Guardian {
     if (this.#child !== null || this.#stopping) return
     const { cluster, token, host, coordinator, agent } = this.#config
     const incarnation = this.#next('agent')
-    const config: AgentConfig = { ...agent, cluster, token, host, coordinator, incarnation, guardian: this.#id }
+    const config: AgentConfig = {
+      ...{ ...agent, cluster, token, host, coordinator, incarnation, guardian: this.#id },
+      ...{ survivors: this.#survivors(), lastProgram: this.#programs.last },
+    }
     const process = this.#env.processes.spawn({
       program: 'agent',
       name: `${host}/agent`,
@@ -178,11 +191,13 @@ class HostGuardian implements Guardian {
       return
     }
     if (said.kind !== 'deadlines') {
-      this.#programs.obey(said, answer => process.send(answer as unknown as Json))
+      this.#programs.obey(said)
       return
     }
     this.#machines = said.machines
-    this.#programs.keepOnly(new Set(said.machines.map(({ vm }) => vm)))
+    // These are taken over: from here on their deadlines are the new ones.
+    for (const { vm } of said.machines) this.#left.delete(vm)
+    this.#programs.keepOnly(new Set([...said.machines.map(({ vm }) => vm), ...this.#left.keys()]))
     process.send({ kind: 'acknowledged', seq: said.seq } satisfies ToAgent)
     this.#judge(false)
   }
@@ -194,7 +209,7 @@ class HostGuardian implements Guardian {
     this.#judgeTimer = null
     const now = this.#env.clock.now()
     const { overdue, nextAt } = judgeDeadlines(
-      this.#machines.filter(({ vm }) => !this.#programs.hasEnded(vm)),
+      [...this.#machines, ...this.#left.values()].filter(({ vm }) => !this.#programs.hasEnded(vm)),
       now,
     )
     if (overdue.length === 0) this.#warned = false
@@ -204,7 +219,7 @@ class HostGuardian implements Guardian {
       this.#judgeTimer = this.#env.timers.after(JUDGEMENT_DELAY_MS, () => this.#judge(true))
       return
     }
-    if (overdue.length > 0 && this.#child !== null) {
+    if (overdue.length > 0) {
       // Embedded guests live in the agent's own process: it goes with them, and with it all others.
       const own = overdue.every(({ vm }) => this.#programs.runs(vm))
       this.#env.log.error(
@@ -218,12 +233,13 @@ class HostGuardian implements Guardian {
         body: { machines: overdue.map(m => m.vm) },
       })
       if (!own) {
-        this.#child.process.kill()
+        this.#child?.process.kill()
         this.#machines = []
         return
       }
       for (const { vm } of overdue) this.#programs.killOf(vm)
       this.#machines = this.#machines.filter(machine => !overdue.includes(machine))
+      for (const machine of overdue) if (this.#left.has(machine.vm)) this.#left.set(machine.vm, standing(machine))
       this.#warned = false
     }
     if (nextAt !== null) this.#judgeTimer = this.#env.timers.after(nextAt - now, () => this.#judge(true))
@@ -231,37 +247,59 @@ class HostGuardian implements Guardian {
 
   #reaped(process: Child, incarnation: number, exit: { code: number | null; signal: string | null }): void {
     if (this.#child?.process !== process) return
+    const now = this.#env.clock.now()
+    for (const machine of this.#machines)
+      if (!this.#stopping && isToStay(machine, now)) this.#left.set(machine.vm, machine)
     this.#machines = []
-    // Until nothing of it is left it counts as here: its successor's first word attests its end as well as ours does.
-    this.#programs.killAll(() => this.#gone(incarnation, exit))
+    for (const vm of this.#left.keys()) if (this.#programs.kept(vm) === null) this.#left.delete(vm)
+    // Until nothing else of it is left it counts as here: its successor's first word attests its end as well as ours does.
+    this.#programs.killAllBut(new Set(this.#left.keys()), () => this.#gone(incarnation, exit))
+    this.#judge(false)
+  }
+
+  /** For the agent that is about to be started. */
+  #survivors(): Survivor[] {
+    return [...this.#left.values()].flatMap(({ vm, epoch, frozen }) => {
+      const kept = frozen ? null : this.#programs.kept(vm)
+      return kept === null ? [] : [{ vm, epoch, ...kept }]
+    })
+  }
+
+  #machineEnded(vm: string, { instance }: Kept): void {
+    this.#env.trace.emit({ level: 'decision', kind: 'machine.reaped', vm, host: this.#config.host, body: { instance } })
+    if (!this.#left.delete(vm)) return
+    this.#toAttest = true
+    this.#attest()
   }
 
   #gone(incarnation: number, exit: { code: number | null; signal: string | null }): void {
     this.#child = null
     this.#env.log.warn({ incarnation, ...exit }, 'the agent is gone')
-    this.#tellDead(incarnation)
-    this.#toAttest = incarnation
+    this.#tellDead('agent', incarnation)
+    this.#dead = incarnation
+    this.#toAttest = true
     this.#attest()
     this.#onReaped?.()
-    if (this.#config.supervise && !this.#stopping) this.#env.timers.after(RESTART_MS, () => this.startAgent())
+    if (!this.#config.supervise || this.#stopping) return
+    // Who is left behind has not much time.
+    this.#env.timers.after(this.#left.size > 0 ? 0 : RESTART_MS, () => this.startAgent())
   }
 
   /** On record before it is attested: whoever judges the attestation finds the truth behind it. */
-  #tellDead(incarnation: number): void {
-    this.#env.trace.emit({
-      level: 'decision',
-      kind: 'process.dead',
-      host: this.#config.host,
-      body: { process: `${this.#config.host}/agent`, incarnation },
-    })
+  #tellDead(process: 'agent' | 'guardian', incarnation: number): void {
+    const { host } = this.#config
+    const body = { process: `${host}/${process}`, incarnation }
+    this.#env.trace.emit({ level: 'decision', kind: 'process.dead', host, body })
   }
 
   #attest(): void {
-    const incarnation = this.#toAttest
-    if (incarnation === null || this.#attesting || this.#session.session === null) return
+    const incarnation = this.#dead
+    if (incarnation === null || !this.#toAttest || this.#attesting || this.#session.session === null) return
     this.#attesting = true
+    this.#toAttest = false
     const { host } = this.#config
-    const body = { host, guardian: this.#id, incarnation }
+    const survivors = [...this.#left.keys()].sort()
+    const body = { host, guardian: this.#id, incarnation, ...(survivors.length === 0 ? {} : { survivors }) }
     clusterFamily
       .request(this.#session, 'guardian.attest', body, ATTEST_DEADLINE_MS, {
         from: `${host}/guardian`,
@@ -270,11 +308,11 @@ class HostGuardian implements Guardian {
       .then(
         () => {
           this.#attesting = false
-          if (this.#toAttest === incarnation) this.#toAttest = null
           this.#attest()
         },
         (error: unknown) => {
           this.#attesting = false
+          this.#toAttest = true
           this.#env.log.debug({ code: errorCode(error) }, `the attestation was not taken: ${errorMessage(error)}`)
           this.#env.timers.after(ATTEST_RETRY_MS, () => this.#attest())
         },
@@ -304,4 +342,14 @@ class HostGuardian implements Guardian {
     this.#child?.process.kill()
     this.#env.processes.exit(1)
   }
+}
+
+/** It executes by itself, and may for a while. One that stands still is let go on by nobody but its own agent. */
+function isToStay({ begun, frozen, until }: MachineDeadline, now: number): boolean {
+  return begun && !frozen && until > now
+}
+
+/** It is being killed. */
+function standing(machine: MachineDeadline): MachineDeadline {
+  return { ...machine, frozen: true }
 }

@@ -81,10 +81,23 @@ export interface Hypervisor {
   create(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Machine>
   /** The place a migration stream is loaded into. */
   receive(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Incoming>
-  /** A machine that outlived the agent, or null. */
-  adopt(vm: string): Promise<Machine | null>
+  /** Machines that earlier agents have left here, and that nobody has taken over. Absent: its machines end with their agent. */
+  readonly left?: LeftBehind
+  /**
+   * One of them, on disks that hold what its own held. It is started when it may run, wherever it stood; until then nothing leaves
+   * it. Rejects with `machine-gone`, and then nothing of it is left.
+   */
+  adopt?(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Machine>
   /** A connection to the screen of the VM's machine here (RFB, RFC 6143). Absent: its machines have none. Rejects with `screen-away`. */
   dialScreen?(vm: string): Promise<ByteStream>
+}
+
+export interface LeftBehind {
+  vms(): readonly string[]
+  /** The id of the creation that is left of the VM; null: none is. */
+  instance(vm: string): string | null
+  /** Resolves when nothing of it is left. */
+  end(vm: string): Promise<void>
 }
 
 export interface Machine {

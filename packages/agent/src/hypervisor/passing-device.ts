@@ -5,7 +5,7 @@ import type { BlockDevice, BlockExtent, Caps, DeviceState, Io, Limits } from '@s
 export abstract class PassingDevice implements BlockDevice {
   readonly limits: Limits
   readonly caps: Caps
-  protected readonly disk: BlockDevice
+  protected disk: BlockDevice
 
   constructor(disk: BlockDevice) {
     this.disk = disk

@@ -1,5 +1,8 @@
 // Ended migrations that the coordinator has yet to take note of, until it has.
 
+import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
+import { COORDINATOR } from '../coordinator-name.ts'
+
 export interface MigrationDone {
   readonly migration: string
   readonly vm: string
@@ -8,6 +11,11 @@ export interface MigrationDone {
 
 /** Of one that was dropped the coordinator asks again, as it does until it has heard. */
 const MAX_DONE = 1_000
+
+interface Teller {
+  readonly system: Pick<ActorSystem, 'ask'>
+  readonly config: { readonly host: string; readonly incarnation: number }
+}
 
 export class DoneReports {
   /** By migration: it may be asked for more than once. */
@@ -21,10 +29,14 @@ export class DoneReports {
     if (this.#done.size > MAX_DONE && oldest !== undefined) this.#done.delete(oldest)
   }
 
-  /** All that there are, to be told; what is not taken comes back by `keep`. */
-  take(): readonly MigrationDone[] {
+  /** All that there are; what is not taken is told another time. */
+  tell({ system, config }: Teller, deadlineMs: number): void {
     const all = [...this.#done.values()]
     this.#done.clear()
-    return all
+    const { host, incarnation } = config
+    for (const done of all) {
+      const body = { ...done, host, incarnation }
+      system.ask(`${host}/agent`, COORDINATOR, 'migration.done', body, deadlineMs).catch(() => this.keep(done))
+    }
   }
 }

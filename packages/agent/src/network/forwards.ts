@@ -1,17 +1,18 @@
 // The ways from this host into the guests' networks and to its machines' screens, as an actor: each is kept while somebody asks
-// for it, and a network's gateway while one leads through it.
+// for it, or, a lasting one, while the cluster's map has it here; and a network's gateway while one leads through it.
 
-import type { OpenForward, OpenScreen } from '@stellwerk/protocol/messages/forward.ts'
+import type { ForwardReport, MapForward, OpenForward, OpenScreen } from '@stellwerk/protocol/messages/forward.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import type { ByteStream, Environment } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { removeMachines, type StartedProgram, type StartProgram } from '../hypervisor/qemu/qemu-process.ts'
 import { GATEWAYS, Gateway, type Listening } from './gateway.ts'
+import { FORWARD_ADDRESS, type LastingForward, LastingForwards } from './lasting-forwards.ts'
 import { relayScreen } from './screen-relay.ts'
 import type { VirtualSwitch } from './virtual-switch.ts'
 
-/** Of one host at once. */
+/** Of one host at once, those that are asked for. */
 const FORWARDS_MAX = 256
 const LOOK_MS = 1_000
 
@@ -25,6 +26,7 @@ interface Way {
 }
 
 interface KeptWay extends Way {
+  /** Without an end: a lasting one. */
   until: number
 }
 
@@ -36,6 +38,10 @@ export interface ForwardsOptions {
   readonly network: VirtualSwitch
   /** Rejects when no machine of that VM with a screen is here. */
   readonly dialScreen: (vm: string) => Promise<ByteStream>
+  /** Where lasting forwards listen that name no address; absent: loopback. */
+  readonly address?: string | undefined
+  /** How a lasting forward fares has changed. */
+  readonly onChange: () => void
 }
 
 export class Forwards implements Behavior {
@@ -49,13 +55,43 @@ export class Forwards implements Behavior {
   readonly #programs = new Set<StartedProgram>()
   /** One order after the other: each finds what the one before has made. */
   #work: Promise<unknown> = Promise.resolve()
+  readonly #lasting: LastingForwards
+  #context: ActorContext | null = null
 
   constructor(options: ForwardsOptions) {
     this.#options = options
+    const { env, host, address = FORWARD_ADDRESS, onChange } = options
+    this.#lasting = new LastingForwards({
+      ...{ host, address, onChange, now: () => env.clock.now() },
+      ways: {
+        has: key => this.#forwards.has(key),
+        open: async (key, forward) => {
+          const way = await this.#openForward(forward)
+          this.#forwards.set(key, { ...way, until: Number.POSITIVE_INFINITY })
+        },
+        close: key => this.#close(key),
+      },
+      warn: (facts, message) => env.log.warn(facts, message),
+    })
+  }
+
+  started(context: ActorContext): void {
+    this.#context = context
+  }
+
+  /** Lasting ones, as the map has them. */
+  follow(forwards: readonly MapForward[]): void {
+    if (!this.#lasting.follow(forwards) || this.#context === null) return
+    this.#lookNow(this.#context)
+  }
+
+  /** How lasting ones fare that are to be open here. */
+  get reports(): ForwardReport[] {
+    return this.#lasting.reports
   }
 
   receive(message: Message, context: ActorContext): void {
-    const { system, env } = this.#options
+    const { system } = this.#options
     const answer = (work: () => Promise<unknown>): void => {
       this.#work = this.#work
         .then(work)
@@ -85,13 +121,8 @@ export class Forwards implements Behavior {
         })
         return
       case 'forwards.look':
-        this.#work = this.#work
-          .then(() => this.#look())
-          .catch((error: unknown) => env.log.warn({ why: describeError(error) }, 'a forward was not ended'))
-          .then(() => {
-            this.#looking = false
-            this.#lookLater(context)
-          })
+        this.#looking = false
+        this.#lookNow(context)
         return
       default:
         if (message.re !== undefined) return
@@ -111,8 +142,17 @@ export class Forwards implements Behavior {
     way.close().catch((error: unknown) => log.warn({ why: describeError(error) }, 'a way was not closed'))
   }
 
+  #lookNow(context: ActorContext): void {
+    const { log } = this.#options.env
+    this.#work = this.#work
+      .then(() => this.#look())
+      .catch((error: unknown) => log.warn({ why: describeError(error) }, 'a forward was not ended'))
+      .then(() => this.#lookLater(context))
+  }
+
   #lookLater(context: ActorContext): void {
-    if (this.#looking || this.#isOver || (this.#forwards.size === 0 && this.#gateways.size === 0)) return
+    const nothing = this.#forwards.size === 0 && this.#gateways.size === 0 && !this.#lasting.any
+    if (this.#looking || this.#isOver || nothing) return
     this.#looking = true
     context.after(LOOK_MS, 'forwards.look', null)
   }
@@ -129,7 +169,8 @@ export class Forwards implements Behavior {
     if (this.#isOver) throw new StellwerkError('stopping', 'the agent ends')
     const known = this.#stillWanted(wanted)
     if (known !== null) return known.listening
-    if (this.#forwards.size >= FORWARDS_MAX) {
+    const asked = [...this.#forwards.values()].filter(({ until }) => Number.isFinite(until))
+    if (asked.length >= FORWARDS_MAX) {
       throw new StellwerkError('busy', `this host keeps ${FORWARDS_MAX} forwards already`, { hint: 'end one of them' })
     }
     const way = await open()
@@ -137,7 +178,7 @@ export class Forwards implements Behavior {
     return way.listening
   }
 
-  async #openForward(wanted: OpenForward): Promise<Way> {
+  async #openForward(wanted: LastingForward): Promise<Way> {
     const gateway = gatewayOf(wanted)
     const through = await this.#gateway(gateway, wanted)
     const { host, port } = wanted.listen
@@ -152,7 +193,7 @@ export class Forwards implements Behavior {
     return { listening: relay.listening, gateway: null, close: () => relay.close() }
   }
 
-  #gateway(key: string, { network, gateway: address, bits }: OpenForward): Promise<Gateway> {
+  #gateway(key: string, { network, gateway: address, bits }: LastingForward): Promise<Gateway> {
     const known = this.#gateways.get(key)
     if (known !== undefined) return known
     const { env, network: virtualSwitch } = this.#options
@@ -196,18 +237,21 @@ export class Forwards implements Behavior {
     await forward.close()
   }
 
-  /** Ends what nobody has asked for again, and gateways that nothing leads through. */
+  /** Ends what nobody has asked for again, and gateways that nothing leads through; sees to lasting ones. */
   async #look(): Promise<void> {
     const now = this.#options.env.clock.now()
     for (const [id, { until }] of this.#forwards) if (until <= now) await this.#close(id)
+    if (this.#isOver) return
+    await this.#lasting.settle()
     for (const [key, gateway] of this.#gateways) {
       if ([...this.#forwards.values()].some(forward => forward.gateway === key)) continue
+      if (this.#lasting.needs(forward => gatewayOf(forward) === key)) continue
       this.#gateways.delete(key)
       await (await gateway).stop()
     }
   }
 }
 
-function gatewayOf({ network, gateway, bits }: OpenForward): string {
+function gatewayOf({ network, gateway, bits }: LastingForward): string {
   return `${network} ${gateway}/${bits}`
 }

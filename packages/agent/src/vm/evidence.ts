@@ -30,11 +30,16 @@ export class Evidence {
   }
 
   /** To be called the instant before the guest may execute. */
-  runs(how: 'start' | 'thaw' | 'resume' | 'arrive'): void {
+  runs(how: 'start' | 'adopt' | 'thaw' | 'resume' | 'arrive'): void {
     this.#ran = true
     this.#parts.gate.begins(this.#order.vm)
-    const { epoch } = this.#order
-    this.#emit('decision', 'vm.run', { epoch, instance: this.#instance, how, storages: [...(this.#storages ?? [])] })
+    const { epoch, spec } = this.#order
+    // A process of the guardian's: it does not end with this agent.
+    const own = spec.hypervisor === 'qemu' && this.#parts.env.processes.parent !== null
+    this.#emit('decision', 'vm.run', {
+      ...{ epoch, instance: this.#instance, how, storages: [...(this.#storages ?? [])] },
+      ...(own ? { own } : {}),
+    })
   }
 
   /** To be called once it executes nothing. */

@@ -44,7 +44,11 @@ export class Opening {
     ports: readonly NetworkPort[],
     isOver: () => boolean,
   ): Promise<Machine> {
-    const machine = await this.#parts.hypervisor(spec.hypervisor).create(spec, disks.devices, ports)
+    const hypervisor = this.#parts.hypervisor(spec.hypervisor)
+    const isLeft = this.#order.adopts === true
+    const made = isLeft ? hypervisor.adopt?.(spec, disks.devices, ports) : hypervisor.create(spec, disks.devices, ports)
+    if (made === undefined) throw new StellwerkError('machine-gone', `a ${spec.hypervisor} guest ends with its agent`)
+    const machine = await made
     if (isOver()) await machine.kill()
     return machine
   }

@@ -140,7 +140,8 @@ export class RunGate {
       // and the guardian must not kill the whole agent for taking a moment over it.
       gated.toldUntil = Math.max(gated.toldUntil, this.#right.until(gated.storages()))
       const until = gated.toldUntil
-      return { vm, epoch: gated.epoch, until, frozen: gated.frozen || (!gated.begun && until <= now) }
+      const { epoch, begun } = gated
+      return { vm, epoch, until, begun, frozen: gated.frozen || (!begun && until <= now) }
     })
     this.#seq += 1
     this.#pushed.set(this.#seq, new Map(machines.map(machine => [machine.vm, machine])))

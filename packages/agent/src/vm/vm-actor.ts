@@ -49,7 +49,7 @@ export class VmActor implements Behavior {
     this.parts = parts
     this.order = order
     this.#receive = receive
-    this.instance = parts.env.random.id()
+    this.instance = (order.adopts === true ? parts.left.instance(order.vm) : null) ?? parts.env.random.id()
     this.evidence = new Evidence(parts, order, this.instance)
     this.network = new VmPorts(parts.port, order)
     this.coordinator = new CoordinatorLine(parts, order.vm)
@@ -202,6 +202,7 @@ export class VmActor implements Behavior {
       },
       restsOn: now => this.evidence.restsOn(now),
     })
+    if (this.order.adopts === true) this.parts.gate.begins(vm) // It may execute at this moment.
   }
 
   #heard(event: MachineEvent): void {
@@ -238,7 +239,7 @@ export class VmActor implements Behavior {
     const may = this.parts.gate.mayExecute(this.order.vm)
     if (this.#phase === 'standing' && may) {
       this.#phase = 'running'
-      this.evidence.runs('start')
+      this.evidence.runs(this.order.adopts === true ? 'adopt' : 'start')
       machine.start()
       this.#reportRunning()
     } else if (this.#phase === 'running' && (held || !may)) {

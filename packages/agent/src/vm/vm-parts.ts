@@ -4,7 +4,7 @@ import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/clus
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, ByteStream, Environment, Hlc } from '@stellwerk/runtime/environment.ts'
 import type { GuestModules } from '../guests/guest-modules.ts'
-import type { Hypervisor, NetworkPort } from '../hypervisor/hypervisor.ts'
+import type { Hypervisor, LeftBehind, NetworkPort } from '../hypervisor/hypervisor.ts'
 import type { PortSpec } from '../network/virtual-switch.ts'
 import type { DiskOpener } from '../volume/disk-set.ts'
 import type { RunGate } from './run-gate.ts'
@@ -17,6 +17,8 @@ export interface VmParts {
   readonly gate: RunGate
   readonly disks: DiskOpener
   readonly guests: Pick<GuestModules, 'need'>
+  /** Machines that earlier agents have left. */
+  readonly left: LeftBehind
   /** A port of the host's virtual switch. */
   readonly port: (spec: PortSpec) => NetworkPort
   readonly hypervisor: (kind: VmOrder['spec']['hypervisor']) => Hypervisor

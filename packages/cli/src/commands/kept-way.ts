@@ -99,10 +99,16 @@ async function close(client: ApiClient, { host }: Way, forward: string): Promise
 
 /** As `LISTEN` says it; throws `bad-address`, `bad-number`. */
 export function parseListen(listen: string): { host: string; port: number } {
+  const { host, port } = splitListen(listen, 0)
+  return { host: host ?? LOOPBACK, port }
+}
+
+/** Null: no address is said. Throws as `parseListen` does. */
+export function splitListen(listen: string, minimumPort: number): { host: string | null; port: number } {
   const at = listen.lastIndexOf(':')
-  const host = at < 0 ? LOOPBACK : listen.slice(0, at)
-  if (!isIpv4(host)) throw badAddress('--listen', listen, 'say PORT or ADDRESS:PORT')
-  return { host, port: parseCount('listen', listen.slice(at + 1), 0, 65_535) }
+  const host = at < 0 ? null : listen.slice(0, at)
+  if (host !== null && !isIpv4(host)) throw badAddress('--listen', listen, 'say PORT or ADDRESS:PORT')
+  return { host, port: parseCount('listen', listen.slice(at + 1), minimumPort, 65_535) }
 }
 
 export function isIpv4(text: string): boolean {

@@ -93,6 +93,7 @@ const agent: CommandSpec = {
         listen,
         ...(config.value.guest === undefined ? {} : { guest: config.value.guest }),
         ...(config.value.bridges === undefined ? {} : { bridges: config.value.bridges }),
+        ...(config.value.forwardAddress === undefined ? {} : { forwardAddress: config.value.forwardAddress }),
         memoryBytes,
         hbas: config.value.hbas ?? FABRICS,
         hypervisors: config.value.hypervisors ?? (['wasm', 'model', 'qemu'] as const),

@@ -1,10 +1,12 @@
-// `stellwerk vm forward`: a port of this host leads to one of a guest, wherever the guest runs, until Ctrl-C.
+// `stellwerk vm forward`: a port of a host leads to one of a guest, wherever the guest runs, until Ctrl-C; or, with --keep, until it is
+// ended (vm-lasting-forward.ts).
 
-import { errorCode } from '@stellwerk/runtime/errors.ts'
+import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { pathOf } from '../api-client/client.ts'
 import { type CommandSpec, DIR, type Input, JSON_OUT, OK } from '../command-line/command.ts'
 import { parseCount } from '../command-line/values.ts'
 import { badAddress, isIpv4, keepWay, LISTEN, parseListen, unlessPassing, type Way } from './kept-way.ts'
+import { keepForward } from './vm-lasting-forward.ts'
 
 interface Forward extends Way {
   readonly guest: string
@@ -18,13 +20,27 @@ export const forwardCommand: CommandSpec = {
     listen: LISTEN,
     address: { type: 'string', value: 'A[/BITS]', help: 'the guest’s (default: the one its card is bound to; /24)' },
     host: { type: 'string', value: 'H', help: 'the host that listens (default: one that can)' },
+    keep: {
+      type: 'boolean',
+      help: 'leave it on record with the VM: the host that has that listens, on its address for forwards, until vm unforward',
+    },
+    on: {
+      type: 'string',
+      value: 'vm|all',
+      help: 'with --keep: every host listens, or the one that has the VM (default)',
+    },
     json: JSON_OUT,
   },
-  summary: 'Reach a TCP port of a guest (22, 80) from a host, also while it moves; Ctrl-C ends it',
+  summary: 'Reach a TCP port of a guest (22, 80) from a host, also while it moves; Ctrl-C ends it, unless it is kept',
   run: async (context, input) => {
     const { terminal } = context
     const [vm = '', port = ''] = input.args
-    const body = { port: parseCount('port', port, 1, 65_535), ...whereOf(input), ...guestOf(input) }
+    const end = { port: parseCount('port', port, 1, 65_535), ...guestOf(input) }
+    if (input.flag('keep')) return keepForward(context, input, end)
+    if (input.text('on') !== undefined) {
+      throw new StellwerkError('usage', '--on is for lasting forwards', { hint: 'say --keep, too' })
+    }
+    const body = { ...end, ...whereOf(input) }
     const client = await context.api(input)
     const ask = async (forward: string, more: object = {}) =>
       (await client.post(pathOf('vms', vm, 'forwards'), { forward, ...body, ...more })) as Forward

@@ -15,6 +15,7 @@ import { CLOUD_INIT_OPTIONS, cloudInitOf } from './vm-cloud-init.ts'
 import { consoleCommand } from './vm-console.ts'
 import { forwardCommand } from './vm-forward.ts'
 import { guestNamed } from './vm-guest.ts'
+import { forwardFacts, forwardsCommand, unforwardCommand } from './vm-lasting-forward.ts'
 import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
 
 const POLL_MS = 100
@@ -227,6 +228,7 @@ const show: CommandSpec = {
         'card',
         [`${nic.mac} in ${nic.network}`, ...nic.addresses].join(', '),
       ]),
+      ...forwardFacts(vm),
       ['priority', String(vm.priority)],
       ...restartFacts(vm),
     ]
@@ -330,5 +332,5 @@ function shown(value: unknown): string {
 
 export const commands: readonly CommandSpec[] = [
   ...[create, start, stop, reset, remove, list, show, migrate, cancel],
-  ...[consoleCommand, forwardCommand],
+  ...[consoleCommand, forwardCommand, forwardsCommand, unforwardCommand],
 ]

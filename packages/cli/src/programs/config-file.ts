@@ -3,6 +3,7 @@
 import { dirname, resolve } from 'node:path'
 import { type Check, checkOf } from '@stellwerk/coordinator/api/misfit.ts'
 import { COORDINATOR_NAME } from '@stellwerk/coordinator/core/host-names.ts'
+import { IPV4_PATTERN } from '@stellwerk/protocol/ipv4.ts'
 import { AddressSchema, ExternalSchema } from '@stellwerk/protocol/messages/cluster.ts'
 import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
 import { type Static, type TObject, Type } from '@stellwerk/protocol/schema/typebox.js'
@@ -54,6 +55,8 @@ export const AgentFile = closed({
   guest: Type.Optional(AddressSchema),
   /** Networks of the guests that are Linux bridges of this host's. */
   bridges: Type.Optional(BridgesSchema),
+  /** IPv4: where lasting forwards listen that name no address of their own; default loopback. */
+  forwardAddress: Type.Optional(Type.String({ pattern: IPV4_PATTERN })),
   memoryBytes: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   hbas: Type.Optional(Type.Array(Fabric, { maxItems: 2 })),
   hypervisors: Type.Optional(

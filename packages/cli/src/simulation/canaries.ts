@@ -344,6 +344,14 @@ export const CANARIES: readonly Canary[] = [
     tuning: { qemu: true, faults: ['agent-pause', 'host-pause'], meanGapMs: 1_500 },
   },
   {
+    name: 'survivors-unheard',
+    part: 'cluster',
+    rule: 'FEN1',
+    what: 'an agent is attested dead, and what its guardian says of machines that have outlived it is not heard',
+    seed: 1,
+    tuning: { qemu: true, faults: ['agent-kill'], meanGapMs: 1_500 },
+  },
+  {
     name: 'fenced-host-heard',
     part: 'cluster',
     rule: 'NET1',

@@ -6,15 +6,17 @@ import { accept, badName, type CommandResult, refuse } from './command-result.ts
 import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
 import { drainHost, readmitHost, removeHost, resumeHost } from './host-commands.ts'
 import { hostLive, isUsable } from './hosts.ts'
+import { type AskedForward, addForward, removeForward, withoutForwards } from './lasting-forwards.ts'
 import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
 import { signOfLife, takeAttestation } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
+import type { MigrationLimits } from './migration-record.ts'
 import { type AskedNic, nicsFor } from './nics.ts'
 import type { StepOutput } from './output.ts'
 import { giveVolume } from './ownership.ts'
 import { obeyPathCommand, type PathCommand } from './path-commands.ts'
 import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy, withoutLost } from './restart-policy.ts'
-import type { CoordinatorState, MigrationLimits, VmRecord, VmSpec } from './state.ts'
+import type { CoordinatorState, VmRecord, VmSpec } from './state.ts'
 import { resetVm } from './vm-reset.ts'
 import { createVolume, type VolumeCreate } from './volume-creation.ts'
 import { deleteVolume } from './volume-deletion.ts'
@@ -51,6 +53,9 @@ export type Command =
   | { readonly kind: 'vm-cancel'; readonly name: string }
   /** Its guest is to begin anew, where it is. */
   | { readonly kind: 'vm-reset'; readonly name: string }
+  | { readonly kind: 'vm-forward'; readonly name: string; readonly asked: AskedForward }
+  /** `forward`: `[ADDRESS:]PORT`. */
+  | { readonly kind: 'vm-unforward'; readonly name: string; readonly forward: string }
   | ({ readonly kind: 'volume-create' } & VolumeCreate)
   | { readonly kind: 'volume-own'; readonly name: string; readonly host: string }
   /** With its LUNs. `force`: and with what is on it. */
@@ -108,7 +113,7 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       return withVm(state, command.name, vm => {
         const exported = exportedOf(state, vm)
         if (exported !== null) return { ok: false, refusal: exportRefusal(vm, exported) }
-        out.put('vms', vm.name, { ...vm, desired: 'deleted', stopGraceMs: 0 })
+        out.put('vms', vm.name, { ...withoutForwards(vm), desired: 'deleted', stopGraceMs: 0 })
         state.outstanding.delete(`stop/${vm.name}/${vm.placement?.epoch}`)
         return accept({ vm: vm.name })
       })
@@ -129,6 +134,10 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
       })
     case 'vm-reset':
       return withVm(state, command.name, vm => resetVm(vm, out))
+    case 'vm-forward':
+      return withVm(state, command.name, vm => addForward(state, vm, command.asked, out))
+    case 'vm-unforward':
+      return withVm(state, command.name, vm => removeForward(vm, command.forward, out))
     case 'volume-create':
       return createVolume(state, command, now, out)
     case 'volume-delete':
@@ -336,6 +345,6 @@ function confirmDead(state: CoordinatorState, name: string, now: number, out: St
   if (sign !== null) return refuse('host-alive', `host "${name}" is alive: ${sign}`, 'power it off first')
   const incarnation = hostLive(state, name).incarnation ?? Number.MAX_SAFE_INTEGER
   // Also of a host that runs nothing: whether a leg may be forced depends on it.
-  takeAttestation(state, host, incarnation, 'an operator', now, out)
+  takeAttestation(state, host, { incarnation, survivors: [], by: 'an operator' }, now, out)
   return accept({ host: name })
 }

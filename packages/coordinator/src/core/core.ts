@@ -10,6 +10,7 @@ import { workOnDrains } from './drains.ts'
 import { admitAnswered, fenceAcknowledged, workOnFences } from './fencing.ts'
 import { attests } from './guardians.ts'
 import { hostLive } from './hosts.ts'
+import { followForwards } from './lasting-forwards.ts'
 import { marksHeard } from './leg-verification.ts'
 import { generationTold, legLost, lunCreated, lunDeleted, lunRefused, lunSeen, workOnLegs } from './legs.ts'
 import { diskCreated, diskDeleted, diskHeld, vmLive, workOnVms } from './lifecycle.ts'
@@ -44,6 +45,8 @@ export type Input =
       readonly host: string
       readonly guardian?: string
       readonly incarnation: number
+      /** VMs whose machines live on without an agent. */
+      readonly survivors?: readonly string[]
     }
   | {
       readonly kind: 'migration-progress'
@@ -126,7 +129,8 @@ function takeConfirmed(state: CoordinatorState, input: Input, now: number, out: 
     case 'attest':
       // A stranger's, too, is answered: it would be said again and again.
       if (attests(state, input.host, input.guardian)) {
-        attestDead(state, input.host, input.incarnation, BY_GUARDIAN, now, out)
+        const { incarnation, survivors = [] } = input
+        attestDead(state, input.host, { incarnation, survivors, by: BY_GUARDIAN }, now, out)
       }
       out.effect({ kind: 'reply', to: input.request, body: {} })
       break
@@ -189,6 +193,7 @@ function follow(state: CoordinatorState, now: number, out: StepOutput): void {
   workOnDrains(state, now, out)
   workOnMigrations(state, now, out)
   workOnVms(state, now, out)
+  followForwards(state)
   mapOf(state)
   spreadMap(state, now, out)
   spreadCopy(state, now, out)

@@ -2,6 +2,7 @@
 
 import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
+import { endUnwanted, isAdoptable, placedBefore, placeSurvivors } from './adoption.ts'
 import { shouldAsk } from './asking.ts'
 import {
   externalsOfVm,
@@ -15,6 +16,7 @@ import {
   whyDead,
 } from './external.ts'
 import { hostLive, storagesOf, vmsAt, volumesOf } from './hosts.ts'
+import type { Attestation } from './membership.ts'
 import type { StepOutput } from './output.ts'
 import type { CoordinatorState, FenceRecord, HostRecord, Placement, VmRecord, VolumeLive } from './state.ts'
 
@@ -23,7 +25,7 @@ export function beginFencing(
   state: CoordinatorState,
   host: HostRecord,
   why: string,
-  attested: { incarnation: number; by: string } | null,
+  attested: Attestation | null,
   out: StepOutput,
 ): void {
   const vms = vmsAt(state, host.name)
@@ -40,6 +42,7 @@ export function beginFencing(
     acknowledged: [],
     attestedIncarnation: attested?.incarnation ?? null,
     attestedBy: attested?.by ?? null,
+    ...(attested === null || attested.survivors.length === 0 ? {} : { survivors: attested.survivors }),
     ...(incarnation === null ? {} : { newestIncarnation: incarnation }),
   }
   out.put('hosts', host.name, { ...host, phase: 'fencing', fence })
@@ -50,6 +53,7 @@ export function beginFencing(
     out.put('recoveries', key, { volume, host: host.name, hostEpoch: host.epoch })
   }
   hostLive(state, host.name).clean = false
+  hostLive(state, host.name).ended = false
   hostLive(state, host.name).fencingSince = null
   hostLive(state, host.name).silentSince = null
   hostLive(state, host.name).seenAt.clear()
@@ -195,10 +199,17 @@ export function deadAt(
   const volumes = volumesOf(vm)
   if (fence === null || !isFencedOn(state, host, volumes)) return null
   if (!isSilentAt(fence, externalsOfVm(state, vm))) return null
-  const attested = fence.attestedIncarnation !== null && placement.incarnation <= fence.attestedIncarnation
-  if (attested || hostLive(state, host.name).clean) return { at: Number.NEGATIVE_INFINITY, attested: true }
+  if (isAttestedDead(fence, vm.name, placement) || hostLive(state, host.name).clean) {
+    return { at: Number.NEGATIVE_INFINITY, attested: true }
+  }
   const at = leasesOverAt(state, host, fence, volumes)
   return at === null ? null : { at, attested: false }
+}
+
+/** Somebody who knows says that nothing of the VM's machine there is left. */
+export function isAttestedDead(fence: FenceRecord, vm: string, { incarnation }: Placement): boolean {
+  if (fence.attestedIncarnation === null || incarnation > fence.attestedIncarnation) return false
+  return canary('survivors-unheard') || fence.survivors?.includes(vm) !== true
 }
 
 /**
@@ -252,16 +263,14 @@ export function runsBy(counted: VolumeLive['countedBefore'], refusing: readonly 
   return counted.every(storages => storages.some(storage => refusing.includes(storage)))
 }
 
-/** A fenced host that is back and runs nothing gets a new epoch, once nothing of the old one is left to settle. */
+/** A fenced host that is back and runs nothing but what it takes over gets a new epoch, once nothing of the old one is left to settle. */
 function admitAgain(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): void {
   const live = hostLive(state, host.name)
-  if (host.removed || live.session === null || !live.clean) return
+  if (host.removed || live.session === null || !live.ended || endUnwanted(state, host, now, out)) return
   // What it had sent to where no epoch tells the old from the new.
   if (host.fence !== null && openExternals(state, host.fence).length > 0) return
-  const stillPlaced = [...state.vms.values()].some(
-    vm => vm.placement?.host === host.name && vm.placement.hostEpoch === host.epoch,
-  )
-  if (stillPlaced) return
+  const placed = placedBefore(state, host)
+  if (!placed.every(vm => isAdoptable(state, host, vm))) return
   const admitted: HostRecord = {
     ...host,
     phase: 'admitting',
@@ -271,13 +280,15 @@ function admitAgain(state: CoordinatorState, host: HostRecord, now: number, out:
   }
   out.put('hosts', host.name, admitted)
   live.clean = false
+  live.ended = false
   out.decide({
     kind: 'admit',
     subject: host.name,
     saw: { epoch: host.epoch, incarnation: live.session.incarnation },
     chose: `admit at epoch ${admitted.epoch}`,
-    why: 'its agent is back and reported that nothing runs there',
+    why: `its agent is back and reported that nothing ${placed.length === 0 ? '' : 'else '}runs there`,
   })
+  placeSurvivors(state, admitted, placed, out)
   orderAdmit(state, admitted, now, out)
 }
 

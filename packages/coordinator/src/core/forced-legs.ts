@@ -4,6 +4,7 @@
 
 import { accept, type CommandResult, refuse } from './command-result.ts'
 import { isExternal } from './external.ts'
+import { isAttestedDead } from './fencing.ts'
 import { hostLive } from './hosts.ts'
 import { whyUnsure } from './leg-verification.ts'
 import { changeGeneration, volumeLive } from './legs.ts'
@@ -117,7 +118,7 @@ function whyInUse(state: CoordinatorState, volume: VolumeRecord, leg: LegRecord)
 
 function userOf(state: CoordinatorState, volume: VolumeRecord): VmRecord | undefined {
   const isOver = (vm: VmRecord): boolean =>
-    hasEnded(state, vm) || isAttestedDead(state, vm) || isOfRestoredHost(state, vm)
+    hasEnded(state, vm) || isDeadWithHost(state, vm) || isOfRestoredHost(state, vm)
   return [...state.vms.values()].find(vm => vm.disks.some(disk => disk.volume === volume.name) && !isOver(vm))
 }
 
@@ -169,8 +170,8 @@ export function hasEnded(state: CoordinatorState, { name, placement }: VmRecord)
 }
 
 /** With its host, which is fenced: it starts again when the other leg counts no more. */
-function isAttestedDead(state: CoordinatorState, { placement }: VmRecord): boolean {
+function isDeadWithHost(state: CoordinatorState, { name, placement }: VmRecord): boolean {
   const host = placement === null ? undefined : state.hosts.get(placement.host)
-  const attested = host?.epoch === placement?.hostEpoch ? host?.fence?.attestedIncarnation : null
-  return attested != null && (placement?.incarnation ?? 0) <= attested
+  if (placement === null || host?.epoch !== placement.hostEpoch || host.fence === null) return false
+  return isAttestedDead(host.fence, name, placement)
 }

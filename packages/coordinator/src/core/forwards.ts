@@ -1,9 +1,10 @@
 // Which host opens a way into a guests' network, and by which address there, or to a machine's screen. Nothing of it is kept:
-// whoever needs the way asks again while he does.
+// whoever needs the way asks again while he does (of lasting forwards: lasting-forwards.ts).
 
 import { formatIpv4, parseIpv4 } from '@stellwerk/protocol/ipv4.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { hostLive, usableHosts } from './hosts.ts'
+import type { Refusal } from './migration.ts'
 import { placementOf } from './placement-of.ts'
 import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
 
@@ -26,21 +27,38 @@ export interface ForwardRoute {
 
 /** Throws `no-network`, `no-address`, `host-unfit`. */
 export function routeForward(state: CoordinatorState, vm: VmRecord, request: ForwardRequest): ForwardRoute {
-  const nics = vm.spec.nics ?? []
-  const nic = nics.find(({ addresses }) => request.address !== null && addresses.includes(request.address)) ?? nics[0]
-  if (nic === undefined) {
-    throw new StellwerkError('no-network', `VM "${vm.name}" has no network card`, {
-      hint: 'give it one when it is defined: --nic NETWORK',
-    })
-  }
-  const guest = request.address ?? nic.addresses[0]
-  if (guest === undefined) {
-    throw new StellwerkError('no-address', `nobody knows which address VM "${vm.name}" has`, {
-      hint: 'say it: --address 10.0.0.7',
-    })
-  }
+  const end = guestEnd(vm, request.address)
+  if ('code' in end) throw asError(end)
   const host = chooseHost(state, request.host)
-  return { host, network: nic.network, guest, gateway: gatewayAddress(state, host, nic.network, guest, request.bits) }
+  const within = { ...end, bits: request.bits }
+  const gateway = gatewayAddresses(state, within).get(host)
+  if (gateway === undefined) throw asError(noGateway(within))
+  return { ...end, host, gateway }
+}
+
+/** Where in which network a forward to the VM ends; `address`: as the operator says, or null. */
+export function guestEnd(
+  vm: VmRecord,
+  address: string | null,
+): { readonly network: string; readonly guest: string } | Refusal {
+  const nics = vm.spec.nics ?? []
+  const nic = nics.find(({ addresses }) => address !== null && addresses.includes(address)) ?? nics[0]
+  if (nic === undefined) {
+    return {
+      ...{ code: 'no-network', message: `VM "${vm.name}" has no network card` },
+      hint: 'give it one when it is defined: --nic NETWORK',
+    }
+  }
+  const guest = address ?? nic.addresses[0]
+  if (guest !== undefined) return { network: nic.network, guest }
+  return {
+    ...{ code: 'no-address', message: `nobody knows which address VM "${vm.name}" has` },
+    hint: 'say it: --address 10.0.0.7',
+  }
+}
+
+function asError({ code, message, hint }: Refusal): StellwerkError {
+  return new StellwerkError(code, message, { hint })
 }
 
 /** The host that has the VM's machine, also while it is being stopped. Throws `no-screen`, `not-running`; `screen-away`: not yet. */
@@ -73,21 +91,45 @@ function chooseHost(state: CoordinatorState, wanted: string | null): string {
   })
 }
 
-/** From the highest down, those that a card is bound to left out. */
-function gatewayAddress(state: CoordinatorState, host: string, network: string, guest: string, bits: number): string {
+/** A part of a network of the guests: the addresses that have their first `bits` in common with `guest`. */
+export interface GuestNet {
+  readonly network: string
+  readonly guest: string
+  readonly bits: number
+}
+
+/**
+ * Each host's own address there: from the highest down, those left out that a card is bound to or a lasting forward leads to. A host
+ * may be left without.
+ */
+export function gatewayAddresses(
+  state: CoordinatorState,
+  { network, guest, bits }: GuestNet,
+): ReadonlyMap<string, string> {
   const taken = new Set([parseIpv4(guest)])
-  for (const { spec } of state.vms.values()) {
+  for (const { spec, forwards = [] } of state.vms.values()) {
     for (const nic of spec.nics ?? [])
       if (nic.network === network) for (const each of nic.addresses) taken.add(parseIpv4(each))
+    for (const forward of forwards) if (forward.network === network) taken.add(parseIpv4(forward.guest))
   }
-  const size = 2 ** (32 - bits)
-  const first = parseIpv4(guest) - (parseIpv4(guest) % size)
-  let before = [...state.hosts.keys()].sort().indexOf(host)
-  for (let address = first + size - 2; address > first; address--) {
-    if (taken.has(address)) continue
-    if (before-- === 0) return formatIpv4(address)
+  const first = firstAddress(guest, bits)
+  const hosts = [...state.hosts.keys()].sort()
+  const addresses = new Map<string, string>()
+  for (let address = first + 2 ** (32 - bits) - 2; address > first && addresses.size < hosts.length; address--) {
+    const host = hosts[addresses.size]
+    if (host !== undefined && !taken.has(address)) addresses.set(host, formatIpv4(address))
   }
-  throw new StellwerkError('no-address', `no address is free in ${formatIpv4(first)}/${bits}`, {
+  return addresses
+}
+
+/** The one that names the part. */
+function firstAddress(guest: string, bits: number): number {
+  return parseIpv4(guest) - (parseIpv4(guest) % 2 ** (32 - bits))
+}
+
+export function noGateway({ guest, bits }: GuestNet): Refusal {
+  return {
+    ...{ code: 'no-address', message: `no address is free in ${formatIpv4(firstAddress(guest, bits))}/${bits}` },
     hint: 'say a larger network: --address 10.0.0.7/16',
-  })
+  }
 }

@@ -10,6 +10,8 @@ export function newHostLive(state: CoordinatorState): HostLive {
     lastGrantAt: state.startedAt,
     seenAt: new Map(),
     clean: false,
+    ended: false,
+    survivors: new Set(),
     suspectSince: null,
     verdict: 'unknown',
     greeted: false,

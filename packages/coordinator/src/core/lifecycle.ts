@@ -2,7 +2,6 @@
 
 import { isOver, type ReportedMachine, type VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import { leaseWaitMs } from '@stellwerk/protocol/settings.ts'
-import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
 import { VERSIONS_PER_TERM } from './cluster-copy.ts'
 import { chooseCpu } from './cpu-baseline.ts'
@@ -11,7 +10,7 @@ import { externalsOfVm, isExternal, whyNotRestored } from './external.ts'
 import { deadAt, unsettledByRestore } from './fencing.ts'
 import { hostLive, isWanted, storagesOf, volumesOf } from './hosts.ts'
 import type { StepOutput } from './output.ts'
-import { isServing } from './ownership.ts'
+import { isServing, whyNotOpened } from './ownership.ts'
 import { awaited, type Choice, choose } from './placement.ts'
 import { backoffAfter, countCrash, countRelocation, giveUp, giveUpRelocating } from './restart-policy.ts'
 import type { CoordinatorState, Placement, VmLive, VmRecord } from './state.ts'
@@ -118,13 +117,15 @@ function takeFailure(
   out: StepOutput,
 ): void {
   const crashed = machine.state === 'crashed'
-  const backoffMs = backoffAfter(vm.restart, vm.failures)
+  // A machine that was gone before it could be taken over is as lost as its agent.
+  const wasLeft = placement.adopts === true && placement.phase === 'starting'
+  const backoffMs = wasLeft ? 0 : backoffAfter(vm.restart, vm.failures)
   const live = vmLive(state, vm.name)
   live.backoffUntil = now + backoffMs
   live.runningSince = null
   live.endedAt = { host: placement.host, crashed, why: machine.why }
   const counted = crashed ? countCrash(state, vm, machine.why, now) : vm
-  const after: VmRecord = { ...counted, placement: null, failures: vm.failures + 1 }
+  const after: VmRecord = { ...counted, placement: null, failures: vm.failures + (wasLeft ? 0 : 1) }
   const again = vm.desired === 'running' && after.gaveUp === null
   if (again || after.gaveUp === null) out.put('vms', vm.name, after)
   out.decide({
@@ -273,18 +274,12 @@ function whyNotNow(state: CoordinatorState, vm: VmRecord, live: VmLive, now: num
   if (restored !== null) return `the cluster was restored from a copy: ${restored}`
   const exported = isExport(vm) ? null : exportedOf(state, vm)
   if (exported !== null) return `its disk ${exported.disk} is exported from ${exported.host ?? 'a host'}`
-  for (const volume of volumesOf(vm)) {
-    if (!isServing(state, volume)) return `volume ${volume} has no owner that serves it`
-    for (const recovery of canary('started-before-recovery') ? [] : state.recoveries.values()) {
-      if (recovery.volume === volume) return `what ${recovery.host} left on volume ${volume} is being recovered`
-    }
-  }
-  return awaited(state, vm, now)
+  return whyNotOpened(state, volumesOf(vm)) ?? awaited(state, vm, now)
 }
 
 export function orderFor(
   vm: VmRecord,
-  placement: Pick<Placement, 'host' | 'hostEpoch' | 'incarnation' | 'epoch' | 'cpu'>,
+  placement: Pick<Placement, 'host' | 'hostEpoch' | 'incarnation' | 'epoch' | 'cpu' | 'adopts'>,
 ): VmOrder {
   return {
     vm: vm.name,
@@ -294,6 +289,7 @@ export function orderFor(
     incarnation: placement.incarnation,
     spec: { ...(vm.spec as VmOrder['spec']), ...(placement.cpu === undefined ? {} : { cpu: placement.cpu }) },
     disks: vm.disks.map(({ disk, volume }) => ({ disk, volume })),
+    ...(placement.adopts === undefined ? {} : { adopts: placement.adopts }),
   }
 }
 
@@ -305,6 +301,11 @@ function workOnPlaced(state: CoordinatorState, vm: VmRecord, placement: Placemen
   // A stop that was ordered may arrive whatever is wanted by now: it is carried through, and then the VM is placed anew.
   if (isWanted(state, vm) && placement.phase !== 'stopping') {
     if (placement.phase !== 'starting' || machine !== null) return
+    if (placement.adopts === true) {
+      const live = vmLive(state, vm.name)
+      live.whyNot = whyNotOpened(state, volumesOf(vm))
+      if (live.whyNot !== null) return
+    }
     const key = `start/${vm.name}/${placement.epoch}`
     if (!shouldAsk(state, key, now, requestMs)) return
     out.effect({ kind: 'order', key, host: placement.host, message: 'vm.start', body: orderFor(vm, placement) })

@@ -2,6 +2,7 @@
 
 import type { ClusterMap } from '@stellwerk/protocol/messages/cluster.ts'
 import { shouldAsk } from './asking.ts'
+import { mapForwards } from './lasting-forwards.ts'
 import type { StepOutput } from './output.ts'
 import { mapRoutes } from './routes.ts'
 import type { CoordinatorState, VolumeRecord } from './state.ts'
@@ -9,6 +10,7 @@ import type { CoordinatorState, VolumeRecord } from './state.ts'
 export function mapOf(state: CoordinatorState): ClusterMap {
   if (state.map?.version === state.mapVersion) return state.map
   const { cluster, term, settings } = state.cluster
+  const forwards = mapForwards(state)
   state.map = {
     cluster,
     term,
@@ -51,6 +53,7 @@ export function mapOf(state: CoordinatorState): ClusterMap {
         ...(volume.phase === 'deleting' ? { deleted: true as const } : {}),
       })),
     routes: mapRoutes(state.routes),
+    ...(forwards === undefined ? {} : { forwards }),
   }
   return state.map
 }

@@ -13,7 +13,7 @@ import { isForeignGuardian } from './guardians.ts'
 import { hostLive, NO_QEMU, whoHears } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isCounted, noteFailure } from './quarantine.ts'
-import type { CoordinatorState, HostLive, HostRecord } from './state.ts'
+import type { CoordinatorState, FenceRecord, HostLive, HostRecord } from './state.ts'
 import { leaveIfStranded } from './stranded.ts'
 
 export interface AgentHello {
@@ -86,6 +86,8 @@ export function noteSession(live: HostLive, incarnation: number, now: number): v
     live.machines = new Map()
     live.machinesKnown = false
     live.clean = false
+    live.ended = false
+    live.survivors = new Set()
     live.volumes = new Map()
     live.resyncs = new Map()
   }
@@ -143,13 +145,15 @@ export function beat(state: CoordinatorState, message: Beat, now: number, out: S
     case 'fencing':
     case 'fenced':
       // Only an agent that says it knows the fence can be clean of it.
-      live.clean = message.clean && message.epoch === current.epoch
+      live.ended = message.clean && message.epoch === current.epoch
+      live.clean = live.ended && live.survivors.size === 0
       return { status: 'fenced', epoch: current.epoch, leaseMs: 0, wantMachines }
     case 'admitted': {
       if (message.clean && message.epoch === current.epoch) {
         // It was fenced at storage, of which this coordinator's state knows nothing: it is given a new epoch.
         beginFencing(state, current, 'its agent was refused by storage', null, out)
-        live.clean = true
+        live.ended = true
+        live.clean = live.survivors.size === 0
         return { status: 'fenced', epoch: current.epoch, leaseMs: 0, wantMachines }
       }
       if (message.epoch !== current.epoch) {
@@ -204,7 +208,10 @@ export function takeBeat(live: HostLive, message: Beat, now: number): void {
   live.reachableStorages = message.storages
   live.whyNoQemu = message.qemu === undefined ? NO_QEMU : message.qemu.why
   live.cpu = message.qemu?.cpu ?? null
+  if (message.forwards !== undefined) live.forwards = message.forwards
+  else delete live.forwards
   live.volumes = new Map(message.volumes.map(({ volume, ...reported }) => [volume, reported]))
+  live.survivors = new Set(message.survivors)
   live.resyncs = new Map((message.resyncs ?? []).map(({ volume, ...copied }) => [volume, copied]))
   if (message.machines !== null) {
     live.machines = new Map(message.machines.map(machine => [machine.vm, machine]))
@@ -225,7 +232,7 @@ function machinesDigest(live: HostLive): number {
   return live.machinesKnown ? digestOfMachines([...live.machines.values()]) : -1
 }
 
-/** A newer incarnation that does not list a VM placed with an older one attests its death. */
+/** A newer incarnation that does not list a VM placed with an older one attests its death, or that its machine has outlived it. */
 function noteLostMachines(
   state: CoordinatorState,
   host: HostRecord,
@@ -242,18 +249,25 @@ function noteLostMachines(
     if (placement.incarnation < incarnation && !live.machines.has(vm.name)) lost = true
   }
   if (!lost) return
-  attestDead(state, host.name, incarnation - 1, 'a newer incarnation of the agent, which does not have it', now, out)
+  const by = 'a newer incarnation of the agent, which does not have it'
+  attestDead(state, host.name, { incarnation: incarnation - 1, survivors: [...live.survivors], by }, now, out)
 }
 
 /** Who attests the death of an agent that it has seen end. */
 export const BY_GUARDIAN = 'its guardian'
 
-/** Nothing that the agent ran in this or an earlier incarnation is left. Saves the wait, never the fence. */
+/** Nothing that the agent ran in this or an earlier incarnation is left, but the machines of these VMs. */
+export interface Attestation {
+  readonly incarnation: number
+  readonly survivors: readonly string[]
+  readonly by: string
+}
+
+/** Saves the wait, never the fence. */
 export function attestDead(
   state: CoordinatorState,
   name: string,
-  incarnation: number,
-  by: string,
+  attestation: Attestation,
   now: number,
   out: StepOutput,
 ): void {
@@ -261,30 +275,44 @@ export function attestDead(
   if (host === undefined) return
   const concerned = [...state.vms.values()].some(
     vm =>
-      vm.placement?.host === name && vm.placement.hostEpoch === host.epoch && vm.placement.incarnation <= incarnation,
+      vm.placement?.host === name &&
+      vm.placement.hostEpoch === host.epoch &&
+      vm.placement.incarnation <= attestation.incarnation,
   )
   // An owner, too, is waited for where no storage refuses it.
   if (!concerned && externalsWrittenBy(state, host).length === 0) return
-  takeAttestation(state, host, incarnation, by, now, out)
+  takeAttestation(state, host, attestation, now, out)
 }
 
 /** Whatever the host had is over: it is fenced for that where it is not yet. */
 export function takeAttestation(
   state: CoordinatorState,
   host: HostRecord,
-  incarnation: number,
-  by: string,
+  attestation: Attestation,
   now: number,
   out: StepOutput,
 ): void {
+  const { incarnation, by } = attestation
   if (host.phase === 'admitted') {
     const why = `its agent is dead, attested by ${by}`
     if (!isCounted(host, incarnation)) noteFailure(state, host, incarnation, why, now, out)
-    beginFencing(state, state.hosts.get(host.name) ?? host, why, { incarnation, by }, out)
-  } else if (host.fence !== null && (host.fence.attestedIncarnation ?? -1) < incarnation) {
-    const fence = { ...host.fence, attestedIncarnation: incarnation, attestedBy: by }
-    out.put('hosts', host.name, { ...host, fence })
+    beginFencing(state, state.hosts.get(host.name) ?? host, why, attestation, out)
+  } else if (host.fence !== null) {
+    const fence = attestedFence(host.fence, attestation)
+    if (fence !== host.fence) out.put('hosts', host.name, { ...host, fence })
   }
+}
+
+/** Nobody who has ended comes back: of one incarnation the survivors become only fewer, whatever is heard late. */
+function attestedFence(fence: FenceRecord, { incarnation, by, survivors }: Attestation): FenceRecord {
+  const known = fence.attestedIncarnation ?? -1
+  if (incarnation < known) return fence
+  const before = fence.survivors ?? []
+  const left = incarnation > known ? survivors : before.filter(vm => survivors.includes(vm))
+  if (incarnation === known && left.length === before.length) return fence
+  const { survivors: _, ...rest } = fence
+  const attested = { ...rest, attestedIncarnation: incarnation, attestedBy: by }
+  return left.length === 0 ? attested : { ...attested, survivors: left }
 }
 
 /** Judges hosts that have been silent too long; asks storages; fences those that are gone, or have lost their storage. */

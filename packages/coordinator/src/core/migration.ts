@@ -17,20 +17,12 @@ import {
   outcomeForTarget,
   outcomeOf,
 } from './migration-outcome.ts'
+import type { MigrationEnd, MigrationLimits, MigrationRecord } from './migration-record.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
 import { choose, whyNot } from './placement.ts'
 import { isQuarantined } from './quarantine.ts'
-import type {
-  CoordinatorState,
-  CopyProgress,
-  HostRecord,
-  MigrationEnd,
-  MigrationLimits,
-  MigrationLive,
-  MigrationRecord,
-  VmRecord,
-} from './state.ts'
+import type { CoordinatorState, CopyProgress, HostRecord, MigrationLive, VmRecord } from './state.ts'
 
 export type Refusal = { readonly code: string; readonly message: string; readonly hint: string }
 

@@ -1,5 +1,6 @@
 // Who owns a volume's metadata: exactly one host, by an ownership epoch that storage enforces (rule CSV1).
 
+import { canary } from '@stellwerk/runtime/canary.ts'
 import { shouldAsk } from './asking.ts'
 import { externalsOf, isSilentAt, ownerLeaves, whyNotLeft, whyNotRestored } from './external.ts'
 import { isFencedOn } from './fencing.ts'
@@ -64,6 +65,17 @@ export function isServing(state: CoordinatorState, name: string): boolean {
   if (!volume?.owner) return false
   const reported = hostLive(state, volume.owner.host).volumes.get(name)
   return reported?.ownerEpoch === volume.owner.epoch && reported.state === 'serving'
+}
+
+/** Why nothing of these volumes may be opened for a guest yet; null: it may. */
+export function whyNotOpened(state: CoordinatorState, volumes: readonly string[]): string | null {
+  for (const volume of volumes) {
+    if (!isServing(state, volume)) return `volume ${volume} has no owner that serves it`
+    for (const recovery of canary('started-before-recovery') ? [] : state.recoveries.values()) {
+      if (recovery.volume === volume) return `what ${recovery.host} left on volume ${volume} is being recovered`
+    }
+  }
+  return null
 }
 
 /** Of a volume that was forced: its first owner since then has taken away what hosts had marked: from here on what is marked counts. */

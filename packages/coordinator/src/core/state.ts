@@ -11,11 +11,12 @@ import type {
   PathReport,
   ReportedMachine,
 } from '@stellwerk/protocol/messages/cluster.ts'
-import type { WhenDiverging } from '@stellwerk/protocol/messages/migration.ts'
+import type { ForwardReport } from '@stellwerk/protocol/messages/forward.ts'
 import type { ScrubProgress } from '@stellwerk/protocol/messages/volume-scrub.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json } from '@stellwerk/runtime/environment.ts'
 import type { LegMarks } from './leg-verification.ts'
+import type { MigrationRecord } from './migration-record.ts'
 import type { RestartPolicy } from './restart-policy.ts'
 import type { Routes } from './routes.ts'
 
@@ -51,9 +52,11 @@ export interface FenceRecord {
   readonly volumes: readonly string[]
   /** An external storage acknowledges nothing: it is listed here once nothing of the host can reach it any more. */
   readonly acknowledged: readonly string[]
-  /** The host's agent of this incarnation (and so all of its machines) was attested dead. */
+  /** The host's agent of this incarnation (and so all of its machines, but for `survivors`) was attested dead. */
   readonly attestedIncarnation: number | null
   readonly attestedBy: string | null
+  /** VMs whose machines have outlived their agents: of these that says nothing. Absent: none has. */
+  readonly survivors?: readonly string[]
   /** By a restore from a copy: what ran on the host is not known, whatever the VMs' records say. */
   readonly restored?: true
   /** The newest agent that had this epoch when the fence began; absent: not known. No later one gets it. */
@@ -120,6 +123,8 @@ export interface Placement {
   readonly phase: PlacementPhase
   /** Of a QEMU machine: the processor it sees, for as long as it lives. */
   readonly cpu?: Cpu
+  /** The machine that runs on the host already, left by an agent that has died, is taken over there. */
+  readonly adopts?: true
   /** What it was placed for; a restart after a host's loss is traced when it is done. */
   readonly why: string
 }
@@ -151,6 +156,21 @@ export interface VmSpec {
   readonly nics?: readonly Nic[]
 }
 
+/** A lasting forward: a port of hosts that leads to a TCP port of the guest. See lasting-forwards.ts. */
+export interface ForwardRecord {
+  /** Null: the address that each host has for forwards. */
+  readonly address: string | null
+  readonly port: number
+  /** Of the card that it leads to. */
+  readonly network: string
+  readonly guest: string
+  readonly guestPort: number
+  /** How many bits of the guest's address are the network's. */
+  readonly bits: number
+  /** Which hosts listen: the one that has the VM, every one, or one for good. */
+  readonly on: 'vm' | 'all' | { readonly host: string }
+}
+
 export interface VmRecord {
   readonly name: string
   readonly spec: VmSpec
@@ -177,6 +197,8 @@ export interface VmRecord {
   readonly stopGraceMs: number
   /** Why it is not started any more until an operator starts it; null: it is. */
   readonly gaveUp: string | null
+  /** By port, address; absent: it never had any. */
+  readonly forwards?: readonly ForwardRecord[]
 }
 
 /** A volume's mirror has at most so many. */
@@ -248,40 +270,6 @@ export interface VolumeRecord {
     readonly unresolved: number
     readonly skipped: number
   }
-}
-
-export type MigrationPhase = 'preparing' | 'precopy' | 'switching' | 'committed' | 'aborted' | 'done'
-
-export interface MigrationEnd {
-  readonly host: string
-  readonly hostEpoch: number
-  readonly incarnation: number
-}
-
-/** Of one migration. */
-export interface MigrationLimits {
-  /** The longest pause that is aimed at; absent: as the settings have it. */
-  readonly downtimeMs?: number
-  /** Of a guest for which none so short is to be had; absent: `pause`. */
-  readonly whenDiverging?: WhenDiverging
-}
-
-export interface MigrationRecord {
-  readonly id: string
-  readonly vm: string
-  readonly source: MigrationEnd
-  readonly target: MigrationEnd
-  /** The placement epoch the target gets by the commit; burnt by an abort. */
-  readonly epoch: number
-  readonly phase: MigrationPhase
-  readonly reason: string | null
-  readonly requestedWallMs: number
-  /** Their order: that of the decisions that began them. */
-  readonly seq: number
-  /** As it was asked for. */
-  readonly limits?: MigrationLimits
-  /** What the source and target measured; for people. */
-  readonly statistics: { readonly [key: string]: Json }
 }
 
 export interface DecisionRecord {
@@ -356,8 +344,12 @@ export interface HostLive {
   lastGrantAt: number
   /** The latest sign of the host on each storage, by our clock; before a fence was answered: unknown. */
   seenAt: Map<string, number>
-  /** The agent said that it runs nothing and knows its epoch to be fenced. */
+  /** The agent said that it runs nothing and knows its epoch to be fenced; and that nothing of earlier agents is left. */
   clean: boolean
+  /** The first of these alone. */
+  ended: boolean
+  /** VMs whose machines earlier agents have left there. */
+  survivors: ReadonlySet<string>
   suspectSince: number | null
   verdict: 'up' | 'suspect' | 'link-cut' | 'isolated' | 'gone' | 'unknown'
   /** What storages answered to `seen` since the host became suspect: storage → age in ms when asked, and when. */
@@ -375,6 +367,8 @@ export interface HostLive {
   reachableStorages: readonly string[]
   /** Why QEMU runs no machine there; null: it does. */
   whyNoQemu: string | null
+  /** How lasting forwards fare there; absent: it has tried none. */
+  forwards?: readonly ForwardReport[]
   /** VM → why it could not be moved away when that was tried last, while the host is drained. */
   readonly whyNotMoved: Map<string, string>
   /** Since when its beats have said that no HBA of its reaches a storage. */

@@ -46,6 +46,9 @@ export interface BenchHost {
   access: AccessReport[]
   paths: PathReport[]
   qemu?: Beat['qemu']
+  /** VMs of which earlier agents have left a machine. */
+  survivors?: string[]
+  forwards?: Beat['forwards']
 }
 
 /** A LUN that was never raised. */
@@ -72,6 +75,8 @@ export class Bench {
   lastSeenMs: (host: string, storage: string) => number | null = () => 100_000
   /** What the owners say of their volumes. */
   ownersSay: { readonly state: string; readonly why?: string } = { state: 'serving' }
+  /** Hosts are on the guest network. */
+  hasGuestNetwork = false
   /** Whether an owner that the map names no more ends at once. */
   endsOwning: (volume: string) => boolean = () => true
   /** Keys of orders that are not answered by the bench: the test does it, or nobody. */
@@ -130,7 +135,8 @@ export class Bench {
     const host = known !== undefined && known.incarnation === incarnation ? known : fresh
     this.hosts.set(name, host)
     const control = { network: 'cluster', host: name, port: 1 } as const
-    this.input({ kind: 'agent-up', hello: { host: name, incarnation, control, memoryBytes: 2 ** 30 } })
+    const guest = this.hasGuestNetwork ? { guest: { network: 'guest', host: name, port: 2 } as const } : {}
+    this.input({ kind: 'agent-up', hello: { host: name, incarnation, control, ...guest, memoryBytes: 2 ** 30 } })
     return host
   }
 
@@ -206,6 +212,10 @@ export class Bench {
         else if (this.endsOwning(name)) this.#servedVolumes.delete(name)
       }
     }
+    if (effect.message === 'vm.start' || effect.message === 'vm.stop') {
+      const { vm } = effect.body as { vm: string }
+      host.survivors = host.survivors?.filter(each => each !== vm) ?? []
+    }
     if (effect.message === 'vm.start') {
       const { vm, epoch } = effect.body as { vm: string; epoch: number }
       host.machines = [...host.machines.filter(m => m.vm !== vm), { vm, epoch, state: 'running', why: null }]
@@ -263,8 +273,10 @@ export class Bench {
       access: host.access,
       volumes,
       ...(host.qemu === undefined ? {} : { qemu: host.qemu }),
+      ...(host.forwards === undefined ? {} : { forwards: host.forwards }),
       digest: digestOfMachines(host.machines),
       machines: host.machines,
+      ...(host.survivors === undefined ? {} : { survivors: host.survivors }),
     }
     const request = ++this.#request
     this.input({ kind: 'beat', request, beat })

@@ -107,6 +107,29 @@ export const MigrationViewSchema = Type.Object({
 })
 export type MigrationView = Static<typeof MigrationViewSchema>
 
+export const ForwardViewSchema = Type.Object({
+  /** What it is called: [ADDRESS:]PORT. */
+  forward: Text,
+  network: Text,
+  /** ADDRESS:PORT there, and how many bits of the address are the network's. */
+  guest: Text,
+  bits: Type.Integer(),
+  /** Which hosts listen: vm (the one that has it), all, or `host NAME`. */
+  on: Text,
+  /** None while the VM is on no host. */
+  hosts: Type.Array(
+    Type.Object({
+      host: Text,
+      /** open, opening, closed (it is tried again), unknown (the host is not heard). */
+      state: Text,
+      /** ADDRESS:PORT on the host; null: it has not said. */
+      address: nullable(Text),
+      why: nullable(Text),
+    }),
+  ),
+})
+export type ForwardView = Static<typeof ForwardViewSchema>
+
 export const VmViewSchema = Type.Object({
   name: Text,
   /** The actual state: running, frozen, starting, stopping, migrating, stopped, waiting, lost, failed, unknown, deleting, … */
@@ -126,6 +149,8 @@ export const VmViewSchema = Type.Object({
   cpu: nullable(Text),
   parameters: Type.Record(Type.String(), Type.Unknown()),
   nics: Type.Array(Type.Object({ network: Text, mac: Text, addresses: Type.Array(Text) })),
+  /** Lasting ones. */
+  forwards: Type.Array(ForwardViewSchema),
   priority: Type.Integer(),
   preferredHost: nullable(Text),
   failures: Type.Integer(),

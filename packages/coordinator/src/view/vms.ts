@@ -4,7 +4,9 @@ import { cpuText } from '@stellwerk/protocol/cpu-levels.ts'
 import { externalsOfVm, whyNotSilent } from '../core/external.ts'
 import { isWanted } from '../core/hosts.ts'
 import { isBeforeCommit } from '../core/migration-outcome.ts'
-import type { CoordinatorState, MigrationRecord, VmRecord } from '../core/state.ts'
+import type { MigrationRecord } from '../core/migration-record.ts'
+import type { CoordinatorState, VmRecord } from '../core/state.ts'
+import { forwardViews } from './forwards.ts'
 import { ageOfHost, isFresh, liveOf } from './hosts.ts'
 import { progressView } from './migration-progress.ts'
 import type { MigrationView, VmView } from './schemas.ts'
@@ -53,6 +55,7 @@ export function vmView(state: CoordinatorState, vm: VmRecord, now: number): VmVi
     cpu: vm.placement?.cpu === undefined ? null : cpuText(vm.placement.cpu),
     parameters: { ...vm.spec.parameters },
     nics: (vm.spec.nics ?? []).map(({ network, mac, addresses }) => ({ network, mac, addresses: [...addresses] })),
+    forwards: forwardViews(state, vm, now),
     priority: vm.priority,
     preferredHost: vm.preferredHost,
     failures: vm.failures,

@@ -111,6 +111,11 @@ function ofVm(state: CoordinatorState, vm: VmRecord, now: number): string[] {
   if (view.migration !== null) {
     said.push(`It is being migrated from ${view.migration.from} to ${view.migration.to}: ${view.migration.phase}.`)
   }
+  for (const { forward, hosts } of view.forwards) {
+    for (const { host, state: is, why } of hosts) {
+      if (is === 'closed') said.push(`Its forward ${forward} is not open on ${host} because ${why}; it is tried again.`)
+    }
+  }
   return said
 }
 
@@ -126,8 +131,13 @@ function ofHost(state: CoordinatorState, host: HostRecord, now: number): string[
   if (host.admitOwed.length > 0) said.push(`Its epoch is still unknown to ${host.admitOwed.join(', ')}.`)
   const live = liveOf(state, host.name)
   if (host.phase === 'fenced' && live.session === null) said.push('It is admitted again when its agent is back.')
-  if (host.phase === 'fenced' && live.session !== null && !live.clean)
-    said.push('It is admitted again when its agent has said that nothing runs there.')
+  if (host.phase === 'fenced' && live.session !== null && !live.ended)
+    said.push('It is admitted again when its agent has said that nothing of its own runs there.')
+  const survivors = [...new Set([...(host.fence?.survivors ?? []), ...live.survivors])]
+  if (survivors.length > 0)
+    said.push(
+      `${survivors.join(', ')} had a machine there that outlived its agent: the next agent takes it over, or it ends in time.`,
+    )
   const leftMs = quarantineLeftMs(state, host, now)
   if (leftMs !== null) {
     said.push(

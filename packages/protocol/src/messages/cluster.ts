@@ -8,6 +8,7 @@ import { type Static, Type } from '../schema/typebox.js'
 import { SettingsSchema } from '../settings.ts'
 import { defineFamily } from './family.ts'
 import { Count, closed, HlcSchema, List, Name, OneOf, Text } from './fields.ts'
+import { ForwardReports, MapForwards } from './forward.ts'
 import { ScrubProgressSchema } from './volume-scrub.ts'
 
 export const AddressSchema = closed({
@@ -94,6 +95,8 @@ export const ClusterMapSchema = closed({
   storages: Type.Array(MapStorage),
   volumes: Type.Array(MapVolume),
   routes: Type.Array(MapRoute),
+  /** Lasting ones; absent: there are none. */
+  forwards: Type.Optional(MapForwards),
 })
 export type ClusterMap = Static<typeof ClusterMapSchema>
 export type ClusterMapVolume = Static<typeof MapVolume>
@@ -226,9 +229,13 @@ export const BeatSchema = closed({
       cpu: Type.Optional(CpuSchema),
     }),
   ),
+  /** Lasting forwards that are to be open here; absent: none was tried. */
+  forwards: Type.Optional(ForwardReports),
   /** A checksum of `machines`; these are sent when it has changed or was asked for. */
   digest: Count,
   machines: Type.Union([Type.Null(), Type.Array(ReportedMachineSchema)]),
+  /** VMs whose machines earlier agents have left running, and that this one has not taken over; absent: none. */
+  survivors: Type.Optional(List(Name, 10_000)),
 })
 export type Beat = Static<typeof BeatSchema>
 
@@ -275,6 +282,8 @@ export const VmOrderSchema = closed({
   incarnation: Count,
   spec: VmSpecSchema,
   disks: Type.Array(closed({ disk: Name, volume: Name })),
+  /** Its machine runs on the host already, left by an agent that has died: it is taken over, not started. */
+  adopts: Type.Optional(Type.Literal(true)),
 })
 export type VmOrder = Static<typeof VmOrderSchema>
 
@@ -341,12 +350,16 @@ export const clusterFamily = defineFamily('cluster', {
     }),
     reply: Nothing,
   },
-  /** From a guardian, after it reaped its agent and what that had run: nothing of that incarnation is left. */
+  /**
+   * From a guardian, after it reaped its agent and what that had run: nothing of that incarnation is left, and nothing of an earlier
+   * one, but the machines of these VMs. Said again when one of them has ended.
+   */
   'guardian.attest': {
     request: closed({
       host: Name,
       guardian: GuardianId,
       incarnation: Count,
+      survivors: Type.Optional(List(Name, 10_000)),
     }),
     reply: Nothing,
   },

@@ -6,9 +6,10 @@ import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import {
   booleanField,
   ensure,
-  hostOfGuests,
   id,
+  isOwn,
   type Monitor,
+  machinesEnded,
   numberField,
   setBounded,
   stringField,
@@ -32,7 +33,9 @@ interface Host {
   /** Storage → the fence with the highest epoch. */
   readonly fences: Map<string, TraceRecord>
   leaseMs: number | null
+  /** When its agent died, and when all of it did, in the order of records. */
   deadOrder: number
+  allDeadOrder: number
   /** The highest epoch that was replaced, with the failover that did. */
   replaced: { readonly epoch: number; readonly record: TraceRecord } | null
 }
@@ -40,6 +43,7 @@ interface Host {
 interface Vm {
   /** On which host it last began to run or ended, in the order of records. */
   host: string
+  own: boolean
   runOrder: number
   endOrder: number
 }
@@ -51,6 +55,7 @@ export class Fen1Monitor implements Monitor {
     'storage.fenced',
     'storage.probed',
     'lease.granted',
+    'machine.reaped',
     'process.dead',
     'vm.run',
     'vm.halt',
@@ -78,11 +83,10 @@ export class Fen1Monitor implements Monitor {
         if (known === undefined || numberField(known, 'epoch') < epoch) fences.set(storage, record)
         return null
       }
-      case 'process.dead': {
-        const host = hostOfGuests(record)
-        if (host !== null) this.#host(host).deadOrder = this.#order
+      case 'machine.reaped':
+      case 'process.dead':
+        this.#dead(record)
         return null
-      }
       case 'failover.start':
         return this.#failover(record, now)
       default:
@@ -91,12 +95,26 @@ export class Fen1Monitor implements Monitor {
     }
   }
 
+  #dead(record: TraceRecord): void {
+    const ended = machinesEnded(record)
+    if (ended === null) return
+    if ('vm' in ended) {
+      const vm = this.#vms.get(ended.vm)
+      if (vm?.own === true && vm.host === ended.host) vm.endOrder = this.#order
+      return
+    }
+    const host = this.#host(ended.host)
+    host.deadOrder = this.#order
+    if (ended.of === 'host') host.allDeadOrder = this.#order
+  }
+
   #machine(record: TraceRecord): void {
     const host = id(record, 'host')
-    const vm = ensure(this.#vms, id(record, 'vm'), () => ({ host, runOrder: 0, endOrder: 0 }))
+    const vm = ensure(this.#vms, id(record, 'vm'), () => ({ host, own: false, runOrder: 0, endOrder: 0 }))
     const how = stringField(record, 'how')
     if (record.kind === 'vm.run') {
       vm.host = host
+      vm.own = isOwn(record)
       vm.runOrder = this.#order
     } else if (vm.host === host && (how === 'killed' || how === 'crashed' || how === 'halted'))
       vm.endOrder = this.#order
@@ -138,7 +156,7 @@ export class Fen1Monitor implements Monitor {
   #ended(name: string, from: string, host: Host): boolean {
     const vm = this.#vms.get(name)
     if (vm === undefined || vm.host !== from) return true
-    return host.deadOrder > vm.runOrder || vm.endOrder > vm.runOrder
+    return (vm.own ? host.allDeadOrder : host.deadOrder) > vm.runOrder || vm.endOrder > vm.runOrder
   }
 
   #waited(record: TraceRecord, now: number, host: Host, epoch: number, legs: readonly string[]): Violation | null {
@@ -162,6 +180,7 @@ export class Fen1Monitor implements Monitor {
       fences: new Map(),
       leaseMs: null,
       deadOrder: 0,
+      allDeadOrder: 0,
       replaced: null,
     }))
   }

@@ -5,6 +5,9 @@ import { TraceBuilder } from './trace-builder.ts'
 
 /** web-1 runs on host-a, whose lease was just granted and whose probe was just answered. */
 const running = () => new TraceBuilder().run('web-1', 'host-a', 1).lease('host-a', 1).probed('san-a', 'host-a', 1)
+/** The same as a process of its own. */
+const own = () =>
+  new TraceBuilder().run('web-1', 'host-a', 1, 'start', { own: true }).lease('host-a', 1).probed('san-a', 'host-a', 1)
 const lost = () => running().wait(500).fenced('san-a', 'host-a', 1)
 
 describe('FEN1', () => {
@@ -25,6 +28,21 @@ describe('FEN1', () => {
         .halt('web-1', 'host-a', 1, 'crashed')
         .failover('web-1', 'host-a', 1, { attested: true, legs: [] })
         .lease('host-a', 1),
+    ],
+    [
+      'an attested death of a machine that had outlived its agent',
+      own()
+        .dead('host-a')
+        .fenced('san-a', 'host-a', 1)
+        .add('machine.reaped', { vm: 'web-1', host: 'host-a' }, { instance: 'web-1@host-a' })
+        .failover('web-1', 'host-a', 1, { attested: true }),
+    ],
+    [
+      'the death of a guardian, which ends all that it had started',
+      own()
+        .dead('host-a', 'host-a/guardian')
+        .fenced('san-a', 'host-a', 1)
+        .failover('web-1', 'host-a', 1, { attested: true }),
     ],
     [
       'a host that comes back at a higher epoch',
@@ -68,6 +86,21 @@ describe('FEN1', () => {
       /storage\.probed/,
     ],
     ['an attestation of one that lives', lost().failover('web-1', 'host-a', 1, { attested: true }), /has not ended/],
+    [
+      'an attestation of a machine that has outlived its agent',
+      own().dead('host-a').fenced('san-a', 'host-a', 1).failover('web-1', 'host-a', 1, { attested: true }),
+      /has not ended/,
+    ],
+    [
+      'an attestation of an earlier creation of it',
+      own()
+        .add('machine.reaped', { vm: 'web-1', host: 'host-a' }, { instance: 'web-1@host-a' })
+        .run('web-1', 'host-a', 2, 'adopt', { own: true })
+        .dead('host-a')
+        .fenced('san-a', 'host-a', 1)
+        .failover('web-1', 'host-a', 1, { attested: true }),
+      /has not ended/,
+    ],
     [
       'an attestation of one that is only frozen',
       lost().halt('web-1', 'host-a', 1, 'frozen').failover('web-1', 'host-a', 1, { attested: true }),

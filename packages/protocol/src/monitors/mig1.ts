@@ -52,7 +52,7 @@ export class Mig1Monitor implements Monitor {
 
   #run(record: TraceRecord, now: number, vm: Vm): Violation | null {
     const how = stringField(record, 'how')
-    if (how === 'start') vm.undecided = null // Another boot, not what was loaded.
+    if (how === 'start' || how === 'adopt') vm.undecided = null // Another machine, not what was loaded.
     if (how !== 'arrive') return null
     const host = id(record, 'host')
     const epoch = numberField(record, 'epoch')

@@ -5,9 +5,10 @@ import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import {
   ensure,
   field,
-  hostOfGuests,
   id,
+  isOwn,
   type Monitor,
+  machinesEnded,
   numberField,
   setBounded,
   stringField,
@@ -37,6 +38,8 @@ interface Vm {
   readonly committed: Map<string, TraceRecord>
   readonly aborted: Map<string, TraceRecord>
   readonly releases: Map<string, Release>
+  /** Instances that are processes of their own. */
+  readonly own: Map<string, true>
 }
 
 export class Mig2Monitor implements Monitor {
@@ -50,6 +53,7 @@ export class Mig2Monitor implements Monitor {
     'vm.halt',
     'guest.step',
     'failover.start',
+    'machine.reaped',
     'process.dead',
     'faults.ended',
   ]
@@ -62,7 +66,7 @@ export class Mig2Monitor implements Monitor {
   }
 
   observe(record: TraceRecord, now: number): Violation | null {
-    if (record.kind === 'process.dead') return this.#dead(record)
+    if (record.kind === 'process.dead' || record.kind === 'machine.reaped') return this.#dead(record)
     if (record.kind === 'faults.ended') {
       this.#faultsEndedAt = now
       return null
@@ -72,11 +76,13 @@ export class Mig2Monitor implements Monitor {
       committed: new Map(),
       aborted: new Map(),
       releases: new Map(),
+      own: new Map(),
     }))
     switch (record.kind) {
       case 'guest.step':
         return vm.burnt.size > 0 || vm.releases.size > 0 ? this.#executes(record, now, vm) : null
       case 'vm.run':
+        if (isOwn(record)) setBounded(vm.own, stringField(record, 'instance'), true, MAX_REMEMBERED)
         return this.#executes(record, now, vm)
       case 'migration.aborted':
         return this.#aborted(record, now, vm)
@@ -120,10 +126,14 @@ export class Mig2Monitor implements Monitor {
   }
 
   #dead(record: TraceRecord): null {
-    const host = hostOfGuests(record)
-    if (host === null) return null
-    for (const vm of this.#vms.values()) {
-      for (const [instance, release] of vm.releases) if (release.host === host) vm.releases.delete(instance)
+    const ended = machinesEnded(record)
+    if (ended === null) return null
+    for (const [name, vm] of this.#vms) {
+      if ('vm' in ended && ended.vm !== name) continue
+      for (const [instance, release] of vm.releases) {
+        const dies = 'vm' in ended ? vm.own.has(instance) : ended.of === 'host' || !vm.own.has(instance)
+        if (release.host === ended.host && dies) vm.releases.delete(instance)
+      }
     }
     return null
   }

@@ -154,6 +154,28 @@ export function hostOfGuests(record: TraceRecord): string | null {
   return process === host || process === `${host}/agent` ? host : null
 }
 
+/** Of a `vm.run`: its machine is a process of its own, and does not end with its agent. */
+export function isOwn(record: TraceRecord): boolean {
+  return field(record, 'own') === true
+}
+
+/**
+ * Machines that a record says have ended: all that lived in the process of the host's agent; all that were processes of their own
+ * (`own` of `vm.run`), which end with the host's guardian at the latest; or that of one VM. Null: it says no such thing.
+ */
+export function machinesEnded(
+  record: TraceRecord,
+): { readonly host: string; readonly of: 'agent' | 'host' } | { readonly host: string; readonly vm: string } | null {
+  const { host, kind } = record
+  if (host === undefined) return null
+  if (kind === 'machine.reaped') return { host, vm: id(record, 'vm') }
+  if (kind !== 'process.dead') return null
+  const process = stringField(record, 'process')
+  if (process === `${host}/agent`) return { host, of: 'agent' }
+  if (process === host || process === `${host}/guardian`) return { host, of: 'host' }
+  return process.endsWith('/qemu') ? { host, vm: process.slice(0, -'/qemu'.length) } : null
+}
+
 /** Of what an owner found (`extent.recovered`): each disk that was cloned, and what it was cloned from. */
 export function parentsOf(record: TraceRecord): readonly (readonly [disk: string, parent: string])[] {
   const pairs = field(record, 'parents')

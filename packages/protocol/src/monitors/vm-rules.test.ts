@@ -30,6 +30,21 @@ describe('VM1', () => {
         .dead('host-a')
         .run('web-1', 'host-b', 2)
         .step('web-1', 'host-b', 2),
+    'a machine that outlives its agent and is taken over': () =>
+      trace()
+        .run('web-1', 'host-a', 1, 'start', { own: true })
+        .step('web-1', 'host-a', 1)
+        .dead('host-a')
+        .run('web-1', 'host-a', 2, 'adopt', { own: true })
+        .step('web-1', 'host-a', 2),
+    'a machine that outlives its agent, is reaped, and starts elsewhere': () =>
+      trace()
+        .run('web-1', 'host-a', 1, 'start', { own: true })
+        .step('web-1', 'host-a', 1)
+        .dead('host-a')
+        .add('machine.reaped', { vm: 'web-1', host: 'host-a' }, { instance: 'web-1@host-a' })
+        .run('web-1', 'host-b', 2)
+        .step('web-1', 'host-b', 2),
     'a paused host that wakes up and freezes without a step': () =>
       trace()
         .run('web-1', 'host-a', 1)

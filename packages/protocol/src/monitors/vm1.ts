@@ -8,7 +8,9 @@ import {
   ensure,
   hostOfGuests,
   id,
+  isOwn,
   type Monitor,
+  machinesEnded,
   numberField,
   stringField,
   type Violation,
@@ -20,6 +22,8 @@ const MAX_INSTANCES = 16
 
 interface Instance {
   readonly host: string
+  /** A process of its own, which outlives its agent. */
+  own: boolean
   state: 'running' | 'halted' | 'dead'
   /** Places in the order of records; 0: never. */
   runOrder: number
@@ -43,7 +47,15 @@ interface Vm {
 
 export class Vm1Monitor implements Monitor {
   readonly rule = 'VM1'
-  readonly kinds = ['guest.step', 'vm.run', 'vm.halt', 'process.dead', 'process.paused', 'process.resumed']
+  readonly kinds = [
+    'guest.step',
+    'vm.run',
+    'vm.halt',
+    'machine.reaped',
+    'process.dead',
+    'process.paused',
+    'process.resumed',
+  ]
   readonly #vms = new Map<string, Vm>()
   readonly #paused = new Set<string>()
   #order = 0
@@ -56,6 +68,7 @@ export class Vm1Monitor implements Monitor {
       case 'vm.run': {
         const instance = this.#instance(record)
         instance.state = 'running'
+        instance.own = isOwn(record)
         instance.runOrder = this.#order
         instance.runAt = now
         instance.run = record
@@ -74,13 +87,19 @@ export class Vm1Monitor implements Monitor {
   }
 
   #process(record: TraceRecord): void {
-    const host = hostOfGuests(record)
-    if (host === null) return
-    if (record.kind === 'process.paused') this.#paused.add(host)
-    else this.#paused.delete(host)
-    if (record.kind !== 'process.dead') return
-    for (const vm of this.#vms.values()) {
-      for (const instance of vm.instances.values()) if (instance.host === host) instance.state = 'dead'
+    const host = record.kind === 'machine.reaped' ? null : hostOfGuests(record)
+    if (host !== null) {
+      if (record.kind === 'process.paused') this.#paused.add(host)
+      else this.#paused.delete(host)
+    }
+    const ended = machinesEnded(record)
+    if (ended === null) return
+    for (const [name, vm] of this.#vms) {
+      if ('vm' in ended && ended.vm !== name) continue
+      for (const instance of vm.instances.values()) {
+        if (instance.host !== ended.host) continue
+        if ('vm' in ended ? instance.own : ended.of === 'host' || !instance.own) instance.state = 'dead'
+      }
     }
   }
 
@@ -140,6 +159,7 @@ export class Vm1Monitor implements Monitor {
     const host = id(record, 'host')
     const made: Instance = {
       host,
+      own: false,
       state: 'running',
       runOrder: 0,
       stepOrder: 0,

@@ -52,10 +52,6 @@ export class ExportHypervisor implements Hypervisor {
     return Promise.reject(notMigratable(spec.vm))
   }
 
-  async adopt(_vm: string): Promise<Machine | null> {
-    return null
-  }
-
   where(vm: string): { address: Address | null; connections: number } {
     const machine = this.#served.get(vm)
     return { address: machine?.address ?? null, connections: machine?.connections ?? 0 }

@@ -58,11 +58,6 @@ export class ModelHypervisor implements Hypervisor {
     })
   }
 
-  /** Model machines live in the agent's process and die with it. */
-  async adopt(_vm: string): Promise<Machine | null> {
-    return null
-  }
-
   #identify(spec: MachineSpec): ModelIdentity {
     return spec.identity ?? { epoch: 0, instance: this.#env.random.id() }
   }

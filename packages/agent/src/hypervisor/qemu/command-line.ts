@@ -6,6 +6,8 @@ import type { MachineSpec } from '../hypervisor.ts'
 
 /** Versioned, so that hosts with different QEMUs agree on the machine: the oldest that is supported has it. */
 export const MACHINE_TYPE = 'pc-q35-7.2'
+/** So long requests wait in QEMU for a disk whose agent has died; the right to run of a machine without one ends sooner. */
+const DISK_AWAY_S = 300
 /** QEMU rounds memory up to 8 KiB. */
 const TCG_SPARED_KIB = 8
 /** What each level adds to the one below, by QEMU's names: the first is what every x86-64 host and TCG can do. */
@@ -22,7 +24,10 @@ export function cpuModel(level: number): string {
   return ['qemu64', ...features.map(feature => `+${feature}`), 'enforce'].join(',')
 }
 
+/** QEMU's first word, by which its other sockets stand. */
 export const MONITOR_SOCKET = 'qmp.sock'
+/** Another way to its monitor, for an agent that comes after the one that started it. */
+export const ADOPTION_SOCKET = 'adopt.sock'
 export const CONSOLE_SOCKET = 'console.sock'
 export const SCREEN_SOCKET = 'screen.sock'
 export const INCOMING_SOCKET = 'incoming.sock'
@@ -95,7 +100,8 @@ export function commandLine(options: CommandLineOptions): string[] {
     ],
     ...['-m', `size=${ramKiB(spec.memoryBytes, accelerator)}k`, '-smp', `${cpus}`],
     ...['-chardev', `socket,id=monitor,path=${MONITOR_SOCKET}`, '-mon', 'chardev=monitor,mode=control'],
-    ...['-chardev', `socket,id=console,path=${CONSOLE_SOCKET}`, '-serial', 'chardev:console'],
+    ...['-chardev', served('adoption', ADOPTION_SOCKET), '-mon', 'chardev=adoption,mode=control'],
+    ...['-chardev', served('console', CONSOLE_SOCKET), '-serial', 'chardev:console'],
     ...(hasScreen(spec) ? SCREEN : []),
     ...['-device', 'pvpanic-pci', '-action', 'panic=pause,watchdog=pause'],
     // The board's own watchdog may act, once a guest has armed it: it is in every machine of this type, and moves with it.
@@ -119,13 +125,24 @@ function ramKiB(memoryBytes: number, accelerator: Accelerator): number {
   return memoryBytes / KIB - (accelerator === 'tcg' ? TCG_SPARED_KIB : 0)
 }
 
+/** QEMU listens there, again after each connection, and what it has to say meanwhile is dropped. */
+function served(id: string, path: string): string {
+  return `socket,id=${id},path=${path},server=on,wait=off`
+}
+
 /** Held back by an error, a request stops the machine and is issued again when it goes on: the guest never hears of it. */
 function disk(index: number, boot: Boot): string[] {
   const name = diskName(index)
   const server = { type: 'unix', path: diskSocket(index) }
   const order = boot.kind === 'kernel' || index > 0 ? '' : ',bootindex=0'
   return [
-    ...['-blockdev', JSON.stringify({ driver: 'nbd', 'node-name': name, server, export: name, discard: 'unmap' })],
+    ...[
+      '-blockdev',
+      JSON.stringify({
+        ...{ driver: 'nbd', 'node-name': name, server, export: name, discard: 'unmap' },
+        'reconnect-delay': DISK_AWAY_S,
+      }),
+    ],
     ...[
       '-device',
       `virtio-blk-pci,id=${name}-device,drive=${name},serial=${name},write-cache=on,werror=stop,rerror=stop${order}`,
@@ -170,7 +187,7 @@ function bootWords(boot: Boot): string[] {
 function nic(mac: string, index: number): string[] {
   const socket = `addr.type=unix,addr.path=${nicSocket(index)}`
   return [
-    ...['-netdev', `stream,id=nic${index},server=off,${socket}`],
+    ...['-netdev', `stream,id=nic${index},server=on,${socket}`],
     ...['-device', `virtio-net-pci,id=nic${index}-device,netdev=nic${index},mac=${mac},romfile=`],
   ]
 }

@@ -8,8 +8,18 @@ import { present } from '@stellwerk/runtime/assert.ts'
 import type { ByteStream } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
-import type { Capabilities, Hypervisor, Incoming, Machine, MachineSpec, NetworkPort } from '../hypervisor.ts'
+import type { Survivor } from '../../guardian/pipe.ts'
+import type {
+  Capabilities,
+  Hypervisor,
+  Incoming,
+  LeftBehind,
+  Machine,
+  MachineSpec,
+  NetworkPort,
+} from '../hypervisor.ts'
 import type { HypervisorOptions } from '../options.ts'
+import { UnwantedMachines } from '../unwanted-machines.ts'
 import { type BootImage, decodeBootImage } from './boot-image.ts'
 import {
   type Boot,
@@ -26,9 +36,10 @@ import {
 import { emptyVariables, findUefi, firmwareOf } from './firmware.ts'
 import { GuestDisk } from './guest-disk.ts'
 import { QemuIncoming } from './incoming.ts'
+import { isKnownFormat, keptOf, LeftMachine } from './left-machine.ts'
 import { QemuMachine } from './machine.ts'
 import { probeQemu, QEMU_PROGRAM, type QemuFacts } from './probe.ts'
-import { MACHINES, QemuProcess, removeMachines, type StartProgram } from './qemu-process.ts'
+import { MACHINES, QemuProcess, removeMachines, type StartedProgram, type StartProgram } from './qemu-process.ts'
 import { checkNetworkConfig, checkUserData, seedDataOf, seedImage } from './seed-image.ts'
 
 const CPUS_MAX = 256
@@ -38,6 +49,8 @@ const WORDS_MAX = 1_000
 
 export interface QemuOptions {
   readonly start: StartProgram
+  /** Machines of earlier agents that still run, with what keeps them. */
+  readonly left?: readonly (readonly [Survivor, StartedProgram])[]
 }
 
 export class QemuHypervisor implements Hypervisor {
@@ -47,10 +60,25 @@ export class QemuHypervisor implements Hypervisor {
   #count = 0
   /** With a screen, by VM. */
   readonly #screens = new Map<string, QemuProcess>()
+  readonly #left = new Map<string, LeftMachine>()
+  readonly #unwanted: UnwantedMachines
+  /** Of machines that earlier agents had left. */
+  readonly #keptDirectories = new Set<string>()
 
   constructor(options: HypervisorOptions, qemu: QemuOptions) {
     this.#options = options
     this.#qemu = qemu
+    const [known, unknown] = parted(qemu.left ?? [], ([survivor]) => isKnownFormat(survivor))
+    this.#unwanted = new UnwantedMachines(unknown)
+    for (const vm of this.#unwanted.vms()) {
+      options.env.log.warn({ vm }, 'an agent of another version has left its machine: it is ended')
+    }
+    for (const [survivor, process] of known) {
+      const left = new LeftMachine(options.env, survivor, process)
+      this.#left.set(left.vm, left)
+      this.#keptDirectories.add(left.directory)
+      void left.gone.then(() => this.#forgetLeft(left))
+    }
   }
 
   async probe(): Promise<Capabilities> {
@@ -73,7 +101,7 @@ export class QemuHypervisor implements Hypervisor {
 
   async #begin(): Promise<QemuFacts> {
     // Of a predecessor: its machines have ended with it.
-    if (this.#count === 0) await removeMachines(this.#options.env)
+    if (this.#count === 0) await removeMachines(this.#options.env, MACHINES, this.#keptDirectories)
     return probeQemu(this.#options.env, this.#qemu.start)
   }
 
@@ -85,9 +113,27 @@ export class QemuHypervisor implements Hypervisor {
     return new QemuIncoming(this.#options.env.compute, await this.#start(spec, disks, ports, true))
   }
 
-  /** A QEMU ends with the process that started it. */
-  async adopt(_vm: string): Promise<Machine | null> {
-    return null
+  readonly left: LeftBehind = {
+    vms: () => [...this.#left.keys(), ...this.#unwanted.vms()].sort(),
+    instance: vm => this.#left.get(vm)?.instance ?? null,
+    end: vm => this.#endLeft(vm),
+  }
+
+  async adopt(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Machine> {
+    const left = this.#left.get(spec.vm)
+    if (left === undefined) throw new StellwerkError('machine-gone', 'its machine is not here', { where: spec.vm })
+    const machine = await left.take(this.#options, spec, spec.identity?.epoch ?? 0, disks, ports)
+    this.#forgetLeft(left)
+    if (hasScreen(spec)) this.#showScreen(spec.vm, machine.qemu)
+    return machine
+  }
+
+  async #endLeft(vm: string): Promise<void> {
+    await Promise.all([this.#left.get(vm)?.end(), this.#unwanted.end(vm)])
+  }
+
+  #forgetLeft(left: LeftMachine): void {
+    if (this.#left.get(left.vm) === left) this.#left.delete(left.vm)
   }
 
   async dialScreen(vm: string): Promise<ByteStream> {
@@ -110,6 +156,8 @@ export class QemuHypervisor implements Hypervisor {
   ): Promise<QemuMachine> {
     checkQemuMachine(spec, disks.length, ports.length)
     const { env } = this.#options
+    // Whoever starts it anew knows that the one before is not wanted.
+    await this.#endLeft(spec.vm)
     const { accelerator } = await this.#probed()
     const { boot, contents } = await this.#boot(spec)
     const identity = { ...(spec.identity ?? { epoch: 0, instance: env.random.id() }) }
@@ -127,6 +175,7 @@ export class QemuHypervisor implements Hypervisor {
       contents,
       disks: guestDisks,
       nics: ports.length,
+      keep: keptOf(identity.instance, directory, disks, ports.length),
       incoming,
     })
     machine = new QemuMachine(this.#options, spec, identity, qemu, guestDisks, ports)
@@ -232,4 +281,8 @@ function checkFirmwareMachine(
       )
     }
   }
+}
+
+function parted<T>(all: readonly T[], predicate: (each: T) => boolean): [T[], T[]] {
+  return [all.filter(predicate), all.filter(each => !predicate(each))]
 }

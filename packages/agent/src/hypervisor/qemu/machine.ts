@@ -32,7 +32,7 @@ const WATCH_MS = 25
 /** An operating system that was not up yet, or stood still, has not heard the power button: it is pressed again. */
 const POWER_BUTTON_MS = 3_000
 /** Run states that nothing leads out of. */
-const FINAL_STATES = ['internal-error', 'guest-panicked', 'watchdog', 'shutdown']
+const FINAL_STATES: readonly string[] = ['internal-error', 'guest-panicked', 'watchdog', 'shutdown']
 /** How often QEMU is asked whether it is there, and how many looks may find it without an answer. */
 const LOOK_MS = 2_500
 const SILENT_LOOKS = 4
@@ -55,8 +55,9 @@ export class QemuMachine implements Machine {
   readonly #identity: MachineIdentity
   readonly #disks: readonly GuestDisk[]
   readonly #console: SerialConsole
-  /** By QEMU's own word. */
+  /** By QEMU's own word; and how often it has said it. */
   #executes = false
+  #changes = 0
   /** The end of the right to run is near, or here: stopped until there is a new one. */
   #lapsed = false
   #settling: Promise<void> = Promise.resolve()
@@ -114,6 +115,32 @@ export class QemuMachine implements Machine {
   onQemuEvent(f: (event: QmpEvent) => void): () => void {
     this.#qemuListeners.add(f)
     return () => this.#qemuListeners.delete(f)
+  }
+
+  /**
+   * Of a machine that an earlier agent has left: what it is in is found out, and what was under way is ended. Rejects with
+   * `qemu-failed` where nothing leads out of it.
+   */
+  async found(): Promise<void> {
+    await this.#endMigration()
+    const changes = this.#changes
+    const { status, running } = (await this.qmp.execute('query-status')) as { status: string; running: boolean }
+    if (this.#changes === changes) this.#executes = running
+    if (!FINAL_STATES.includes(status) && status !== 'inmigrate') return
+    throw new StellwerkError('qemu-failed', `QEMU has stopped it for good: ${status}`, { where: `vm ${this.life.vm}` })
+  }
+
+  /** Its stream has ended with the agent that took it. */
+  async #endMigration(): Promise<void> {
+    const underWay = async (): Promise<boolean> => {
+      const { status } = (await this.qmp.execute('query-migrate')) as { status?: string }
+      return status !== undefined && !['none', 'completed', 'failed', 'cancelled'].includes(status)
+    }
+    for (let isFirst = true; await underWay(); isFirst = false) {
+      // Refused, it is over by now.
+      if (isFirst) await this.qmp.execute('migrate_cancel').catch(() => undefined)
+      await new Promise<void>(resolve => void this.#options.env.timers.after(FINALIZE_MS, resolve))
+    }
   }
 
   /** A received machine takes its epoch from the commit. */
@@ -311,10 +338,12 @@ export class QemuMachine implements Machine {
     this.#notices.heard(event)
     switch (event.event) {
       case 'STOP':
+        this.#changes += 1
         this.#executes = false
         if (this.life.runs && !this.#lapsed && this.#outgoing === null) void this.#stoppedByItself()
         break
       case 'RESUME':
+        this.#changes += 1
         this.#executes = true
         // Not asked for: an aborted migration lets the guest go on by itself.
         this.wanted()

@@ -10,8 +10,9 @@ import type {
   Files,
 } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { Kept } from '../../guardian/pipe.ts'
 import { type DiskExport, exportDisk } from '../../volume/disk-export.ts'
-import { CONSOLE_SOCKET, diskName, diskSocket, MONITOR_SOCKET, nicSocket } from './command-line.ts'
+import { ADOPTION_SOCKET, CONSOLE_SOCKET, diskName, diskSocket, MONITOR_SOCKET, nicSocket } from './command-line.ts'
 import { Qmp } from './qmp.ts'
 import { MachineSockets } from './sockets.ts'
 
@@ -25,8 +26,11 @@ const START_MS = 60_000
 
 export type StartedProgram = Pick<Command, 'onExit' | 'kill'>
 
-/** Starts a program for a VM (null: for none). Rejects with `no-program` or `spawn-failed`. */
-export type StartProgram = (vm: string | null, spec: CommandSpec) => Promise<StartedProgram>
+/**
+ * Starts a program for a VM (null: for none). With `keep` it outlives this agent, until its VM's right to run ends, and whoever takes
+ * it over gets that. Rejects with `no-program` or `spawn-failed`.
+ */
+export type StartProgram = (vm: string | null, spec: CommandSpec, keep?: Kept | null) => Promise<StartedProgram>
 
 export interface QemuProcessOptions {
   readonly env: Environment
@@ -41,6 +45,8 @@ export interface QemuProcessOptions {
   readonly disks: readonly BlockDevice[]
   /** How many. */
   readonly nics: number
+  /** For an agent that comes after this one; null: it ends with this one. */
+  readonly keep: Kept | null
   /** It waits for a migration stream, for which it will make a socket: whoever dials that calls `seal`. */
   readonly incoming: boolean
 }
@@ -58,8 +64,9 @@ export class QemuProcess {
   readonly #process: StartedProgram
   readonly #exit: Promise<CommandExit>
 
-  private constructor(
-    options: QemuProcessOptions,
+  /** Made by `start`, or by who has found it. */
+  constructor(
+    options: Pick<QemuProcessOptions, 'env' | 'directory'>,
     process: StartedProgram,
     exit: Promise<CommandExit>,
     sockets: MachineSockets,
@@ -87,11 +94,7 @@ export class QemuProcess {
     await files.makeDirectory(directory)
     const sockets = new MachineSockets(env, directory)
     const exports: DiskExport[] = []
-    const clean = async (): Promise<void> => {
-      await Promise.all(exports.map(each => each.close('the machine has ended')))
-      await sockets.close()
-      await removeDirectory(env, directory)
-    }
+    const clean = () => cleanUp(env, directory, sockets, exports)
     let process: StartedProgram | null = null
     let late = false
     const timer = env.timers.after(START_MS, () => {
@@ -106,16 +109,12 @@ export class QemuProcess {
         exports.push(await exportDisk(env, { address, name: diskName(index), device }))
       }
       const monitor = await sockets.expect(MONITOR_SOCKET)
-      const console = await sockets.expect(CONSOLE_SOCKET)
-      const nics: Promise<ByteStream>[] = []
-      for (let index = 0; index < options.nics; index += 1) {
-        nics.push((await sockets.expect(nicSocket(index))).connected)
-      }
       const { program, args } = options
-      process = await options.start(vm, {
-        ...{ program, args, name: `${vm}/qemu`, directory: fullDirectory },
-        ownUser: MACHINE_USER,
-      })
+      process = await options.start(
+        vm,
+        { ...{ program, args, name: `${vm}/qemu`, directory: fullDirectory }, ownUser: MACHINE_USER },
+        options.keep,
+      )
       const { promise: exit, resolve } = Promise.withResolvers<CommandExit>()
       process.onExit(resolve)
       const failed = exit.then(how => {
@@ -130,10 +129,9 @@ export class QemuProcess {
       const said = await Promise.race([opened, failed]).catch(async (error: unknown) => {
         throw errorCode(error) === 'qmp-closed' ? await failed : error
       })
-      const others = Promise.all([console.connected, ...nics])
-      const [itsConsole, ...itsNics] = await Promise.race([others, failed])
+      const { console, nics } = await Promise.race([dialDevices(sockets, options.nics), failed])
       if (!options.incoming) await env.files.seal(directory)
-      return new QemuProcess(options, process, exit, sockets, said, itsConsole!, itsNics, clean)
+      return new QemuProcess(options, process, exit, sockets, said, console, nics, clean)
     } catch (error) {
       process?.kill()
       await clean()
@@ -160,9 +158,99 @@ export class QemuProcess {
   }
 }
 
-/** What machines of a dead predecessor have left. */
-export async function removeMachines(env: Environment, root = MACHINES): Promise<void> {
-  for (const name of await env.files.list(root)) await removeDirectory(env, `${root}/${name}`)
+export type LeftQemuOptions = Pick<QemuProcessOptions, 'env' | 'vm' | 'directory' | 'disks' | 'nics'>
+
+/** A QEMU whose agent has died: its disks are where it looks for them, at once. */
+export class LeftQemu {
+  /** Resolves when the process was reaped, and everything that served it is gone. */
+  readonly gone: Promise<void>
+  readonly #options: LeftQemuOptions
+  readonly #process: StartedProgram
+  readonly #exit: Promise<CommandExit>
+  readonly #sockets: MachineSockets
+  readonly #exports: DiskExport[] = []
+  readonly #served: Promise<void>
+
+  constructor(options: LeftQemuOptions, process: StartedProgram) {
+    const { env, directory } = options
+    this.#options = options
+    this.#process = process
+    this.#sockets = new MachineSockets(env, directory)
+    this.#exit = new Promise(resolve => process.onExit(resolve))
+    this.#served = this.#serve()
+    const clean = () => cleanUp(env, directory, this.#sockets, this.#exports)
+    this.gone = this.#exit.then(async () => {
+      // Told to who takes it over.
+      await this.#served.catch(() => undefined)
+      await clean()
+    })
+    // Told to who takes it over.
+    this.#served.catch(() => undefined)
+  }
+
+  async #serve(): Promise<void> {
+    const { env, directory, disks } = this.#options
+    for (const [index, device] of disks.entries()) {
+      const address = this.#sockets.address(diskSocket(index))
+      this.#exports.push(await exportDisk(env, { address, name: diskName(index), device }))
+      await env.files.handOver(`${directory}/${diskSocket(index)}`)
+    }
+  }
+
+  /** Rejects with `qemu-failed` when it ends meanwhile, and when it can't be spoken to. */
+  async connect(): Promise<QemuProcess> {
+    const { vm } = this.#options
+    const ended = this.#exit.then(exit => {
+      throw new StellwerkError('qemu-failed', lastWords(exit), { where: `vm ${vm}` })
+    })
+    ended.catch(() => undefined) // heard of by the race below, if it is still on
+    return Promise.race([this.#connect(), ended])
+  }
+
+  async #connect(): Promise<QemuProcess> {
+    await this.#served
+    const sockets = this.#sockets
+    const qmp = await Qmp.open(await sockets.dial(ADOPTION_SOCKET), `vm ${this.#options.vm}`)
+    const { console, nics } = await dialDevices(sockets, this.#options.nics)
+    return new QemuProcess(this.#options, this.#process, this.#exit, sockets, qmp, console, nics, () => this.gone)
+  }
+
+  kill(): void {
+    this.#process.kill()
+  }
+}
+
+async function cleanUp(
+  env: Environment,
+  directory: string,
+  sockets: MachineSockets,
+  exports: readonly DiskExport[],
+): Promise<void> {
+  await Promise.all(exports.map(each => each.close('the machine has ended')))
+  await sockets.close()
+  await removeDirectory(env, directory)
+}
+
+async function dialDevices(
+  sockets: MachineSockets,
+  count: number,
+): Promise<{ readonly console: ByteStream; readonly nics: readonly ByteStream[] }> {
+  const console = await sockets.dial(CONSOLE_SOCKET)
+  const nics: ByteStream[] = []
+  for (let index = 0; index < count; index += 1) nics.push(await sockets.dial(nicSocket(index)))
+  return { console, nics }
+}
+
+/** What machines that have ended with an earlier agent have left; `but`: directories in use. */
+export async function removeMachines(
+  env: Environment,
+  root = MACHINES,
+  but: ReadonlySet<string> = new Set(),
+): Promise<void> {
+  for (const name of await env.files.list(root)) {
+    const directory = `${root}/${name}`
+    if (!but.has(directory)) await removeDirectory(env, directory)
+  }
 }
 
 export async function removeDirectory({ files, log }: Environment, directory: string): Promise<void> {

@@ -1,5 +1,5 @@
-// The sockets between the agent and one QEMU, in the machine's directory. The agent listens and QEMU connects, so that
-// nothing has to be waited for by trying.
+// The sockets between the agent and one QEMU, in the machine's directory. Where QEMU begins, the agent listens, so that nothing
+// has to be waited for by trying; where QEMU listens, an agent that comes later can connect, too.
 
 import type { Address, ByteStream, Environment, Listener } from '@stellwerk/runtime/environment.ts'
 

@@ -53,11 +53,6 @@ export class WasmHypervisor implements Hypervisor {
     })
   }
 
-  /** Wasm machines live in the agent's process and die with it. */
-  async adopt(_vm: string): Promise<Machine | null> {
-    return null
-  }
-
   async #prepare(
     spec: MachineSpec,
     identity: WasmIdentity,

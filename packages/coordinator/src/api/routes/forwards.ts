@@ -1,10 +1,13 @@
-// The HTTP API's routes about ways from a host to a guest's TCP port or screen. One lives while it is asked for again.
+// The HTTP API's routes about ways from a host to a guest's TCP port or screen. One lives while it is asked for again, or, a lasting
+// forward, until it is taken off record.
 
 import { IPV4_PATTERN } from '@stellwerk/protocol/ipv4.ts'
 import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
 import type { OpenForward, OpenScreen } from '@stellwerk/protocol/messages/forward.ts'
 import { Type } from '@stellwerk/protocol/schema/typebox.js'
 import { routeForward, screenHost } from '../../core/forwards.ts'
+import type { AskedForward } from '../../core/lasting-forwards.ts'
+import { badRequest } from '../refuse.ts'
 import { type Route, route } from '../route.ts'
 import { AnyName } from './any-name.ts'
 import { vmOf } from './vms.ts'
@@ -19,8 +22,11 @@ const Port = Type.Integer({ minimum: 1, maximum: 65_535 })
 const Listen = Type.Optional(closed({ host: Ipv4, port: Type.Integer({ minimum: 0, maximum: 65_535 }) }))
 const ANY_PORT = { host: LOOPBACK, port: 0 }
 
+const Bits = Type.Optional(Type.Integer({ minimum: 8, maximum: 28 }))
+
 const wayFields = { host: Type.String(), address: Type.String(), port: Type.Integer(), keepMs: Type.Integer() }
 const ForwardReply = Type.Object({ ...wayFields, guest: Type.String() })
+const lastingFields = { vm: Type.String(), forward: Type.String() }
 const ScreenReply = Type.Object(wayFields)
 
 export const forwardRoutes: readonly Route[] = [
@@ -32,7 +38,7 @@ export const forwardRoutes: readonly Route[] = [
       forward: Name,
       port: Port,
       address: Type.Optional(Ipv4),
-      bits: Type.Optional(Type.Integer({ minimum: 8, maximum: 28 })),
+      bits: Bits,
       host: Type.Optional(Type.Union([AnyName, Type.Null()])),
       listen: Listen,
     }),
@@ -46,6 +52,40 @@ export const forwardRoutes: readonly Route[] = [
       const at = (await coordinator.askAgent(chosen.host, 'forward.open', order, 'forwards')) as OpenForward['listen']
       return { host: chosen.host, address: at.host, port: at.port, guest: `${guest}:${port}`, keepMs: KEEP_MS }
     },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/vms/{name}/lasting-forwards',
+    summary: 'Keep a TCP port of the guest reachable at a port of hosts, wherever the VM is, until that is deleted',
+    body: closed({
+      /** Of the guest. */
+      port: Port,
+      /** Of the hosts; without `host`: of the address that each has for forwards. */
+      listen: closed({ host: Type.Optional(Type.Union([Ipv4, Type.Null()])), port: Port }),
+      address: Type.Optional(Ipv4),
+      bits: Bits,
+      /** The host that has the VM (the default), or every host; or `host`: one for good. */
+      on: Type.Optional(Type.Union([Type.Literal('vm'), Type.Literal('all')])),
+      host: Type.Optional(Type.Union([AnyName, Type.Null()])),
+    }),
+    reply: Type.Object({ ...lastingFields, guest: Type.String() }),
+    handle: ({ coordinator }, { params, body }) => {
+      const { port: guestPort, listen, address = null, bits = BITS, on, host = null } = body
+      if (on !== undefined && host !== null) throw badRequest("'on' and 'host' both say who listens", 'say one of them')
+      const asked: AskedForward = {
+        ...{ listenAddress: listen.host ?? null, port: listen.port, guestPort, address, bits },
+        on: host === null ? (on ?? 'vm') : { host },
+      }
+      return coordinator.command({ kind: 'vm-forward', name: params['name'] ?? '', asked })
+    },
+  }),
+  route({
+    method: 'DELETE',
+    path: '/v1/vms/{name}/lasting-forwards/{forward}',
+    summary: 'End a lasting forward, named by [ADDRESS:]PORT',
+    reply: Type.Object(lastingFields),
+    handle: ({ coordinator }, { params }) =>
+      coordinator.command({ kind: 'vm-unforward', name: params['name'] ?? '', forward: params['forward'] ?? '' }),
   }),
   route({
     method: 'POST',

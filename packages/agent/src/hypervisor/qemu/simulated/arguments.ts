@@ -18,6 +18,8 @@ export interface MachineArguments {
   readonly disks: readonly DiskArgument[]
   readonly nics: readonly NicArgument[]
   readonly monitor: string
+  /** Where whoever comes later finds another monitor. */
+  readonly adoption: string
   readonly console: string
   /** Files among its own. */
   readonly kernel: string
@@ -30,12 +32,11 @@ export interface MachineArguments {
 const FLAGS: ReadonlySet<string> = new Set(['-nodefaults', '-no-user-config', '-S'])
 /** What this does whether it is told to or not, and the real one does not: it has to be told. */
 const NEEDED = [
-  '-S',
-  '-action panic=pause,watchdog=pause',
-  '-global ICH9-LPC.noreboot=off',
-  'werror=stop',
-  'rerror=stop',
+  ...['-S', '-action panic=pause,watchdog=pause', '-global ICH9-LPC.noreboot=off'],
+  ...['werror=stop', 'rerror=stop', 'reconnect-delay'],
 ] as const
+/** Of these, those that only a machine with a disk needs. */
+const OF_DISKS: ReadonlySet<string> = new Set(['werror=stop', 'rerror=stop', 'reconnect-delay'])
 const INDIFFERENT: ReadonlySet<string> = new Set([
   ...['-name', '-display', '-sandbox', '-machine', '-accel', '-cpu', '-m', '-smp', '-mon', '-serial'],
 ])
@@ -58,12 +59,17 @@ export function readArguments(args: readonly string[]): MachineArguments {
     switch (option) {
       case '-chardev':
         sockets.set(wordOf(value, 'id'), wordOf(value, 'path'))
+        if ((wordOf(value, 'id') !== 'monitor') !== value.endsWith(',server=on,wait=off')) {
+          throw bad(`what is simulated connects to the first monitor and is connected to otherwise: ${value}`)
+        }
         break
       case '-blockdev':
         disks.push(diskOf(value))
+        if (value.includes('"reconnect-delay"')) told.add('reconnect-delay')
         break
       case '-netdev':
         nicSockets.set(wordOf(value, 'id'), wordOf(value, 'addr.path'))
+        if (wordOf(value, 'server') !== 'on') throw bad(`what is simulated is connected to: ${value}`)
         break
       case '-device':
         if (value.startsWith('virtio-net-pci,')) {
@@ -85,7 +91,7 @@ export function readArguments(args: readonly string[]): MachineArguments {
         throw bad(`${option}: invalid option`)
     }
   }
-  const missing = NEEDED.find(word => !told.has(word) && (disks.length > 0 || !word.endsWith('error=stop')))
+  const missing = NEEDED.find(word => !told.has(word) && (disks.length > 0 || !OF_DISKS.has(word)))
   if (missing !== undefined) throw bad(`what is simulated does as with ${missing}, which was not said`)
   const need = (option: string): string => {
     const value = one.get(option)
@@ -95,6 +101,7 @@ export function readArguments(args: readonly string[]): MachineArguments {
   return {
     ...{ disks, nics },
     monitor: sockets.get('monitor') ?? '',
+    adoption: sockets.get('adoption') ?? '',
     console: sockets.get('console') ?? '',
     ...{ kernel: need('-kernel'), initrd: need('-initrd'), kernelWords: need('-append').split(' ') },
     incoming: one.get('-incoming') === 'defer',

@@ -1,7 +1,7 @@
 // The simulated QEMU's machine: the model guest's program on memory of its own, executed or not by QEMU's run states, with a
 // console, a card and a disk. What QEMU does in which order follows softmmu/runstate.c and softmmu/cpus.c of QEMU 7.2.
 
-import type { ByteStream, Environment, Json, Timer } from '@stellwerk/runtime/environment.ts'
+import type { Environment, Json, Timer } from '@stellwerk/runtime/environment.ts'
 import { GuestTrap, ModelGuest } from '../../model/guest.ts'
 import { packetFrame } from '../../model/packet-frame.ts'
 import type { ModelParameters } from '../../model/parameters.ts'
@@ -9,6 +9,7 @@ import { Registers } from '../../model/registers.ts'
 import { PAGE_BYTES } from '../../precopy/state-checksum.ts'
 import { splitLines } from './lines.ts'
 import { type Arguments, type MainLoop, refusal } from './monitor.ts'
+import type { ServedSocket } from './served-socket.ts'
 import type { VirtualDisk } from './virtual-disk.ts'
 
 export type RunState =
@@ -29,7 +30,7 @@ const WATCHDOG_MS = 4_800
 const PAST_RESET: readonly RunState[] = ['running', 'inmigrate', 'finish-migrate']
 
 export interface SimulatedNic {
-  readonly stream: ByteStream
+  readonly socket: Pick<ServedSocket, 'write'>
   readonly mac: string
 }
 
@@ -38,7 +39,7 @@ export interface MachineParts {
   readonly loop: MainLoop
   readonly vm: string
   readonly parameters: ModelParameters
-  readonly console: ByteStream
+  readonly console: Pick<ServedSocket, 'write'>
   readonly nics: readonly SimulatedNic[]
   /** Which of its disks the guest works on. */
   readonly worksOn: number
@@ -91,7 +92,6 @@ export class SimulatedMachine {
         this.#barksInMs = WATCHDOG_MS
       },
     })
-    parts.console.onData(chunk => this.#type(chunk))
   }
 
   attach(disk: VirtualDisk): void {
@@ -241,18 +241,19 @@ export class SimulatedMachine {
     if (this.#executes) this.#schedule()
   }
 
-  #type(chunk: Uint8Array): void {
+  /** What comes on its serial port. */
+  type(chunk: Uint8Array): void {
     const { lines, rest } = splitLines(Buffer.concat([this.#typed, chunk]))
     this.#input.push(...lines)
     this.#typed = rest
   }
 
   #send(payload: Uint8Array): void {
-    for (const { stream, mac } of this.#parts.nics) {
+    for (const { socket, mac } of this.#parts.nics) {
       const frame = packetFrame(mac, payload)
       const length = Buffer.alloc(4)
       length.writeUInt32BE(frame.length)
-      stream.write([length, frame])
+      socket.write([length, frame])
     }
   }
 

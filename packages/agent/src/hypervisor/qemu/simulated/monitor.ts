@@ -1,7 +1,7 @@
 // The simulated QEMU's side of its monitor (QMP; docs/interop/qmp-spec in the QEMU tree). Commands are QEMU's main loop's, one
 // after the other with everything else that this does: while a machine is being stopped nobody has an answer.
 
-import type { ByteStream, Json } from '@stellwerk/runtime/environment.ts'
+import type { Json } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { splitLines } from './lines.ts'
 
@@ -25,16 +25,20 @@ export function refusal(why: string): StellwerkError {
 }
 
 export class SimulatedMonitor {
-  readonly #stream: ByteStream
+  readonly #write: (parts: readonly Uint8Array[]) => void
   readonly #loop: MainLoop
   readonly #execute: (command: string, args: Arguments) => Json | Promise<Json>
   #rest: Buffer = Buffer.alloc(0)
 
-  constructor(stream: ByteStream, loop: MainLoop, execute: (command: string, args: Arguments) => Json | Promise<Json>) {
-    this.#stream = stream
+  /** `write`: to whom it is connected to. */
+  constructor(
+    write: (parts: readonly Uint8Array[]) => void,
+    loop: MainLoop,
+    execute: (command: string, args: Arguments) => Json | Promise<Json>,
+  ) {
+    this.#write = write
     this.#loop = loop
     this.#execute = execute
-    stream.onData(chunk => this.#take(chunk))
   }
 
   greet(version: string): void {
@@ -46,7 +50,7 @@ export class SimulatedMonitor {
     this.#say({ event, data })
   }
 
-  #take(chunk: Uint8Array): void {
+  take(chunk: Uint8Array): void {
     const { lines, rest } = splitLines(Buffer.concat([this.#rest, chunk]))
     this.#rest = rest
     for (const line of lines) {
@@ -65,6 +69,6 @@ export class SimulatedMonitor {
   }
 
   #say(message: Json): void {
-    this.#stream.write([Buffer.from(`${JSON.stringify(message)}\r\n`, 'utf8')])
+    this.#write([Buffer.from(`${JSON.stringify(message)}\r\n`, 'utf8')])
   }
 }

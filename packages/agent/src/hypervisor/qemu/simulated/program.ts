@@ -2,7 +2,6 @@
 // there, answers on its monitor, asks for its disk by NBD and migrates by a stream of its own. What it runs is the model's guest.
 // The agent drives it as it does the real one, which keeps the same contract (test/qemu/contract.long.test.ts).
 
-import { connectNbd } from '@stellwerk/block/nbd/client.ts'
 import type { ByteStream, CommandSpec, Environment, Json } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { CommandProgram } from '@stellwerk/runtime/sim/simulation.ts'
@@ -12,6 +11,8 @@ import { SimulatedMachine, type SimulatedNic } from './machine.ts'
 import { MigrationSource } from './migration-source.ts'
 import { MigrationReader } from './migration-stream.ts'
 import { type Arguments, MainLoop, refusal, SimulatedMonitor } from './monitor.ts'
+import { NbdNode } from './nbd-node.ts'
+import { type ServedSocket, serveSocket } from './served-socket.ts'
 import { VirtualDisk } from './virtual-disk.ts'
 
 export interface SimulatedQemuOptions {
@@ -63,7 +64,7 @@ class SimulatedQemu {
   readonly #loop = new MainLoop()
   readonly #capabilities = new Set<string>()
   #downtimeMs = 300
-  #monitor: SimulatedMonitor | null = null
+  readonly #monitors = new Map<'first' | 'adoption', SimulatedMonitor>()
   #source: MigrationSource | null = null
 
   constructor(env: Environment, spec: CommandSpec, options: SimulatedQemuOptions, fail: (why: string) => void) {
@@ -74,35 +75,58 @@ class SimulatedQemu {
   }
 
   async start(): Promise<void> {
-    const { monitor, console, disks, nics, kernel, initrd, kernelWords, incoming } = this.#arguments
+    const { monitor, adoption, console, disks, nics, kernel, initrd, kernelWords, incoming } = this.#arguments
     for (const file of [kernel, initrd]) {
       if ((await this.#env.files.read(file)) === null)
         throw new StellwerkError('bad-arguments', `could not open ${file}`)
     }
-    const control = await this.#dial(monitor)
-    // The monitor closes when QEMU's keeper is gone, which does not end it.
-    const event = (name: string, data: Arguments = {}): void => this.#monitor?.event(name, data)
+    // A monitor closes when QEMU's keeper is gone, which does not end it.
+    const event = (name: string, data: Arguments = {}): void => this.#event(name, data)
     const { vm, parameters } = guestParameters(kernelWords)
     const memory = { vm, hypervisor: 'model', guest: 'ledger', memoryBytes: 0 } as const
+    const serial = await serveSocket(this.#env, console, chunk => machine.type(chunk))
+    const deaf = (): void => undefined
     const cards: SimulatedNic[] = []
-    for (const { socket, mac } of nics) cards.push({ stream: await this.#dial(socket), mac })
+    for (const { socket, mac } of nics) cards.push({ socket: await serveSocket(this.#env, socket, deaf), mac })
     const { disk: works, ...model } = parameters
-    const machine = new SimulatedMachine({
+    const machine: SimulatedMachine = new SimulatedMachine({
       ...{ env: this.#env, loop: this.#loop, vm, event },
       parameters: modelParameters({ ...memory, parameters: model }),
-      console: await this.#dial(console),
+      console: serial,
       nics: cards,
       worksOn: diskNumber(works),
       onPowerOff: () => this.#env.processes.exit(0),
     })
-    for (const { name, socket } of disks) {
-      const client = await connectNbd(await this.#dial(socket), { exportName: name, timers: this.#env.timers })
-      const failed = (operation: string, why: string): void => machine.blockError(name, operation, why)
-      machine.attach(new VirtualDisk(client, machine.memory, vm, failed))
+    for (const disk of disks) {
+      const node = await NbdNode.open(this.#env, disk, socket => this.#dial(socket))
+      const failed = (operation: string, why: string): void => machine.blockError(disk.name, operation, why)
+      machine.attach(new VirtualDisk(node, machine.memory, vm, failed))
     }
     if (incoming) machine.state = 'inmigrate'
-    this.#monitor = new SimulatedMonitor(control, this.#loop, (command, args) => this.#execute(machine, command, args))
-    this.#monitor.greet(this.#options.version ?? OLDEST)
+    const again: ServedSocket = await serveSocket(
+      this.#env,
+      adoption,
+      chunk => this.#monitors.get('adoption')?.take(chunk),
+      () => this.#greet(machine, 'adoption', parts => again.write(parts)),
+    )
+    const control = await this.#dial(monitor)
+    const first = this.#greet(machine, 'first', parts => control.write([...parts]))
+    control.onData(chunk => first.take(chunk))
+  }
+
+  #greet(
+    machine: SimulatedMachine,
+    which: 'first' | 'adoption',
+    write: (parts: readonly Uint8Array[]) => void,
+  ): SimulatedMonitor {
+    const monitor = new SimulatedMonitor(write, this.#loop, (command, args) => this.#execute(machine, command, args))
+    this.#monitors.set(which, monitor)
+    monitor.greet(this.#options.version ?? OLDEST)
+    return monitor
+  }
+
+  #event(name: string, data: Arguments = {}): void {
+    for (const monitor of this.#monitors.values()) monitor.event(name, data)
   }
 
   #dial(name: string): Promise<ByteStream> {
@@ -165,7 +189,7 @@ class SimulatedQemu {
     if (machine.state === 'postmigrate') throw refusal("Can't migrate the vm that was paused due to previous migration")
     const source = new MigrationSource({
       ...{ env: this.#env, loop: this.#loop, machine },
-      event: (name, data) => this.#monitor?.event(name, data),
+      event: (name, data) => this.#event(name, data),
       capabilities: new Set(this.#capabilities),
       downtimeMs: () => this.#downtimeMs,
       pagesPerMs: this.#options.pagesPerMs(this.#env),
@@ -178,7 +202,7 @@ class SimulatedQemu {
   async #receive(machine: SimulatedMachine, uri: string): Promise<void> {
     if (machine.state !== 'inmigrate') throw refusal("'-incoming' was not specified on the command line")
     const told = (status: string): void => {
-      if (this.#capabilities.has('events')) this.#monitor?.event('MIGRATION', { status })
+      if (this.#capabilities.has('events')) this.#event('MIGRATION', { status })
     }
     const host = this.#env.files.locate(socketOf(uri))
     let isTaken = false
