@@ -26,6 +26,8 @@ import { type LegLost, reportLegLost } from './volume/leg-reports.ts'
 
 /** Final states kept until the coordinator says that it has seen them. */
 const MAX_FINISHED = 10_000
+/** Between beats of a host that waits for its epoch with machines of an earlier agent. */
+const WAITING_MS = 50
 /** A change of a machine's state is reported at once, but not more often than this. */
 const SOON_MS = 10
 
@@ -245,6 +247,8 @@ export class HostActor implements Behavior {
       this.#wantMachines = true
       this.beatSoon()
     }
+    // Who is left here does not run for long: the new epoch is to be heard of at once.
+    if (reply.status !== 'admitted' && this.#parts.left.all().length > 0) this.#beatIn(WAITING_MS)
     if (reply.status === 'fenced') {
       if (reply.epoch >= this.epoch) {
         // Clean is said of the epoch that was fenced, which a restored coordinator may have raised.
@@ -313,9 +317,13 @@ export class HostActor implements Behavior {
   }
 
   beatSoon(): void {
+    this.#beatIn(SOON_MS)
+  }
+
+  #beatIn(ms: number): void {
     if (this.#beatSoon) return
     this.#beatSoon = true
-    this.#context?.after(SOON_MS, 'host.beat', null)
+    this.#context?.after(ms, 'host.beat', null)
   }
 
   // --- the map ---------------------------------------------------------------------------------------------------------------
@@ -372,7 +380,13 @@ export class HostActor implements Behavior {
       throw new StellwerkError('wrong-incarnation', `meant for incarnation ${target.incarnation}`)
     }
     const known = this.#machines.get(target.vm)
-    if (known !== undefined && known.epoch > target.epoch) return
+    const { left } = this.#parts
+    const found = left.find(target.vm)
+    if (known !== undefined && known.epoch > target.epoch) {
+      // Of an earlier placement, whose machine nobody wants.
+      if (found?.epoch === target.epoch) void left.end(target.vm)
+      return
+    }
     if (known?.epoch === target.epoch && this.#alive.has(target.vm)) {
       this.#toVm(target.vm, 'vm.end', { graceMs: target.graceMs })
       return
@@ -382,8 +396,7 @@ export class HostActor implements Behavior {
     // Its start never came: from here on it would come too late.
     this.#epochs.set(target.vm, Math.max(target.epoch, this.#epochs.get(target.vm) ?? 0))
     const stopped = (why: string): void => this.report({ vm: target.vm, epoch: target.epoch, state: 'stopped', why })
-    const { left } = this.#parts
-    if (!left.vms().includes(target.vm)) stopped('it had not been started here')
+    if (found === null) stopped('it had not been started here')
     else void left.end(target.vm).then(() => stopped('what an earlier agent had left of it was ended'))
   }
 

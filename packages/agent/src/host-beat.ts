@@ -25,7 +25,7 @@ export function beatOf(parts: HostParts, facts: BeatFacts): Beat {
   const machines = [...facts.machines].sort((a, b) => (a.vm < b.vm ? -1 : 1))
   const qemu = parts.qemu()
   const resyncs = volumes().resyncs()
-  const survivors = left.vms()
+  const survivors = left.all().map(({ vm, epoch }) => ({ vm, epoch }))
   const forwards = parts.forwards().reports
   return {
     host: config.host,
@@ -44,6 +44,6 @@ export function beatOf(parts: HostParts, facts: BeatFacts): Beat {
     ...(forwards.length === 0 ? {} : { forwards }),
     digest: digestOfMachines(machines),
     machines: facts.wholeMachines ? machines : null,
-    ...(survivors.length === 0 ? {} : { survivors: [...survivors] }),
+    ...(survivors.length === 0 ? {} : { survivors }),
   }
 }

@@ -27,6 +27,10 @@ export interface GuardianConfig {
 /** An attestation is repeated until the coordinator has taken it. */
 const ATTEST_RETRY_MS = 100
 const ATTEST_DEADLINE_MS = 1_000
+/** A machine without an agent is killed so long before its right to run ends: judged late and twice, it has ended by then. */
+const LEFT_AHEAD_MS = 3 * JUDGEMENT_DELAY_MS
+/** An agent that dies at once is not started again at once. */
+const STABLE_MS = 1_000
 /** After a stop was asked for, the agent gets this long for its guests. */
 const STOP_MS = 15_000
 const RESTART_MS = 500
@@ -101,6 +105,8 @@ class HostGuardian implements Guardian {
   /** Found past their deadline at the last look: killed if they still are at the next. */
   #warned = false
   #stopping = false
+  /** The agent, last. */
+  #startedAt = Number.NEGATIVE_INFINITY
   #onReaped: (() => void) | null = null
   /** The newest incarnation known to be dead; null: none is. */
   #dead: number | null = null
@@ -176,6 +182,7 @@ class HostGuardian implements Guardian {
       config: config as unknown as Json,
     })
     this.#child = { process, incarnation }
+    this.#startedAt = this.#env.clock.now()
     this.#machines = []
     process.onMessage(message => this.#hear(process, message))
     process.onExit(exit => this.#reaped(process, incarnation, exit))
@@ -209,7 +216,7 @@ class HostGuardian implements Guardian {
     this.#judgeTimer = null
     const now = this.#env.clock.now()
     const { overdue, nextAt } = judgeDeadlines(
-      [...this.#machines, ...this.#left.values()].filter(({ vm }) => !this.#programs.hasEnded(vm)),
+      [...this.#machines, ...[...this.#left.values()].map(ahead)].filter(({ vm }) => !this.#programs.hasEnded(vm)),
       now,
     )
     if (overdue.length === 0) this.#warned = false
@@ -234,11 +241,11 @@ class HostGuardian implements Guardian {
       })
       if (!own) {
         this.#child?.process.kill()
-        this.#machines = []
+        this.#machines = this.#machines.filter(machine => !isAmong(overdue, machine))
         return
       }
       for (const { vm } of overdue) this.#programs.killOf(vm)
-      this.#machines = this.#machines.filter(machine => !overdue.includes(machine))
+      this.#machines = this.#machines.filter(machine => !isAmong(overdue, machine))
       for (const machine of overdue) if (this.#left.has(machine.vm)) this.#left.set(machine.vm, standing(machine))
       this.#warned = false
     }
@@ -259,9 +266,9 @@ class HostGuardian implements Guardian {
 
   /** For the agent that is about to be started. */
   #survivors(): Survivor[] {
-    return [...this.#left.values()].flatMap(({ vm, epoch, frozen }) => {
-      const kept = frozen ? null : this.#programs.kept(vm)
-      return kept === null ? [] : [{ vm, epoch, ...kept }]
+    return [...this.#left.values()].flatMap(({ vm, epoch, until }) => {
+      const kept = this.#programs.kept(vm)
+      return kept === null ? [] : [{ vm, epoch, until, ...kept }]
     })
   }
 
@@ -282,7 +289,8 @@ class HostGuardian implements Guardian {
     this.#onReaped?.()
     if (!this.#config.supervise || this.#stopping) return
     // Who is left behind has not much time.
-    this.#env.timers.after(this.#left.size > 0 ? 0 : RESTART_MS, () => this.startAgent())
+    const hastens = this.#left.size > 0 && this.#env.clock.now() - this.#startedAt > STABLE_MS
+    this.#env.timers.after(hastens ? 0 : RESTART_MS, () => this.startAgent())
   }
 
   /** On record before it is attested: whoever judges the attestation finds the truth behind it. */
@@ -347,6 +355,14 @@ class HostGuardian implements Guardian {
 /** It executes by itself, and may for a while. One that stands still is let go on by nobody but its own agent. */
 function isToStay({ begun, frozen, until }: MachineDeadline, now: number): boolean {
   return begun && !frozen && until > now
+}
+
+function ahead(machine: MachineDeadline): MachineDeadline {
+  return { ...machine, until: machine.until - LEFT_AHEAD_MS }
+}
+
+function isAmong(machines: readonly MachineDeadline[], { vm }: MachineDeadline): boolean {
+  return machines.some(machine => machine.vm === vm)
 }
 
 /** It is being killed. */

@@ -21,6 +21,8 @@ export interface Survivor {
   readonly vm: string
   /** The placement epoch it was given. */
   readonly epoch: number
+  /** Its deadline, as for all. */
+  readonly until: number
   /** As the guardian numbers it. */
   readonly program: number
   /** What its agent wrote down of it at its start, for whoever takes it over. */

@@ -85,17 +85,33 @@ export interface Hypervisor {
   readonly left?: LeftBehind
   /**
    * One of them, on disks that hold what its own held. It is started when it may run, wherever it stood; until then nothing leaves
-   * it. Rejects with `machine-gone`, and then nothing of it is left.
+   * it. Rejects with `machine-gone`, and then nothing of it is left. `epoch`: the one that it was given before.
    */
-  adopt?(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Machine>
+  adopt?(
+    spec: MachineSpec,
+    epoch: number,
+    disks: readonly BlockDevice[],
+    ports: readonly NetworkPort[],
+  ): Promise<Machine>
   /** A connection to the screen of the VM's machine here (RFB, RFC 6143). Absent: its machines have none. Rejects with `screen-away`. */
   dialScreen?(vm: string): Promise<ByteStream>
 }
 
+export interface LeftMachineFacts {
+  readonly vm: string
+  /** The placement epoch that it was given. */
+  readonly epoch: number
+  /** The id of this creation of the VM, in evidence. */
+  readonly instance: string
+  /** Until when its guardian lets it run. */
+  readonly until: number
+}
+
 export interface LeftBehind {
-  vms(): readonly string[]
-  /** The id of the creation that is left of the VM; null: none is. */
-  instance(vm: string): string | null
+  /** Until each has ended, or whoever had it taken over says that he has it. */
+  all(): readonly LeftMachineFacts[]
+  find(vm: string): LeftMachineFacts | null
+  taken(vm: string): void
   /** Resolves when nothing of it is left. */
   end(vm: string): Promise<void>
 }

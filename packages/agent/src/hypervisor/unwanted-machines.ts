@@ -1,31 +1,34 @@
 // Machines that an earlier agent has left and that this one can't take over: they are ended, and said to be here until they have.
 
 import type { Survivor } from '../guardian/pipe.ts'
-import type { LeftBehind } from './hypervisor.ts'
+import type { LeftBehind, LeftMachineFacts } from './hypervisor.ts'
 import type { StartedProgram } from './qemu/qemu-process.ts'
 
 export class UnwantedMachines implements LeftBehind {
-  readonly #ends = new Map<string, Promise<void>>()
+  readonly #ends = new Map<string, { readonly facts: LeftMachineFacts; readonly end: Promise<void> }>()
 
   constructor(left: readonly (readonly [Survivor, StartedProgram])[]) {
-    for (const [{ vm }, process] of left) {
+    for (const [{ vm, epoch, until, keep }, process] of left) {
       const end = new Promise<void>(resolve => process.onExit(() => resolve()))
-      this.#ends.set(vm, end)
+      this.#ends.set(vm, { facts: { vm, epoch, until, instance: keep.instance }, end })
       void end.then(() => this.#ends.delete(vm))
       process.kill()
     }
   }
 
-  vms(): readonly string[] {
-    return [...this.#ends.keys()]
+  all(): readonly LeftMachineFacts[] {
+    return [...this.#ends.values()].map(({ facts }) => facts)
   }
 
-  /** Nobody is given one of them. */
-  instance(): null {
-    return null
+  find(vm: string): LeftMachineFacts | null {
+    return this.#ends.get(vm)?.facts ?? null
+  }
+
+  taken(): void {
+    // Nobody is given one of them.
   }
 
   async end(vm: string): Promise<void> {
-    await this.#ends.get(vm)
+    await this.#ends.get(vm)?.end
   }
 }

@@ -45,8 +45,11 @@ export class Opening {
     isOver: () => boolean,
   ): Promise<Machine> {
     const hypervisor = this.#parts.hypervisor(spec.hypervisor)
-    const isLeft = this.#order.adopts === true
-    const made = isLeft ? hypervisor.adopt?.(spec, disks.devices, ports) : hypervisor.create(spec, disks.devices, ports)
+    const { adopts } = this.#order
+    const made =
+      adopts === undefined
+        ? hypervisor.create(spec, disks.devices, ports)
+        : hypervisor.adopt?.(spec, adopts, disks.devices, ports)
     if (made === undefined) throw new StellwerkError('machine-gone', `a ${spec.hypervisor} guest ends with its agent`)
     const machine = await made
     if (isOver()) await machine.kill()

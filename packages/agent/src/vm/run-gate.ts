@@ -58,10 +58,20 @@ export class RunGate {
   /** What the guardian says of programs that run here. Set by the agent. */
   onProgram: (said: Exclude<ToAgent, { kind: 'acknowledged' | 'stop' }>) => void = () => undefined
 
-  /** From now on the guardian knows the machine. `storages` as in RightToRun. */
-  register(vm: string, epoch: number, storages: () => readonly string[] | null, when: GatedListener): void {
+  /**
+   * From now on the guardian knows the machine. `storages` as in RightToRun. `leftUntil`: it was taken over and may execute at this
+   * moment, until then by the guardian's leave.
+   */
+  register(
+    vm: string,
+    epoch: number,
+    storages: () => readonly string[] | null,
+    when: GatedListener,
+    leftUntil?: number,
+  ): void {
     const armedUntil = this.#env.processes.parent === null ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY
-    this.#gated.set(vm, { epoch, storages, frozen: false, begun: false, armedUntil, toldUntil: 0, when })
+    const begun = leftUntil !== undefined
+    this.#gated.set(vm, { epoch, storages, frozen: false, begun, armedUntil, toldUntil: leftUntil ?? 0, when })
     this.#push()
   }
 

@@ -4,13 +4,14 @@
 import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
 import { describeError, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import type { Machine, MachineEvent, MachineNotice, MachineSpec } from '../hypervisor/hypervisor.ts'
+import type { LeftMachineFacts, Machine, MachineEvent, MachineNotice, MachineSpec } from '../hypervisor/hypervisor.ts'
 import { IncomingMigration, type ReceiveOrder } from '../migration/incoming-migration.ts'
 import { OutgoingMigration, type SendOrder } from '../migration/outgoing-migration.ts'
 import type { DiskSet } from '../volume/disk-set.ts'
 import { ActorTasks, TASK } from './actor-tasks.ts'
 import { CoordinatorLine } from './coordinator-line.ts'
 import { Evidence } from './evidence.ts'
+import { gateIn } from './gated.ts'
 import { giveLine, type InputOrder, type ResetOrder, resetGuest } from './guest-orders.ts'
 import { GuestShutdown } from './guest-shutdown.ts'
 import { Opening } from './opening.ts'
@@ -28,6 +29,8 @@ export class VmActor implements Behavior {
   readonly network: VmPorts
   readonly coordinator: CoordinatorLine
   readonly #receive: ReceiveOrder | null
+  /** What is to be taken over. */
+  readonly #left: LeftMachineFacts | null
   readonly #still: StandingStill
   readonly #tasks: ActorTasks
   #phase: Phase
@@ -49,7 +52,8 @@ export class VmActor implements Behavior {
     this.parts = parts
     this.order = order
     this.#receive = receive
-    this.instance = (order.adopts === true ? parts.left.instance(order.vm) : null) ?? parts.env.random.id()
+    this.#left = order.adopts === undefined ? null : parts.left.find(order.vm)
+    this.instance = this.#left?.instance ?? parts.env.random.id()
     this.evidence = new Evidence(parts, order, this.instance)
     this.network = new VmPorts(parts.port, order)
     this.coordinator = new CoordinatorLine(parts, order.vm)
@@ -171,6 +175,7 @@ export class VmActor implements Behavior {
       machine => {
         this.#machine = machine
         machine.onEvent(event => this.#heard(event))
+        if (this.order.adopts !== undefined) this.parts.left.taken(this.order.vm)
         if (this.#fenced || this.#ending !== null) return this.#finish()
         this.#phase = 'standing'
         this.gateIn(disks)
@@ -190,19 +195,11 @@ export class VmActor implements Behavior {
     return { vm, ...spec, identity: { epoch, instance: this.instance } }
   }
 
-  /** Makes it known to the guardian; the right to run is looked at again whenever it may have changed. */
   gateIn(disks: Pick<DiskSet, 'storages'>): void {
-    const { vm, epoch } = this.order
     const context = this.#context
-    const storages = (): readonly string[] | null => disks.storages()
-    this.evidence.restsOn(storages())
-    this.parts.gate.register(vm, epoch, storages, {
-      changed: () => {
-        if (this.#phase !== 'over') context?.send(context.self, 'vm.right-changed', null)
-      },
-      restsOn: now => this.evidence.restsOn(now),
+    gateIn(this.parts.gate, this.order, disks, this.evidence, this.#left, () => {
+      if (this.#phase !== 'over') context?.send(context.self, 'vm.right-changed', null)
     })
-    if (this.order.adopts === true) this.parts.gate.begins(vm) // It may execute at this moment.
   }
 
   #heard(event: MachineEvent): void {
@@ -219,8 +216,7 @@ export class VmActor implements Behavior {
         break
       case 'halted':
       case 'crashed': {
-        const asked = this.#shutdown.asked
-        const state = event.kind === 'halted' && asked ? 'stopped' : event.kind
+        const state = event.kind === 'halted' && this.#shutdown.asked ? 'stopped' : event.kind
         this.evidence.halted(event.kind)
         this.#soon(() => this.#end({ state, why: event.reason }))
       }
@@ -239,7 +235,7 @@ export class VmActor implements Behavior {
     const may = this.parts.gate.mayExecute(this.order.vm)
     if (this.#phase === 'standing' && may) {
       this.#phase = 'running'
-      this.evidence.runs(this.order.adopts === true ? 'adopt' : 'start')
+      this.evidence.runs(this.order.adopts === undefined ? 'start' : 'adopt')
       machine.start()
       this.#reportRunning()
     } else if (this.#phase === 'running' && (held || !may)) {
@@ -274,12 +270,9 @@ export class VmActor implements Behavior {
   #thaw(machine: Machine): void {
     const { gate } = this.parts
     const { vm } = this.order
-    if (!gate.leased(vm)) {
-      gate.setFrozen(vm, true)
-      return
-    }
-    gate.setFrozen(vm, false)
-    if (!gate.mayExecute(vm)) return
+    const isLeased = gate.leased(vm)
+    gate.setFrozen(vm, !isLeased)
+    if (!isLeased || !gate.mayExecute(vm)) return
     this.#phase = 'running'
     this.evidence.runs(this.#thawedTo)
     this.#thawedTo = 'thaw'
@@ -428,7 +421,7 @@ export class VmActor implements Behavior {
     this.#phase = 'stopping'
     this.network.down()
     const machine = this.#machine
-    const killed = machine === null ? Promise.resolve() : machine.kill().then(() => undefined)
+    const killed = this.#killed()
     // Fenced disks refuse what is in flight; otherwise it is let finish.
     if (!this.#fenced) this.#report('draining', this.#ending?.why ?? null)
     if (this.#fenced) this.#disks?.drop()
@@ -442,6 +435,12 @@ export class VmActor implements Behavior {
       },
       error => this.#unkillable(error),
     )
+  }
+
+  /** Resolves when nothing executes, also of what was to be taken over and has not been. */
+  #killed(): Promise<unknown> {
+    if (this.#machine !== null) return this.#machine.kill()
+    return this.order.adopts === undefined ? Promise.resolve() : this.parts.left.end(this.order.vm)
   }
 
   #unkillable(error: unknown): never {
@@ -474,7 +473,7 @@ export class VmActor implements Behavior {
     this.#phase = 'stopping'
     this.network.down()
     this.opening.cancel()
-    const killed = this.#machine === null ? Promise.resolve() : this.#machine.kill().then(() => undefined)
+    const killed = this.#killed()
     this.#disks?.drop()
     this.task(
       killed,

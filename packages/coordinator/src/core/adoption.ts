@@ -16,8 +16,9 @@ export function placedBefore(state: CoordinatorState, host: HostRecord): VmRecor
 }
 
 /**
- * Its machine is left there, and nobody else's: a migration that was under way has been decided for its source. Of a restored host
- * nobody knows what its machines have done since the copy.
+ * The very machine of its placement is left there, and nobody else's: a migration that was under way has been decided for its
+ * source. One of an earlier placement is not: by now another may have written to its disks. Of a restored host nobody knows what its
+ * machines have done since the copy.
  */
 export function isAdoptable(state: CoordinatorState, host: HostRecord, vm: VmRecord): boolean {
   const { placement } = vm
@@ -25,7 +26,12 @@ export function isAdoptable(state: CoordinatorState, host: HostRecord, vm: VmRec
     return false
   if (vm.migration !== null || !isWanted(state, vm) || isExport(vm) || host.fence?.restored === true) return false
   const live = hostLive(state, host.name)
-  return live.survivors.has(vm.name) && placement.incarnation < (live.session?.incarnation ?? 0)
+  return placement.incarnation < (live.session?.incarnation ?? 0) && isOf(placement, live.survivors.get(vm.name))
+}
+
+/** It was started for the placement, or left before its agent came to take it over for this one. */
+function isOf(placement: Placement, epoch: number | undefined): boolean {
+  return epoch !== undefined && (epoch === placement.epoch || epoch === placement.adopts)
 }
 
 /** In the step that gives the host its new epoch: from here on they are placed there, and nowhere else. */
@@ -35,13 +41,15 @@ export function placeSurvivors(
   survivors: readonly VmRecord[],
   out: StepOutput,
 ): void {
-  const incarnation = hostLive(state, host.name).session?.incarnation ?? 0
+  const live = hostLive(state, host.name)
+  const incarnation = live.session?.incarnation ?? 0
   for (const vm of survivors) {
     const before = vm.placement
-    if (before === null) continue
+    const adopts = live.survivors.get(vm.name)
+    if (before === null || adopts === undefined) continue
     const epoch = vm.epoch + 1
     const placement: Placement = {
-      ...{ host: host.name, hostEpoch: host.epoch, incarnation, epoch, phase: 'starting', adopts: true },
+      ...{ host: host.name, hostEpoch: host.epoch, incarnation, epoch, phase: 'starting', adopts },
       ...(before.cpu === undefined ? {} : { cpu: before.cpu }),
       why: 'its machine has outlived its agent',
     }
@@ -49,28 +57,31 @@ export function placeSurvivors(
     out.decide({
       kind: 'adopt',
       subject: vm.name,
-      saw: { host: host.name, incarnation: before.incarnation, epoch: before.epoch },
+      saw: { host: host.name, incarnation: before.incarnation, epoch: adopts },
       chose: `let incarnation ${incarnation} take it over at placement epoch ${epoch}`,
       why: 'its agent died, and its machine runs on',
     })
   }
 }
 
-/** What is left on a fenced host and is not to be taken over: its agent is told to end it. */
+/** What is left on a host and is not to be taken over: its agent is told to end it. Gives whether there is any. */
 export function endUnwanted(state: CoordinatorState, host: HostRecord, now: number, out: StepOutput): boolean {
   const live = hostLive(state, host.name)
   if (live.session === null) return false
   const { incarnation } = live.session
   let isAny = false
-  for (const name of live.survivors) {
+  for (const [name, epoch] of live.survivors) {
     const vm = state.vms.get(name)
-    if (vm !== undefined && isAdoptable(state, host, vm)) continue
+    if (vm !== undefined && (isAdoptable(state, host, vm) || isBeingAdopted(host, vm, epoch))) continue
     isAny = true
-    const epoch = vm?.epoch ?? 0
-    const key = `stop/${name}/${epoch}`
+    const key = `left/${host.name}/${name}/${epoch}`
     if (!shouldAsk(state, key, now, state.cluster.settings.requestMs)) continue
     const body = { vm: name, epoch, host: host.name, incarnation, graceMs: 0 }
     out.effect({ kind: 'order', key, host: host.name, message: 'vm.stop', body })
   }
   return isAny
+}
+
+function isBeingAdopted({ name, epoch: hostEpoch }: HostRecord, { placement }: VmRecord, epoch: number): boolean {
+  return placement?.host === name && placement.hostEpoch === hostEpoch && placement.adopts === epoch
 }

@@ -267,6 +267,7 @@ function takeAnswer(state: CoordinatorState, key: string, body: unknown, now: nu
     case 'start':
     case 'stop':
     case 'stray':
+    case 'left':
     case 'forget':
     case 'mig-switch':
     case 'mig-outcome':

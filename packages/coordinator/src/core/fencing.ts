@@ -93,6 +93,7 @@ export function workOnFences(state: CoordinatorState, now: number, out: StepOutp
         orderAdmit(state, host, now, out)
         break
       case 'admitted':
+        endUnwanted(state, host, now, out)
         if (host.admitOwed.length > 0) orderAdmit(state, host, now, out)
         break
     }
@@ -275,6 +276,7 @@ function admitAgain(state: CoordinatorState, host: HostRecord, now: number, out:
     ...host,
     phase: 'admitting',
     epoch: host.epoch + 1,
+    givenTo: live.session.incarnation,
     fence: null,
     admitOwed: orderedNames(state),
   }

@@ -11,7 +11,7 @@ export function newHostLive(state: CoordinatorState): HostLive {
     seenAt: new Map(),
     clean: false,
     ended: false,
-    survivors: new Set(),
+    survivors: new Map(),
     suspectSince: null,
     verdict: 'unknown',
     greeted: false,

@@ -118,7 +118,7 @@ function takeFailure(
 ): void {
   const crashed = machine.state === 'crashed'
   // A machine that was gone before it could be taken over is as lost as its agent.
-  const wasLeft = placement.adopts === true && placement.phase === 'starting'
+  const wasLeft = placement.adopts !== undefined && placement.phase === 'starting'
   const backoffMs = wasLeft ? 0 : backoffAfter(vm.restart, vm.failures)
   const live = vmLive(state, vm.name)
   live.backoffUntil = now + backoffMs
@@ -301,7 +301,7 @@ function workOnPlaced(state: CoordinatorState, vm: VmRecord, placement: Placemen
   // A stop that was ordered may arrive whatever is wanted by now: it is carried through, and then the VM is placed anew.
   if (isWanted(state, vm) && placement.phase !== 'stopping') {
     if (placement.phase !== 'starting' || machine !== null) return
-    if (placement.adopts === true) {
+    if (placement.adopts !== undefined) {
       const live = vmLive(state, vm.name)
       live.whyNot = whyNotOpened(state, volumesOf(vm))
       if (live.whyNot !== null) return

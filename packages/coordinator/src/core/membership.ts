@@ -87,7 +87,7 @@ export function noteSession(live: HostLive, incarnation: number, now: number): v
     live.machinesKnown = false
     live.clean = false
     live.ended = false
-    live.survivors = new Set()
+    live.survivors = new Map()
     live.volumes = new Map()
     live.resyncs = new Map()
   }
@@ -211,7 +211,7 @@ export function takeBeat(live: HostLive, message: Beat, now: number): void {
   if (message.forwards !== undefined) live.forwards = message.forwards
   else delete live.forwards
   live.volumes = new Map(message.volumes.map(({ volume, ...reported }) => [volume, reported]))
-  live.survivors = new Set(message.survivors)
+  live.survivors = new Map((message.survivors ?? []).map(({ vm, epoch }) => [vm, epoch]))
   live.resyncs = new Map((message.resyncs ?? []).map(({ volume, ...copied }) => [volume, copied]))
   if (message.machines !== null) {
     live.machines = new Map(message.machines.map(machine => [machine.vm, machine]))
@@ -250,7 +250,7 @@ function noteLostMachines(
   }
   if (!lost) return
   const by = 'a newer incarnation of the agent, which does not have it'
-  attestDead(state, host.name, { incarnation: incarnation - 1, survivors: [...live.survivors], by }, now, out)
+  attestDead(state, host.name, { incarnation: incarnation - 1, survivors: [...live.survivors.keys()], by }, now, out)
 }
 
 /** Who attests the death of an agent that it has seen end. */
@@ -293,6 +293,8 @@ export function takeAttestation(
   out: StepOutput,
 ): void {
   const { incarnation, by } = attestation
+  // Of those before the one that has the host now: what they had was settled before it got its epoch.
+  if (host.phase === 'admitted' && incarnation < (host.givenTo ?? 0)) return
   if (host.phase === 'admitted') {
     const why = `its agent is dead, attested by ${by}`
     if (!isCounted(host, incarnation)) noteFailure(state, host, incarnation, why, now, out)

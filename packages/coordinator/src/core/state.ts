@@ -68,6 +68,8 @@ export interface HostRecord {
   readonly epoch: number
   readonly phase: HostPhase
   readonly fence: FenceRecord | null
+  /** The agent's incarnation that this epoch was given to; absent: the first, or not known. */
+  readonly givenTo?: number
   /** The identity of its guardian, since an agent of it was admitted; absent: whoever comes first. */
   readonly guardian?: string
   readonly control: Address
@@ -123,8 +125,8 @@ export interface Placement {
   readonly phase: PlacementPhase
   /** Of a QEMU machine: the processor it sees, for as long as it lives. */
   readonly cpu?: Cpu
-  /** The machine that runs on the host already, left by an agent that has died, is taken over there. */
-  readonly adopts?: true
+  /** The machine of this placement epoch, which runs on the host already, left by an agent that has died, is taken over there. */
+  readonly adopts?: number
   /** What it was placed for; a restart after a host's loss is traced when it is done. */
   readonly why: string
 }
@@ -348,8 +350,8 @@ export interface HostLive {
   clean: boolean
   /** The first of these alone. */
   ended: boolean
-  /** VMs whose machines earlier agents have left there. */
-  survivors: ReadonlySet<string>
+  /** VMs whose machines earlier agents have left there, with the placement epochs of these. */
+  survivors: ReadonlyMap<string, number>
   suspectSince: number | null
   verdict: 'up' | 'suspect' | 'link-cut' | 'isolated' | 'gone' | 'unknown'
   /** What storages answered to `seen` since the host became suspect: storage → age in ms when asked, and when. */

@@ -46,8 +46,8 @@ export interface BenchHost {
   access: AccessReport[]
   paths: PathReport[]
   qemu?: Beat['qemu']
-  /** VMs of which earlier agents have left a machine. */
-  survivors?: string[]
+  /** Machines that earlier agents have left. */
+  survivors?: { readonly vm: string; readonly epoch: number }[]
   forwards?: Beat['forwards']
 }
 
@@ -214,7 +214,7 @@ export class Bench {
     }
     if (effect.message === 'vm.start' || effect.message === 'vm.stop') {
       const { vm } = effect.body as { vm: string }
-      host.survivors = host.survivors?.filter(each => each !== vm) ?? []
+      host.survivors = host.survivors?.filter(each => each.vm !== vm) ?? []
     }
     if (effect.message === 'vm.start') {
       const { vm, epoch } = effect.body as { vm: string; epoch: number }

@@ -133,7 +133,7 @@ function ofHost(state: CoordinatorState, host: HostRecord, now: number): string[
   if (host.phase === 'fenced' && live.session === null) said.push('It is admitted again when its agent is back.')
   if (host.phase === 'fenced' && live.session !== null && !live.ended)
     said.push('It is admitted again when its agent has said that nothing of its own runs there.')
-  const survivors = [...new Set([...(host.fence?.survivors ?? []), ...live.survivors])]
+  const survivors = [...new Set([...(host.fence?.survivors ?? []), ...live.survivors.keys()])]
   if (survivors.length > 0)
     said.push(
       `${survivors.join(', ')} had a machine there that outlived its agent: the next agent takes it over, or it ends in time.`,

@@ -234,8 +234,8 @@ export const BeatSchema = closed({
   /** A checksum of `machines`; these are sent when it has changed or was asked for. */
   digest: Count,
   machines: Type.Union([Type.Null(), Type.Array(ReportedMachineSchema)]),
-  /** VMs whose machines earlier agents have left running, and that this one has not taken over; absent: none. */
-  survivors: Type.Optional(List(Name, 10_000)),
+  /** Machines that earlier agents have left running, at which placement epoch, and that this one has not taken over; absent: none. */
+  survivors: Type.Optional(List(closed({ vm: Name, epoch: Count }), 10_000)),
 })
 export type Beat = Static<typeof BeatSchema>
 
@@ -282,8 +282,8 @@ export const VmOrderSchema = closed({
   incarnation: Count,
   spec: VmSpecSchema,
   disks: Type.Array(closed({ disk: Name, volume: Name })),
-  /** Its machine runs on the host already, left by an agent that has died: it is taken over, not started. */
-  adopts: Type.Optional(Type.Literal(true)),
+  /** Its machine of this placement epoch runs on the host already, left by an agent that has died: it is taken over, not started. */
+  adopts: Type.Optional(Count),
 })
 export type VmOrder = Static<typeof VmOrderSchema>
 

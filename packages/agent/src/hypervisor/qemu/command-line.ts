@@ -18,10 +18,17 @@ const CPU_FEATURES: readonly (readonly string[])[] = [
   ['avx512bw', 'avx512cd', 'avx512dq', 'avx512f', 'avx512vl'],
 ]
 
-/** A host that lacks some of it is refused rather than given a lesser processor. */
+/**
+ * A host that lacks some of it is refused rather than given a lesser processor. Without `svm`, which the model has by TCG and, in
+ * Ubuntu's QEMU, by KVM too: no processor of Intel could give it.
+ */
 export function cpuModel(level: number): string {
-  const features = CPU_FEATURES.slice(0, level).flat()
-  return ['qemu64', ...features.map(feature => `+${feature}`), 'enforce'].join(',')
+  return ['qemu64', '-svm', ...cpuFeatures(level).map(feature => `+${feature}`), 'enforce'].join(',')
+}
+
+/** What a processor must have for that level, by QEMU's names. */
+export function cpuFeatures(level: number): readonly string[] {
+  return CPU_FEATURES.slice(0, level).flat()
 }
 
 /** QEMU's first word, by which its other sockets stand. */

@@ -70,12 +70,12 @@ export class QemuHypervisor implements Hypervisor {
     this.#qemu = qemu
     const [known, unknown] = parted(qemu.left ?? [], ([survivor]) => isKnownFormat(survivor))
     this.#unwanted = new UnwantedMachines(unknown)
-    for (const vm of this.#unwanted.vms()) {
+    for (const { vm } of this.#unwanted.all()) {
       options.env.log.warn({ vm }, 'an agent of another version has left its machine: it is ended')
     }
     for (const [survivor, process] of known) {
       const left = new LeftMachine(options.env, survivor, process)
-      this.#left.set(left.vm, left)
+      this.#left.set(survivor.vm, left)
       this.#keptDirectories.add(left.directory)
       void left.gone.then(() => this.#forgetLeft(left))
     }
@@ -114,16 +114,26 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   readonly left: LeftBehind = {
-    vms: () => [...this.#left.keys(), ...this.#unwanted.vms()].sort(),
-    instance: vm => this.#left.get(vm)?.instance ?? null,
+    all: () => [...[...this.#left.values()].map(({ facts }) => facts), ...this.#unwanted.all()],
+    find: vm => this.#left.get(vm)?.facts ?? this.#unwanted.find(vm),
+    taken: vm => void this.#left.delete(vm),
     end: vm => this.#endLeft(vm),
   }
 
-  async adopt(spec: MachineSpec, disks: readonly BlockDevice[], ports: readonly NetworkPort[]): Promise<Machine> {
+  async adopt(
+    spec: MachineSpec,
+    epoch: number,
+    disks: readonly BlockDevice[],
+    ports: readonly NetworkPort[],
+  ): Promise<Machine> {
     const left = this.#left.get(spec.vm)
-    if (left === undefined) throw new StellwerkError('machine-gone', 'its machine is not here', { where: spec.vm })
+    if (left === undefined || left.facts.epoch !== epoch) {
+      await this.#endLeft(spec.vm)
+      throw new StellwerkError('machine-gone', `its machine of placement epoch ${epoch} is not here`, {
+        where: spec.vm,
+      })
+    }
     const machine = await left.take(this.#options, spec, spec.identity?.epoch ?? 0, disks, ports)
-    this.#forgetLeft(left)
     if (hasScreen(spec)) this.#showScreen(spec.vm, machine.qemu)
     return machine
   }
@@ -133,7 +143,7 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   #forgetLeft(left: LeftMachine): void {
-    if (this.#left.get(left.vm) === left) this.#left.delete(left.vm)
+    if (this.#left.get(left.facts.vm) === left) this.#left.delete(left.facts.vm)
   }
 
   async dialScreen(vm: string): Promise<ByteStream> {

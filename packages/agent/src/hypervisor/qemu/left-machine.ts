@@ -6,7 +6,7 @@ import type { Environment, Json } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Kept, Survivor } from '../../guardian/pipe.ts'
 import { LateDevice } from '../../volume/late-device.ts'
-import type { MachineSpec, NetworkPort } from '../hypervisor.ts'
+import type { LeftMachineFacts, MachineSpec, NetworkPort } from '../hypervisor.ts'
 import type { HypervisorOptions } from '../options.ts'
 import { GuestDisk } from './guest-disk.ts'
 import { QemuMachine } from './machine.ts'
@@ -33,8 +33,7 @@ export function isKnownFormat({ keep }: Survivor): boolean {
 }
 
 export class LeftMachine {
-  readonly vm: string
-  readonly instance: string
+  readonly facts: LeftMachineFacts
   /** Of its own, among the agent's files. */
   readonly directory: string
   readonly #env: Environment
@@ -44,10 +43,9 @@ export class LeftMachine {
   readonly #qemu: LeftQemu
   #machine: QemuMachine | null = null
 
-  constructor(env: Environment, { vm, keep }: Survivor, process: StartedProgram) {
+  constructor(env: Environment, { vm, epoch, until, keep }: Survivor, process: StartedProgram) {
     const { instance, directory, nics, disks } = keep as KeptMachine
-    this.vm = vm
-    this.instance = instance
+    this.facts = { vm, epoch, until, instance }
     this.directory = directory
     this.#env = env
     this.#nics = nics
@@ -75,8 +73,11 @@ export class LeftMachine {
       if (disks.length !== this.#late.length || ports.length !== this.#nics) {
         throw new StellwerkError('bad-machine', 'it has other devices than the VM is defined with now')
       }
+      if (disks.some((disk, index) => disk.size < (this.#late[index]?.size ?? 0))) {
+        throw new StellwerkError('bad-machine', 'a disk of it is smaller by now')
+      }
       const qemu = await this.#qemu.connect()
-      const identity = { epoch, instance: this.instance }
+      const identity = { epoch, instance: this.facts.instance }
       const machine = new QemuMachine(options, spec, identity, qemu, this.#disks, ports)
       this.#machine = machine
       await machine.found()
@@ -85,7 +86,7 @@ export class LeftMachine {
     } catch (error) {
       await this.end()
       throw new StellwerkError('machine-gone', `its machine could not be taken over: ${describeError(error)}`, {
-        where: this.vm,
+        where: this.facts.vm,
         cause: error,
       })
     }
@@ -96,6 +97,6 @@ export class LeftMachine {
     this.#qemu.kill()
     await this.#qemu.gone
     await Promise.all(this.#disks.map(disk => disk.settled()))
-    this.#env.log.info({ vm: this.vm }, 'what an earlier agent had left of it has ended')
+    this.#env.log.info({ vm: this.facts.vm }, 'what an earlier agent had left of it has ended')
   }
 }
