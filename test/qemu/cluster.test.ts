@@ -52,6 +52,8 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
       [['--guest', 'ledger', '--hypervisor', 'qemu'], /no guest "ledger".*image build tiny/],
       [['--guest', 'none.boot', '--hypervisor', 'qemu'], /no guest "none\.boot"/],
       [['--guest', 'tiny.boot', '--memory', '8MiB'], /8388608 bytes of memory.*at least 64/],
+      [['--guest', 'ledger', '--disk', 'csv1:8MiB', '--disk', 'csv1:8MiB'], /one disk.*define it with one/],
+      [['--guest', 'tiny.boot', ...Array(9).fill(['--disk', 'csv1:8MiB']).flat()], /9 disks.*at most 8/],
       [['--guest', 'tiny.boot', '--param', 'cpus=0'], /0 processors.*from 1 to/],
       [['--guest', 'tiny.boot', '--param', 'cpu=host'], /the processor "host".*x86-64-v1 to x86-64-v4/],
       [['--guest', 'tiny.boot', '--param', 'init=/bin/sh x'], /parameter init=\/bin\/sh x.*no spaces/],
@@ -69,7 +71,9 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     onTestFailed(async () => console.log((await stellwerk.run('events')).lines.slice(-40).join('\n')))
     // So busy that a page that was dirtied unnoticed would show.
     const load = ['writesPerSecond=20', 'dirtyMiBPerSecond=20', 'workingSetMiB=8'].flatMap(each => ['--param', each])
-    const words = ['--guest', 'tiny.boot', '--disk', 'csv1:64MiB', '--host', 'host-a', ...load]
+    // It works on its second disk; the first goes along.
+    const disks = ['--disk', 'csv1:16MiB', '--disk', 'csv1:64MiB', '--param', 'disk=vdb']
+    const words = ['--guest', 'tiny.boot', ...disks, '--host', 'host-a', ...load]
     await expect.poll(async () => (await stellwerk.run('vm', 'create', 'tux', ...words)).code, PATIENT).toBe(0)
     const said = stellwerk.console('tux')
     const upTo = (count: number) =>
@@ -81,6 +85,11 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     expect(cpu).toMatch(/^x86-64-v[2-4] \((TCG|KVM \w+)\)$/)
     expect((await stellwerk.run('host', 'show', 'host-b')).lines.join('\n')).toContain(`up to ${cpu}`)
     expect(commandLineOf('host-a', 'tux')).toContain('+sse4.2')
+    const shown = (await stellwerk.run('vm', 'show', 'tux')).lines
+    expect(shown.filter(line => line.startsWith('disk '))).toEqual([
+      expect.stringMatching(/tux-0 on csv1, 16 MiB/),
+      expect.stringMatching(/tux-1 on csv1, 64 MiB/),
+    ])
 
     const moved = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'tux', '--to', 'host-b', '--wait')
     expect(moved.phase).toBe('done')
@@ -107,6 +116,15 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
     expect(recovered()[0]).toBeGreaterThanOrEqual(last)
     await upTo(last + 20)
 
+    const before = acknowledged(said.lines).at(-1)!
+    const { host } = await vm()
+    expect(await stellwerk.run('vm', 'reset', 'tux')).toMatchObject({ code: 0, lines: ['VM tux has been reset'] })
+    await expect.poll(() => recovered().length, PATIENT).toBe(2)
+    expect(recovered()[1]).toBeGreaterThanOrEqual(before)
+    await upTo(before + 20)
+    expect(await vm()).toMatchObject({ state: 'running', host })
+    expect((await stellwerk.run('events')).lines.join('\n')).toMatch(/reset its guest on host-/)
+
     expect((await stellwerk.run('vm', 'stop', 'tux', '--timeout', '120000')).code).toBe(0)
     await expect.poll(async () => (await vm()).state, PATIENT).toBe('stopped')
     expect((await vm()).why).toBe(null)
@@ -118,7 +136,7 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
 
   if (process.env['STELLWERK_LONG'] === '1') {
     it.runIf(process.env['STELLWERK_LONG'] === '1')(
-      'a QEMU that hangs is ended, and its VM starts again',
+      'a QEMU that hangs is ended, so is a guest whose watchdog is not fed, and their VM starts again',
       {
         timeout: LONG,
       },
@@ -133,7 +151,15 @@ describe.skipIf(qemu.missing)(`a Linux guest on ${qemu.note}`, () => {
         const before = last()
         await expect.poll(last, PATIENT).toBeGreaterThanOrEqual(before + 20)
         expect((await stellwerk.run('events')).lines.join('\n')).toMatch(/hung: start it again .*its guest crashed/)
-        expect(said.lines.filter(line => line.startsWith('recovered')).at(-1)).toMatch(/^recovered [1-9]\d* intact$/)
+        const recovered = () => said.lines.filter(line => line.startsWith('recovered'))
+        expect(recovered().at(-1)).toMatch(/^recovered [1-9]\d* intact$/)
+
+        const lives = recovered().length
+        said.process.stdin?.write('hang\n')
+        await expect.poll(() => recovered().length, PATIENT).toBe(lives + 1)
+        expect((await stellwerk.run('events')).lines.join('\n')).toMatch(/hung: start it again .*its guest crashed/)
+        const trace = await stellwerk.run('trace', 'show', '--level', 'message', '--kind', 'qemu.event')
+        expect(trace.lines.join('\n')).toMatch(/WATCHDOG/)
         said.process.kill()
       },
     )

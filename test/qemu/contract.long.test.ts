@@ -25,6 +25,7 @@ describe.skipIf(qemu.missing)(`with ${qemu.note}`, () => {
   hypervisorContract({
     name: 'qemu',
     hidesDiskErrors: true,
+    isComputer: true,
     limitMs: LIMIT_MS,
     async open() {
       directory = mkdtempSync(join(tmpdir(), 'qemu-'))

@@ -130,6 +130,7 @@ export class HostActor implements Behavior {
         context.reply(message, {})
         return
       case 'vm.input':
+      case 'vm.reset':
       case 'migration.send':
       case 'migration.switch':
         this.#forward(message, context)

@@ -6,6 +6,7 @@ import {
   ETHERTYPE,
   etherTypeOf,
   formatMac,
+  ipAnnouncement,
   isGroup,
   isLinkLocal,
   macAt,
@@ -13,6 +14,7 @@ import {
   parseMac,
   sourceOf,
 } from './ethernet.ts'
+import { parseIpv4 } from './ipv4.ts'
 
 test('an address is read and written as it is', () => {
   for (const text of ['52:54:00:12:34:56', '02:00:00:00:00:01', 'fe:ff:ff:ff:ff:ff']) {
@@ -46,4 +48,14 @@ test('an announcement is a reverse ARP request of the address for itself, to all
   expect([macAt(frame, 22), macAt(frame, 32), frame.byteLength]).toEqual([mac, mac, 60])
   // RFC 903: hardware space, protocol space, lengths, opcode.
   expect([...frame.subarray(14, 22)]).toEqual([0, 1, 8, 0, 6, 4, 0, 3])
+})
+
+test('an IP address is announced by an ARP request of it for itself, to all', () => {
+  const mac = parseMac('52:54:00:12:34:56')
+  const frame = ipAnnouncement(mac, parseIpv4('10.0.0.200'))
+  expect([destinationOf(frame), sourceOf(frame), etherTypeOf(frame)]).toEqual([BROADCAST, mac, ETHERTYPE.arp])
+  // RFC 826: hardware and protocol space, lengths, opcode; the sender's addresses, no target's MAC, the target's IP.
+  expect([...frame.subarray(14, 22)]).toEqual([0, 1, 8, 0, 6, 4, 0, 1])
+  expect([macAt(frame, 22), macAt(frame, 32), frame.byteLength]).toEqual([mac, 0, 60])
+  expect([...frame.subarray(28, 32), ...frame.subarray(38, 42)]).toEqual([10, 0, 0, 200, 10, 0, 0, 200])
 })

@@ -80,3 +80,18 @@ export function announcement(mac: number): Uint8Array {
   writeMac(frame, 32, mac)
   return frame
 }
+
+/**
+ * A gratuitous ARP request (RFC 5227, 3): whoever knows this IP address by another MAC learns that it is here now, and nobody answers
+ * but one who thinks that it is his.
+ */
+export function ipAnnouncement(mac: number, address: number): Uint8Array {
+  const frame = new Uint8Array(60)
+  writeMac(frame, 0, BROADCAST)
+  writeMac(frame, 6, mac)
+  // Type ARP; hardware Ethernet, protocol IPv4, their lengths, operation 1: request.
+  frame.set([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1], 12)
+  writeMac(frame, 22, mac)
+  for (const at of [28, 38]) new DataView(frame.buffer).setUint32(at, address)
+  return frame
+}

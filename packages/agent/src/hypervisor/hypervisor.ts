@@ -59,6 +59,16 @@ export type MachineEvent =
   | { readonly kind: 'halted'; readonly reason: string }
   /** The guest broke its own or the machine's rules (trap, bad ring); it executes nothing any more. */
   | { readonly kind: 'crashed'; readonly reason: string }
+  | MachineNotice
+
+/** What the machine's hypervisor reports of it in its own words: for the record, nothing follows from it. */
+export interface MachineNotice {
+  readonly kind: 'notice'
+  readonly event: string
+  readonly data: { readonly [key: string]: Json }
+  /** How many of these were not told since the last one: there were too many within a second. */
+  readonly missed: number
+}
 
 /** Proof, from the hypervisor that reaped it, that a machine executes nothing any more. */
 export interface Dead {
@@ -115,6 +125,11 @@ export interface Machine {
   thaw(): void
   /** A line for the guest's console. */
   input(line: string): void
+  /**
+   * Its guest begins anew, with what its disks have, as by the reset button of a computer; one that is frozen does when it is thawed.
+   * Resolves when that is so. Absent: it has none. Rejects with `migrating` on the way to a switch.
+   */
+  reset?(): Promise<void>
   /**
    * Asks the guest to bring its work to an end; it then ends by itself (`halted`), sooner or later or never. A frozen or
    * migrated guest remains asked. False: there is nobody to ask.

@@ -1,6 +1,7 @@
 // The source's side of a live migration. The machine runs on until the coordinator says switch; then it is paused,
 // drained, `released` is made durable, and it never runs here again but for a durable abort.
 
+import type { WhenDiverging } from '@stellwerk/protocol/messages/migration.ts'
 import { canary } from '@stellwerk/runtime/canary.ts'
 import type { ByteStream, Json } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -17,6 +18,7 @@ export interface SendOrder {
   readonly targetHost: string
   readonly targetEpoch: number
   readonly downtimeMs: number
+  readonly whenDiverging?: WhenDiverging
 }
 
 /** What stands in-band behind the last page: what the target must be at least at, and takes over. */
@@ -27,7 +29,7 @@ export interface ReleasedTrailer {
   readonly releasedWallMs: number
 }
 
-/** Rounds after which a guest that dirties faster than the link carries is given a longer pause. */
+/** Rounds after which a guest that dirties faster than the link carries is given a longer pause, or given up. */
 const MAX_ROUNDS = 30
 /** Convergence is told again until the switch comes. */
 const TELL_AGAIN_MS = 200
@@ -73,8 +75,8 @@ export class OutgoingMigration {
       return
     }
     this.#phase = 'copying'
-    const { downtimeMs } = this.#order
-    const outgoing = this.#machine.send({ downtimeMs, maxRounds: MAX_ROUNDS, whenDiverging: 'pause' })
+    const { downtimeMs, whenDiverging = 'pause' } = this.#order
+    const outgoing = this.#machine.send({ downtimeMs, maxRounds: MAX_ROUNDS, whenDiverging })
     this.#outgoing = outgoing
     relay(outgoing.stream, stream)
     outgoing.onProgress(progress => {
@@ -94,7 +96,7 @@ export class OutgoingMigration {
   #tell(converged: boolean): void {
     const copy = this.#outgoing?.progress() ?? null
     this.#toldAt = this.#vm.parts.env.clock.now()
-    this.#vm.tellCoordinator('migration.progress', {
+    this.#vm.coordinator.tell('migration.progress', {
       migration: this.id,
       vm: this.#order.vm,
       round: this.#rounds,
@@ -178,7 +180,7 @@ export class OutgoingMigration {
     const body = { migration: this.id, vm: this.#order.vm, epoch: this.#order.epoch }
     this.#asker = new OutcomeAsker(
       this.#vm,
-      () => this.#vm.askCoordinator('migration.ask', body),
+      () => this.#vm.coordinator.ask('migration.ask', body),
       outcome => this.outcome(this.id, outcome),
     )
   }
@@ -197,7 +199,7 @@ export class OutgoingMigration {
       bytesSent: this.#released?.bytesSent ?? 0,
       sourceTotalMs: this.#vm.parts.env.clock.now() - this.#startedAt,
     }
-    this.#vm.reportDone(this.id, statistics)
+    this.#vm.coordinator.reportDone(this.id, statistics)
     this.#vm.handedOver()
   }
 
@@ -229,7 +231,7 @@ export class OutgoingMigration {
 
   #aborted(paused: boolean): void {
     this.#phase = 'over'
-    this.#vm.reportDone(this.id, {})
+    this.#vm.coordinator.reportDone(this.id, {})
     this.#vm.sendingEnded(paused)
   }
 
@@ -245,7 +247,7 @@ export class OutgoingMigration {
     if (this.#phase === 'ending' || this.#phase === 'over') return
     const body = { migration: this.id, vm: this.#order.vm, host, incarnation, reason: reason.slice(0, 500) }
     this.#vm.task(
-      this.#vm.askCoordinator('migration.failed', body),
+      this.#vm.coordinator.ask('migration.failed', body),
       () => {
         this.#asker?.settle()
         if (this.#phase !== 'ending' && this.#phase !== 'over') this.#ask()

@@ -1,7 +1,7 @@
 // The host's virtual switch: a learning bridge for each network that a port of this host is in, and uplinks to the peers over
 // the guest network. It decides nothing about VMs: a port is attached while its machine runs here, and not a moment longer.
 
-import { announcement, formatMac, parseMac, sourceOf } from '@stellwerk/protocol/ethernet.ts'
+import { announcement, formatMac, ipAnnouncement, parseMac, sourceOf } from '@stellwerk/protocol/ethernet.ts'
 import { parseIpv4 } from '@stellwerk/protocol/ipv4.ts'
 import type { ClusterMap } from '@stellwerk/protocol/messages/cluster.ts'
 import type { NetworkFrames } from '@stellwerk/protocol/messages/network.ts'
@@ -146,9 +146,7 @@ export class VirtualSwitch {
       return
     }
     this.#cutOff.delete(network)
-    for (const port of this.#networks.get(network)?.ports ?? []) {
-      if (port.address !== null) this.fromPort(port, announcement(port.address))
-    }
+    for (const port of this.#networks.get(network)?.ports ?? []) this.#announce(port)
   }
 
   async stop(): Promise<void> {
@@ -164,10 +162,18 @@ export class VirtualSwitch {
     this.#networks.set(port.network, core)
     core.attach(port)
     this.#trace('network.attached', port)
-    // Every switch learns at once where it is; those on the way to a guest of its own that talks to it, too.
+    this.#announce(port)
+    if (port.address !== null) this.#options.onCard?.(port.network)
+  }
+
+  /**
+   * Every switch learns at once where it is; those on the way to a guest of its own that talks to it, too. Its neighbours learn which
+   * MAC its addresses have now, where these are known: a VM that was defined anew may have another.
+   */
+  #announce(port: Port): void {
     if (port.address === null) return
     this.fromPort(port, announcement(port.address))
-    this.#options.onCard?.(port.network)
+    for (const address of port.ipAddresses ?? []) this.fromPort(port, ipAnnouncement(port.address, address))
   }
 
   detached(port: Port): void {

@@ -2,6 +2,7 @@
 
 import type { VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Json, TraceEvent } from '@stellwerk/runtime/environment.ts'
+import type { MachineNotice } from '../hypervisor/hypervisor.ts'
 import type { VmParts } from './vm-parts.ts'
 
 export class Evidence {
@@ -49,6 +50,19 @@ export class Evidence {
   /** It stands still until somebody makes room. */
   pausedCritical(why: string): void {
     this.#emit('decision', 'vm.paused-critical', { epoch: this.#order.epoch, instance: this.#instance, why })
+  }
+
+  /** To be called before its machine's reset line is pulled: what it says from then on may be of a guest that begins anew. */
+  reset(): void {
+    this.#emit('decision', 'vm.reset', { epoch: this.#order.epoch, instance: this.#instance })
+  }
+
+  /** What the machine's QEMU has reported. */
+  notice({ event, data, missed }: MachineNotice): void {
+    if (!this.#parts.env.trace.on('message')) return
+    const { epoch } = this.#order
+    const beyond = missed === 0 ? {} : { missed }
+    this.#emit('message', 'qemu.event', { epoch, instance: this.#instance, event, data, ...beyond })
   }
 
   of(migration: string, kind: string, body: { readonly [key: string]: Json }): void {

@@ -4,10 +4,13 @@
 import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
 import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
+import type { TraceEvent } from '@stellwerk/runtime/environment.ts'
+import { errorCode } from '@stellwerk/runtime/errors.ts'
 import { expect, it } from 'vitest'
 import type { Machine, MachineEvent } from '../hypervisor/hypervisor.ts'
 import { createVirtualEnvironment } from '../hypervisor/testing/virtual-environment.ts'
 import { RightToRun } from '../lease/right-to-run.ts'
+import { giveLine } from './guest-orders.ts'
 import { RunGate } from './run-gate.ts'
 import { VmActor } from './vm-actor.ts'
 import type { VmParts } from './vm-parts.ts'
@@ -42,6 +45,8 @@ class Played implements Pick<Machine, 'start' | 'freeze' | 'thaw' | 'kill' | 'on
   thaw(): void {
     this.executes = true
   }
+
+  reset?(): Promise<void>
 
   async kill() {
     this.executes = false
@@ -102,6 +107,61 @@ it('without a lease it stays as it is, and goes on with the next one', async () 
   gate.rightChanged()
   await settled()
   expect([machine.executes, state()]).toEqual([true, 'running'])
+})
+
+it('its reset line is pulled at its own placement, while it runs or is frozen, and the reset is on record', async () => {
+  const { env, system, machine, settled, until } = await running()
+  let resets = 0
+  const ask = (epoch: number) => {
+    const answer = system
+      .ask('host-a/agent', 'host-a/vm/web', 'vm.reset', { ...ORDER, epoch }, 1_000)
+      .then(() => 'done', errorCode)
+    return settled().then(() => answer)
+  }
+  const emitted = () => traced.filter(({ kind }) => kind === 'vm.reset').map(({ body }) => body)
+  const traced: TraceEvent[] = []
+  env.trace.emit = event => {
+    traced.push(event)
+    return { process: 'test', seq: 0 }
+  }
+  expect(await ask(3)).toBe('no-reset')
+  machine.reset = async () => void resets++
+  expect([await ask(2), resets, emitted()]).toEqual(['stale-order', 0, []])
+  expect([await ask(3), resets]).toEqual(['done', 1])
+  expect(emitted()).toEqual([{ epoch: 3, instance: expect.any(String) }])
+  await until(() => false, LEASE_MS + 10)
+  machine.tell({ kind: 'frozen', reason: 'no lease' })
+  await settled()
+  expect([await ask(3), resets]).toEqual(['done', 2])
+  machine.tell({ kind: 'halted', reason: 'the guest has powered off' })
+  await settled()
+  expect([await ask(3), resets]).toEqual(['no-such-actor', 2])
+})
+
+it('what its hypervisor reports is on record, in order with what follows from it', async () => {
+  const { env, machine, settled } = await running()
+  const traced: TraceEvent[] = []
+  env.trace.emit = event => {
+    traced.push(event)
+    return { process: 'test', seq: 0 }
+  }
+  machine.tell({ kind: 'notice', event: 'WATCHDOG', data: { action: 'pause' }, missed: 0 })
+  machine.tell({ kind: 'notice', event: 'STOP', data: {}, missed: 3 })
+  // As a message of the VM's: not before it is taken.
+  expect(traced).toEqual([])
+  await settled()
+  const of = { epoch: 3, instance: expect.any(String) }
+  const ids = { level: 'message', kind: 'qemu.event', vm: 'web', host: 'host-a' }
+  expect(traced).toEqual([
+    { ...ids, body: { ...of, event: 'WATCHDOG', data: { action: 'pause' } } },
+    { ...ids, body: { ...of, event: 'STOP', data: {}, missed: 3 } },
+  ])
+})
+
+it('a line that nobody can read yet is refused', () => {
+  expect(() => giveLine({ vm: 'web', line: 'status' }, null, 'opening')).toThrow(
+    expect.objectContaining({ code: 'not-running', message: 'VM "web" is opening here' }),
+  )
 })
 
 it('a fence kills it', async () => {

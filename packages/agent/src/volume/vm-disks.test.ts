@@ -48,6 +48,20 @@ it('a handover of other disks, or of older ones than were reserved, is refused',
   await disks.adopt([handover])
 })
 
+it('of several disks those that were attached are given back when another can’t be: their VM has none of them', async () => {
+  const { platter } = await smallVolume()
+  const { owner } = await openOwner(platter, 1)
+  const call = callTo(() => owner)
+  const { volume, timers } = await openHost(platter, call)
+  const order = { vm: 'web-1', host: 'host-a', hostEpoch: 1, epoch: 1 } as VmOrder
+  await call('volume.create-disk', { volume: 'csv1', disk: 'disk-1', name: 'disk-1', sizeBytes: 8 * EXTENT })
+  const places = ['disk-1', 'none'].map(disk => ({ volume, disk, owner: call }))
+  const log = { info: () => undefined }
+  const attaching = VmDisks.attach({ timers, log } as unknown as Environment, order, places, () => ['san-a'])
+  await expect(attaching).rejects.toMatchObject({ code: 'disk-missing' })
+  expect((await call('volume.list-disks', { volume: 'csv1' })).disks[0]?.holder).toBeNull()
+})
+
 it('a disk is given back only when nothing of it is marked here: else it would be made equal over what its next host writes', async () => {
   const mirrored = await MirroredVolume.make()
   const { volume } = await mirrored.host()

@@ -69,9 +69,19 @@ export class VmDisks implements DiskSet {
     storages: () => readonly string[] | null,
   ): Promise<VmDisks> {
     const disks: CsvDisk[] = []
-    for (const { volume, disk } of places) {
-      const options = { volume, disk, vm: order.vm, epoch: order.epoch }
-      disks.push(await untilAnswered(env, () => CsvDisk.attach(options)))
+    try {
+      for (const { volume, disk } of places) {
+        const options = { volume, disk, vm: order.vm, epoch: order.epoch }
+        disks.push(await untilAnswered(env, () => CsvDisk.attach(options)))
+      }
+    } catch (error) {
+      // Nobody else knows of those that were attached, and their VM has none of them.
+      const attached = new VmDisks(env, order, places.slice(0, disks.length), storages, disks, [], [])
+      await attached.detach().catch((cause: unknown) => {
+        env.log.info({ vm: order.vm, code: errorCode(cause) }, `a disk was not given back: ${errorMessage(cause)}`)
+        attached.drop()
+      })
+      throw error
     }
     return new VmDisks(env, order, places, storages, disks, [], [])
   }
@@ -158,11 +168,17 @@ export class VmDisks implements DiskSet {
     for (const [i, info] of this.#reserved.entries()) {
       checkHandover(handover[i] as Json, info, this.#places[i]!.volume.view.volumeId)
     }
-    this.#disks = await Promise.all(
+    const adopted = await Promise.allSettled(
       this.#places.map(({ volume, disk }, i) =>
         CsvDisk.adopt({ volume, disk, vm, epoch, committed: true }, handover[i] as Json),
       ),
     )
+    this.#disks = adopted.flatMap(each => (each.status === 'fulfilled' ? [each.value] : []))
+    const failed = adopted.find(each => each.status === 'rejected')
+    if (failed !== undefined) {
+      this.drop()
+      throw failed.reason
+    }
     if (this.#dropped) {
       this.drop()
       throw new StellwerkError('disk-closed', 'the disks were dropped while they were taken over', { where: vm })

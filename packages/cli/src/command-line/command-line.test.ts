@@ -103,6 +103,8 @@ describe('the command line', () => {
     ['vm create web --param speed', /"speed" is no parameter .*NAME=VALUE/],
     ['vm create web --hypervisor xen', /"xen" is not one of wasm, model/],
     ['vm create web --priority high', /"high" is no number from 0 to 1000/],
+    ['vm migrate web --downtime 0', /"0" is no number from 1 to 60000 \(--downtime\)/],
+    ['vm migrate web --when-diverging hope', /"hope" is not one of pause, abort \(--when-diverging\)/],
     ['up --hosts 0', /"0" is no number from 1 to 26 \(--hosts\)/],
     ['up --profile fast', /"fast" is not one of lab, production \(--profile\)/],
     ['up --memory 1', /1 bytes are too few for a host.* \(--memory\); say at least 16MiB/],

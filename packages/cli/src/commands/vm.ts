@@ -1,16 +1,9 @@
 // `stellwerk vm …`
 
-import { createInterface } from 'node:readline'
 import { CATALOG_NAMES } from '@stellwerk/agent/guests/catalog.ts'
 import type { MigrationView, Status, VmView } from '@stellwerk/coordinator/view/schemas.ts'
-import type { Address } from '@stellwerk/runtime/environment.ts'
-import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
-import { memoryStore } from '@stellwerk/runtime/node/memory-store.ts'
-import { type ApiClient, isAway, pathOf } from '../api-client/client.ts'
-import { JOIN_TOKEN_FILE } from '../cluster/cluster-file.ts'
-import { ConsoleFollower } from '../cluster/console-follower.ts'
-import { clusterIn, tokenIn } from '../cluster/directory.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { type ApiClient, pathOf } from '../api-client/client.ts'
 import { type CommandSpec, DIR, FAILED, type Input, JSON_OUT, OK, type Terminal } from '../command-line/command.ts'
 import { oneOf, parseCount, parseParameters, parseSize } from '../command-line/values.ts'
 import { copyPhrase } from '../render/progress.ts'
@@ -18,20 +11,16 @@ import { vmLines } from '../render/status.ts'
 import { rungPhrase } from '../render/storage-phrases.ts'
 import { age, bytes } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
-import { LISTEN } from './kept-way.ts'
 import { CLOUD_INIT_OPTIONS, cloudInitOf } from './vm-cloud-init.ts'
+import { consoleCommand } from './vm-console.ts'
 import { forwardCommand } from './vm-forward.ts'
 import { guestNamed } from './vm-guest.ts'
 import { forwardFacts, forwardsCommand, unforwardCommand } from './vm-lasting-forward.ts'
 import { RESTART_OPTIONS, restartFacts, restartPolicyOf } from './vm-restart.ts'
-import { showScreen } from './vm-screen.ts'
 
 const POLL_MS = 100
-/** So long lines wait for a link to the VM's host. */
-const FOLLOW_MS = 3_000
-/** So long the answer to the last line of a pipe is listened for. */
-const ANSWER_MS = 1_000
 const STOP_MAX_MS = 3_600_000
+const DOWNTIME_MAX_MS = 60_000
 
 const create: CommandSpec = {
   words: 'vm create',
@@ -49,7 +38,7 @@ const create: CommandSpec = {
       type: 'string',
       multiple: true,
       value: 'VOLUME:SIZE',
-      help: 'a thin disk on that volume, or VOLUME/SNAPSHOT: a clone; real machines may have several',
+      help: 'a thin disk on that volume, or VOLUME/SNAPSHOT: a clone; a real machine may have up to eight',
     },
     nic: {
       type: 'string',
@@ -196,6 +185,13 @@ const cancel = order(
   'stays where it is',
 )
 
+const reset = order(
+  'reset',
+  'Its guest begins anew: the reset button of a real machine',
+  (client, name) => client.post(pathOf('vms', name, 'reset')),
+  'has been reset',
+)
+
 const list: CommandSpec = {
   words: 'vm list',
   args: [],
@@ -251,6 +247,12 @@ const migrate: CommandSpec = {
   options: {
     dir: DIR,
     to: { type: 'string', value: 'H', help: 'where to (default: wherever is best)' },
+    downtime: { type: 'string', value: 'MS', help: 'the longest pause to aim at (default: the setting downtimeMs)' },
+    'when-diverging': {
+      type: 'string',
+      value: 'pause|abort',
+      help: 'where none so short is to be had: a longer one (default), or it stays where it is',
+    },
     wait: { type: 'boolean', help: 'until it is over, showing how far it is' },
     json: JSON_OUT,
   },
@@ -258,8 +260,9 @@ const migrate: CommandSpec = {
   run: async (context, input) => {
     const { terminal } = context
     const name = input.args[0] ?? ''
+    const body = { to: input.text('to') ?? null, ...limitsOf(input) }
     const client = await context.api(input)
-    const answer = (await client.post(pathOf('vms', name, 'migrate'), { to: input.text('to') ?? null })) as {
+    const answer = (await client.post(pathOf('vms', name, 'migrate'), body)) as {
       migration: string
       from: string
       to: string
@@ -276,6 +279,18 @@ const migrate: CommandSpec = {
       hint: `see: stellwerk why vm ${name}`,
     })
   },
+}
+
+/** Only what was given: the rest is as the cluster's settings have it. */
+function limitsOf(input: Input): { downtimeMs?: number; whenDiverging?: 'pause' | 'abort' } {
+  const downtime = input.text('downtime')
+  const diverging = input.text('when-diverging')
+  return {
+    ...(downtime === undefined ? {} : { downtimeMs: parseCount('downtime', downtime, 1, DOWNTIME_MAX_MS) }),
+    ...(diverging === undefined
+      ? {}
+      : { whenDiverging: oneOf('when-diverging', diverging, ['pause', 'abort'] as const) }),
+  }
 }
 
 /** Null: the user has had enough of looking; the migration goes on. */
@@ -309,122 +324,13 @@ function migrationLine(migration: MigrationView): string {
   return parts.join(', ')
 }
 
-const consoleOf: CommandSpec = {
-  words: 'vm console',
-  args: ['NAME'],
-  options: {
-    dir: DIR,
-    vnc: { type: 'boolean', help: 'its screen instead, for a VNC viewer: opens a port of its host and prints it' },
-    listen: { ...LISTEN, help: `with --vnc: ${LISTEN.help}` },
-    json: { type: 'boolean', help: 'with --vnc: JSON on stdout' },
-  },
-  summary: 'What it says, and lines for it to read; Ctrl-C leaves it',
-  run: async (context, input) => {
-    if (input.flag('vnc')) return showScreen(context, input)
-    if (input.flag('json') || input.text('listen') !== undefined) {
-      throw new StellwerkError('usage', '--json and --listen are for screens', { hint: 'say --vnc, too' })
-    }
-    const { terminal } = context
-    const name = input.args[0] ?? ''
-    const client = await context.api(input)
-    await client.get(pathOf('vms', name))
-    const { cluster } = (await client.get(pathOf('config'))) as { cluster: string }
-    const directory = context.isRemote ? terminal.cwd : context.directory(input)
-    const token = context.isRemote ? remoteJoinToken(terminal) : await localJoinToken(directory)
-    const env = createEnvironment({ name: 'console', directory, store: memoryStore(), logLevel: 'silent' })
-    const followed = Promise.withResolvers<void>()
-    const follower = new ConsoleFollower({
-      env,
-      cluster,
-      token,
-      onLine: line => {
-        if (line.vm === name) terminal.out(line.line)
-      },
-      onMachines: (_, machines) => {
-        if (machines.some(machine => machine.vm === name)) followed.resolve()
-      },
-    })
-    env.timers.after(FOLLOW_MS, () => followed.resolve())
-    // What is typed, or piped in, waits until the answer can be heard; then it goes in the order in which it came.
-    let sending: Promise<void> = followed.promise
-    let hasSent = false
-    let isRefused = false
-    const reader = createInterface({ input: process.stdin })
-    reader.on('line', line => {
-      hasSent = true
-      sending = sending
-        .then(() => client.post(pathOf('vms', name, 'input'), { line }))
-        .then(
-          () => undefined,
-          (error: unknown) => {
-            isRefused = true
-            terminal.err(`stellwerk: the line was not taken: ${describeError(error)}`)
-          },
-        )
-    })
-    const closed = new Promise<void>(resolve => reader.once('close', () => resolve()))
-    await untilInterrupted(async sleep => {
-      void closed.then(async () => {
-        await sending
-        if (hasSent) await new Promise<void>(resolve => env.timers.after(ANSWER_MS, resolve))
-        process.emit('SIGINT')
-      })
-      // Hosts may come and go while one looks; and so may the coordinator, while what the guest says comes from its host.
-      let away = false
-      do {
-        const status = await statusOrAway(client)
-        if (status === null && !away) terminal.err(`stellwerk: ${AWAY}`)
-        away = status === null
-        const hosts = Object.values(status?.hosts ?? {})
-        if (!away) follower.follow(hosts.map(host => ({ name: host.name, control: addressOf(host.address) })))
-      } while (await sleep(1_000))
-    })
-    reader.close()
-    follower.stop()
-    await env.close()
-    return isRefused ? FAILED : OK
-  },
-}
-
-const AWAY = 'the coordinator does not answer: the console goes on, but takes no input until it does'
-
-/** Null: it does not answer now. */
-async function statusOrAway(client: ApiClient): Promise<Status | null> {
-  try {
-    return await client.status()
-  } catch (error) {
-    if (isAway(error)) return null
-    throw error
-  }
-}
-
 /** What cloud-init is told is a text of many lines. */
 function shown(value: unknown): string {
   const text = String(value)
   return text.includes('\n') ? `${bytes(Buffer.byteLength(text))} of text` : text
 }
 
-async function localJoinToken(directory: string): Promise<string> {
-  await clusterIn(directory)
-  return tokenIn(directory, JOIN_TOKEN_FILE)
-}
-
-/** Consoles are heard from the hosts themselves, which take the join token and not the API's. */
-function remoteJoinToken(terminal: Terminal): string {
-  const token = terminal.variables['STELLWERK_JOIN_TOKEN']
-  if (token !== undefined && token !== '') return token
-  throw new StellwerkError('no-token', 'the join token is missing: a console is heard from the hosts themselves', {
-    where: 'STELLWERK_JOIN_TOKEN',
-    hint: "set it to the `token` of the coordinator's configuration",
-  })
-}
-
-function addressOf(text: string): Address {
-  const at = text.lastIndexOf(':')
-  return { network: 'cluster', host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) }
-}
-
 export const commands: readonly CommandSpec[] = [
-  ...[create, start, stop, remove, list, show, migrate, cancel],
-  ...[consoleOf, forwardCommand, forwardsCommand, unforwardCommand],
+  ...[create, start, stop, reset, remove, list, show, migrate, cancel],
+  ...[consoleCommand, forwardCommand, forwardsCommand, unforwardCommand],
 ]

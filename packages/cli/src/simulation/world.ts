@@ -214,9 +214,8 @@ export class World {
   }
 
   /** An operator makes a VM, and brings the image that it boots, if it has one. */
-  create(vm: PlannedVm): void {
+  create(vm: PlannedVm, command: Command = createVm(vm)): void {
     const current = this.#coordinator
-    const command = createVm(vm)
     if (vm.hypervisor !== 'qemu' || current?.process.alive !== true || current.process.paused) {
       this.command(command)
       return

@@ -20,6 +20,40 @@ it('a VM with more disks than its guest can address is refused, and leaves nothi
   expect(bench.command({ ...create, disks: [disk] }).refused).toBeUndefined()
 })
 
+it('a real machine has up to eight disks, on any volumes, each made before it is placed and gone before it is', () => {
+  const bench = Bench.cluster()
+  for (const host of bench.hosts.values()) host.qemu = { why: null, cpu: { family: 'TCG', level: 2 } }
+  bench.round()
+  const disks = Array.from({ length: 8 }, () => ({ volume: 'csv1', sizeBytes: 2 ** 20 }))
+  const create = {
+    ...({ kind: 'vm-create', name: 'big', start: true, priority: 0, host: null } as const),
+    spec: { hypervisor: 'qemu', guest: 'bios', memoryBytes: 2 ** 26, parameters: {} } as const,
+  }
+  expect(bench.command({ ...create, disks: [...disks, disks[0]!] })).toMatchObject({
+    refused: 'bad-machine',
+    hint: 'give it at most 8',
+  })
+  bench.holdBack = key => key === 'disk-create/big/big-7'
+  expect(bench.command({ ...create, disks }).refused).toBeUndefined()
+  bench.round(3)
+  expect(bench.placement('big')).toBeNull()
+  bench.holdBack = () => false
+  bench.round(10)
+  expect(bench.placement('big')).not.toBeNull()
+  const started = bench.orders.find(
+    order => order.message === 'vm.start' && (order.body as { vm: string }).vm === 'big',
+  )
+  const names = disks.map((_, n) => ({ disk: `big-${n}`, volume: 'csv1' }))
+  expect(started?.body).toMatchObject({ vm: 'big', disks: names })
+  bench.holdBack = key => key === 'disk-delete/big/big-3'
+  bench.command({ kind: 'vm-delete', name: 'big' })
+  bench.round(5)
+  expect(bench.state.vms.get('big')?.disks.map(({ disk }) => disk)).toEqual(['big-3'])
+  bench.holdBack = () => false
+  bench.round(10)
+  expect(bench.state.vms.has('big')).toBe(false)
+})
+
 it('a VM whose disk its volume’s owner refuses to make says why', () => {
   const bench = Bench.cluster()
   bench.holdBack = key => key.startsWith('disk-create/')

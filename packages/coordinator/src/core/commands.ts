@@ -1,5 +1,6 @@
 // What operators ask for. Each is checked against what is known before anything changes: a refusal changes nothing.
 
+import { MAX_DISKS } from '@stellwerk/protocol/messages/cluster.ts'
 import { whyNotCopied } from './cluster-copy.ts'
 import { accept, badName, type CommandResult, refuse } from './command-result.ts'
 import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
@@ -9,12 +10,14 @@ import { type AskedForward, addForward, removeForward, withoutForwards } from '.
 import { type LegCommand, obeyLegCommand } from './leg-commands.ts'
 import { signOfLife, takeAttestation } from './membership.ts'
 import { abortMigration, requestMigration } from './migration.ts'
+import type { MigrationLimits } from './migration-record.ts'
 import { type AskedNic, nicsFor } from './nics.ts'
 import type { StepOutput } from './output.ts'
 import { giveVolume } from './ownership.ts'
 import { obeyPathCommand, type PathCommand } from './path-commands.ts'
 import { CLEAN_SLATE, defaultPolicy, misfitOf, type RestartPolicy, withoutLost } from './restart-policy.ts'
 import type { CoordinatorState, VmRecord, VmSpec } from './state.ts'
+import { resetVm } from './vm-reset.ts'
 import { createVolume, type VolumeCreate } from './volume-creation.ts'
 import { deleteVolume } from './volume-deletion.ts'
 
@@ -40,8 +43,16 @@ export type Command =
   /** Its guest has `graceMs` to shut down by itself; null or absent: as the settings have it. */
   | { readonly kind: 'vm-stop'; readonly name: string; readonly graceMs?: number | null }
   | { readonly kind: 'vm-delete'; readonly name: string }
-  | { readonly kind: 'vm-migrate'; readonly name: string; readonly to: string | null; readonly id: string }
+  | {
+      readonly kind: 'vm-migrate'
+      readonly name: string
+      readonly to: string | null
+      readonly id: string
+      readonly limits?: MigrationLimits
+    }
   | { readonly kind: 'vm-cancel'; readonly name: string }
+  /** Its guest is to begin anew, where it is. */
+  | { readonly kind: 'vm-reset'; readonly name: string }
   | { readonly kind: 'vm-forward'; readonly name: string; readonly asked: AskedForward }
   /** `forward`: `[ADDRESS:]PORT`. */
   | { readonly kind: 'vm-unforward'; readonly name: string; readonly forward: string }
@@ -107,7 +118,7 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
         return accept({ vm: vm.name })
       })
     case 'vm-migrate': {
-      const result = requestMigration(state, command.id, command.name, command.to, now, out)
+      const result = requestMigration(state, command.id, command.name, command.to, now, out, command.limits)
       if ('code' in result) return { ok: false, refusal: result }
       return accept({ migration: result.id, vm: result.vm, from: result.source.host, to: result.target.host })
     }
@@ -121,6 +132,8 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
         }
         return accept({ vm: vm.name })
       })
+    case 'vm-reset':
+      return withVm(state, command.name, vm => resetVm(vm, out))
     case 'vm-forward':
       return withVm(state, command.name, vm => addForward(state, vm, command.asked, out))
     case 'vm-unforward':
@@ -206,7 +219,7 @@ function whyNoQemu(state: CoordinatorState): string | null {
 }
 
 /** What guests address: neither the wasm machine's ring nor the model's registers say which disk. */
-const VM_DISKS_MAX = 1
+const EMBEDDED_DISKS_MAX = 1
 
 function createVm(
   state: CoordinatorState,
@@ -230,8 +243,10 @@ function createVm(
   const noQemu = command.spec.hypervisor === 'qemu' ? whyNoQemu(state) : null
   if (noQemu !== null)
     return refuse('no-hypervisor', `no host runs QEMU machines: ${noQemu}`, 'see: stellwerk host show')
-  if (command.disks.length > VM_DISKS_MAX) {
-    return refuse('bad-machine', `VM "${command.name}" has ${command.disks.length} disks, more than one`, 'give it one')
+  const most = command.spec.hypervisor === 'qemu' ? MAX_DISKS : EMBEDDED_DISKS_MAX
+  if (command.disks.length > most) {
+    const has = `VM "${command.name}" has ${command.disks.length} disks, more than its machine takes`
+    return refuse('bad-machine', has, most === 1 ? 'give it one' : `give it at most ${most}`)
   }
   const tooLong = command.disks.some((_, i) => badName('disk', vmDiskName(command.name, i)) !== null)
   if (tooLong) {

@@ -5,6 +5,7 @@ import { formatIpv4, parseIpv4 } from '@stellwerk/protocol/ipv4.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { hostLive, usableHosts } from './hosts.ts'
 import type { Refusal } from './migration.ts'
+import { placementOf } from './placement-of.ts'
 import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
 
 export interface ForwardRequest {
@@ -67,16 +68,7 @@ export function screenHost(vm: VmRecord): string {
       hint: 'real machines may have one, if it is asked for when they are defined: vm create --screen',
     })
   }
-  if (vm.placement !== null) return vm.placement.host
-  if (vm.desired === 'running') {
-    throw new StellwerkError('screen-away', `VM "${vm.name}" is not placed yet`, {
-      retryable: true,
-      hint: `see why: stellwerk why vm ${vm.name}`,
-    })
-  }
-  throw new StellwerkError('not-running', `VM "${vm.name}" is not running`, {
-    hint: `start it: stellwerk vm start ${vm.name}`,
-  })
+  return placementOf(vm, 'screen-away').host
 }
 
 function chooseHost(state: CoordinatorState, wanted: string | null): string {

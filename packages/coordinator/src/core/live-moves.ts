@@ -4,8 +4,9 @@ import { shouldAsk } from './asking.ts'
 import { isExport } from './exports.ts'
 import { hostLive, isWanted, vmsAt } from './hosts.ts'
 import { requestMigration } from './migration.ts'
+import type { MigrationRecord } from './migration-record.ts'
 import type { StepOutput } from './output.ts'
-import type { CoordinatorState, HostRecord, MigrationRecord, VmRecord } from './state.ts'
+import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
 
 /** A VM that could not be moved is tried again after so many heartbeats. */
 const RETRY_BEATS = 2

@@ -4,6 +4,7 @@ import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Json, Store, StoreChange } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { VERSIONS_PER_TERM } from './cluster-copy.ts'
+import type { MigrationRecord } from './migration-record.ts'
 import { CLUSTER_KEY, RECORD_TABLES, REVISION_KEY, type RecordTable } from './output.ts'
 import { boundQuarantines } from './quarantine.ts'
 import { CLEAN_SLATE, defaultPolicy } from './restart-policy.ts'
@@ -13,7 +14,6 @@ import type {
   CoordinatorState,
   HostRecord,
   LegRecord,
-  MigrationRecord,
   StorageRecord,
   VmRecord,
   VolumeRecord,

@@ -1,7 +1,8 @@
 // How a migration ended, for the sides of it that ask: of one that is remembered by its record, else by the VM's.
 
 import { hostLive } from './hosts.ts'
-import type { CoordinatorState, MigrationEnd, MigrationRecord } from './state.ts'
+import type { MigrationEnd, MigrationRecord } from './migration-record.ts'
+import type { CoordinatorState } from './state.ts'
 
 export type Outcome = 'committed' | 'aborted' | 'pending'
 

@@ -17,19 +17,12 @@ import {
   outcomeForTarget,
   outcomeOf,
 } from './migration-outcome.ts'
+import type { MigrationEnd, MigrationLimits, MigrationRecord } from './migration-record.ts'
 import type { StepOutput } from './output.ts'
 import { isServing } from './ownership.ts'
 import { choose, whyNot } from './placement.ts'
 import { isQuarantined } from './quarantine.ts'
-import type {
-  CoordinatorState,
-  CopyProgress,
-  HostRecord,
-  MigrationEnd,
-  MigrationLive,
-  MigrationRecord,
-  VmRecord,
-} from './state.ts'
+import type { CoordinatorState, CopyProgress, HostRecord, MigrationLive, VmRecord } from './state.ts'
 
 export type Refusal = { readonly code: string; readonly message: string; readonly hint: string }
 
@@ -50,6 +43,7 @@ export function requestMigration(
   to: string | null,
   now: number,
   out: StepOutput,
+  limits: MigrationLimits = {},
 ): MigrationRecord | Refusal {
   const vm = state.vms.get(name)
   if (vm === undefined || isExport(vm))
@@ -68,6 +62,7 @@ export function requestMigration(
     reason: null,
     requestedWallMs: out.now.wallMs,
     seq: state.decisionSeq + 1,
+    ...(Object.keys(limits).length === 0 ? {} : { limits }),
     statistics: {},
   }
   out.put('migrations', id, migration)
@@ -76,7 +71,7 @@ export function requestMigration(
   out.decide({
     kind: 'migrate',
     subject: name,
-    saw: { from: source.host, requested: to },
+    saw: { from: source.host, requested: to, ...limits },
     chose: `to ${target.name} at placement epoch ${epoch}`,
     rejected,
     why: to === null ? 'it fits there and is least loaded' : 'it was asked for',
@@ -367,7 +362,7 @@ function whyAbort(state: CoordinatorState, migration: MigrationRecord, now: numb
 }
 
 function orderCopy(state: CoordinatorState, migration: MigrationRecord, now: number, out: StepOutput): void {
-  const { requestMs, downtimeMs } = state.cluster.settings
+  const { requestMs } = state.cluster.settings
   const vm = state.vms.get(migration.vm)
   const source = state.hosts.get(migration.source.host)
   if (vm === undefined || source === undefined) return
@@ -382,7 +377,8 @@ function orderCopy(state: CoordinatorState, migration: MigrationRecord, now: num
       incarnation: migration.source.incarnation,
       targetHost: migration.target.host,
       targetEpoch: migration.epoch,
-      downtimeMs,
+      downtimeMs: state.cluster.settings.downtimeMs,
+      ...migration.limits,
     }
     out.effect({ kind: 'order', key: sendKey, host: migration.source.host, message: 'migration.send', body })
   }

@@ -16,6 +16,7 @@ import type { ScrubProgress } from '@stellwerk/protocol/messages/volume-scrub.ts
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { Address, Json } from '@stellwerk/runtime/environment.ts'
 import type { LegMarks } from './leg-verification.ts'
+import type { MigrationRecord } from './migration-record.ts'
 import type { RestartPolicy } from './restart-policy.ts'
 import type { Routes } from './routes.ts'
 
@@ -271,30 +272,6 @@ export interface VolumeRecord {
     readonly unresolved: number
     readonly skipped: number
   }
-}
-
-export type MigrationPhase = 'preparing' | 'precopy' | 'switching' | 'committed' | 'aborted' | 'done'
-
-export interface MigrationEnd {
-  readonly host: string
-  readonly hostEpoch: number
-  readonly incarnation: number
-}
-
-export interface MigrationRecord {
-  readonly id: string
-  readonly vm: string
-  readonly source: MigrationEnd
-  readonly target: MigrationEnd
-  /** The placement epoch the target gets by the commit; burnt by an abort. */
-  readonly epoch: number
-  readonly phase: MigrationPhase
-  readonly reason: string | null
-  readonly requestedWallMs: number
-  /** Their order: that of the decisions that began them. */
-  readonly seq: number
-  /** What the source and target measured; for people. */
-  readonly statistics: { readonly [key: string]: Json }
 }
 
 export interface DecisionRecord {

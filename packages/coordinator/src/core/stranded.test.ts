@@ -1,7 +1,7 @@
 import type { AccessReport } from '@stellwerk/protocol/messages/cluster.ts'
 import { describe, expect, it } from 'vitest'
 import { whyOf } from '../view/why.ts'
-import type { MigrationRecord } from './state.ts'
+import type { MigrationRecord } from './migration-record.ts'
 import { Bench } from './testing.ts'
 
 const access = (state: AccessReport['state'], storage = 'san-a', volume = 'csv1'): AccessReport => ({

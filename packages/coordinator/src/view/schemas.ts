@@ -1,6 +1,7 @@
 // What operators see, as schemas: the HTTP API serves these shapes, its document describes them, and the views are typed by
 // them. Fields are added freely and never renamed: scripts rely on them.
 
+import { WhenDivergingSchema } from '@stellwerk/protocol/messages/migration.ts'
 import { type Static, type TSchema, Type } from '@stellwerk/protocol/schema/typebox.js'
 import { RestartPolicySchema } from '../core/restart-policy.ts'
 
@@ -72,6 +73,13 @@ export const MigrationViewSchema = Type.Object({
   epoch: Type.Integer(),
   reason: nullable(Text),
   requestedWallMs: Type.Number(),
+  /** What its operator asked for; absent: as the settings have it. */
+  limits: Type.Optional(
+    Type.Object({
+      downtimeMs: Type.Optional(Type.Integer({ minimum: 1 })),
+      whenDiverging: Type.Optional(WhenDivergingSchema),
+    }),
+  ),
   /** How long it has been in its phase; null: not known in this run of the coordinator. */
   phaseMs: nullable(Type.Number({ minimum: 0 })),
   /** How far the copying is; null: not told yet, or it is over. */

@@ -4,7 +4,8 @@ import { cpuText } from '@stellwerk/protocol/cpu-levels.ts'
 import { externalsOfVm, whyNotSilent } from '../core/external.ts'
 import { isWanted } from '../core/hosts.ts'
 import { isBeforeCommit } from '../core/migration-outcome.ts'
-import type { CoordinatorState, MigrationRecord, VmRecord } from '../core/state.ts'
+import type { MigrationRecord } from '../core/migration-record.ts'
+import type { CoordinatorState, VmRecord } from '../core/state.ts'
 import { forwardViews } from './forwards.ts'
 import { ageOfHost, isFresh, liveOf } from './hosts.ts'
 import { progressView } from './migration-progress.ts'
@@ -22,6 +23,7 @@ export function migrationView(state: CoordinatorState, migration: MigrationRecor
     epoch: migration.epoch,
     reason: migration.reason,
     requestedWallMs: migration.requestedWallMs,
+    ...(migration.limits === undefined ? {} : { limits: { ...migration.limits } }),
     phaseMs: live === undefined ? null : Math.max(0, now - live.phaseSince),
     progress: isBeforeCommit(migration) && live?.progress !== undefined ? progressView(live.progress) : null,
     statistics: { ...live?.progress, ...migration.statistics },

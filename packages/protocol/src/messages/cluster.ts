@@ -259,8 +259,9 @@ export const NicSchema = closed({
   addresses: List(Type.String({ pattern: IPV4_PATTERN }), 16),
 })
 export type Nic = Static<typeof NicSchema>
-/** QEMU's machine has slots for a few. */
+/** QEMU's machine has slots for a few of each. */
 export const MAX_NICS = 8
+export const MAX_DISKS = 8
 
 /** `export`: not a guest but a disk that is served to tools, placed, fenced and leased as a guest is. */
 export const VmSpecSchema = closed({
@@ -328,6 +329,8 @@ export const clusterFamily = defineFamily('cluster', {
   /** The final state was seen: the agent need not report it any more. */
   'vm.forget': { request: closed(Target), reply: Nothing },
   'vm.input': { request: closed({ ...Target, line: Type.String({ maxLength: 4096 }) }), reply: Nothing },
+  /** Its guest begins anew, where it is. Answered when that is so; no sender repeats it. */
+  'vm.reset': { request: closed(Target), reply: Nothing },
   /** To an agent, from someone outside: tell me every line that the guests here say from now on. */
   'console.follow': { request: Nothing, reply: closed({ host: Name, machines: Type.Array(ReportedMachineSchema) }) },
   /** A line that a guest has said, as it leaves the host. */

@@ -1,11 +1,14 @@
 // A live migration's messages between coordinator, source and target. Each is idempotent and names the migration.
 
-import { Type } from '../schema/typebox.js'
+import { type Static, Type } from '../schema/typebox.js'
 import { AddressSchema, VmOrderSchema } from './cluster.ts'
 import { defineFamily } from './family.ts'
-import { Count, closed, Name } from './fields.ts'
+import { Count, closed, Name, OneOf } from './fields.ts'
 
 const Id = Type.String({ minLength: 1, maxLength: 64 })
+/** `pause`: it is moved all the same, with a longer pause; `abort`: it is slowed down more and more, and then stays. */
+export const WhenDivergingSchema = OneOf('pause', 'abort')
+export type WhenDiverging = Static<typeof WhenDivergingSchema>
 const Nothing = closed({})
 const Of = { migration: Id, vm: Name }
 
@@ -18,7 +21,10 @@ export const migrationFamily = defineFamily('migration', {
       incarnation: Count,
       targetHost: Name,
       targetEpoch: Count,
+      /** The longest pause that is aimed at. */
       downtimeMs: Count,
+      /** Of a guest for which none so short is to be had; absent: `pause`. */
+      whenDiverging: Type.Optional(WhenDivergingSchema),
     }),
     reply: Nothing,
   },

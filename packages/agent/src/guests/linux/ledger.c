@@ -9,6 +9,7 @@
 
 #include "network.h"
 #include "programs.h"
+#include "watchdog.h"
 
 enum { PAGE = 4096, BATCH_PAGES = 256, RECOVERY_BYTES = 0x40000, TICK_MS = 4, RETRY_MS = 500, DAMAGES_MAX = 16 };
 enum { LOG_MAGIC = 0x474c5753, LOG_START = 4096, HEAD_BYTES = 24, SCRATCH_BYTES = 65536, ENTRY_MAX = 8192 };
@@ -262,6 +263,12 @@ static void obey(char *order) {
   if (starts_with(order, "halt")) power_off();
   // The kernel panics when its first process is gone.
   if (starts_with(order, "crash")) call1(SYS_EXIT, 1);
+  // A guest whose watchdog is not fed any more: it does nothing, for good.
+  if (starts_with(order, "hang")) {
+    say(arm_watchdog() ? "hangs" : "no watchdog");
+    end_line();
+    for (;;) {}
+  }
   // push ADDRESS MS
   if (starts_with(order, "push ")) {
     const char *ms = order + 5;

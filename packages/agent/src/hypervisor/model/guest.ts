@@ -40,6 +40,8 @@ export interface GuestDevices {
   say(line: string): void
   sendPacket(payload: Uint8Array): void
   halt(reason: string): void
+  /** Arms its watchdog and hangs. Absent: it has none. */
+  hang?(): void
 }
 
 /** A guest that breaks its machine's rules throws this. */
@@ -108,7 +110,10 @@ export class ModelGuest {
     const { entries, sequence, packets } = this.#registers
     if (line === 'status') this.#devices.say(`status entries ${entries} sequence ${sequence} packets ${packets}`)
     else if (line === 'halt') this.#devices.halt('asked to on its console')
-    else if (line === 'crash') throw new GuestTrap('asked to on its console')
+    else if (line === 'hang' && this.#devices.hang !== undefined) {
+      this.#devices.say('hangs')
+      this.#devices.hang()
+    } else if (line === 'crash') throw new GuestTrap('asked to on its console')
     else this.#devices.say(`unknown command "${line}"`)
   }
 

@@ -110,7 +110,9 @@ export function commandLine(options: CommandLineOptions): string[] {
     ...['-chardev', served('adoption', ADOPTION_SOCKET), '-mon', 'chardev=adoption,mode=control'],
     ...['-chardev', served('console', CONSOLE_SOCKET), '-serial', 'chardev:console'],
     ...(hasScreen(spec) ? SCREEN : []),
-    ...['-device', 'pvpanic-pci', '-action', 'panic=pause'],
+    ...['-device', 'pvpanic-pci', '-action', 'panic=pause,watchdog=pause'],
+    // The board's own watchdog may act, once a guest has armed it: it is in every machine of this type, and moves with it.
+    ...['-global', 'ICH9-LPC.noreboot=off'],
     // A guest that sleeps by itself can't be stopped, and wakes by itself.
     ...['-global', 'ICH9-LPC.disable_s3=1', '-global', 'ICH9-LPC.disable_s4=1'],
     ...Array.from({ length: disks }, (_, index) => disk(index, boot)).flat(),

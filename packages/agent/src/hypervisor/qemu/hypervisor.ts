@@ -3,7 +3,7 @@
 import type { BlockDevice } from '@stellwerk/block/device.ts'
 import { HIGHEST_LEVEL, levelName, levelNamed } from '@stellwerk/protocol/cpu-levels.ts'
 import { digestOf, digestOfGuest, pathOf } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
-import { MAX_NICS } from '@stellwerk/protocol/messages/cluster.ts'
+import { MAX_DISKS, MAX_NICS } from '@stellwerk/protocol/messages/cluster.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
 import type { ByteStream } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -42,7 +42,6 @@ import { probeQemu, QEMU_PROGRAM, type QemuFacts } from './probe.ts'
 import { MACHINES, QemuProcess, removeMachines, type StartedProgram, type StartProgram } from './qemu-process.ts'
 import { checkNetworkConfig, checkUserData, seedDataOf, seedImage } from './seed-image.ts'
 
-const DISKS_MAX = 8
 const CPUS_MAX = 256
 const MEMORY_MIN_BYTES = 64 * MIB
 /** With a boot image's own words it is at most what a kernel takes on x86 (COMMAND_LINE_SIZE, 2048). */
@@ -242,7 +241,7 @@ export class QemuHypervisor implements Hypervisor {
 export function checkQemuMachine(spec: MachineSpec, disks: number, ports: number): void {
   const bad = (what: string, hint: string): StellwerkError =>
     new StellwerkError('bad-machine', what, { where: `vm ${spec.vm}`, hint })
-  if (disks > DISKS_MAX) throw bad(`a machine with ${disks} disks`, `give it at most ${DISKS_MAX}`)
+  if (disks > MAX_DISKS) throw bad(`a machine with ${disks} disks`, `give it at most ${MAX_DISKS}`)
   if (ports > MAX_NICS) throw bad(`a machine with ${ports} network cards`, `give it at most ${MAX_NICS}`)
   if (spec.memoryBytes < MEMORY_MIN_BYTES || spec.memoryBytes % MIB !== 0) {
     throw bad(`${spec.memoryBytes} bytes of memory`, 'give it whole MiB, and at least 64')

@@ -20,6 +20,7 @@ import { type HypervisorOptions, stepEvidence } from '../options.ts'
 import { SerialConsole } from './console.ts'
 import type { GuestDisk } from './guest-disk.ts'
 import { GuestNic } from './guest-nic.ts'
+import { Notices } from './notices.ts'
 import { QemuOutgoing } from './outgoing.ts'
 import { lastWords, type QemuProcess } from './qemu-process.ts'
 import type { Qmp, QmpEvent } from './qmp.ts'
@@ -31,7 +32,7 @@ const WATCH_MS = 25
 /** An operating system that was not up yet, or stood still, has not heard the power button: it is pressed again. */
 const POWER_BUTTON_MS = 3_000
 /** Run states that nothing leads out of. */
-const FINAL_STATES: readonly string[] = ['internal-error', 'guest-panicked', 'shutdown']
+const FINAL_STATES: readonly string[] = ['internal-error', 'guest-panicked', 'watchdog', 'shutdown']
 /** How often QEMU is asked whether it is there, and how many looks may find it without an answer. */
 const LOOK_MS = 2_500
 const SILENT_LOOKS = 4
@@ -69,6 +70,7 @@ export class QemuMachine implements Machine {
   #shutdownSeen: string | null = null
   #panicSeen = false
   #outgoing: QemuOutgoing | null = null
+  readonly #notices: Notices
   readonly #qemuListeners = new Set<(event: QmpEvent) => void>()
 
   constructor(
@@ -92,6 +94,7 @@ export class QemuMachine implements Machine {
       const port = ports[index]
       if (port !== undefined) new GuestNic(port, stream, runs, mayPass)
     })
+    this.#notices = new Notices(options.env.clock, notice => this.life.tell(notice))
     qemu.qmp.onEvent(event => this.#heard(event))
     qemu.onExit(exit => void this.#exited(exit))
     this.#lookAgain()
@@ -168,6 +171,34 @@ export class QemuMachine implements Machine {
 
   input(line: string): void {
     this.#console.input(line)
+  }
+
+  /** QEMU waits for the guest's requests before it resets its disks, as it does when it stops: they are answered by errors first. */
+  reset(): Promise<void> {
+    const done = this.#settling.then(() => this.#reset())
+    // Whoever asked for it hears why not.
+    this.#settling = done.catch(() => undefined)
+    this.wanted()
+    return done
+  }
+
+  async #reset(): Promise<void> {
+    const refused = (code: string, why: string): StellwerkError =>
+      new StellwerkError(code, `VM "${this.life.vm}" ${why}`, { hint: 'try again' })
+    if (this.life.dead) throw refused('not-running', 'has just ended')
+    if (this.#outgoing?.hasPaused === true) throw refused('migrating', 'is being switched over to another host')
+    const { promise: begunAnew, resolve } = Promise.withResolvers<void>()
+    const unlisten = this.onQemuEvent(({ event }) => {
+      if (event === 'RESET') resolve()
+    })
+    this.holdDisks()
+    try {
+      await this.qmp.execute('system_reset')
+      // Only then are its disks served again: what it asked for before is not asked for any more.
+      await Promise.race([begunAnew, this.qmp.ended])
+    } finally {
+      unlisten()
+    }
   }
 
   /** The power button: an operating system that listens to it shuts down. */
@@ -304,6 +335,7 @@ export class QemuMachine implements Machine {
   }
 
   #heard(event: QmpEvent): void {
+    this.#notices.heard(event)
     switch (event.event) {
       case 'STOP':
         this.#changes += 1
@@ -320,15 +352,23 @@ export class QemuMachine implements Machine {
         if (event.data['action'] === 'stop') this.#tryAgain(DISK_RETRY_MS)
         break
       case 'GUEST_PANICKED':
-        this.#panicSeen = true
-        this.#end({ kind: 'crashed', reason: 'its operating system has panicked' })
-        this.qemu.kill()
+        this.#broken('its operating system has panicked')
+        break
+      case 'WATCHDOG':
+        this.#broken('its watchdog was not fed')
         break
       case 'SHUTDOWN':
         this.#shutdownSeen = String(event.data['reason'] ?? 'shutdown')
         break
     }
     for (const listener of this.#qemuListeners) listener(event)
+  }
+
+  /** By the guest's own word, or for want of one: QEMU has stopped it, and it is not to go on. */
+  #broken(reason: string): void {
+    this.#panicSeen = true
+    this.#end({ kind: 'crashed', reason })
+    this.qemu.kill()
   }
 
   /** Nobody asked for it: a disk that failed, or a processor that can't go on. */

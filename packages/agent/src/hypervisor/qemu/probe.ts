@@ -3,7 +3,7 @@
 
 import { type Cpu, HIGHEST_LEVEL } from '@stellwerk/protocol/cpu-levels.ts'
 import type { CommandExit, CommandSpec, Environment } from '@stellwerk/runtime/environment.ts'
-import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { type Accelerator, cpuModel, MACHINE_TYPE } from './command-line.ts'
 import { lastWords, MACHINE_USER, MACHINES, type StartProgram } from './qemu-process.ts'
 
@@ -64,13 +64,14 @@ export async function probeQemu(env: Environment, start: StartProgram): Promise<
   }
   throw new StellwerkError('qemu-failed', `QEMU runs no guest here, neither by KVM nor by TCG: ${why}`, {
     where: QEMU_PROGRAM,
-    hint: `try it: ${QEMU_PROGRAM} -accel tcg -display none`,
+    hint: `try it: ${QEMU_PROGRAM} -accel tcg -display none, or ${QEMU_HINT}`,
   })
 }
 
 async function qemuVersion(env: Environment, start: StartProgram): Promise<string> {
   const { output, code } = await run(env, start, { args: ['--version'] }).catch(error => {
-    if (errorCode(error) !== 'no-program') throw error
+    // It may be another one that is missing: whoever starts it needs util-linux.
+    if (errorCode(error) !== 'no-program' || !errorMessage(error).includes(QEMU_PROGRAM)) throw error
     throw new StellwerkError('no-program', 'QEMU is not installed', { where: QEMU_PROGRAM, hint: QEMU_HINT })
   })
   const found = /version (\d+)\.(\d+)(\.\d+)?/.exec(output)
@@ -111,18 +112,24 @@ async function trial(env: Environment, start: StartProgram, accelerator: Acceler
   // As machines run, whose user may be refused what this one is given.
   const exit = await run(env, start, { args, directory, ownUser: MACHINE_USER })
   const maker = MAKERS.get(exit.code ?? -1)
-  return maker === undefined ? { maker: null, why: lastWords(exit) } : { maker, why: null }
+  if (maker !== undefined) return { maker, why: null }
+  return { maker: null, why: exit.hung ? `its guest hung: it was ended after ${TRY_MS} ms` : lastWords(exit) }
 }
 
 type How = Pick<CommandSpec, 'args' | 'directory' | 'ownUser'>
 
-async function run(env: Environment, start: StartProgram, how: How): Promise<CommandExit> {
+/** `hung`: it did not end by itself in time. */
+async function run(env: Environment, start: StartProgram, how: How): Promise<CommandExit & { hung: boolean }> {
   const process = await start(null, { program: QEMU_PROGRAM, name: 'qemu-probe', ...how })
-  const timer = env.timers.after(TRY_MS, () => process.kill())
+  let hung = false
+  const timer = env.timers.after(TRY_MS, () => {
+    hung = true
+    process.kill()
+  })
   return new Promise(resolve =>
     process.onExit(exit => {
       timer.cancel()
-      resolve(exit)
+      resolve({ ...exit, hung })
     }),
   )
 }

@@ -180,6 +180,7 @@ export class LeftQemu {
     this.#served = this.#serve()
     const clean = () => cleanUp(env, directory, this.#sockets, this.#exports)
     this.gone = this.#exit.then(async () => {
+      // Told to who takes it over.
       await this.#served.catch(() => undefined)
       await clean()
     })

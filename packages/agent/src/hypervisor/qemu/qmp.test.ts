@@ -107,3 +107,12 @@ test('a line without an end is not kept for ever', async () => {
   for (let i = 0; i < 20; i++) qemu.raw('x'.repeat(100_000))
   await expect(waiting).rejects.toMatchObject({ code: 'qmp-closed' })
 })
+
+test('events that came before anybody listened are told to the first who does', async () => {
+  const { qemu, qmp } = await opened()
+  qemu.say({ event: 'NETDEV_STREAM_CONNECTED', data: { 'netdev-id': 'nic0' } })
+  const events: QmpEvent[] = []
+  qmp.onEvent(event => events.push(event))
+  qemu.say({ event: 'RESUME' })
+  expect(events.map(({ event }) => event)).toEqual(['NETDEV_STREAM_CONNECTED', 'RESUME'])
+})

@@ -8,6 +8,8 @@ import { MIB } from '@stellwerk/runtime/units.ts'
 /** No answer of those asked for here comes near it. */
 const LINE_MAX_BYTES = MIB
 const NEWLINE = 0x0a
+/** Events that are kept for the first who listens. */
+const EARLY_MAX = 64
 
 export interface QmpEvent {
   readonly event: string
@@ -30,7 +32,10 @@ export class Qmp {
   #parts: Uint8Array[] = []
   #partBytes = 0
   #closed: StellwerkError | null = null
-  #onEvent: (event: QmpEvent) => void = () => undefined
+  #early: QmpEvent[] = []
+  #onEvent: (event: QmpEvent) => void = event => {
+    if (this.#early.length < EARLY_MAX) this.#early.push(event)
+  }
 
   private constructor(stream: ByteStream, where: string) {
     this.#stream = stream
@@ -55,8 +60,10 @@ export class Qmp {
     return this.#ended.promise
   }
 
+  /** What was said before anybody listened is told first. */
   onEvent(f: (event: QmpEvent) => void): void {
     this.#onEvent = f
+    for (const event of this.#early.splice(0)) f(event)
   }
 
   /** Rejects with `qmp-refused` when QEMU says no, with `qmp-closed` when it is gone. */

@@ -27,6 +27,8 @@ export interface ContractSubject {
   readonly hopelessBytesPerEntry: number
   /** A request that fails holds its guests up, and they never hear of it. */
   readonly hidesDiskErrors?: true
+  /** Its machines have a reset line and a watchdog, and what happens to them is told in its own words. */
+  readonly isComputer?: true
   /** What is waited for comes long before; default LIMIT_MS. */
   readonly limitMs?: number
 }
@@ -46,6 +48,8 @@ export class ContractBench {
   readonly world: ContractWorld
   readonly hypervisor: Hypervisor
   readonly disk: MemoryDisk
+  /** In front of `disk`, where a machine has two. */
+  readonly spare: MemoryDisk
   readonly evidence: TraceEvent[] = []
   /** The right to execute. */
   allowed = true
@@ -56,6 +60,7 @@ export class ContractBench {
     this.world = world
     this.#subject = subject
     this.disk = new MemoryDisk(world.env.timers, DISK_BYTES)
+    this.spare = new MemoryDisk(world.env.timers, DISK_BYTES)
     this.hypervisor = subject.hypervisor({
       env: world.env,
       mayExecute: () => this.allowed,
@@ -120,6 +125,20 @@ export class ContractBench {
 
   async create(load: Load = 'moderate'): Promise<Watched> {
     return this.watch(await this.settle(this.hypervisor.create(this.#subject.spec('vm-1', load), [this.disk], [])))
+  }
+
+  /** A computer with two disks, whose guest works on the second, as its parameter says. */
+  async createWithTwo(): Promise<Watched> {
+    return this.watch(await this.settle(this.hypervisor.create(this.#specOfTwo(), [this.spare, this.disk], [])))
+  }
+
+  receiveWithTwo(): Promise<Incoming> {
+    return this.settle(this.hypervisor.receive(this.#specOfTwo(), [this.spare, this.disk], []))
+  }
+
+  #specOfTwo(): MachineSpec {
+    const spec = this.#subject.spec('vm-1', 'moderate')
+    return { ...spec, parameters: { ...spec.parameters, disk: 'vdb' } }
   }
 
   async running(acks = 5, load: Load = 'moderate'): Promise<Watched> {

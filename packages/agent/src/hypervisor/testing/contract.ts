@@ -3,9 +3,13 @@
 import { present } from '@stellwerk/runtime/assert.ts'
 import { afterEach, beforeEach, describe } from 'vitest'
 import { ContractBench, type ContractSubject } from './contract-bench.ts'
+import { disksContract } from './contract-disks.ts'
 import { lifeContract } from './contract-life.ts'
 import { migrationContract } from './contract-migration.ts'
+import { noticesContract } from './contract-notices.ts'
+import { resetContract } from './contract-reset.ts'
 import { shutdownContract } from './contract-shutdown.ts'
+import { watchdogContract } from './contract-watchdog.ts'
 
 export function hypervisorContract(subject: ContractSubject): void {
   describe(`a hypervisor: ${subject.name}`, () => {
@@ -20,6 +24,12 @@ export function hypervisorContract(subject: ContractSubject): void {
 
     lifeContract(on)
     shutdownContract(on)
+    if (subject.isComputer === true) {
+      resetContract(on)
+      noticesContract(on)
+      watchdogContract(on)
+      disksContract(on)
+    }
     migrationContract(on, subject.hopelessBytesPerEntry)
   })
 }

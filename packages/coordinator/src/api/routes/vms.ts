@@ -8,10 +8,12 @@ import {
 } from '@stellwerk/protocol/guest-modules/module-shelf.ts'
 import { VmSpecSchema } from '@stellwerk/protocol/messages/cluster.ts'
 import { closed, Name } from '@stellwerk/protocol/messages/fields.ts'
+import { WhenDivergingSchema } from '@stellwerk/protocol/messages/migration.ts'
 import { type Static, Type } from '@stellwerk/protocol/schema/typebox.js'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Command } from '../../core/commands.ts'
 import { isExport } from '../../core/exports.ts'
+import { placementOf } from '../../core/placement-of.ts'
 import { RestartPolicySchema } from '../../core/restart-policy.ts'
 import type { VmRecord, VmSpec } from '../../core/state.ts'
 import { MigrationViewSchema, VmViewSchema } from '../../view/schemas.ts'
@@ -61,6 +63,14 @@ const Create = closed({
 })
 const OnHost = closed({ host: Type.Optional(Type.Union([AnyName, Type.Null()])) })
 const Done = Type.Object({ vm: Name })
+
+/** Which machine of a VM an order is for. */
+interface Placed {
+  readonly vm: string
+  readonly host: string
+  readonly epoch: number
+  readonly incarnation: number
+}
 
 export function vmOf(context: ApiContext, name: string): VmRecord {
   const vm = context.coordinator.state.vms.get(name)
@@ -160,15 +170,18 @@ export const vmRoutes: readonly Route[] = [
     path: '/v1/vms/{name}/migrate',
     summary: 'Migrate it live; without a host: to wherever is best',
     status: 202,
-    body: closed({ to: Type.Optional(Type.Union([AnyName, Type.Null()])) }),
+    body: closed({
+      to: Type.Optional(Type.Union([AnyName, Type.Null()])),
+      /** The longest pause that is aimed at; default: the setting `downtimeMs`. */
+      downtimeMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 60_000 })),
+      /** Where none so short is to be had: a longer one (default), or it stays where it is. */
+      whenDiverging: Type.Optional(WhenDivergingSchema),
+    }),
     reply: Type.Object({ migration: Type.String(), vm: Name, from: Name, to: Name }),
-    handle: ({ coordinator, env }, { params, body }) =>
-      coordinator.command({
-        kind: 'vm-migrate',
-        name: params['name'] ?? '',
-        to: body.to ?? null,
-        id: env.random.id(),
-      }),
+    handle: ({ coordinator, env }, { params, body }) => {
+      const { to = null, ...limits } = body
+      return coordinator.command({ kind: 'vm-migrate', name: params['name'] ?? '', to, id: env.random.id(), limits })
+    },
   }),
   route({
     method: 'POST',
@@ -176,6 +189,17 @@ export const vmRoutes: readonly Route[] = [
     summary: 'Cancel its migration, unless that is committed',
     reply: Done,
     handle: ({ coordinator }, { params }) => coordinator.command({ kind: 'vm-cancel', name: params['name'] ?? '' }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/vms/{name}/reset',
+    summary: 'Its guest begins anew, with what its disks have: the reset button of a real machine',
+    reply: Done,
+    handle: async ({ coordinator }, { params }) => {
+      const target = (await coordinator.command({ kind: 'vm-reset', name: params['name'] ?? '' })) as Placed
+      await coordinator.askAgent(target.host, 'vm.reset', target)
+      return { vm: target.vm }
+    },
   }),
   route({
     method: 'POST',
@@ -243,11 +267,7 @@ async function withGuest(
 }
 
 async function sendInput(context: ApiContext, name: string, line: string): Promise<object> {
-  const { placement } = vmOf(context, name)
-  if (placement === null) {
-    throw new StellwerkError('not-running', `VM "${name}" is stopped`, { hint: `start it: stellwerk vm start ${name}` })
-  }
-  const { host, epoch, incarnation } = placement
+  const { host, epoch, incarnation } = placementOf(vmOf(context, name))
   await context.coordinator.askAgent(host, 'vm.input', { vm: name, epoch, host, incarnation, line })
   return { vm: name }
 }

@@ -31,11 +31,14 @@ export interface MachineArguments {
 /** Options without a value, and those whose value is of no consequence here. */
 const FLAGS: ReadonlySet<string> = new Set(['-nodefaults', '-no-user-config', '-S'])
 /** What this does whether it is told to or not, and the real one does not: it has to be told. */
-const NEEDED = ['-S', '-action panic=pause', 'werror=stop', 'rerror=stop', 'reconnect-delay'] as const
+const NEEDED = [
+  ...['-S', '-action panic=pause,watchdog=pause', '-global ICH9-LPC.noreboot=off'],
+  ...['werror=stop', 'rerror=stop', 'reconnect-delay'],
+] as const
 /** Of these, those that only a machine with a disk needs. */
 const OF_DISKS: ReadonlySet<string> = new Set(['werror=stop', 'rerror=stop', 'reconnect-delay'])
 const INDIFFERENT: ReadonlySet<string> = new Set([
-  ...['-name', '-display', '-sandbox', '-machine', '-accel', '-cpu', '-m', '-smp', '-mon', '-serial', '-global'],
+  ...['-name', '-display', '-sandbox', '-machine', '-accel', '-cpu', '-m', '-smp', '-mon', '-serial'],
 ])
 
 /** Throws `bad-arguments`. */
@@ -75,6 +78,7 @@ export function readArguments(args: readonly string[]): MachineArguments {
         else if (value !== 'pvpanic-pci') throw bad(`no device is simulated for ${value}`)
         break
       case '-action':
+      case '-global':
         told.add(`${option} ${value}`)
         break
       case '-kernel':
@@ -89,7 +93,6 @@ export function readArguments(args: readonly string[]): MachineArguments {
   }
   const missing = NEEDED.find(word => !told.has(word) && (disks.length > 0 || !OF_DISKS.has(word)))
   if (missing !== undefined) throw bad(`what is simulated does as with ${missing}, which was not said`)
-  if (disks.length > 1 || nics.length > 1) throw bad('one disk and one network card are simulated')
   const need = (option: string): string => {
     const value = one.get(option)
     if (value === undefined) throw bad(`what is simulated boots a kernel: ${option} is missing`)

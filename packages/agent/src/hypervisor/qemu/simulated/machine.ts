@@ -21,7 +21,18 @@ export type RunState =
   | 'finish-migrate'
   | 'postmigrate'
   | 'guest-panicked'
+  | 'watchdog'
   | 'shutdown'
+
+/** Of a watchdog that a guest has armed. */
+const WATCHDOG_MS = 4_800
+/** A reset leaves these run states as they are. */
+const PAST_RESET: readonly RunState[] = ['running', 'inmigrate', 'finish-migrate']
+
+export interface SimulatedNic {
+  readonly socket: Pick<ServedSocket, 'write'>
+  readonly mac: string
+}
 
 export interface MachineParts {
   readonly env: Environment
@@ -29,7 +40,9 @@ export interface MachineParts {
   readonly vm: string
   readonly parameters: ModelParameters
   readonly console: Pick<ServedSocket, 'write'>
-  readonly nic: { readonly socket: Pick<ServedSocket, 'write'>; readonly mac: string } | null
+  readonly nics: readonly SimulatedNic[]
+  /** Which of its disks the guest works on. */
+  readonly worksOn: number
   /** Tells what happens, on the monitor. */
   readonly event: (event: string, data?: Arguments) => void
   /** The guest has switched its machine off. */
@@ -44,17 +57,19 @@ export class SimulatedMachine {
   readonly #parts: MachineParts
   readonly #registers: Registers
   readonly #guest: ModelGuest
-  #disk: VirtualDisk | null = null
+  readonly #disks: VirtualDisk[] = []
   #input: string[] = []
   #typed: Buffer = Buffer.alloc(0)
   #timer: Timer | null = null
+  /** Of a guest that hangs with its watchdog armed: so long it has still been executing by then. */
+  #barksInMs: number | null = null
 
   constructor(parts: MachineParts) {
     this.#parts = parts
     this.memory = Buffer.alloc(parts.parameters.pages * PAGE_BYTES)
     this.#registers = new Registers(this.memory)
-    this.#registers.random = 1 + parts.env.random.int(2 ** 32 - 2)
-    const disk = (): VirtualDisk | null => this.#disk
+    this.#registers.random = this.#seed()
+    const disk = (): VirtualDisk | null => this.#disks[parts.worksOn] ?? null
     this.#guest = new ModelGuest(parts.vm, this.memory, parts.parameters, {
       get diskBytes() {
         return disk()?.bytes ?? 0
@@ -73,11 +88,14 @@ export class SimulatedMachine {
         if (this.#executes) this.#send(payload)
       },
       halt: () => this.#powerOff(),
+      hang: () => {
+        this.#barksInMs = WATCHDOG_MS
+      },
     })
   }
 
   attach(disk: VirtualDisk): void {
-    this.#disk = disk
+    this.#disks.push(disk)
   }
 
   get #executes(): boolean {
@@ -99,7 +117,7 @@ export class SimulatedMachine {
     if (this.#executes) return
     this.state = 'running'
     this.#parts.event('RESUME')
-    this.#disk?.resume()
+    for (const disk of this.#disks) disk.resume()
     this.#schedule()
   }
 
@@ -112,13 +130,18 @@ export class SimulatedMachine {
       this.#halt(state)
       this.#parts.event('STOP')
     }
-    return (await this.#disk?.drained()) ?? null
+    return this.#drained()
+  }
+
+  async #drained(): Promise<string | null> {
+    const failures = await Promise.all(this.#disks.map(disk => disk.drained()))
+    return failures.find(why => why !== null) ?? null
   }
 
   /** A request has failed: told at once, obeyed when the main loop comes to it. */
-  blockError(operation: string, why: string): void {
+  blockError(name: string, operation: string, why: string): void {
     this.#parts.event('BLOCK_IO_ERROR', {
-      ...{ device: '', 'node-name': 'disk0', nospace: false, action: 'stop', reason: why },
+      ...{ device: '', 'node-name': name, nospace: false, action: 'stop', reason: why },
       operation: operation === 'read' ? 'read' : 'write',
     })
     this.#stopSoon('io-error')
@@ -134,6 +157,30 @@ export class SimulatedMachine {
     this.#parts.event('POWERDOWN')
   }
 
+  /** The command `system_reset`: obeyed when the main loop comes to it (main_loop_should_exit, qemu_system_reset). */
+  resetSoon(): void {
+    void this.#parts.loop.run(() => this.#reset())
+  }
+
+  async #reset(): Promise<void> {
+    const executed = this.#executes
+    this.#timer?.cancel()
+    this.#timer = null
+    for (const disk of this.#disks) await disk.reset()
+    this.#input = []
+    this.#typed = Buffer.alloc(0)
+    this.#barksInMs = null
+    this.memory.fill(0)
+    this.#registers.random = this.#seed()
+    this.#parts.event('RESET', { guest: false, reason: 'host-qmp-system-reset' })
+    if (executed && this.#executes) this.#schedule()
+    else if (!PAST_RESET.includes(this.state)) this.state = 'prelaunch'
+  }
+
+  #seed(): number {
+    return 1 + this.#parts.env.random.int(2 ** 32 - 2)
+  }
+
   #halt(state: RunState): void {
     this.state = state
     this.#timer?.cancel()
@@ -145,7 +192,7 @@ export class SimulatedMachine {
     this.#halt('shutdown')
     this.#parts.event('SHUTDOWN', { guest: true, reason: 'guest-shutdown' })
     void this.#parts.loop.run(async () => {
-      await this.#disk?.drained()
+      await this.#drained()
       this.#parts.onPowerOff()
     })
   }
@@ -158,11 +205,30 @@ export class SimulatedMachine {
     this.#stopSoon('guest-panicked')
   }
 
+  /** It was not fed for all the time that the guest has executed since it was armed. */
+  #bark(): void {
+    if (!this.#executes) return
+    this.#parts.event('WATCHDOG', { action: 'pause' })
+    this.#halt('watchdog')
+    this.#parts.event('STOP')
+    this.#stopSoon('watchdog')
+  }
+
   // --- executing -----------------------------------------------------------------------------------------------------
 
   #schedule(): void {
     const { env, parameters } = this.#parts
-    this.#timer = env.timers.after(parameters.stepMs / (1 - this.throttle), () => this.#step())
+    this.#timer = env.timers.after(parameters.stepMs / (1 - this.throttle), () => {
+      if (this.#barksInMs === null) this.#step()
+      else this.#hang(this.#barksInMs - parameters.stepMs)
+    })
+  }
+
+  /** Its processor turns in circles. */
+  #hang(barksInMs: number): void {
+    this.#barksInMs = barksInMs
+    if (barksInMs > 0) this.#schedule()
+    else this.#bark()
   }
 
   #step(): void {
@@ -183,25 +249,33 @@ export class SimulatedMachine {
   }
 
   #send(payload: Uint8Array): void {
-    const { nic } = this.#parts
-    if (nic === null) return
-    const frame = packetFrame(nic.mac, payload)
-    const length = Buffer.alloc(4)
-    length.writeUInt32BE(frame.length)
-    nic.socket.write([length, frame])
+    for (const { socket, mac } of this.#parts.nics) {
+      const frame = packetFrame(mac, payload)
+      const length = Buffer.alloc(4)
+      length.writeUInt32BE(frame.length)
+      socket.write([length, frame])
+    }
   }
 
   // --- migration -----------------------------------------------------------------------------------------------------
 
   /** What is not in its memory. */
   get deviceState(): Json {
-    return { input: this.#input, typed: this.#typed.toString('utf8'), disk: this.#disk?.state ?? null }
+    const typed = this.#typed.toString('utf8')
+    const disks = this.#disks.map(({ state }) => state)
+    return { input: this.#input, typed, barksInMs: this.#barksInMs, disks }
   }
 
   set deviceState(state: Json) {
-    const { input, typed, disk } = state as { input: string[]; typed: string; disk: Json }
+    const { input, typed, barksInMs, disks } = state as {
+      input: string[]
+      typed: string
+      barksInMs: number | null
+      disks: Json[]
+    }
+    this.#barksInMs = barksInMs
     this.#input = input
     this.#typed = Buffer.from(typed, 'utf8')
-    if (this.#disk !== null && disk !== null) this.#disk.state = disk
+    for (const [index, disk] of this.#disks.entries()) disk.state = disks[index] ?? []
   }
 }

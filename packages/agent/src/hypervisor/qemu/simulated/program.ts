@@ -7,7 +7,7 @@ import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { CommandProgram } from '@stellwerk/runtime/sim/simulation.ts'
 import { modelParameters } from '../../model/parameters.ts'
 import { guestParameters, type MachineArguments, readArguments } from './arguments.ts'
-import { SimulatedMachine } from './machine.ts'
+import { SimulatedMachine, type SimulatedNic } from './machine.ts'
 import { MigrationSource } from './migration-source.ts'
 import { MigrationReader } from './migration-stream.ts'
 import { type Arguments, MainLoop, refusal, SimulatedMonitor } from './monitor.ts'
@@ -84,20 +84,23 @@ class SimulatedQemu {
     const event = (name: string, data: Arguments = {}): void => this.#event(name, data)
     const { vm, parameters } = guestParameters(kernelWords)
     const memory = { vm, hypervisor: 'model', guest: 'ledger', memoryBytes: 0 } as const
-    const card = nics[0]
     const serial = await serveSocket(this.#env, console, chunk => machine.type(chunk))
     const deaf = (): void => undefined
+    const cards: SimulatedNic[] = []
+    for (const { socket, mac } of nics) cards.push({ socket: await serveSocket(this.#env, socket, deaf), mac })
+    const { disk: works, ...model } = parameters
     const machine: SimulatedMachine = new SimulatedMachine({
       ...{ env: this.#env, loop: this.#loop, vm, event },
-      parameters: modelParameters({ ...memory, parameters }),
+      parameters: modelParameters({ ...memory, parameters: model }),
       console: serial,
-      nic: card === undefined ? null : { socket: await serveSocket(this.#env, card.socket, deaf), mac: card.mac },
+      nics: cards,
+      worksOn: diskNumber(works),
       onPowerOff: () => this.#env.processes.exit(0),
     })
-    const disk = disks[0]
-    if (disk !== undefined) {
+    for (const disk of disks) {
       const node = await NbdNode.open(this.#env, disk, socket => this.#dial(socket))
-      machine.attach(new VirtualDisk(node, machine.memory, vm, (operation, why) => machine.blockError(operation, why)))
+      const failed = (operation: string, why: string): void => machine.blockError(disk.name, operation, why)
+      machine.attach(new VirtualDisk(node, machine.memory, vm, failed))
     }
     if (incoming) machine.state = 'inmigrate'
     const again: ServedSocket = await serveSocket(
@@ -143,6 +146,9 @@ class SimulatedQemu {
         return {}
       case 'cont':
         machine.continue()
+        return {}
+      case 'system_reset':
+        machine.resetSoon()
         return {}
       case 'system_powerdown':
         machine.pressButton()
@@ -233,6 +239,13 @@ class SimulatedQemu {
     })
     told('setup')
   }
+}
+
+/** As Linux calls virtio disks: `vda` is the first, which the guest works on unless it is told another. */
+function diskNumber(name: number | string = 'vda'): number {
+  const letter = /^vd([a-h])$/.exec(String(name))?.[1]
+  if (letter === undefined) throw new StellwerkError('bad-arguments', `no disk is simulated for ${name}`)
+  return letter.charCodeAt(0) - 'a'.charCodeAt(0)
 }
 
 function socketOf(uri: string): string {

@@ -1,10 +1,11 @@
 // The simulated QEMU, driven by the hypervisor that drives the real one, keeps the contract that the real one keeps.
 
+import { formatMac, sourceOf } from '@stellwerk/protocol/ethernet.ts'
 import { present } from '@stellwerk/runtime/assert.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { Simulation } from '@stellwerk/runtime/sim/simulation.ts'
 import { expect, test } from 'vitest'
-import type { MachineSpec } from '../../hypervisor.ts'
+import type { MachineSpec, NetworkPort } from '../../hypervisor.ts'
 import type { HypervisorOptions } from '../../options.ts'
 import { hypervisorContract } from '../../testing/contract.ts'
 import { ContractBench, type ContractWorld, consecutive } from '../../testing/contract-bench.ts'
@@ -51,6 +52,7 @@ const drive = (options: HypervisorOptions) =>
 hypervisorContract({
   name: 'simulated qemu',
   hidesDiskErrors: true,
+  isComputer: true,
   open: () => open(0.5),
   hypervisor: drive,
   spec: (vm, load) => ({
@@ -80,5 +82,29 @@ test('a switch that QEMU begins by itself, and that the guest’s last request h
   expect(consecutive(source.acks)).toBe(true)
   expect(await bench.failure(outgoing.release(async () => null))).toBe('stream-lost')
   await bench.settle(outgoing.abort())
+  await bench.close()
+})
+
+test('each of several cards has its own MAC and its own way', async () => {
+  const subject = {
+    name: 'cards',
+    open: () => open(0.5),
+    hypervisor: drive,
+    spec: () => SPEC,
+    hopelessBytesPerEntry: 0,
+  }
+  const bench = new ContractBench(subject, await subject.open())
+  const macs = ['52:54:00:00:00:01', '52:54:00:00:00:02']
+  const heard: string[][] = [[], []]
+  const ports = macs.map(
+    (mac, index): NetworkPort => ({
+      ...{ mac, onFrame: () => undefined, attach: () => undefined, detach: () => undefined },
+      send: frame => heard[index]?.push(formatMac(sourceOf(frame))),
+    }),
+  )
+  const { machine } = bench.watch(await bench.settle(bench.hypervisor.create(SPEC, [bench.disk], ports)))
+  machine.start()
+  await bench.until('packets on both', () => heard.every(frames => frames.length >= 3))
+  expect(heard.map(frames => [...new Set(frames)])).toEqual(macs.map(mac => [mac]))
   await bench.close()
 })

@@ -74,6 +74,12 @@ export class VirtualDisk {
     }
   }
 
+  /** The guest's driver is gone, and what it asked for with it: what is under way is waited for, what was kept forgotten. */
+  async reset(): Promise<void> {
+    await this.#inFlight.drained()
+    this.#kept = []
+  }
+
   /** What a migration takes along: nothing else of a drained disk is not in the guest's memory. */
   get state(): Json {
     return this.#kept.map(request => ({ ...request }))

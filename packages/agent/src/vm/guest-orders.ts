@@ -1,0 +1,47 @@
+// What operators ask of a guest: that it read a line, and that it begin anew.
+
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { Machine } from '../hypervisor/hypervisor.ts'
+import type { Evidence } from './evidence.ts'
+import type { Phase } from './vm-phase.ts'
+
+export interface InputOrder {
+  readonly vm: string
+  readonly line: string
+}
+
+/** For the guest's console. Throws `not-running`: nobody would read it. */
+export function giveLine({ vm, line }: InputOrder, machine: Machine | null, phase: Phase): void {
+  if (machine !== null) {
+    machine.input(line)
+    return
+  }
+  throw new StellwerkError('not-running', `VM "${vm}" is ${phase} here`, { hint: `see: stellwerk vm show ${vm}` })
+}
+
+export interface ResetOrder {
+  readonly vm: string
+  readonly epoch: number
+}
+
+/** Resolves when its guest begins anew. Throws `stale-order`, `not-running`, `migrating`, `no-reset`. */
+export async function resetGuest(
+  order: ResetOrder,
+  machine: Machine | null,
+  is: { readonly epoch: number; readonly phase: Phase },
+  evidence: Evidence,
+): Promise<void> {
+  const refuse = (code: string, why: string, hint: string): never => {
+    throw new StellwerkError(code, `VM "${order.vm}" ${why}`, { hint })
+  }
+  if (order.epoch !== is.epoch) refuse('stale-order', `is here at placement epoch ${is.epoch}`, 'try again')
+  if (is.phase === 'released') refuse('migrating', 'is being switched over to another host', 'try again')
+  if (machine === null || (is.phase !== 'running' && is.phase !== 'frozen')) {
+    return refuse('not-running', `is ${is.phase} here`, `see: stellwerk vm show ${order.vm}`)
+  }
+  if (machine.reset === undefined) {
+    return refuse('no-reset', 'has no reset line', `stop and start it: stellwerk vm stop ${order.vm}`)
+  }
+  evidence.reset()
+  await machine.reset()
+}
