@@ -158,6 +158,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     report: machine => actor.report(machine),
     gone: (vm, epoch) => actor.gone(vm, epoch),
     console: (vm, epoch, line, said) => actor.console(vm, epoch, line, said),
+    prompt: (vm, text) => actor.prompt(vm, text),
     streams,
     ask: (from, to, kind, body, deadlineMs) => system.ask(from, to, kind, body, deadlineMs),
     reportDone: done => actor.reportDone(done),

@@ -465,6 +465,12 @@ export class HostActor implements Behavior {
     }
   }
 
+  prompt(vm: string, text: string): void {
+    for (const [follower, context] of this.#followers) {
+      context.send(follower, 'console.prompt', { vm, host: this.#parts.config.host, text: text.slice(0, 4096) })
+    }
+  }
+
   unfollow(follower: string): void {
     this.#followers.delete(follower)
   }

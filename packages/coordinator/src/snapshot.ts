@@ -7,7 +7,7 @@ import type { CoordinatorState } from './core/state.ts'
 import { fromPlain, toPlain } from './replay/plain.ts'
 
 /** Of the fields of `CoordinatorState`: raised when one comes, goes or means something else. */
-export const SNAPSHOT_FORMAT = 6
+export const SNAPSHOT_FORMAT = 7
 
 export function snapshotOf(state: CoordinatorState): Json {
   return { format: SNAPSHOT_FORMAT, state: toPlain(state) }

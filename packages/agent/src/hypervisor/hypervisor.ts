@@ -53,6 +53,8 @@ export type MachineEvent =
    * that was put to sleep in between tells of it late, but does not call it new.
    */
   | { readonly kind: 'console'; readonly line: string; readonly said: Hlc }
+  /** The beginning of a line stands on its console, as a question does; the line follows when it has an end. */
+  | { readonly kind: 'prompt'; readonly text: string }
   /** The machine froze by itself, because its right to execute was gone when it asked; it waits for a thaw. */
   | { readonly kind: 'frozen'; readonly reason: string }
   /** The guest ended by itself. */

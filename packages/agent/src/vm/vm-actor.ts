@@ -208,6 +208,9 @@ export class VmActor implements Behavior {
         this.evidence.said(event.line)
         this.parts.console(this.order.vm, this.order.epoch, event.line, event.said)
         break
+      case 'prompt':
+        this.parts.prompt(this.order.vm, event.text)
+        break
       case 'notice':
         this.#context?.send(this.#context.self, 'vm.notice', event)
         break

@@ -27,6 +27,7 @@ export interface VmParts {
   /** Nothing of the machine is left, and it need not be reported. */
   readonly gone: (vm: string, epoch: number) => void
   readonly console: (vm: string, epoch: number, line: string, said: Hlc) => void
+  readonly prompt: (vm: string, text: string) => void
   readonly streams: MigrationStreams
   readonly ask: (from: string, to: string, kind: string, body: unknown, deadlineMs: number) => Promise<unknown>
   /** Says, until it is taken, that this side's part of a migration is over; also when the VM's actor is gone. */

@@ -25,6 +25,8 @@ export interface FollowerOptions {
   readonly cluster: string
   readonly token: string
   readonly onLine: (line: ConsoleLine) => void
+  /** The beginning of a line that follows whole. */
+  readonly onPrompt?: (vm: string, text: string) => void
   /** The host answers; these are its machines now. */
   readonly onMachines?: (host: string, machines: readonly ReportedMachine[]) => void
 }
@@ -65,6 +67,10 @@ export class ConsoleFollower {
 
   #up(host: string, session: Session): void {
     session.onMessage((envelope, reply) => {
+      if (envelope.kind === 'console.prompt') {
+        const { vm, text } = clusterFamily.body('console.prompt', envelope)
+        this.#options.onPrompt?.(vm, text)
+      }
       if (envelope.kind !== 'console.line') return
       const { said, ...line } = clusterFamily.body('console.line', envelope)
       this.#options.onLine({ ...line, hlc: said })

@@ -22,6 +22,7 @@ import {
 } from '../command-line/command.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
 import { LISTEN } from './kept-way.ts'
+import { StandingLine } from './standing-line.ts'
 import { showScreen } from './vm-screen.ts'
 
 /** How often it is looked where the VM is. */
@@ -81,12 +82,16 @@ async function showConsole(context: CommandContext, input: Input): Promise<numbe
   const token = context.isRemote ? remoteJoinToken(terminal) : await localJoinToken(directory)
   const env = createEnvironment({ name: 'console', directory, store: memoryStore(), logLevel: 'silent' })
   const followed = Promise.withResolvers<void>()
+  const standing = new StandingLine()
   const follower = new ConsoleFollower({
     env,
     cluster,
     token,
     onLine: line => {
-      if (line.vm === name) terminal.out(line.line)
+      if (line.vm === name) terminal.write(standing.whole(line.line))
+    },
+    onPrompt: (vm, text) => {
+      if (vm === name) terminal.write(standing.begin(text))
     },
     onMachines: (_, machines) => {
       if (machines.some(machine => machine.vm === name && machine.state !== 'starting')) followed.resolve()

@@ -338,6 +338,8 @@ export const clusterFamily = defineFamily('cluster', {
   'console.line': {
     request: closed({ vm: Name, epoch: Count, host: Name, line: Type.String({ maxLength: 4096 }), said: HlcSchema }),
   },
+  /** The beginning of a line that stands there for a while, as a question does: the line follows whole when it has an end. */
+  'console.prompt': { request: closed({ vm: Name, host: Name, text: Type.String({ maxLength: 4096 }) }) },
   /** A leg is lost to this host while another in-sync one serves it: guests' writes wait for a generation without it. */
   'volume.leg-lost': {
     request: closed({

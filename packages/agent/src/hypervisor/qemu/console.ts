@@ -1,26 +1,38 @@
-// The machine's serial port as lines.
+// The machine's serial port as lines; and what of a line stands there for a while without an end, as a question does.
 
-import type { ByteStream } from '@stellwerk/runtime/environment.ts'
+import type { ByteStream, Timer, Timers } from '@stellwerk/runtime/environment.ts'
 
 /** A longer one is told in parts. */
 const LINE_MAX_BYTES = 4096
 const NEWLINE = 0x0a
+/** Whatever has no end by then waits for an answer. */
+const PROMPT_MS = 200
 
 export class SerialConsole {
   readonly #stream: ByteStream
+  readonly #timers: Timers
   readonly #onLine: (line: string) => void
+  readonly #onPrompt: (text: string) => void
   /** Resolves when nothing more will be said. */
   readonly ended: Promise<void>
   #parts = Buffer.alloc(0)
+  #quiet: Timer | null = null
 
-  constructor(stream: ByteStream, onLine: (line: string) => void) {
+  /** `onPrompt`: the beginning of a line, which is told whole when it has an end. */
+  constructor(stream: ByteStream, timers: Timers, onLine: (line: string) => void, onPrompt: (text: string) => void) {
     this.#stream = stream
+    this.#timers = timers
     this.#onLine = onLine
+    this.#onPrompt = onPrompt
     const { promise, resolve } = Promise.withResolvers<void>()
     this.ended = promise
     stream.onData(chunk => this.#take(chunk))
-    stream.onEnd(() => resolve())
-    stream.onClose(() => resolve())
+    const over = (): void => {
+      this.#quiet?.cancel()
+      resolve()
+    }
+    stream.onEnd(over)
+    stream.onClose(over)
   }
 
   /** What comes waits in the machine's own port. */
@@ -44,5 +56,8 @@ export class SerialConsole {
       rest = rest.subarray(length === end ? length + 1 : length)
     }
     this.#parts = rest
+    this.#quiet?.cancel()
+    if (rest.length === 0) return
+    this.#quiet = this.#timers.after(PROMPT_MS, () => this.#onPrompt(rest.toString('utf8').replace(/\r$/, '')))
   }
 }

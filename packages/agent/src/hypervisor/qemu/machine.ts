@@ -87,7 +87,14 @@ export class QemuMachine implements Machine {
     this.qemu = qemu
     this.#disks = disks
     this.life = new Lifecycle(spec.vm)
-    this.#console = new SerialConsole(qemu.console, line => this.#said(line))
+    this.#console = new SerialConsole(
+      qemu.console,
+      options.env.timers,
+      line => this.#said(line),
+      text => {
+        if (this.mayPass()) this.life.tell({ kind: 'prompt', text })
+      },
+    )
     const runs = (): boolean => this.life.runs && !this.#lapsed
     const mayPass = (): boolean => this.mayPass()
     qemu.nics.forEach((stream, index) => {
