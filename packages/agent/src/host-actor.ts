@@ -128,6 +128,8 @@ export class HostActor implements Behavior {
         context.reply(message, {})
         return
       case 'vm.input':
+      case 'vm.freeze-files':
+      case 'vm.thaw-files':
       case 'migration.send':
       case 'migration.switch':
         this.#forward(message, context)

@@ -117,7 +117,7 @@ export class IncomingMigration {
     }
     this.#asker = new OutcomeAsker(
       this.#vm,
-      () => this.#vm.askCoordinator('migration.loaded', body),
+      () => this.#vm.coordinator.ask('migration.loaded', body),
       outcome => this.outcome(this.id, outcome),
     )
     if (canary('run-before-commit')) this.outcome(this.id, 'committed')
@@ -164,7 +164,7 @@ export class IncomingMigration {
   #runs(machine: Machine): void {
     if (this.#disks === null || this.#phase === 'over') return
     this.#phase = 'over'
-    this.#vm.reportDone(this.id, {})
+    this.#vm.coordinator.reportDone(this.id, {})
     this.#vm.arrived(machine, this.#disks)
   }
 
@@ -172,7 +172,7 @@ export class IncomingMigration {
     this.#phase = 'over'
     this.#aborted = true
     this.#discard()
-    this.#vm.reportDone(this.id, {})
+    this.#vm.coordinator.reportDone(this.id, {})
     this.#vm.receivingEnded()
   }
 
@@ -187,7 +187,7 @@ export class IncomingMigration {
     const { env, settings, host, incarnation } = this.#vm.parts
     const body = { migration: this.id, vm: this.#order.order.vm, host, incarnation, reason: reason.slice(0, 500) }
     this.#vm.task(
-      this.#vm.askCoordinator('migration.failed', body),
+      this.#vm.coordinator.ask('migration.failed', body),
       () => {
         if (this.#phase === 'failed') this.#abort()
       },

@@ -94,7 +94,7 @@ export class OutgoingMigration {
   #tell(converged: boolean): void {
     const copy = this.#outgoing?.progress() ?? null
     this.#toldAt = this.#vm.parts.env.clock.now()
-    this.#vm.tellCoordinator('migration.progress', {
+    this.#vm.coordinator.tell('migration.progress', {
       migration: this.id,
       vm: this.#order.vm,
       round: this.#rounds,
@@ -178,7 +178,7 @@ export class OutgoingMigration {
     const body = { migration: this.id, vm: this.#order.vm, epoch: this.#order.epoch }
     this.#asker = new OutcomeAsker(
       this.#vm,
-      () => this.#vm.askCoordinator('migration.ask', body),
+      () => this.#vm.coordinator.ask('migration.ask', body),
       outcome => this.outcome(this.id, outcome),
     )
   }
@@ -197,7 +197,7 @@ export class OutgoingMigration {
       bytesSent: this.#released?.bytesSent ?? 0,
       sourceTotalMs: this.#vm.parts.env.clock.now() - this.#startedAt,
     }
-    this.#vm.reportDone(this.id, statistics)
+    this.#vm.coordinator.reportDone(this.id, statistics)
     this.#vm.handedOver()
   }
 
@@ -229,7 +229,7 @@ export class OutgoingMigration {
 
   #aborted(paused: boolean): void {
     this.#phase = 'over'
-    this.#vm.reportDone(this.id, {})
+    this.#vm.coordinator.reportDone(this.id, {})
     this.#vm.sendingEnded(paused)
   }
 
@@ -245,7 +245,7 @@ export class OutgoingMigration {
     if (this.#phase === 'ending' || this.#phase === 'over') return
     const body = { migration: this.id, vm: this.#order.vm, host, incarnation, reason: reason.slice(0, 500) }
     this.#vm.task(
-      this.#vm.askCoordinator('migration.failed', body),
+      this.#vm.coordinator.ask('migration.failed', body),
       () => {
         this.#asker?.settle()
         if (this.#phase !== 'ending' && this.#phase !== 'over') this.#ask()

@@ -3,15 +3,17 @@
 
 import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
-import { assert } from '@stellwerk/runtime/assert.ts'
 import { describeError, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { COORDINATOR } from '../coordinator-name.ts'
 import type { Machine, MachineEvent, MachineSpec } from '../hypervisor/hypervisor.ts'
 import { IncomingMigration, type ReceiveOrder } from '../migration/incoming-migration.ts'
 import { OutgoingMigration, type SendOrder } from '../migration/outgoing-migration.ts'
 import type { DiskSet } from '../volume/disk-set.ts'
+import { ActorTasks, TASK } from './actor-tasks.ts'
+import { CoordinatorLine } from './coordinator-line.ts'
 import { Evidence } from './evidence.ts'
+import { obeyFileOrder } from './file-orders.ts'
 import { GuestShutdown } from './guest-shutdown.ts'
+import { MachineReports } from './machine-reports.ts'
 import { Opening } from './opening.ts'
 import { StandingStill } from './standing-still.ts'
 import type { VmParts } from './vm-parts.ts'
@@ -25,8 +27,11 @@ export class VmActor implements Behavior {
   readonly instance: string
   readonly opening: Opening
   readonly network: VmPorts
+  readonly coordinator: CoordinatorLine
   readonly #receive: ReceiveOrder | null
   readonly #still: StandingStill
+  readonly #reports: MachineReports
+  readonly #tasks: ActorTasks
   #phase: Phase
   #disks: DiskSet | null = null
   #machine: Machine | null = null
@@ -49,6 +54,9 @@ export class VmActor implements Behavior {
     this.instance = (order.adopts === true ? parts.left.instance(order.vm) : null) ?? parts.env.random.id()
     this.evidence = new Evidence(parts, order, this.instance)
     this.network = new VmPorts(parts.port, order)
+    this.coordinator = new CoordinatorLine(parts, order.vm)
+    this.#reports = new MachineReports(order, parts.report)
+    this.#tasks = new ActorTasks(order.vm, parts.env.log, () => this.#phase === 'over')
     this.#still = new StandingStill(this.evidence, why => this.#report('frozen', why))
     this.#phase = receive === null ? 'opening' : 'incoming'
     this.opening = new Opening(parts, order, why => this.#report(receive === null ? 'starting' : 'incoming', why))
@@ -60,19 +68,7 @@ export class VmActor implements Behavior {
 
   /** For what it does to itself later: `then` runs as a message of this actor, in order with the others. */
   task<T>(work: Promise<T>, then: (value: T) => void, failed: (error: unknown) => void): void {
-    const { env } = this.parts
-    const context = this.#context
-    assert(context !== null, 'a task of an actor that has not started')
-    const later = (run: () => void): void => {
-      if (this.#phase !== 'over') context.send(context.self, 'vm.task', run)
-    }
-    work.then(
-      value => later(() => then(value)),
-      error => {
-        if (!(error instanceof Error)) env.log.warn({ vm: this.order.vm }, `rejected with ${String(error)}`)
-        later(() => failed(error))
-      },
-    )
+    this.#tasks.run(work, then, failed)
   }
 
   #soon(run: () => void): void {
@@ -81,6 +77,8 @@ export class VmActor implements Behavior {
 
   started(context: ActorContext): void {
     this.#context = context
+    this.coordinator.open(context)
+    this.#tasks.open(context)
     if (this.#receive !== null) {
       this.#report('incoming', null)
       this.#incoming = new IncomingMigration(this, this.#receive)
@@ -95,7 +93,7 @@ export class VmActor implements Behavior {
   }
 
   receive(message: Message, context: ActorContext): void {
-    if (message.kind === 'vm.task') {
+    if (message.kind === TASK) {
       ;(message.body as () => void)()
       return
     }
@@ -126,6 +124,14 @@ export class VmActor implements Behavior {
       case 'vm.input':
         this.#machine?.input((message.body as { line: string }).line)
         break
+      case 'vm.freeze-files':
+      case 'vm.thaw-files':
+        this.task(
+          obeyFileOrder(message, this.#machine, this.order.epoch),
+          answer => context.reply(message, answer),
+          error => context.fail(message, error),
+        )
+        return
       case 'migration.send':
         this.#send(message.body as SendOrder)
         break
@@ -138,7 +144,7 @@ export class VmActor implements Behavior {
         const outcome = message.kind === 'migration.commit' ? 'committed' : 'aborted'
         if (this.#outgoing?.id === migration) this.#outgoing.outcome(migration, outcome)
         else if (this.#incoming?.id === migration) this.#incoming.outcome(migration, outcome)
-        else this.reportDone(migration, {})
+        else this.coordinator.reportDone(migration, {})
         break
       }
       default:
@@ -200,6 +206,9 @@ export class VmActor implements Behavior {
       case 'console':
         this.evidence.said(event.line)
         this.parts.console(this.order.vm, this.order.epoch, event.line, event.said)
+        break
+      case 'guest':
+        if (this.#phase !== 'over') this.#reports.guest(event.facts)
         break
       case 'frozen':
         this.#soon(() => this.#evaluate(true))
@@ -351,22 +360,6 @@ export class VmActor implements Behavior {
     this.#letGo()
   }
 
-  /** Told once; may be lost. */
-  tellCoordinator(kind: string, body: unknown): void {
-    this.#context?.send(COORDINATOR, kind, body)
-  }
-
-  askCoordinator(kind: string, body: object): Promise<unknown> {
-    const { host, incarnation, settings } = this.parts
-    const full = { host, incarnation, ...body }
-    return this.parts.ask(`${host}/vm/${this.order.vm}`, COORDINATOR, kind, full, settings().requestMs)
-  }
-
-  /** Until the coordinator has taken it, or has asked and been told again. */
-  reportDone(migration: string, statistics: { readonly [name: string]: number }): void {
-    this.parts.reportDone({ migration, vm: this.order.vm, statistics })
-  }
-
   // --- ending ----------------------------------------------------------------------------------------------------------------
 
   #fail(why: string): void {
@@ -496,6 +489,6 @@ export class VmActor implements Behavior {
       this.#report('stopping', why ?? 'its guest is to shut down')
       return
     }
-    this.parts.report({ vm: this.order.vm, epoch: this.order.epoch, state, why })
+    this.#reports.say(state, why)
   }
 }

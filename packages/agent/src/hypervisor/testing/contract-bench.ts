@@ -27,6 +27,8 @@ export interface ContractSubject {
   readonly hopelessBytesPerEntry: number
   /** A request that fails holds its guests up, and they never hear of it. */
   readonly hidesDiskErrors?: true
+  /** A guest in which an agent answers, or something else of that kind (simulated/guest-agent.ts). */
+  withAgent?(vm: string, agent: string): MachineSpec
   /** What is waited for comes long before; default LIMIT_MS. */
   readonly limitMs?: number
 }

@@ -3,6 +3,7 @@
 import { present } from '@stellwerk/runtime/assert.ts'
 import { afterEach, beforeEach, describe } from 'vitest'
 import { ContractBench, type ContractSubject } from './contract-bench.ts'
+import { guestAgentContract } from './contract-guest-agent.ts'
 import { lifeContract } from './contract-life.ts'
 import { migrationContract } from './contract-migration.ts'
 import { shutdownContract } from './contract-shutdown.ts'
@@ -21,5 +22,6 @@ export function hypervisorContract(subject: ContractSubject): void {
     lifeContract(on)
     shutdownContract(on)
     migrationContract(on, subject.hopelessBytesPerEntry)
+    if (subject.withAgent !== undefined) guestAgentContract(on, subject.withAgent)
   })
 }

@@ -5,8 +5,9 @@ import type { Environment, Json, Timer } from '@stellwerk/runtime/environment.ts
 import { GuestTrap, ModelGuest } from '../../model/guest.ts'
 import { packetFrame } from '../../model/packet-frame.ts'
 import type { ModelParameters } from '../../model/parameters.ts'
-import { Registers } from '../../model/registers.ts'
+import { Registers, SCRATCH_SLOTS, type SlotName } from '../../model/registers.ts'
 import { PAGE_BYTES } from '../../precopy/state-checksum.ts'
+import type { SimulatedGuestAgent } from './guest-agent.ts'
 import { splitLines } from './lines.ts'
 import { type Arguments, type MainLoop, refusal } from './monitor.ts'
 import type { ServedSocket } from './served-socket.ts'
@@ -22,6 +23,8 @@ export type RunState =
   | 'postmigrate'
   | 'guest-panicked'
   | 'shutdown'
+
+const SLOTS: readonly SlotName[] = ['log', 'readBack', ...SCRATCH_SLOTS]
 
 export interface MachineParts {
   readonly env: Environment
@@ -45,6 +48,7 @@ export class SimulatedMachine {
   readonly #registers: Registers
   readonly #guest: ModelGuest
   #disk: VirtualDisk | null = null
+  #agent: SimulatedGuestAgent | null = null
   #input: string[] = []
   #typed: Buffer = Buffer.alloc(0)
   #timer: Timer | null = null
@@ -78,6 +82,21 @@ export class SimulatedMachine {
 
   attach(disk: VirtualDisk): void {
     this.#disk = disk
+  }
+
+  /** In its guest. */
+  install(agent: SimulatedGuestAgent): void {
+    this.#agent = agent
+  }
+
+  /** Nothing that the guest has begun is under way. */
+  get isAtRest(): boolean {
+    return SLOTS.every(slot => this.#registers.slotState(slot) !== 'in-flight')
+  }
+
+  /** The guest's own doing. */
+  shutDown(): void {
+    this.#registers.shutdownAsked = true
   }
 
   get #executes(): boolean {
@@ -130,7 +149,7 @@ export class SimulatedMachine {
 
   /** The power button. */
   pressButton(): void {
-    if (this.#executes) this.#registers.shutdownAsked = true
+    if (this.#executes && this.#agent?.hearsButton !== false) this.shutDown()
     this.#parts.event('POWERDOWN')
   }
 
@@ -167,7 +186,8 @@ export class SimulatedMachine {
 
   #step(): void {
     try {
-      this.#guest.step(this.#input.splice(0))
+      this.#agent?.step()
+      if (this.#agent?.holdsFiles !== true) this.#guest.step(this.#input.splice(0))
     } catch (error) {
       if (!(error instanceof GuestTrap)) throw error
       this.#panic()
@@ -195,11 +215,17 @@ export class SimulatedMachine {
 
   /** What is not in its memory. */
   get deviceState(): Json {
-    return { input: this.#input, typed: this.#typed.toString('utf8'), disk: this.#disk?.state ?? null }
+    return {
+      input: this.#input,
+      typed: this.#typed.toString('utf8'),
+      disk: this.#disk?.state ?? null,
+      agent: this.#agent?.state ?? null,
+    }
   }
 
   set deviceState(state: Json) {
-    const { input, typed, disk } = state as { input: string[]; typed: string; disk: Json }
+    const { input, typed, disk, agent } = state as { input: string[]; typed: string; disk: Json; agent: Json }
+    if (this.#agent !== null) this.#agent.state = agent
     this.#input = input
     this.#typed = Buffer.from(typed, 'utf8')
     if (this.#disk !== null && disk !== null) this.#disk.state = disk
