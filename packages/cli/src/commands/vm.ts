@@ -19,6 +19,7 @@ import { rungPhrase } from '../render/storage-phrases.ts'
 import { age, bytes } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
 import { LISTEN } from './kept-way.ts'
+import { agentFacts } from './vm-agent.ts'
 import { CLOUD_INIT_OPTIONS, cloudInitOf } from './vm-cloud-init.ts'
 import { forwardCommand } from './vm-forward.ts'
 import { guestNamed } from './vm-guest.ts'
@@ -233,6 +234,7 @@ const show: CommandSpec = {
         [`${nic.mac} in ${nic.network}`, ...nic.addresses].join(', '),
       ]),
       ...forwardFacts(vm),
+      ...agentFacts(vm),
       ['priority', String(vm.priority)],
       ...restartFacts(vm),
     ]

@@ -45,6 +45,9 @@ describe('keys', () => {
   it('the last line says what they do', () => {
     expect(lookOf(NO_KEYS, 0).look.footer).toMatch(/^q ends/)
     expect(lookOf(type('/we') as Keyboard, 0).look.footer).toMatch(/^only what has: we_/)
-    expect(lookOf(type('/we\r') as Keyboard, 0).look).toMatchObject({ filter: 'we', footer: expect.stringMatching(/now "we"/) })
+    expect(lookOf(type('/we\r') as Keyboard, 0).look).toMatchObject({
+      filter: 'we',
+      footer: expect.stringMatching(/now "we"/),
+    })
   })
 })

@@ -21,7 +21,17 @@ const DECISIONS_TOLD = 20
 
 /** A name may be both a VM's and a host's: which decisions are about which. */
 const KINDS: { readonly [what in WhyWhat]: readonly string[] } = {
-  vm: ['place', 'vm-lost', 'vm-failed', 'vm-given-up', 'vm-halted', 'migrate', 'migration-abort', 'export-ended'],
+  vm: [
+    'place',
+    'vm-lost',
+    'vm-failed',
+    'vm-given-up',
+    'vm-halted',
+    'migrate',
+    'migration-abort',
+    'export-ended',
+    'snapshot',
+  ],
   host: [
     'host-joined',
     'strand',
