@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Processes } from '@stellwerk/runtime/environment.ts'
 import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
+import { addedFiles } from 'stellwerk/images/added-files.ts'
 import { KERNEL_PACKAGE } from 'stellwerk/images/debian-kernel.ts'
 import { buildTiny } from 'stellwerk/images/tiny.ts'
 
@@ -28,17 +29,23 @@ function withoutKernel(): typeof installed {
 const MAKERS = [
   '../../packages/agent/src/guests/linux/ledger.elf',
   '../../packages/cli/src/images/tiny.ts',
+  '../../packages/cli/src/images/added-files.ts',
   '../../packages/cli/src/images/cpio.ts',
   '../../packages/agent/src/hypervisor/qemu/boot-image.ts',
 ]
 
-/** A file that has the image. */
-export async function tinyImageFile(processes: Pick<Processes, 'command'>): Promise<string> {
+/** A file that has the image; `added`: programs of this machine that are in it, too. */
+export async function tinyImageFile(
+  processes: Pick<Processes, 'command'>,
+  added: readonly string[] = [],
+): Promise<string> {
   const hash = createHash('sha256')
   for (const maker of MAKERS) hash.update(readFileSync(new URL(maker, import.meta.url)))
+  const files = await addedFiles(processes, added, '/')
+  for (const { path, data } of files) hash.update(`\0${path}\0`).update(data ?? '')
   const path = join(tmpdir(), `stellwerk-tiny-${hash.digest('hex').slice(0, 16)}.boot`)
   if (existsSync(path)) return path
-  const { image } = await buildTiny(processes)
+  const { image } = await buildTiny(processes, files)
   writeFileSync(`${path}.${process.pid}`, image)
   renameSync(`${path}.${process.pid}`, path)
   return path

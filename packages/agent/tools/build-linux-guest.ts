@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const directory = fileURLToPath(new URL('../src/guests/linux/', import.meta.url))
-const SOURCES = ['ledger.c', 'network.h', 'boot.h', 'system.h'] as const
+const SOURCES = ['ledger.c', 'network.h', 'programs.h', 'boot.h', 'system.h'] as const
 const FLAGS = [
   ...['-O2', '-static', '-nostdlib', '-ffreestanding', '-fno-stack-protector', '-fno-tree-loop-distribute-patterns'],
   ...['-fno-pie', '-no-pie', '-fcf-protection=none', '-fno-asynchronous-unwind-tables'],

@@ -8,6 +8,7 @@ import { makeScratchDirectory, removeScratchDirectory } from '@stellwerk/runtime
 import { filesOf } from '../cluster/directory.ts'
 import { type CommandSpec, JSON_OUT, OK } from '../command-line/command.ts'
 import { oneOf } from '../command-line/values.ts'
+import { addedFiles } from '../images/added-files.ts'
 import { buildTiny } from '../images/tiny.ts'
 import { bytes } from '../render/units.ts'
 import { importCommand } from './image-import.ts'
@@ -17,6 +18,10 @@ const build: CommandSpec = {
   args: ['NAME'],
   options: {
     out: { type: 'string', value: 'FILE', help: 'default NAME.boot' },
+    add: {
+      ...{ type: 'string', multiple: true, value: 'FILE' },
+      help: 'a program or a file of this machine, for the guest to have under the same path; a program with its libraries',
+    },
     json: JSON_OUT,
   },
   summary: 'Make a boot image from this machine’s packages: tiny, a self-checking Linux guest',
@@ -27,7 +32,8 @@ const build: CommandSpec = {
     const scratch = await makeScratchDirectory('stellwerk-image-')
     const env = createEnvironment({ name: 'image', directory: scratch, store: memoryStore(), logLevel: 'error' })
     try {
-      const { image, version } = await buildTiny(env.processes)
+      const added = await addedFiles(env.processes, input.texts('add'), terminal.cwd)
+      const { image, version } = await buildTiny(env.processes, added)
       const at = path.lastIndexOf('/')
       await filesOf(path.slice(0, at) || '/').writeAtomic(path.slice(at + 1), image)
       const facts = { file: path, sizeBytes: image.length, kernel: version, digest: `sha256:${digestOf(image)}` }

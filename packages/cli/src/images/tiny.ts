@@ -31,18 +31,23 @@ export interface BuiltImage {
   readonly version: string
 }
 
-/** From nothing. Throws what `fetchDebianKernel` throws. */
-export async function buildTiny(processes: Pick<Processes, 'command'>): Promise<BuiltImage> {
+/** From nothing; `added`: what is in it besides. Throws what `fetchDebianKernel` throws. */
+export async function buildTiny(
+  processes: Pick<Processes, 'command'>,
+  added: readonly ArchiveEntry[] = [],
+): Promise<BuiltImage> {
   const kernel = await fetchDebianKernel(processes, new Set(MODULES))
-  return { image: encodeBootImage(await tinyImage(kernel)), version: kernel.version }
+  return { image: encodeBootImage(await tinyImage(kernel, added)), version: kernel.version }
 }
 
-export async function tinyImage(kernel: KernelPackage): Promise<BootImage> {
+export async function tinyImage(kernel: KernelPackage, added: readonly ArchiveEntry[]): Promise<BootImage> {
   const entries: ArchiveEntry[] = [
     { path: 'dev', data: null },
     { path: 'proc', data: null },
     { path: 'sys', data: null },
     { path: 'modules', data: null },
+    // Programs that are added expect it.
+    { path: 'tmp', data: null },
     { path: 'init', data: present(await filesOf(GUESTS).read(LEDGER), LEDGER), executable: true },
   ]
   const order: string[] = []
@@ -56,6 +61,6 @@ export async function tinyImage(kernel: KernelPackage): Promise<BootImage> {
   if (!order.some(path => path.includes('virtio_blk')) && !kernel.builtin.has('virtio_blk')) {
     throw new StellwerkError('bad-guest', 'the kernel has no driver for virtio disks', { where: kernel.version })
   }
-  entries.push({ path: 'modules/order', data: Buffer.from(`${order.join('\n')}\n`) })
+  entries.push({ path: 'modules/order', data: Buffer.from(`${order.join('\n')}\n`) }, ...added)
   return { kernel: kernel.image, initrd: gzipSync(cpioArchive(entries), { level: 9 }), commandLine: COMMAND_LINE }
 }

@@ -2,12 +2,13 @@
 // words on its console. Its memory carries a sequence of numbered pages, each verified before it is rewritten; its disk
 // carries the append log of ../ledger-format.ts. It is the first and only process of its Linux.
 //
-// It has a network too, if it is given an address: network.h.
+// It has a network too, if it is given an address: network.h; and it runs programs that the image has besides it: programs.h.
 //
 // On the kernel's command line: stellwerk.vm=NAME, and stellwerk.dirtyMiBPerSecond (0), stellwerk.writesPerSecond
 // (10), stellwerk.workingSetMiB (half of what is free), stellwerk.readBacksPerSecond (1), stellwerk.disk (vda).
 
 #include "network.h"
+#include "programs.h"
 
 enum { PAGE = 4096, BATCH_PAGES = 256, RECOVERY_BYTES = 0x40000, TICK_MS = 4, RETRY_MS = 500, DAMAGES_MAX = 16 };
 enum { LOG_MAGIC = 0x474c5753, LOG_START = 4096, HEAD_BYTES = 24, SCRATCH_BYTES = 65536, ENTRY_MAX = 8192 };
@@ -257,7 +258,7 @@ static void read_back(double elapsed) {
 
 // --- orders -----------------------------------------------------------------------------------------------------------
 
-static void obey(const char *order) {
+static void obey(char *order) {
   if (starts_with(order, "halt")) power_off();
   // The kernel panics when its first process is gone.
   if (starts_with(order, "crash")) call1(SYS_EXIT, 1);
@@ -267,6 +268,8 @@ static void obey(const char *order) {
     while (*ms && *ms != ' ') ms++;
     return push(order + 5, (u64)number_of(*ms ? ms + 1 : 0, 1000));
   }
+  // run PATH WORD…
+  if (starts_with(order, "run ")) return run_program(order + 4);
   if (starts_with(order, "status")) {
     say("status entries ");
     say_number(entries);
@@ -281,7 +284,7 @@ static void obey(const char *order) {
 }
 
 static void listen(void) {
-  static char order[128];
+  static char order[256];
   static u64 length;
   struct pollfd waits = {console, POLLIN, 0};
   while (call3(SYS_POLL, &waits, 1, 0) > 0 && (waits.revents & POLLIN)) {
@@ -349,6 +352,7 @@ static void run(void) {
     double now = clock_ms(), elapsed = now - before;
     before = now;
     listen();
+    reap_programs();
     if (power_button_pressed()) shutting_down = 1;
     network(now, entries);
     append(now, elapsed);

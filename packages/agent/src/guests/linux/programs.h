@@ -1,0 +1,68 @@
+// Programs of other people that the image has besides the guest: each is started by an order, speaks on the console, and when it
+// has ended the guest says how. They have no input.
+
+#pragma once
+#include "boot.h"
+
+enum { PROGRAMS_MAX = 4, WORDS_MAX = 32, PROGRAM_NAME_MAX = 64 };
+
+struct program { long pid; char name[PROGRAM_NAME_MAX]; };
+
+static struct program programs[PROGRAMS_MAX];
+
+static void say(const char *text);
+static void say_number(u64 number);
+static void end_line(void);
+
+/** What is ours stays ours: no socket of a service is held open by a program. */
+__attribute__((noreturn)) static void become(char **words) {
+  static char *surroundings[] = {"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/", "LC_ALL=C", 0};
+  call2(SYS_DUP2, call3(SYS_OPEN, "/dev/null", O_RDONLY, 0), 0);
+  call2(SYS_DUP2, console, 1);
+  call2(SYS_DUP2, console, 2);
+  call3(SYS_CLOSE_RANGE, 3, ~0u, 0);
+  call3(SYS_EXECVE, words[0], words, surroundings);
+  for (;;) call1(SYS_EXIT, 127);
+}
+
+/** `line`: the path of a program and its words; it is taken apart. */
+static void run_program(char *text) {
+  static char *words[WORDS_MAX + 1];
+  struct program *free = 0;
+  for (int i = 0; i < PROGRAMS_MAX; i++) if (programs[i].pid == 0) free = &programs[i];
+  int count = 0;
+  for (char *at = text; *at;) {
+    while (*at == ' ') *at++ = 0;
+    if (*at && count < WORDS_MAX) words[count++] = at;
+    while (*at && *at != ' ') at++;
+  }
+  words[count] = 0;
+  if (count == 0 || free == 0) {
+    say(count == 0 ? "run what?" : "too many programs");
+    end_line();
+    return;
+  }
+  u64 length = 0;
+  for (; words[0][length] && length < PROGRAM_NAME_MAX - 1; length++) free->name[length] = words[0][length];
+  free->name[length] = 0;
+  // It waits until the other has become the program: no page that it writes to is copied meanwhile.
+  long pid = call5(SYS_CLONE, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0);
+  if (pid == 0) become(words);
+  if (pid > 0) free->pid = pid;
+}
+
+/** Tells of those that have ended; orphans end here, too. */
+static void reap_programs(void) {
+  int status = 0;
+  for (long pid; (pid = call4(SYS_WAIT4, -1, &status, WNOHANG, 0)) > 0;) {
+    for (int i = 0; i < PROGRAMS_MAX; i++) {
+      if (programs[i].pid != pid) continue;
+      programs[i].pid = 0;
+      say("ran ");
+      say(programs[i].name);
+      say(status & 0x7f ? " signal " : " status ");
+      say_number((u64)(status & 0x7f ? status & 0x7f : status >> 8 & 0xff));
+      end_line();
+    }
+  }
+}
