@@ -20,6 +20,8 @@ const REFRESH_MS = 30_000
 /** After it has not answered; twice as long each time it does not again. */
 const RETRY_MS = 2_000
 const RETRY_MAX_MS = 60_000
+/** Of a guest that stands still nothing is asked: this often it is looked whether it goes on. */
+const STILL_MS = 500
 /** It is not there any more when it has not answered so often, one after the other. */
 const SILENT_MAX = 2
 
@@ -181,7 +183,7 @@ export class GuestAgent {
     if (error === undefined) {
       this.#silences = 0
       if (facts !== null) this.#tell(facts)
-      this.#lookIn(facts === null || this.files.mayBeFrozen ? RETRY_MS : REFRESH_MS)
+      this.#lookIn(facts === null ? STILL_MS : this.files.mayBeFrozen ? RETRY_MS : REFRESH_MS)
       return
     }
     // Who stands still can't answer.
