@@ -177,7 +177,7 @@ async function plainQemu(image: string, dirtyMiBPerSecond: number, incoming: boo
     ...{ env, vm: QEMU_VM, program: QEMU_PROGRAM, start, directory: `machines/plain-${++plains}` },
     args: args.filter(word => word !== '-S'),
     contents: { [KERNEL_FILE]: kernel, [INITRD_FILE]: initrd },
-    ...{ disks: [disk()], nics: 0, keep: null, incoming },
+    ...{ disks: [disk()], nics: 0, agentPort: false, keep: null, incoming },
   })
 }
 

@@ -22,7 +22,7 @@ interface Bench {
 }
 
 /** A cluster whose VM runs on host-a; without `supervise` nobody starts an agent again that has died. */
-async function bench(seed: string, supervise = true): Promise<Bench> {
+async function bench(seed: string, supervise = true, parameters: { agent?: string } = {}): Promise<Bench> {
   const world = new World({
     ...{ seed, hosts: HOSTS, storages: ['san-a', 'san-b'], settings: {}, hostMemoryBytes: 4 * GIB, qemu: true },
   })
@@ -40,7 +40,7 @@ async function bench(seed: string, supervise = true): Promise<Bench> {
     expect(await world.sim.runUntil(predicate, limitMs), what).toBe(true)
   }
   await startWithVolume(world, ['san-a', 'san-b'])
-  world.create({ name: 'vm-1', hypervisor: 'qemu', volume: 'csv1', parameters: {} })
+  world.create({ name: 'vm-1', hypervisor: 'qemu', volume: 'csv1', parameters })
   await until('it runs and writes', () => acks.length > 20)
   const of = (host: string, name: string) =>
     world.sim.host(host).processes.find(each => each.alive && each.name === name)
@@ -252,4 +252,36 @@ test.each([
   if ((at.end === 'target' && at.kind !== 'machine.loaded') || at.kind === 'migration.requested')
     expect(recovered).toHaveLength(1)
   expect(new Set(acks).size).toBe(acks.length)
+})
+
+test('the agent in its guest is found again, and lets go the files that it was holding still for the one that died', async () => {
+  const { agent, acks, recovered, until, world } = await bench('frozen', true, { agent: 'there' })
+  const told = () => world.coordinator?.state.liveHosts.get('host-a')?.machines.get('vm-1')?.guest?.hostName
+  await until('its agent answers', () => told() === 'vm-1')
+  let answer = { state: 'none', why: null as string | null }
+  const asked = world.coordinator?.state.vms.get('vm-1')?.placement
+  const { epoch = 0, incarnation = 0 } = asked ?? {}
+  const order = { vm: 'vm-1', host: 'host-a', epoch, incarnation, freeze: 'f-1', holdMs: 10_000 }
+  const ask = (): void => {
+    world.coordinator?.askAgent('host-a', 'vm.freeze-files', order).then(
+      said => {
+        answer = said as typeof answer
+      },
+      () => undefined,
+    )
+  }
+  const frozen = (): boolean => {
+    ask()
+    return answer.state === 'frozen'
+  }
+  await until('its files are frozen', frozen)
+  const heard = acks.length
+  await world.sim.runUntil(() => false, 300)
+  expect(acks.length).toBe(heard)
+  agent('host-a').kill()
+  const killedAt = world.sim.now
+  await until('it goes on', () => acks.length > heard + 20)
+  expect(world.sim.now - killedAt).toBeLessThan(4_000)
+  await until('its agent answers again', () => told() === 'vm-1')
+  expect(recovered).toHaveLength(1)
 })

@@ -131,6 +131,8 @@ export class HostActor implements Behavior {
         return
       case 'vm.input':
       case 'vm.reset':
+      case 'vm.freeze-files':
+      case 'vm.thaw-files':
       case 'migration.send':
       case 'migration.switch':
         this.#forward(message, context)

@@ -3,6 +3,7 @@
 
 import type { BlockDevice } from '@stellwerk/block/device.ts'
 import type { Cpu } from '@stellwerk/protocol/cpu-levels.ts'
+import type { FreezeAnswer, GuestFacts } from '@stellwerk/protocol/messages/guest-agent.ts'
 import type { ByteStream, Hlc, Json } from '@stellwerk/runtime/environment.ts'
 
 /** What a hypervisor can do on this host; found by trying, not by believing. */
@@ -61,6 +62,8 @@ export type MachineEvent =
   | { readonly kind: 'halted'; readonly reason: string }
   /** The guest broke its own or the machine's rules (trap, bad ring); it executes nothing any more. */
   | { readonly kind: 'crashed'; readonly reason: string }
+  /** What an agent in the guest tells of it has changed; null: none answers. */
+  | { readonly kind: 'guest'; readonly facts: GuestFacts | null }
   | MachineNotice
 
 /** What the machine's hypervisor reports of it in its own words: for the record, nothing follows from it. */
@@ -70,6 +73,20 @@ export interface MachineNotice {
   readonly data: { readonly [key: string]: Json }
   /** How many of these were not told since the last one: there were too many within a second. */
   readonly missed: number
+}
+
+/** Which freeze of a guest's file systems it is, drawn by whoever wants it; they are let go after so long, whatever happens. */
+export interface FreezeOrder {
+  readonly freeze: string
+  readonly holdMs: number
+}
+
+/** A guest's file systems, for a snapshot of its disks. */
+export interface GuestFiles {
+  /** Asked again it tells how far that is. */
+  freeze(order: FreezeOrder): FreezeAnswer
+  /** They are let go. True: they have stood still without a break until now. */
+  thaw(freeze: string): Promise<boolean>
 }
 
 /** Proof, from the hypervisor that reaped it, that a machine executes nothing any more. */
@@ -139,6 +156,8 @@ export interface Machine {
   shutdown(): boolean
   /** When it resolves the guest executes nothing and none of its requests is in flight. */
   kill(): Promise<Dead>
+  /** Absent: nobody in its guest could ever do it. */
+  readonly files?: GuestFiles | undefined
   /** Begins a live migration; the machine runs on. */
   send(policy: MigrationPolicy): Outgoing
 }

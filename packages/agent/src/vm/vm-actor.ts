@@ -11,9 +11,11 @@ import type { DiskSet } from '../volume/disk-set.ts'
 import { ActorTasks, TASK } from './actor-tasks.ts'
 import { CoordinatorLine } from './coordinator-line.ts'
 import { Evidence } from './evidence.ts'
+import { obeyFileOrder } from './file-orders.ts'
 import { gateIn } from './gated.ts'
 import { giveLine, type InputOrder, type ResetOrder, resetGuest } from './guest-orders.ts'
 import { GuestShutdown } from './guest-shutdown.ts'
+import { MachineReports } from './machine-reports.ts'
 import { Opening } from './opening.ts'
 import { StandingStill } from './standing-still.ts'
 import type { VmParts } from './vm-parts.ts'
@@ -32,6 +34,7 @@ export class VmActor implements Behavior {
   /** What is to be taken over. */
   readonly #left: LeftMachineFacts | null
   readonly #still: StandingStill
+  readonly #reports: MachineReports
   readonly #tasks: ActorTasks
   #phase: Phase
   #disks: DiskSet | null = null
@@ -57,6 +60,7 @@ export class VmActor implements Behavior {
     this.evidence = new Evidence(parts, order, this.instance)
     this.network = new VmPorts(parts.port, order)
     this.coordinator = new CoordinatorLine(parts, order.vm)
+    this.#reports = new MachineReports(order, parts.report)
     this.#tasks = new ActorTasks(order.vm, parts.env.log, () => this.#phase === 'over')
     this.#still = new StandingStill(this.evidence, why => this.#report('frozen', why))
     this.#phase = receive === null ? 'opening' : 'incoming'
@@ -130,6 +134,14 @@ export class VmActor implements Behavior {
         break
       case 'vm.reset':
         this.#reset(message, context)
+        return
+      case 'vm.freeze-files':
+      case 'vm.thaw-files':
+        this.task(
+          obeyFileOrder(message, this.#machine, this.order.epoch),
+          answer => context.reply(message, answer),
+          error => context.fail(message, error),
+        )
         return
       case 'migration.send':
         this.#send(message.body as SendOrder)
@@ -213,6 +225,9 @@ export class VmActor implements Behavior {
         break
       case 'notice':
         this.#context?.send(this.#context.self, 'vm.notice', event)
+        break
+      case 'guest':
+        if (this.#phase !== 'over') this.#reports.guest(event.facts)
         break
       case 'frozen':
         this.#soon(() => this.#evaluate(true))
@@ -495,6 +510,6 @@ export class VmActor implements Behavior {
       this.#report('stopping', why ?? 'its guest is to shut down')
       return
     }
-    this.parts.report({ vm: this.order.vm, epoch: this.order.epoch, state, why })
+    this.#reports.say(state, why)
   }
 }

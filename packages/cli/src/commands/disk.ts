@@ -91,13 +91,23 @@ const remove: CommandSpec = {
 const snapshot: CommandSpec = {
   words: 'disk snapshot',
   args: ['VOLUME', 'DISK', 'NAME'],
-  options: { dir: DIR, json: JSON_OUT },
+  options: {
+    dir: DIR,
+    'no-freeze': { type: 'boolean', help: 'the agent in the guest is not asked to hold its file systems still' },
+    json: JSON_OUT,
+  },
   summary: 'Keep what a disk holds now, under a name, also while a VM runs with it',
   run: async (context, input) => {
     const [volume = '', disk = '', name = ''] = input.args
     const path = pathOf('volumes', volume, 'disks', disk, 'snapshots')
-    const answer = await (await context.api(input)).post(path, { name })
-    context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `snapshot ${name} of disk ${disk} is made`)
+    const freeze = !input.flag('no-freeze')
+    const answer = (await (await context.api(input)).post(path, { name, freeze })) as {
+      consistency: string
+      why: string | null
+    }
+    const { consistency, why } = answer
+    const how = consistency === 'idle' ? '' : `, ${consistency}${why === null ? '' : ` (${why})`}`
+    context.terminal.out(input.flag('json') ? JSON.stringify(answer) : `snapshot ${name} of disk ${disk} is made${how}`)
     return OK
   },
 }

@@ -11,6 +11,7 @@ import { vmLines } from '../render/status.ts'
 import { rungPhrase } from '../render/storage-phrases.ts'
 import { age, bytes } from '../render/units.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
+import { agentFacts } from './vm-agent.ts'
 import { CLOUD_INIT_OPTIONS, cloudInitOf } from './vm-cloud-init.ts'
 import { consoleCommand } from './vm-console.ts'
 import { forwardCommand } from './vm-forward.ts'
@@ -229,6 +230,7 @@ const show: CommandSpec = {
         [`${nic.mac} in ${nic.network}`, ...nic.addresses].join(', '),
       ]),
       ...forwardFacts(vm),
+      ...agentFacts(vm),
       ['priority', String(vm.priority)],
       ...restartFacts(vm),
     ]

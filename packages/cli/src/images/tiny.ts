@@ -14,7 +14,7 @@ import { fetchDebianKernel, type KernelPackage } from './debian-kernel.ts'
 /** In the order in which they need each other. */
 export const MODULES = [
   ...['virtio_ring', 'virtio', 'virtio_pci_legacy_dev', 'virtio_pci_modern_dev', 'virtio_pci', 'virtio_blk'],
-  ...['failover', 'net_failover', 'virtio_net', 'pvpanic', 'pvpanic-pci', 'evdev', 'button'],
+  ...['failover', 'net_failover', 'virtio_net', 'virtio_console', 'pvpanic', 'pvpanic-pci', 'evdev', 'button'],
 ] as const
 
 /** Quick and quiet: the console is the guest's alone. A panic is told to the hypervisor, then stands still. */

@@ -76,6 +76,17 @@ export type Command =
     }
   /** Its owner has given it another size. */
   | { readonly kind: 'disk-resized'; readonly volume: string; readonly disk: string; readonly sizeBytes: number }
+  | {
+      /** Its owner has made one of a disk that the VM runs with. */
+      readonly kind: 'disk-snapshot'
+      readonly vm: string
+      readonly volume: string
+      readonly disk: string
+      readonly snapshot: string
+      readonly consistency: string
+      /** Why it is no better; null: it is as good as can be. */
+      readonly why: string | null
+    }
   | { readonly kind: 'disk-unexport'; readonly volume: string; readonly disk: string }
   | { readonly kind: 'host-confirm-dead'; readonly name: string }
   | { readonly kind: 'host-remove'; readonly name: string }
@@ -155,6 +166,9 @@ export function obey(state: CoordinatorState, command: Command, now: number, out
     case 'disk-resized':
       diskResized(state, command, out)
       return accept({ disk: command.disk })
+    case 'disk-snapshot':
+      noteSnapshot(command, out)
+      return accept({ snapshot: command.snapshot })
     case 'disk-unexport':
       return endExport(state, command.volume, command.disk, out)
     case 'host-confirm-dead':
@@ -189,6 +203,20 @@ function diskResized(
     )
     out.put('vms', vm.name, { ...vm, disks })
   }
+}
+
+/** Made of a disk that a VM runs with: how good it is stands among the decisions, the snapshot itself is its owner's. */
+function noteSnapshot(
+  { vm, volume, disk, snapshot, consistency, why }: Extract<Command, { kind: 'disk-snapshot' }>,
+  out: StepOutput,
+): void {
+  out.decide({
+    kind: 'snapshot',
+    subject: vm,
+    saw: { volume, disk, snapshot },
+    chose: `${consistency}: ${volume}/${snapshot}`,
+    why: why ?? 'the file systems of its guest stood still while it was made',
+  })
 }
 
 /** What is wanted stays wanted: the next start of the coordinator brings it back. */

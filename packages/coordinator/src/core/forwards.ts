@@ -3,13 +3,14 @@
 
 import { formatIpv4, parseIpv4 } from '@stellwerk/protocol/ipv4.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { toldAddress } from './guest-facts.ts'
 import { hostLive, usableHosts } from './hosts.ts'
 import type { Refusal } from './migration.ts'
 import { placementOf } from './placement-of.ts'
 import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
 
 export interface ForwardRequest {
-  /** The guest's; null: the one that its card is bound to. */
+  /** The guest's; null: the one that its card is bound to, or that the guest itself tells. */
   readonly address: string | null
   /** How many bits of it the network's addresses have in common. */
   readonly bits: number
@@ -27,7 +28,7 @@ export interface ForwardRoute {
 
 /** Throws `no-network`, `no-address`, `host-unfit`. */
 export function routeForward(state: CoordinatorState, vm: VmRecord, request: ForwardRequest): ForwardRoute {
-  const end = guestEnd(vm, request.address)
+  const end = guestEnd(state, vm, request.address)
   if ('code' in end) throw asError(end)
   const host = chooseHost(state, request.host)
   const within = { ...end, bits: request.bits }
@@ -38,6 +39,7 @@ export function routeForward(state: CoordinatorState, vm: VmRecord, request: For
 
 /** Where in which network a forward to the VM ends; `address`: as the operator says, or null. */
 export function guestEnd(
+  state: CoordinatorState,
   vm: VmRecord,
   address: string | null,
 ): { readonly network: string; readonly guest: string } | Refusal {
@@ -49,11 +51,11 @@ export function guestEnd(
       hint: 'give it one when it is defined: --nic NETWORK',
     }
   }
-  const guest = address ?? nic.addresses[0]
-  if (guest !== undefined) return { network: nic.network, guest }
+  const guest = address ?? nic.addresses[0] ?? toldAddress(state, vm, nic)
+  if (guest !== null) return { network: nic.network, guest }
   return {
     ...{ code: 'no-address', message: `nobody knows which address VM "${vm.name}" has` },
-    hint: 'say it: --address 10.0.0.7',
+    hint: 'say it: --address 10.0.0.7; a guest with an agent (qemu-ga) tells it by itself',
   }
 }
 

@@ -14,7 +14,7 @@ export interface AskedForward {
   readonly listenAddress: string | null
   readonly port: number
   readonly guestPort: number
-  /** The guest's; null: the one that its card is bound to. */
+  /** The guest's; null: the one that its card is bound to, or that the guest itself tells now. */
   readonly address: string | null
   readonly bits: number
   readonly on: ForwardRecord['on']
@@ -43,7 +43,7 @@ export function addForward(state: CoordinatorState, vm: VmRecord, asked: AskedFo
   if (typeof on === 'object' && state.hosts.get(on.host)?.removed !== false) {
     return refuse('unknown-host', `there is no host "${on.host}"`, 'see: stellwerk host list')
   }
-  const end = guestEnd(vm, asked.address)
+  const end = guestEnd(state, vm, asked.address)
   if ('code' in end) return { ok: false, refusal: end }
   const { network, guest } = end
   const record: ForwardRecord = { address, port, network, guest, guestPort, bits, on }

@@ -151,6 +151,17 @@ export const VmViewSchema = Type.Object({
   nics: Type.Array(Type.Object({ network: Text, mac: Text, addresses: Type.Array(Text) })),
   /** Lasting ones. */
   forwards: Type.Array(ForwardViewSchema),
+  /** QEMU's agent in its guest, and what that tells: the guest's own word. Null: no real machine of it is anywhere. */
+  guestAgent: nullable(
+    Type.Object({
+      /** there, absent (none answers), unknown (the host is not heard). */
+      state: Text,
+      version: nullable(Text),
+      hostName: nullable(Text),
+      os: nullable(Text),
+      interfaces: Type.Array(Type.Object({ name: Text, mac: nullable(Text), addresses: Type.Array(Text) })),
+    }),
+  ),
   priority: Type.Integer(),
   preferredHost: nullable(Text),
   failures: Type.Integer(),

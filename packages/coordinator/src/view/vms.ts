@@ -2,6 +2,7 @@
 
 import { cpuText } from '@stellwerk/protocol/cpu-levels.ts'
 import { externalsOfVm, whyNotSilent } from '../core/external.ts'
+import { guestFactsOf } from '../core/guest-facts.ts'
 import { isWanted } from '../core/hosts.ts'
 import { isBeforeCommit } from '../core/migration-outcome.ts'
 import type { MigrationRecord } from '../core/migration-record.ts'
@@ -30,6 +31,17 @@ export function migrationView(state: CoordinatorState, migration: MigrationRecor
   }
 }
 
+/** Of a real machine that is somewhere. */
+function guestAgentOf(state: CoordinatorState, vm: VmRecord, now: number): VmView['guestAgent'] {
+  if (vm.spec.hypervisor !== 'qemu' || vm.placement === null) return null
+  const nothing = { version: null, hostName: null, os: null, interfaces: [] }
+  if (!isFresh(state, vm.placement.host, now)) return { state: 'unknown', ...nothing }
+  const facts = guestFactsOf(state, vm)
+  if (facts === null) return { state: 'absent', ...nothing }
+  const interfaces = facts.interfaces.map(({ name, mac, addresses }) => ({ name, mac, addresses: [...addresses] }))
+  return { state: 'there', ...facts, interfaces }
+}
+
 interface Actual {
   readonly state: string
   readonly why: string | null
@@ -56,6 +68,7 @@ export function vmView(state: CoordinatorState, vm: VmRecord, now: number): VmVi
     parameters: { ...vm.spec.parameters },
     nics: (vm.spec.nics ?? []).map(({ network, mac, addresses }) => ({ network, mac, addresses: [...addresses] })),
     forwards: forwardViews(state, vm, now),
+    guestAgent: guestAgentOf(state, vm, now),
     priority: vm.priority,
     preferredHost: vm.preferredHost,
     failures: vm.failures,

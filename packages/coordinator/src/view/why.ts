@@ -31,6 +31,7 @@ const KINDS: { readonly [what in WhyWhat]: readonly string[] } = {
     'migrate',
     'migration-abort',
     'export-ended',
+    'snapshot',
   ],
   host: [
     'host-joined',

@@ -9,6 +9,7 @@ import { SettingsSchema } from '../settings.ts'
 import { defineFamily } from './family.ts'
 import { Count, closed, HlcSchema, List, Name, OneOf, Text } from './fields.ts'
 import { ForwardReports, MapForwards } from './forward.ts'
+import { GuestFactsSchema } from './guest-agent.ts'
 import { ScrubProgressSchema } from './volume-scrub.ts'
 
 export const AddressSchema = closed({
@@ -131,6 +132,8 @@ export const ReportedMachineSchema = closed({
     Type.Literal('failed'),
   ]),
   why: Type.Union([Type.Null(), Type.String()]),
+  /** What the agent in its guest tells; absent: none answers. */
+  guest: Type.Optional(GuestFactsSchema),
 })
 export type ReportedMachine = Static<typeof ReportedMachineSchema>
 

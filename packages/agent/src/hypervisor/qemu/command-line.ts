@@ -36,6 +36,7 @@ export const MONITOR_SOCKET = 'qmp.sock'
 /** Another way to its monitor, for an agent that comes after the one that started it. */
 export const ADOPTION_SOCKET = 'adopt.sock'
 export const CONSOLE_SOCKET = 'console.sock'
+export const AGENT_SOCKET = 'agent.sock'
 export const SCREEN_SOCKET = 'screen.sock'
 export const INCOMING_SOCKET = 'incoming.sock'
 export const KERNEL_FILE = 'kernel'
@@ -43,6 +44,14 @@ export const INITRD_FILE = 'initrd'
 /** UEFI's. */
 export const VARIABLES_FILE = 'variables'
 export const SEED_FILE = 'seed'
+
+/** What QEMU calls the port of the agent in its guest, and its own end of it. */
+export const AGENT_PORT = 'agent'
+/** Behind all else on the bus, so that no other device is elsewhere for it. Who looks for an agent's port looks for this name. */
+const AGENT = [
+  ...['-device', 'virtio-serial-pci,id=agent-bus', '-chardev', served(AGENT_PORT, AGENT_SOCKET)],
+  ...['-device', `virtserialport,id=${AGENT_PORT},bus=agent-bus.0,chardev=${AGENT_PORT},name=org.qemu.guest_agent.0`],
+]
 
 export type Accelerator = 'kvm' | 'tcg'
 
@@ -118,6 +127,7 @@ export function commandLine(options: CommandLineOptions): string[] {
     ...Array.from({ length: disks }, (_, index) => disk(index, boot)).flat(),
     ...(seed ? seedDisk() : []),
     ...macs.flatMap(nic),
+    ...AGENT,
     ...bootWords(boot),
     ...(incoming ? ['-incoming', 'defer'] : []),
   ]

@@ -185,6 +185,7 @@ export class QemuHypervisor implements Hypervisor {
       contents,
       disks: guestDisks,
       nics: ports.length,
+      agentPort: true,
       keep: keptOf(identity.instance, directory, disks, ports.length),
       incoming,
     })

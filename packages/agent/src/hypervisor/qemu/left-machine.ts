@@ -20,12 +20,14 @@ interface KeptMachine extends Kept {
   readonly format: typeof FORMAT
   readonly directory: string
   readonly nics: number
+  /** It has a port for an agent in its guest; absent: it was started by a version that gave it none. */
+  readonly agentPort?: true
   readonly disks: readonly { readonly sizeBytes: number; readonly limits: Json; readonly caps: Json }[]
 }
 
 export function keptOf(instance: string, directory: string, disks: readonly BlockDevice[], nics: number): Kept {
   const facts = disks.map(({ size, limits, caps }) => ({ sizeBytes: size, limits: { ...limits }, caps: { ...caps } }))
-  return { format: FORMAT, instance, directory, nics, disks: facts }
+  return { format: FORMAT, instance, directory, nics, agentPort: true, disks: facts }
 }
 
 export function isKnownFormat({ keep }: Survivor): boolean {
@@ -44,7 +46,7 @@ export class LeftMachine {
   #machine: QemuMachine | null = null
 
   constructor(env: Environment, { vm, epoch, until, keep }: Survivor, process: StartedProgram) {
-    const { instance, directory, nics, disks } = keep as KeptMachine
+    const { instance, directory, nics, agentPort = false, disks } = keep as KeptMachine
     this.facts = { vm, epoch, until, instance }
     this.directory = directory
     this.#env = env
@@ -53,7 +55,7 @@ export class LeftMachine {
       disk => new LateDevice(disk.sizeBytes, disk.limits as never as Limits, disk.caps as never as Caps),
     )
     this.#disks = this.#late.map(disk => new GuestDisk(disk, () => this.#machine?.mayPass() ?? false))
-    this.#qemu = new LeftQemu({ env, vm, directory, disks: this.#disks, nics }, process)
+    this.#qemu = new LeftQemu({ env, vm, directory, disks: this.#disks, nics, agentPort }, process)
   }
 
   /** Resolves when its process was reaped, and what served it is gone. */

@@ -7,6 +7,7 @@ import type { CommandExit, Timer } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type {
   Dead,
+  GuestFiles,
   Machine,
   MachineEvent,
   MachineSpec,
@@ -18,6 +19,7 @@ import type {
 import { Lifecycle } from '../lifecycle.ts'
 import { type HypervisorOptions, stepEvidence } from '../options.ts'
 import { SerialConsole } from './console.ts'
+import { GuestAgent } from './guest-agent.ts'
 import type { GuestDisk } from './guest-disk.ts'
 import { GuestNic } from './guest-nic.ts'
 import { Notices } from './notices.ts'
@@ -55,6 +57,7 @@ export class QemuMachine implements Machine {
   readonly #identity: MachineIdentity
   readonly #disks: readonly GuestDisk[]
   readonly #console: SerialConsole
+  readonly #agent: GuestAgent | null
   /** By QEMU's own word; and how often it has said it. */
   #executes = false
   #changes = 0
@@ -102,6 +105,7 @@ export class QemuMachine implements Machine {
       if (port !== undefined) new GuestNic(port, stream, runs, mayPass)
     })
     this.#notices = new Notices(options.env.clock, notice => this.life.tell(notice))
+    this.#agent = this.#agentOf(qemu)
     qemu.qmp.onEvent(event => this.#heard(event))
     qemu.onExit(exit => void this.#exited(exit))
     this.#lookAgain()
@@ -113,6 +117,10 @@ export class QemuMachine implements Machine {
 
   get state(): MachineState {
     return this.life.state
+  }
+
+  get files(): GuestFiles | undefined {
+    return this.#agent?.files
   }
 
   onEvent(f: (event: MachineEvent) => void): void {
@@ -133,6 +141,7 @@ export class QemuMachine implements Machine {
     const changes = this.#changes
     const { status, running } = (await this.qmp.execute('query-status')) as { status: string; running: boolean }
     if (this.#changes === changes) this.#executes = running
+    await this.#agent?.find(this.qmp)
     if (!FINAL_STATES.includes(status) && status !== 'inmigrate') return
     throw new StellwerkError('qemu-failed', `QEMU has stopped it for good: ${status}`, { where: `vm ${this.life.vm}` })
   }
@@ -208,7 +217,7 @@ export class QemuMachine implements Machine {
     }
   }
 
-  /** The power button: an operating system that listens to it shuts down. */
+  /** The power button, and the agent in the guest where one answers: an operating system that listens to either shuts down. */
   shutdown(): boolean {
     if (this.life.dead) return false
     if (this.#button === null) this.#pressButton()
@@ -216,7 +225,10 @@ export class QemuMachine implements Machine {
   }
 
   #pressButton(): void {
-    if (this.#executes) this.#command('system_powerdown')
+    if (this.#executes) {
+      this.#agent?.shutdown()
+      this.#command('system_powerdown')
+    }
     this.#button = this.#options.env.timers.after(POWER_BUTTON_MS, () => this.#pressButton())
   }
 
@@ -335,6 +347,18 @@ export class QemuMachine implements Machine {
 
   // --- what QEMU and the guest say -----------------------------------------------------------------------------------
 
+  #agentOf({ dialAgent }: QemuProcess): GuestAgent | null {
+    if (dialAgent === null) return null
+    const agent = new GuestAgent({
+      ...{ env: this.#options.env, vm: this.life.vm, dial: dialAgent },
+      runs: () => this.#executes && this.life.runs,
+      mayPass: () => this.mayPass(),
+      told: facts => this.life.tell({ kind: 'guest', facts }),
+    })
+    this.onQemuEvent(event => agent.heard(event))
+    return agent
+  }
+
   #said(line: string): void {
     const said = this.#options.env.trace.stamp()
     // What it says without a right is not heard, as if the host had died a moment ago.
@@ -448,6 +472,7 @@ export class QemuMachine implements Machine {
     this.#retry?.cancel()
     this.#button?.cancel()
     this.#look?.cancel()
+    this.#agent?.end()
     for (const disk of this.#disks) disk.refuse()
     this.#outgoing?.machineEnded(new StellwerkError('stream-lost', 'the machine has ended', { where: this.life.vm }))
   }

@@ -12,7 +12,15 @@ import type {
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Kept } from '../../guardian/pipe.ts'
 import { type DiskExport, exportDisk } from '../../volume/disk-export.ts'
-import { ADOPTION_SOCKET, CONSOLE_SOCKET, diskName, diskSocket, MONITOR_SOCKET, nicSocket } from './command-line.ts'
+import {
+  ADOPTION_SOCKET,
+  AGENT_SOCKET,
+  CONSOLE_SOCKET,
+  diskName,
+  diskSocket,
+  MONITOR_SOCKET,
+  nicSocket,
+} from './command-line.ts'
 import { Qmp } from './qmp.ts'
 import { MachineSockets } from './sockets.ts'
 
@@ -45,6 +53,8 @@ export interface QemuProcessOptions {
   readonly disks: readonly BlockDevice[]
   /** How many. */
   readonly nics: number
+  /** It has a port for an agent in its guest. */
+  readonly agentPort: boolean
   /** For an agent that comes after this one; null: it ends with this one. */
   readonly keep: Kept | null
   /** It waits for a migration stream, for which it will make a socket: whoever dials that calls `seal`. */
@@ -57,6 +67,8 @@ export class QemuProcess {
   /** Of its network cards. */
   readonly nics: readonly ByteStream[]
   readonly sockets: MachineSockets
+  /** The port of the agent in its guest, which takes one connection at a time; null: it has none. */
+  readonly dialAgent: (() => Promise<ByteStream>) | null
   /** Resolves when the process was reaped, and everything that served it is gone. */
   readonly gone: Promise<void>
   readonly #files: Files
@@ -66,7 +78,7 @@ export class QemuProcess {
 
   /** Made by `start`, or by who has found it. */
   constructor(
-    options: Pick<QemuProcessOptions, 'env' | 'directory'>,
+    options: Pick<QemuProcessOptions, 'env' | 'directory' | 'agentPort'>,
     process: StartedProgram,
     exit: Promise<CommandExit>,
     sockets: MachineSockets,
@@ -83,6 +95,7 @@ export class QemuProcess {
     this.qmp = qmp
     this.console = console
     this.nics = nics
+    this.dialAgent = options.agentPort ? () => sockets.dial(AGENT_SOCKET) : null
     this.gone = exit.then(clean)
   }
 
@@ -158,7 +171,7 @@ export class QemuProcess {
   }
 }
 
-export type LeftQemuOptions = Pick<QemuProcessOptions, 'env' | 'vm' | 'directory' | 'disks' | 'nics'>
+export type LeftQemuOptions = Pick<QemuProcessOptions, 'env' | 'vm' | 'directory' | 'disks' | 'nics' | 'agentPort'>
 
 /** A QEMU whose agent has died: its disks are where it looks for them, at once. */
 export class LeftQemu {

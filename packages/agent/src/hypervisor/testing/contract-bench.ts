@@ -29,6 +29,8 @@ export interface ContractSubject {
   readonly hidesDiskErrors?: true
   /** Its machines have a reset line and a watchdog, and what happens to them is told in its own words. */
   readonly isComputer?: true
+  /** A guest in which an agent answers, or something else of that kind (simulated/guest-agent.ts). */
+  withAgent?(vm: string, agent: string): MachineSpec
   /** What is waited for comes long before; default LIMIT_MS. */
   readonly limitMs?: number
 }

@@ -4,6 +4,7 @@ import { present } from '@stellwerk/runtime/assert.ts'
 import { afterEach, beforeEach, describe } from 'vitest'
 import { ContractBench, type ContractSubject } from './contract-bench.ts'
 import { disksContract } from './contract-disks.ts'
+import { guestAgentContract } from './contract-guest-agent.ts'
 import { lifeContract } from './contract-life.ts'
 import { migrationContract } from './contract-migration.ts'
 import { noticesContract } from './contract-notices.ts'
@@ -31,5 +32,6 @@ export function hypervisorContract(subject: ContractSubject): void {
       disksContract(on)
     }
     migrationContract(on, subject.hopelessBytesPerEntry)
+    if (subject.withAgent !== undefined) guestAgentContract(on, subject.withAgent)
   })
 }

@@ -12,7 +12,7 @@ import { exportOf, isExport } from '../../core/exports.ts'
 import { orderedNames } from '../../core/external.ts'
 import { nextLeg, whyNoMirror } from '../../core/leg-commands.ts'
 import { isDamaged, isServing } from '../../core/ownership.ts'
-import type { VolumeRecord } from '../../core/state.ts'
+import type { VmRecord, VolumeRecord } from '../../core/state.ts'
 import { whyNoVolume } from '../../core/volume-creation.ts'
 import { UsageSchema, VolumeViewSchema } from '../../view/schemas.ts'
 import { volumeViews } from '../../view/status.ts'
@@ -381,8 +381,12 @@ function refuseIfUsed(context: ApiContext, volume: string, disk: DiskInfo): void
 }
 
 function vmWith(context: ApiContext, volume: string, disk: string): string | null {
+  return vmRecordWith(context, volume, disk)?.name ?? null
+}
+
+export function vmRecordWith(context: ApiContext, volume: string, disk: string): VmRecord | null {
   for (const vm of context.coordinator.state.vms.values()) {
-    if (!isExport(vm) && vm.disks.some(known => known.volume === volume && known.disk === disk)) return vm.name
+    if (!isExport(vm) && vm.disks.some(known => known.volume === volume && known.disk === disk)) return vm
   }
   return null
 }

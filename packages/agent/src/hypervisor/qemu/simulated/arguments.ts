@@ -21,6 +21,8 @@ export interface MachineArguments {
   /** Where whoever comes later finds another monitor. */
   readonly adoption: string
   readonly console: string
+  /** The port of an agent in its guest. */
+  readonly agent: string
   /** Files among its own. */
   readonly kernel: string
   readonly initrd: string
@@ -37,6 +39,7 @@ const NEEDED = [
 ] as const
 /** Of these, those that only a machine with a disk needs. */
 const OF_DISKS: ReadonlySet<string> = new Set(['werror=stop', 'rerror=stop', 'reconnect-delay'])
+const PLAIN_DEVICES: ReadonlySet<string> = new Set(['pvpanic-pci', 'virtio-serial-pci,id=agent-bus'])
 const INDIFFERENT: ReadonlySet<string> = new Set([
   ...['-name', '-display', '-sandbox', '-machine', '-accel', '-cpu', '-m', '-smp', '-mon', '-serial'],
 ])
@@ -49,6 +52,7 @@ export function readArguments(args: readonly string[]): MachineArguments {
   const nicSockets = new Map<string, string>()
   const nics: NicArgument[] = []
   const told = new Set<string>()
+  let agent = ''
   for (let at = 0; at < args.length; at += 1) {
     const option = args[at] ?? ''
     told.add(option)
@@ -74,8 +78,10 @@ export function readArguments(args: readonly string[]): MachineArguments {
       case '-device':
         if (value.startsWith('virtio-net-pci,')) {
           nics.push({ socket: nicSockets.get(wordOf(value, 'netdev')) ?? '', mac: wordOf(value, 'mac') })
+        } else if (value.startsWith('virtserialport,') && wordOf(value, 'name') === 'org.qemu.guest_agent.0') {
+          agent = sockets.get(wordOf(value, 'chardev')) ?? ''
         } else if (value.startsWith('virtio-blk-pci,')) for (const word of value.split(',')) told.add(word)
-        else if (value !== 'pvpanic-pci') throw bad(`no device is simulated for ${value}`)
+        else if (!PLAIN_DEVICES.has(value)) throw bad(`no device is simulated for ${value}`)
         break
       case '-action':
       case '-global':
@@ -103,6 +109,7 @@ export function readArguments(args: readonly string[]): MachineArguments {
     monitor: sockets.get('monitor') ?? '',
     adoption: sockets.get('adoption') ?? '',
     console: sockets.get('console') ?? '',
+    agent,
     ...{ kernel: need('-kernel'), initrd: need('-initrd'), kernelWords: need('-append').split(' ') },
     incoming: one.get('-incoming') === 'defer',
   }

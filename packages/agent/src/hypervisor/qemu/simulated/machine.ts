@@ -5,8 +5,9 @@ import type { Environment, Json, Timer } from '@stellwerk/runtime/environment.ts
 import { GuestTrap, ModelGuest } from '../../model/guest.ts'
 import { packetFrame } from '../../model/packet-frame.ts'
 import type { ModelParameters } from '../../model/parameters.ts'
-import { Registers } from '../../model/registers.ts'
+import { Registers, SCRATCH_SLOTS, type SlotName } from '../../model/registers.ts'
 import { PAGE_BYTES } from '../../precopy/state-checksum.ts'
+import type { SimulatedGuestAgent } from './guest-agent.ts'
 import { splitLines } from './lines.ts'
 import { type Arguments, type MainLoop, refusal } from './monitor.ts'
 import type { ServedSocket } from './served-socket.ts'
@@ -33,6 +34,7 @@ export interface SimulatedNic {
   readonly socket: Pick<ServedSocket, 'write'>
   readonly mac: string
 }
+const SLOTS: readonly SlotName[] = ['log', 'readBack', ...SCRATCH_SLOTS]
 
 export interface MachineParts {
   readonly env: Environment
@@ -58,6 +60,7 @@ export class SimulatedMachine {
   readonly #registers: Registers
   readonly #guest: ModelGuest
   readonly #disks: VirtualDisk[] = []
+  #agent: SimulatedGuestAgent | null = null
   #input: string[] = []
   #typed: Buffer = Buffer.alloc(0)
   #timer: Timer | null = null
@@ -96,6 +99,21 @@ export class SimulatedMachine {
 
   attach(disk: VirtualDisk): void {
     this.#disks.push(disk)
+  }
+
+  /** In its guest. */
+  install(agent: SimulatedGuestAgent): void {
+    this.#agent = agent
+  }
+
+  /** Nothing that the guest has begun is under way. */
+  get isAtRest(): boolean {
+    return SLOTS.every(slot => this.#registers.slotState(slot) !== 'in-flight')
+  }
+
+  /** The guest's own doing. */
+  shutDown(): void {
+    this.#registers.shutdownAsked = true
   }
 
   get #executes(): boolean {
@@ -153,7 +171,7 @@ export class SimulatedMachine {
 
   /** The power button. */
   pressButton(): void {
-    if (this.#executes) this.#registers.shutdownAsked = true
+    if (this.#executes && this.#agent?.hearsButton !== false) this.shutDown()
     this.#parts.event('POWERDOWN')
   }
 
@@ -233,7 +251,8 @@ export class SimulatedMachine {
 
   #step(): void {
     try {
-      this.#guest.step(this.#input.splice(0))
+      this.#agent?.step()
+      if (this.#agent?.holdsFiles !== true) this.#guest.step(this.#input.splice(0))
     } catch (error) {
       if (!(error instanceof GuestTrap)) throw error
       this.#panic()
@@ -261,19 +280,25 @@ export class SimulatedMachine {
 
   /** What is not in its memory. */
   get deviceState(): Json {
-    const typed = this.#typed.toString('utf8')
-    const disks = this.#disks.map(({ state }) => state)
-    return { input: this.#input, typed, barksInMs: this.#barksInMs, disks }
+    return {
+      input: this.#input,
+      typed: this.#typed.toString('utf8'),
+      barksInMs: this.#barksInMs,
+      disks: this.#disks.map(({ state }) => state),
+      agent: this.#agent?.state ?? null,
+    }
   }
 
   set deviceState(state: Json) {
-    const { input, typed, barksInMs, disks } = state as {
+    const { input, typed, barksInMs, disks, agent } = state as {
       input: string[]
       typed: string
       barksInMs: number | null
       disks: Json[]
+      agent: Json
     }
     this.#barksInMs = barksInMs
+    if (this.#agent !== null) this.#agent.state = agent
     this.#input = input
     this.#typed = Buffer.from(typed, 'utf8')
     for (const [index, disk] of this.#disks.entries()) disk.state = disks[index] ?? []

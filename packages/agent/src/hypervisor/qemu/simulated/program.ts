@@ -6,7 +6,9 @@ import type { ByteStream, CommandSpec, Environment, Json } from '@stellwerk/runt
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { CommandProgram } from '@stellwerk/runtime/sim/simulation.ts'
 import { modelParameters } from '../../model/parameters.ts'
+import { AGENT_PORT } from '../command-line.ts'
 import { guestParameters, type MachineArguments, readArguments } from './arguments.ts'
+import { AGENT_KINDS, SimulatedGuestAgent } from './guest-agent.ts'
 import { SimulatedMachine, type SimulatedNic } from './machine.ts'
 import { MigrationSource } from './migration-source.ts'
 import { MigrationReader } from './migration-stream.ts'
@@ -66,6 +68,7 @@ class SimulatedQemu {
   #downtimeMs = 300
   readonly #monitors = new Map<'first' | 'adoption', SimulatedMonitor>()
   #source: MigrationSource | null = null
+  #agent: SimulatedGuestAgent | null = null
 
   constructor(env: Environment, spec: CommandSpec, options: SimulatedQemuOptions, fail: (why: string) => void) {
     this.#env = env
@@ -75,14 +78,15 @@ class SimulatedQemu {
   }
 
   async start(): Promise<void> {
-    const { monitor, adoption, console, disks, nics, kernel, initrd, kernelWords, incoming } = this.#arguments
+    const { monitor, adoption, console, agent, disks, nics, kernel, initrd, kernelWords, incoming } = this.#arguments
     for (const file of [kernel, initrd]) {
       if ((await this.#env.files.read(file)) === null)
         throw new StellwerkError('bad-arguments', `could not open ${file}`)
     }
     // A monitor closes when QEMU's keeper is gone, which does not end it.
     const event = (name: string, data: Arguments = {}): void => this.#event(name, data)
-    const { vm, parameters } = guestParameters(kernelWords)
+    const { vm, parameters: told } = guestParameters(kernelWords)
+    const { agent: kind, ...parameters } = told
     const memory = { vm, hypervisor: 'model', guest: 'ledger', memoryBytes: 0 } as const
     const serial = await serveSocket(this.#env, console, chunk => machine.type(chunk))
     const deaf = (): void => undefined
@@ -102,6 +106,7 @@ class SimulatedQemu {
       const failed = (operation: string, why: string): void => machine.blockError(disk.name, operation, why)
       machine.attach(new VirtualDisk(node, machine.memory, vm, failed))
     }
+    await this.#install(machine, { vm, kind, mac: nics[0]?.mac ?? null, socket: agent })
     if (incoming) machine.state = 'inmigrate'
     const again: ServedSocket = await serveSocket(
       this.#env,
@@ -112,6 +117,24 @@ class SimulatedQemu {
     const control = await this.#dial(monitor)
     const first = this.#greet(machine, 'first', parts => control.write([...parts]))
     control.onData(chunk => first.take(chunk))
+  }
+
+  /** What is on the port of the guest's agent; none is where the guest's parameters name none. */
+  async #install(
+    machine: SimulatedMachine,
+    { vm, kind, mac, socket }: { vm: string; kind: string | number | undefined; mac: string | null; socket: string },
+  ): Promise<void> {
+    const port: ServedSocket = await serveSocket(this.#env, socket, chunk => this.#agent?.take(chunk))
+    const known = AGENT_KINDS.find(each => each === kind)
+    if (known === undefined) return
+    this.#agent = new SimulatedGuestAgent({
+      ...{ kind: known, hostName: vm, mac },
+      write: bytes => port.write([bytes]),
+      event: (name, data) => this.#event(name, data),
+      isAtRest: () => machine.isAtRest,
+      shutDown: () => machine.shutDown(),
+    })
+    machine.install(this.#agent)
   }
 
   #greet(
@@ -141,6 +164,8 @@ class SimulatedQemu {
         return {}
       case 'query-status':
         return { status: machine.state, running: machine.state === 'running', singlestep: false }
+      case 'query-chardev':
+        return [{ label: AGENT_PORT, filename: '', 'frontend-open': this.#agent?.isOpen === true }]
       case 'stop':
         await machine.stop('paused')
         return {}

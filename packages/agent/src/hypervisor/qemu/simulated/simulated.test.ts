@@ -63,6 +63,7 @@ hypervisorContract({
     },
   }),
   hopelessBytesPerEntry: 32 * 1024,
+  withAgent: (vm, agent) => ({ ...{ ...SPEC, vm }, parameters: { ...SPEC.parameters, agent } }),
 })
 
 test('a switch that QEMU begins by itself, and that the guest’s last request holds up, is given up, and the guest runs on', async () => {
