@@ -1,8 +1,10 @@
 // What operators ask of a guest: that it read a line, and that it begin anew.
 
+import type { Message } from '@stellwerk/runtime/actors/message.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Machine } from '../hypervisor/hypervisor.ts'
 import type { Evidence } from './evidence.ts'
+import { obeyFileOrder } from './file-orders.ts'
 import type { Phase } from './vm-phase.ts'
 
 export interface InputOrder {
@@ -44,4 +46,15 @@ export async function resetGuest(
   }
   evidence.reset()
   await machine.reset()
+}
+
+/** An order that takes a while; gives its answer. */
+export function obeyGuestOrder(
+  message: Pick<Message, 'kind' | 'body'>,
+  machine: Machine | null,
+  is: { readonly epoch: number; readonly phase: Phase },
+  evidence: Evidence,
+): Promise<object> {
+  if (message.kind !== 'vm.reset') return obeyFileOrder(message, machine, is.epoch)
+  return resetGuest(message.body as ResetOrder, machine, is, evidence).then(() => ({}))
 }

@@ -11,15 +11,15 @@ import type { DiskSet } from '../volume/disk-set.ts'
 import { ActorTasks, TASK } from './actor-tasks.ts'
 import { CoordinatorLine } from './coordinator-line.ts'
 import { Evidence } from './evidence.ts'
-import { obeyFileOrder } from './file-orders.ts'
 import { gateIn } from './gated.ts'
-import { giveLine, type InputOrder, type ResetOrder, resetGuest } from './guest-orders.ts'
+import { giveLine, type InputOrder, obeyGuestOrder } from './guest-orders.ts'
 import { GuestShutdown } from './guest-shutdown.ts'
+import { passWords } from './guest-words.ts'
 import { MachineReports } from './machine-reports.ts'
 import { Opening } from './opening.ts'
 import { StandingStill } from './standing-still.ts'
 import type { VmParts } from './vm-parts.ts'
-import type { Ending, Phase } from './vm-phase.ts'
+import { type Ending, type Phase, SHUTDOWN_LATE } from './vm-phase.ts'
 import { VmPorts } from './vm-ports.ts'
 
 export class VmActor implements Behavior {
@@ -121,7 +121,7 @@ export class VmActor implements Behavior {
         this.#stop((message.body as { graceMs: number }).graceMs)
         break
       case 'vm.stop-due':
-        this.#stopIfDue()
+        if (this.#shutdown.over(this.parts.env.clock.now())) this.#end(SHUTDOWN_LATE)
         break
       case 'vm.fenced':
         this.#fence()
@@ -133,15 +133,9 @@ export class VmActor implements Behavior {
         this.evidence.notice(message.body as MachineNotice)
         break
       case 'vm.reset':
-        this.#reset(message, context)
-        return
       case 'vm.freeze-files':
       case 'vm.thaw-files':
-        this.task(
-          obeyFileOrder(message, this.#machine, this.order.epoch),
-          answer => context.reply(message, answer),
-          error => context.fail(message, error),
-        )
+        this.#obeyed(message, context)
         return
       case 'migration.send':
         this.#send(message.body as SendOrder)
@@ -165,11 +159,10 @@ export class VmActor implements Behavior {
     if (message.deadlineAt !== null) context.reply(message, {})
   }
 
-  #reset(message: Message, context: ActorContext): void {
-    const is = { epoch: this.order.epoch, phase: this.#phase }
+  #obeyed(message: Message, context: ActorContext): void {
     this.task(
-      resetGuest(message.body as ResetOrder, this.#machine, is, this.evidence),
-      () => context.reply(message, {}),
+      obeyGuestOrder(message, this.#machine, { epoch: this.order.epoch, phase: this.#phase }, this.evidence),
+      answer => context.reply(message, answer),
       error => context.fail(message, error),
     )
   }
@@ -217,11 +210,8 @@ export class VmActor implements Behavior {
   #heard(event: MachineEvent): void {
     switch (event.kind) {
       case 'console':
-        this.evidence.said(event.line)
-        this.parts.console(this.order.vm, this.order.epoch, event.line, event.said)
-        break
       case 'prompt':
-        this.parts.prompt(this.order.vm, event.text)
+        passWords(event, this.parts, this.order, this.evidence)
         break
       case 'notice':
         this.#context?.send(this.#context.self, 'vm.notice', event)
@@ -404,11 +394,6 @@ export class VmActor implements Behavior {
     if (!this.#machine.shutdown()) this.#end({ state: 'stopped', why: null })
   }
 
-  #stopIfDue(): void {
-    if (!this.#shutdown.over(this.parts.env.clock.now())) return
-    this.#end({ state: 'stopped', why: 'its guest did not shut down in time and was killed' })
-  }
-
   #end(ending: Ending): void {
     if (this.#ending !== null || this.#fenced || this.#phase === 'over') return
     this.#ending = ending
@@ -438,8 +423,7 @@ export class VmActor implements Behavior {
     if (this.#phase === 'over') return
     this.#phase = 'stopping'
     this.network.down()
-    const machine = this.#machine
-    const killed = this.#killed()
+    const [machine, killed] = [this.#machine, this.#killed()]
     // Fenced disks refuse what is in flight; otherwise it is let finish.
     if (!this.#fenced) this.#report('draining', this.#ending?.why ?? null)
     if (this.#fenced) this.#disks?.drop()

@@ -11,3 +11,5 @@ export interface Ending {
   readonly state: 'stopped' | 'halted' | 'crashed' | 'failed'
   readonly why: string | null
 }
+
+export const SHUTDOWN_LATE: Ending = { state: 'stopped', why: 'its guest did not shut down in time and was killed' }

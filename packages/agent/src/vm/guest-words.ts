@@ -1,0 +1,20 @@
+// What a guest says on its console: to who follows it, and on record.
+
+import type { VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
+import type { MachineEvent } from '../hypervisor/hypervisor.ts'
+import type { Evidence } from './evidence.ts'
+import type { VmParts } from './vm-parts.ts'
+
+export function passWords(
+  event: Extract<MachineEvent, { kind: 'console' | 'prompt' }>,
+  parts: Pick<VmParts, 'console' | 'prompt'>,
+  { vm, epoch }: VmOrder,
+  evidence: Evidence,
+): void {
+  if (event.kind === 'prompt') {
+    parts.prompt(vm, event.text)
+    return
+  }
+  evidence.said(event.line)
+  parts.console(vm, epoch, event.line, event.said)
+}
