@@ -1,5 +1,5 @@
-// A disk that boots by itself, by BIOS (Syslinux) and by UEFI (systemd-boot), made without root: the kernel and the ledger of
-// the tiny image on a FAT partition, and a second partition for the ledger.
+// Disks that boot by themselves, by BIOS (Syslinux) and by UEFI (systemd-boot), made without a loop device: a kernel on a FAT
+// partition, and a second partition for whoever it boots.
 
 import { execFileSync } from 'node:child_process'
 import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
@@ -9,9 +9,9 @@ import { peer, peerFile, peers } from '@stellwerk/runtime/testing/peers.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 
 const SECTOR = 512
-const BOOT = { start: MIB, bytes: 40 * MIB, type: 0xef, active: 0x80 }
-const LEDGER = { start: 48 * MIB, bytes: 48 * MIB, type: 0x83, active: 0 }
-export const DISK_BYTES = 96 * MIB
+const BOOT_START = MIB
+/** Between the boot partition and the second one. */
+const GAP_BYTES = 7 * MIB
 const MBR = '/usr/lib/syslinux/mbr/mbr.bin'
 const SYSTEMD_BOOT = '/usr/lib/systemd/boot/efi/systemd-bootx64.efi'
 export const loaders = peers(
@@ -19,58 +19,70 @@ export const loaders = peers(
   ...[peerFile(SYSTEMD_BOOT, 'systemd-boot-efi'), peerFile('/usr/share/OVMF/OVMF_CODE_4M.fd', 'ovmf')],
 )
 
-/** Writes `directory/disk.raw` and gives its path. `words`: on the kernel's command line. */
-export function makeBootableDisk(directory: string, bootImage: string, words: string): string {
-  const { kernel, initrd, commandLine } = decodeBootImage(bootImage, readFileSync(bootImage))
+export interface BootableDisk {
+  readonly kernel: Uint8Array
+  readonly initrd: Uint8Array
+  /** The kernel's command line. */
+  readonly append: string
+  readonly bootBytes: number
+  /** Of the second partition, which is empty. */
+  readonly systemBytes: number
+}
+
+/** Writes `directory/disk.raw`; `systemStart` is where its second partition begins. */
+export function makeDisk(directory: string, disk: BootableDisk): { path: string; systemStart: number } {
+  const { append, bootBytes, systemBytes } = disk
+  const boot = { start: BOOT_START, bytes: bootBytes, type: 0xef, active: 0x80 }
+  const system = { start: BOOT_START + bootBytes + GAP_BYTES, bytes: systemBytes, type: 0x83, active: 0 }
   const file = (name: string, data: Uint8Array | string): string => {
     writeFileSync(join(directory, name), data)
     return join(directory, name)
   }
-  const append = `${commandLine} ${words}`
   const partition = join(directory, 'boot.fat')
-  truncate(partition, BOOT.bytes)
+  truncate(partition, boot.bytes)
   const tool = (program: string, ...args: string[]) => execFileSync(program, args, { stdio: 'pipe' })
-  tool(
-    'mformat',
-    '-i',
-    partition,
-    '-F',
-    '-h',
-    '64',
-    '-s',
-    '32',
-    '-T',
-    String(BOOT.bytes / SECTOR),
-    '-H',
-    String(BOOT.start / SECTOR),
-    '::',
-  )
-  const configuration = `SERIAL 0 115200\nDEFAULT tiny\nLABEL tiny\n LINUX kernel\n INITRD initrd\n APPEND ${append}\n`
-  const entry = `title tiny\nlinux /kernel\ninitrd /initrd\noptions ${append}\n`
+  const size = ['-T', String(boot.bytes / SECTOR), '-H', String(boot.start / SECTOR)]
+  tool('mformat', '-i', partition, '-F', '-h', '64', '-s', '32', ...size, '::')
+  const configuration = `SERIAL 0 115200\nDEFAULT system\nLABEL system\n LINUX kernel\n INITRD initrd\n APPEND ${append}\n`
+  const entry = `title system\nlinux /kernel\ninitrd /initrd\noptions ${append}\n`
   for (const folder of ['EFI', 'EFI/BOOT', 'loader', 'loader/entries']) tool('mmd', '-i', partition, `::${folder}`)
   const copy = (from: string, to: string) => tool('mcopy', '-i', partition, from, `::${to}`)
-  copy(file('kernel', kernel), 'kernel')
-  copy(file('initrd', initrd), 'initrd')
+  copy(file('kernel', disk.kernel), 'kernel')
+  copy(file('initrd', disk.initrd), 'initrd')
   copy(file('syslinux.cfg', configuration), 'syslinux.cfg')
-  copy(file('tiny.conf', entry), 'loader/entries/tiny.conf')
-  copy(file('loader.conf', 'default tiny.conf\ntimeout 0\n'), 'loader/loader.conf')
+  copy(file('system.conf', entry), 'loader/entries/system.conf')
+  copy(file('loader.conf', 'default system.conf\ntimeout 0\n'), 'loader/loader.conf')
   copy(SYSTEMD_BOOT, 'EFI/BOOT/BOOTX64.EFI')
   tool('syslinux', '--install', partition)
 
   const path = join(directory, 'disk.raw')
-  truncate(path, DISK_BYTES)
-  const disk = openSync(path, 'r+')
-  writeSync(disk, masterBootRecord(readFileSync(MBR)), 0, SECTOR, 0)
-  const boot = readFileSync(partition)
-  writeSync(disk, boot, 0, boot.length, BOOT.start)
-  closeSync(disk)
-  return path
+  truncate(path, system.start + system.bytes)
+  const whole = openSync(path, 'r+')
+  writeSync(whole, masterBootRecord(readFileSync(MBR), [boot, system]), 0, SECTOR, 0)
+  const bytes = readFileSync(partition)
+  writeSync(whole, bytes, 0, bytes.length, boot.start)
+  closeSync(whole)
+  return { path, systemStart: system.start }
 }
 
-function masterBootRecord(code: Buffer): Buffer {
+/** Boots the tiny image, whose ledger has the second partition. `words`: on the kernel's command line. */
+export function makeBootableDisk(directory: string, bootImage: string, words: string): string {
+  const { kernel, initrd, commandLine } = decodeBootImage(bootImage, readFileSync(bootImage))
+  const append = `${commandLine} ${words}`
+  return makeDisk(directory, { kernel, initrd, append, bootBytes: 40 * MIB, systemBytes: 48 * MIB }).path
+}
+
+interface Partition {
+  readonly start: number
+  readonly bytes: number
+  readonly type: number
+  readonly active: number
+}
+
+function masterBootRecord(code: Buffer, partitions: readonly Partition[]): Buffer {
   const record = Buffer.alloc(SECTOR)
   code.copy(record, 0, 0, 440)
-  for (const [index, { start, bytes, type, active }] of [BOOT, LEDGER].entries()) {
+  for (const [index, { start, bytes, type, active }] of partitions.entries()) {
     const at = 446 + 16 * index
     record[at] = active
     // Of a disk that is addressed by sectors alone.
