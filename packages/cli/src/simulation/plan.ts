@@ -1,6 +1,7 @@
 // What a seed does: the cluster it draws, the faults at random times, those aimed at a migration's phase, and what
 // operators do. Drawn whole before the run, from the seed alone.
 
+import { AGENT_KINDS, type AgentKind } from '@stellwerk/agent/hypervisor/qemu/simulated/guest-agent.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
 import type { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { type DiskPlan, type DiskTuning, drawDiskPlan } from './disk-plan.ts'
@@ -247,8 +248,11 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
   const qemu = groups.some(({ name }) => name === 'qemu')
   const machines = random.fork('qemu-vms')
   // The first always, so that what is drawn for them hits something.
+  const inGuests = random.fork('guest-agents')
   const placed = (vm: PlannedVm, i: number): PlannedVm =>
-    qemu && (machines.chance(0.5) || i === 0) ? { ...vm, hypervisor: 'qemu' } : vm
+    qemu && (machines.chance(0.5) || i === 0)
+      ? { ...vm, hypervisor: 'qemu', parameters: { ...vm.parameters, ...drawAgent(inGuests) } }
+      : vm
   const plain = groups.some(({ name }) => name === 'external')
     ? drawExternal(random.fork('external-volume'), { hosts, storages, safetyMs: SAFETY_MS, suffix, stepMs: STEP_MS })
     : NO_EXTERNAL
@@ -343,4 +347,10 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     ...{ passing: passing.map(placed), settings, safetyMs, aimed, acts, disks, guestNetwork, qemu },
     ...{ faults: [...faults, ...legs.faults], legs: legs.changes },
   }
+}
+
+/** What has the port of the agent in a real machine's guest: one that answers, one that does its worst, or nothing. */
+function drawAgent(random: SimRandom): { agent?: AgentKind } {
+  if (random.chance(0.3)) return {}
+  return { agent: random.chance(0.5) ? 'there' : (AGENT_KINDS[random.int(AGENT_KINDS.length)] ?? 'there') }
 }
