@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe } from 'vitest'
 import { ContractBench, type ContractSubject } from './contract-bench.ts'
 import { disksContract } from './contract-disks.ts'
 import { guestAgentContract } from './contract-guest-agent.ts'
+import { hostileContract } from './contract-hostile.ts'
 import { lifeContract } from './contract-life.ts'
 import { migrationContract } from './contract-migration.ts'
 import { noticesContract } from './contract-notices.ts'
@@ -30,6 +31,7 @@ export function hypervisorContract(subject: ContractSubject): void {
       noticesContract(on)
       watchdogContract(on)
       disksContract(on)
+      hostileContract(on)
     }
     migrationContract(on, subject.hopelessBytesPerEntry)
     if (subject.withAgent !== undefined) guestAgentContract(on, subject.withAgent)
