@@ -128,6 +128,26 @@ describe.skipIf(qemu.missing || loaders.missing || tools.missing)(
       expect((await stellwerk.run('disk', 'unexport', 'csv1', 'tux-1.0')).code).toBe(0)
     })
 
+    it('from raw, vmdk, vhdx, vhd and vdi as well, with the progress told; what has another format is refused', {
+      timeout: LONG,
+    }, async () => {
+      const formats = { raw: 'raw', vmdk: 'vmdk', vhdx: 'vhdx', vhd: 'vpc', vdi: 'vdi' }
+      for (const [name, format] of Object.entries(formats)) {
+        const file = `tux.${name}`
+        run('qemu-img', 'convert', '-f', 'qcow2', '-O', format, inDirectory('tux.qcow2'), inDirectory(file))
+        const { code, lines } = await stellwerk.run('image', 'import', file, 'csv1', `of-${name}`)
+        expect([name, code, lines.at(-1)]).toEqual([name, 0, expect.stringMatching(/^image of-\S+ is on/)])
+        expect(lines.some(line => /\d+(\.\d+)? ?%/.test(line))).toBe(true)
+        const { uri } = await stellwerk.json<{ uri: string }>('disk', 'export', 'csv1', `of-${name}`, '--detach')
+        run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', inDirectory('tux.qcow2'), uri)
+        expect((await stellwerk.run('disk', 'unexport', 'csv1', `of-${name}`)).code).toBe(0)
+        expect((await stellwerk.run('disk', 'delete', 'csv1', `of-${name}`)).code).toBe(0)
+      }
+      run('qemu-img', 'create', '-f', 'qed', inDirectory('old.qed'), '1M')
+      const { code, lines } = await stellwerk.run('image', 'import', 'old.qed', 'csv1', 'old')
+      expect([code, lines]).toEqual([1, [expect.stringMatching(/of the format qed .*known: raw, qcow2/)]])
+    })
+
     for (const firmware of LONG_TESTS ? ['bios', 'uefi'] : ['bios']) {
       it(`boots by ${firmware}, moves live, survives its agent, and shuts down with nothing lost`, {
         timeout: LONG,
