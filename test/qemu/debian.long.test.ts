@@ -1,8 +1,9 @@
 // A distribution's image as an operator has it: a Debian with systemd, cloud-init and SSH is imported, VMs begin with clones of it
-// and are told by cloud-init who they are; they are reached by a forward, move live under an open SSH session, and shut down.
+// and are told by cloud-init who they are; they are reached by a forward, move live under an open SSH session, stand still for a snapshot
+// and shut down by the agent in them.
 
 import { execFileSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
@@ -12,6 +13,8 @@ import { loaders } from './bootable-disk.ts'
 import { debianImageFile, debianTools } from './debian-image.ts'
 import { qemu } from './tiny-image.ts'
 
+/** Of ext4's incompatible features: its journal has what is not in its place yet (EXT4_FEATURE_INCOMPAT_RECOVER). */
+const EXT4_RECOVER = 0x4
 /** By software a boot of systemd takes minutes. */
 const LONG = 1_800_000
 const PATIENT = { timeout: 1_200_000, interval: 1_000 }
@@ -71,6 +74,28 @@ describe.skipIf(wanted.some(({ missing }) => missing))(
     const answers = (words: string[], expected: string[]) =>
       expect.poll(async () => (await stellwerk.tool('ssh', ...words)).lines, PATIENT).toEqual(expected)
 
+    /** A snapshot of the running machine's disk, and whether its file system has something to recover. */
+    async function kept(name: string, ...more: string[]): Promise<{ consistency: string; recovers: boolean }> {
+      const words = ['disk', 'snapshot', 'csv1', 'web-0', name, ...more]
+      const { consistency } = await stellwerk.json<{ consistency: string }>(...words)
+      const way = stellwerk.start('disk', 'export', 'csv1', name)
+      const uri = await way.said(/^nbd:/)
+      execFileSync('qemu-img', ['convert', '-f', 'raw', '-O', 'raw', uri, inDirectory(`${name}.raw`)])
+      way.process.kill('SIGINT')
+      await way.ended
+      const file = openSync(inDirectory(`${name}.raw`), 'r')
+      const bytes = (length: number, at: number): Buffer => {
+        const read = Buffer.alloc(length)
+        readSync(file, read, 0, length, at)
+        return read
+      }
+      // The second entry of the partition table; and of the superblock there the features that one must know to mount it.
+      const start = bytes(4, 446 + 16 + 8).readUInt32LE() * 512
+      const features = bytes(4, start + 1024 + 0x60).readUInt32LE()
+      closeSync(file)
+      return { consistency, recovers: (features & EXT4_RECOVER) !== 0 }
+    }
+
     async function shutDown(name: string, way: Running, said: Running): Promise<void> {
       way.process.kill('SIGINT')
       expect((await way.ended).code).toBe(0)
@@ -113,6 +138,19 @@ describe.skipIf(wanted.some(({ missing }) => missing))(
       expect(session.lines).toEqual(ticks().map((_, i) => `tick ${i + 1}`))
       session.process.kill()
       await session.ended
+
+      // Its agent, which the distribution starts by itself, is found at each place, and holds the file systems still.
+      const seen = async () => (await stellwerk.json<{ guestAgent: object | null }>('vm', 'show', 'web')).guestAgent
+      await expect.poll(seen, PATIENT).toMatchObject({
+        ...{ state: 'there', hostName: 'web', os: expect.stringMatching(/^Debian GNU/) },
+        interfaces: [{ name: 'lan0', addresses: ['10.0.0.5'] }],
+      })
+      expect(await kept('still')).toEqual({ consistency: 'application-consistent', recovers: false })
+      expect(await kept('cut', '--no-freeze')).toEqual({ consistency: 'crash-consistent', recovers: true })
+      // It shuts down by it: of its power button it wants to know nothing.
+      const deaf = 'printf "[Login]\\nHandlePowerKey=ignore\\n" > /etc/systemd/logind.conf.d/deaf.conf'
+      const made = `sudo sh -c 'mkdir -p /etc/systemd/logind.conf.d; ${deaf}; systemctl restart systemd-logind' 2> /dev/null`
+      await answers(words(made), [])
       console.log(`a Debian's cloud-init was done after ${upAfterS} s; its migrations: ${figures.join(', ')}`)
       await shutDown('web', way, said)
     })
