@@ -125,5 +125,5 @@ test('a host that lost power and is back says on record that its last agent is d
   await world.sim.runFor(300)
   world.startHost('host-a')
   await until(() => told.some(line => line.startsWith('failover')))
-  expect(told).toEqual(['host-a/agent 1 dead', 'failover, attested: true'])
+  expect(told).toEqual(['host-a/guardian 1 dead', 'host-a/agent 1 dead', 'failover, attested: true'])
 })

@@ -3,10 +3,30 @@
 import { digestOfMachines } from '@stellwerk/protocol/machines-digest.ts'
 import type { Beat, ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
+import { KIB } from '@stellwerk/runtime/units.ts'
 import type { HostParts } from './host-parts.ts'
 
 /** A path counts as up while its last answer is not older than so many heartbeats. */
 export const MISSED_PROBES = 2.5
+
+/** What guests say of themselves has so much room in a beat, in all and each (characters of JSON): they are not to crowd out the rest. */
+const GUESTS_MAX = 128 * KIB
+const GUEST_MAX = 4 * KIB
+/** Of a forward that is not open. */
+const WHY_MAX = 200
+
+/** Without the words of guests that say too much, or that have no room any more. */
+export function withinBudget(machines: readonly ReportedMachine[]): ReportedMachine[] {
+  let left = GUESTS_MAX
+  return machines.map(machine => {
+    const { guest, ...rest } = machine
+    if (guest == null) return machine
+    const size = JSON.stringify(guest).length
+    if (size > GUEST_MAX || size > left) return rest
+    left -= size
+    return machine
+  })
+}
 
 export interface BeatFacts {
   readonly epoch: number
@@ -22,11 +42,11 @@ export interface BeatFacts {
 export function beatOf(parts: HostParts, facts: BeatFacts): Beat {
   const { config, left, links, luns, peers, volumes } = parts
   const withinMs = facts.settings.heartbeatMs * MISSED_PROBES
-  const machines = [...facts.machines].sort((a, b) => (a.vm < b.vm ? -1 : 1))
+  const machines = withinBudget([...facts.machines].sort((a, b) => (a.vm < b.vm ? -1 : 1)))
   const qemu = parts.qemu()
   const resyncs = volumes().resyncs()
   const survivors = left.all().map(({ vm, epoch }) => ({ vm, epoch }))
-  const forwards = parts.forwards().reports
+  const forwards = parts.forwards().reports.map(each => ({ ...each, why: each.why?.slice(0, WHY_MAX) ?? null }))
   return {
     host: config.host,
     incarnation: config.incarnation,

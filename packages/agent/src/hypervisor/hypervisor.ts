@@ -148,7 +148,7 @@ export interface Machine {
    * Its guest begins anew, with what its disks have, as by the reset button of a computer; one that is frozen does when it is thawed.
    * Resolves when that is so. Absent: it has none. Rejects with `migrating` on the way to a switch.
    */
-  reset?(): Promise<void>
+  reset?(pulled?: () => void): Promise<void>
   /**
    * Asks the guest to bring its work to an end; it then ends by itself (`halted`), sooner or later or never. A frozen or
    * migrated guest remains asked. False: there is nobody to ask.

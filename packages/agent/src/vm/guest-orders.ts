@@ -44,8 +44,7 @@ export async function resetGuest(
   if (machine.reset === undefined) {
     return refuse('no-reset', 'has no reset line', `stop and start it: stellwerk vm stop ${order.vm}`)
   }
-  evidence.reset()
-  await machine.reset()
+  await machine.reset(() => evidence.reset())
 }
 
 /** An order that takes a while; gives its answer. */

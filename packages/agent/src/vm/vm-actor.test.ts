@@ -46,7 +46,7 @@ class Played implements Pick<Machine, 'start' | 'freeze' | 'thaw' | 'kill' | 'on
     this.executes = true
   }
 
-  reset?(): Promise<void>
+  reset?(pulled?: () => void): Promise<void>
 
   async kill() {
     this.executes = false
@@ -125,7 +125,10 @@ it('its reset line is pulled at its own placement, while it runs or is frozen, a
     return { process: 'test', seq: 0 }
   }
   expect(await ask(3)).toBe('no-reset')
-  machine.reset = async () => void resets++
+  machine.reset = async pulled => {
+    pulled?.()
+    resets++
+  }
   expect([await ask(2), resets, emitted()]).toEqual(['stale-order', 0, []])
   expect([await ask(3), resets]).toEqual(['done', 1])
   expect(emitted()).toEqual([{ epoch: 3, instance: expect.any(String) }])

@@ -7,6 +7,7 @@ import { assert } from '@stellwerk/runtime/assert.ts'
 import type { ByteStream, Json, Random, Timers } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { KIB } from '@stellwerk/runtime/units.ts'
+import { seen } from './guest-facts.ts'
 
 /** A guest with hundreds of network interfaces needs that much to tell of them. */
 const LINE_MAX_BYTES = 256 * KIB
@@ -88,8 +89,8 @@ export class AgentChannel {
     assert(this.#isSynced, `${command} is asked of an agent that may answer something else`)
     const { return: answer, error } = await this.#ask(command, args, deadlineMs, () => true)
     if (answer !== undefined) return answer
-    const desc = isRecord(error) && typeof error['desc'] === 'string' ? error['desc'].slice(0, 200) : 'no reason given'
-    throw new StellwerkError('guest-agent-refused', `${command}: ${desc}`)
+    const desc = isRecord(error) && typeof error['desc'] === 'string' ? error['desc'] : 'no reason given'
+    throw new StellwerkError('guest-agent-refused', `${command}: ${seen(desc, 200)}`)
   }
 
   #ask(

@@ -37,6 +37,8 @@ export class FileFreeze implements GuestFiles {
   #freeze: Freeze | null = null
   #hold: Timer | null = null
   #isMelting = false
+  /** Since it was thawed last. */
+  #hasFrozen = false
   /** For all that is known here; what an earlier connection has left is not. */
   mayBeFrozen = true
 
@@ -65,6 +67,7 @@ export class FileFreeze implements GuestFiles {
   }
 
   #frozen(freeze: Freeze, count: Json, holdMs: number): void {
+    this.#hasFrozen = count !== 0
     if (count === 0) this.#fail(freeze, 'its guest has no file system that can be frozen')
     // It is not wanted any more.
     else if (freeze.state !== 'freezing') void this.#release()
@@ -113,12 +116,10 @@ export class FileFreeze implements GuestFiles {
   /** What is frozen, and is not to be, is let go. Rejects where that is not known to be so. */
   async melt(ask: Ask): Promise<void> {
     if (!this.mayBeFrozen || this.isFrozen) return
-    try {
-      if ((await ask('guest-fsfreeze-status', STATUS_MS)) === 'frozen') await ask('guest-fsfreeze-thaw', THAW_MS)
-    } catch (error) {
-      // It does nothing of that kind.
-      if (errorCode(error) !== 'guest-agent-refused') throw error
-    }
+    // What it says of itself counts only where it has not frozen anything for us: that is let go whatever it says.
+    const status = this.#hasFrozen ? 'frozen' : await ask('guest-fsfreeze-status', STATUS_MS).catch(unlessRefused)
+    if (status === 'frozen') await ask('guest-fsfreeze-thaw', THAW_MS)
+    this.#hasFrozen = false
     if (!this.isFrozen) this.mayBeFrozen = false
   }
 
@@ -134,4 +135,10 @@ export class FileFreeze implements GuestFiles {
   end(): void {
     this.#hold?.cancel()
   }
+}
+
+/** An agent that does nothing of that kind has nothing frozen. */
+function unlessRefused(error: unknown): null {
+  if (errorCode(error) === 'guest-agent-refused') return null
+  throw error
 }

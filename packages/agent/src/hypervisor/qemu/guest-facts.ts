@@ -61,6 +61,11 @@ function interfaceOf(told: Json): GuestFacts['interfaces'] {
 function field(of: Json, name: string, max: number): string | null {
   const value = isRecord(of) ? of[name] : undefined
   if (typeof value !== 'string') return null
-  const text = value.slice(0, max).replace(UNSEEN, '').trim()
+  const text = seen(value, max)
   return text === '' ? null : text
+}
+
+/** As much of what a guest says, without what a terminal would obey. */
+export function seen(text: string, max: number): string {
+  return text.slice(0, max).replace(UNSEEN, '').trim()
 }

@@ -190,24 +190,26 @@ export class QemuMachine implements Machine {
   }
 
   /** QEMU waits for the guest's requests before it resets its disks, as it does when it stops: they are answered by errors first. */
-  reset(): Promise<void> {
-    const done = this.#settling.then(() => this.#reset())
+  reset(pulled: () => void = () => undefined): Promise<void> {
+    const done = this.#settling.then(() => this.#reset(pulled))
     // Whoever asked for it hears why not.
     this.#settling = done.catch(() => undefined)
     this.wanted()
     return done
   }
 
-  async #reset(): Promise<void> {
+  async #reset(pulled: () => void): Promise<void> {
     const refused = (code: string, why: string): StellwerkError =>
       new StellwerkError(code, `VM "${this.life.vm}" ${why}`, { hint: 'try again' })
     if (this.life.dead) throw refused('not-running', 'has just ended')
     if (this.#outgoing?.hasPaused === true) throw refused('migrating', 'is being switched over to another host')
     const { promise: begunAnew, resolve } = Promise.withResolvers<void>()
-    const unlisten = this.onQemuEvent(({ event }) => {
-      if (event === 'RESET') resolve()
+    const unlisten = this.onQemuEvent(({ event, data }) => {
+      // The guest may begin anew by itself at that moment, which is not what was asked for.
+      if (event === 'RESET' && data['reason'] === 'host-qmp-system-reset') resolve()
     })
     this.holdDisks()
+    pulled()
     try {
       await this.qmp.execute('system_reset')
       // Only then are its disks served again: what it asked for before is not asked for any more.
