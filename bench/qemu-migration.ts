@@ -23,6 +23,8 @@ const DOWNTIME_MS = PROFILES.lab.downtimeMs
 /** Among each side's files. */
 const IMAGE = 'guest.boot'
 const GIGABIT = '1gbit'
+/** What a migration of any size may take of an agent's memory. */
+const GROWS_AT_MOST_MIB = 64
 const HERE: End = { within: [], host: '127.0.0.1' }
 
 interface Moved {
@@ -44,19 +46,29 @@ export const qemuMigration: Group = {
       const cached = await writeGuestImage(env.processes, image)
       await env.close()
       const name = `QEMU migration, 512 MiB with ${Math.round(cached / MIB)} MiB of files`
-      await measure(context, image, `${name}, loopback`, HERE, HERE)
-      await withShapedLink(GIGABIT, (a, b) => measure(context, image, `${name}, 1 Gbit/s`, a, b))
+      await measure(context, image, `${name}, loopback`, HERE, HERE, true)
+      await withShapedLink(GIGABIT, async (a, b) => {
+        await measure(context, image, `${name}, 1 Gbit/s`, a, b, true)
+        await measure(context, image, `${name}, 1 Gbit/s, never compressed`, a, b, false)
+      })
     })
   },
 }
 
-async function measure(context: BenchContext, image: string, name: string, from: End, to: End): Promise<void> {
+async function measure(
+  context: BenchContext,
+  image: string,
+  name: string,
+  from: End,
+  to: End,
+  compresses: boolean,
+): Promise<void> {
   const boot = { image: IMAGE, dirtyMiBPerSecond: DIRTY_MIB_PER_SECOND }
   const ours: Moved[] = []
   const theirs: Moved[] = []
   await withServers(async (servers, directory) => {
-    const [source, port] = await side(servers, directory, 'source', image, from)
-    const [target] = await side(servers, directory, 'target', image, to)
+    const [source, port] = await side(servers, directory, 'source', image, from, compresses)
+    const [target] = await side(servers, directory, 'target', image, to, compresses)
     context.progress(`${name}: booting`)
     await servers.ask(source, 'boot', boot)
     for (let n = 1; n <= context.rounds; n += 1) {
@@ -89,7 +101,7 @@ async function measure(context: BenchContext, image: string, name: string, from:
   const streamed = of(ours, each => each.streamBytes)
   context.report(row(`${name}, sent`, streamed / MIB, 'MiB', QEMU_MEMORY_BYTES / MIB, 'the memory'))
   const grown = Math.max(...ours.map(each => each.grownBytes))
-  context.report(row(`${name}, an agent's memory grew by`, grown / MIB, 'MiB', null, null))
+  context.report(row(`${name}, an agent's memory grew by`, grown / MIB, 'MiB', GROWS_AT_MOST_MIB, 'the bound'))
 }
 
 function moved(sent: Sent, received: Received): Moved {
@@ -108,12 +120,13 @@ async function side(
   name: string,
   image: string,
   { within, host }: End,
+  compresses: boolean,
 ): Promise<[ChildProcess, number]> {
   const readyFile = join(directory, `${name}.json`)
   const own = join(directory, name)
   mkdirSync(own)
   copyFileSync(image, join(own, IMAGE))
-  const config: SideConfig = { name, directory, readyFile, host }
+  const config: SideConfig = { name, directory, readyFile, host, compresses }
   const child = await servers.serve('qemu-side.ts', config, readyFile, START_MS, within)
   const { port } = JSON.parse(readFileSync(readyFile, 'utf8')) as { port: number }
   return [child, port]

@@ -12,6 +12,8 @@ export interface SideConfig {
   readonly readyFile: string
   /** Where it listens, and its QEMU waits. */
   readonly host: string
+  /** Where it pays; otherwise nothing is compressed. */
+  readonly compresses: boolean
 }
 
 /** A migration's ends as each side sees them; times are the machine's own monotonic milliseconds. */

@@ -31,7 +31,10 @@ interface Boot {
 }
 
 const options = config<SideConfig>()
-const env = serverEnvironment(options.name, options.directory)
+const whole = serverEnvironment(options.name, options.directory)
+/** A pool that takes nothing has all go as it is. */
+const uncompressing = { ...whole.compute, compress: () => Promise.reject(new Error('nothing is to be compressed')) }
+const env = options.compresses ? whole : { ...whole, compute: uncompressing }
 const streams = new BulkStreams(env, benchIdentity(options.name))
 const start = async (_vm: string | null, spec: CommandSpec) => env.processes.command(spec)
 const hypervisor = new QemuHypervisor(

@@ -3,7 +3,7 @@
 import { crc32 } from 'node:zlib'
 import type { ByteStream, Environment, Json } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { afterCompressing, afterSending, INITIAL_COMPRESSION, shouldCompress } from './compression.ts'
+import { afterPiece, INITIAL_COMPRESSION, shouldCompress } from './compression.ts'
 import {
   BATCH_PAGES,
   encodeFinalBody,
@@ -62,8 +62,12 @@ export class PageSender {
     })
     this.pagesSent += pages.length
     const plain = raw.subarray(0, rawBytes)
-    const body = rawBytes > 0 && shouldCompress(this.#compression) ? await this.#compress(plain) : plain
-    const compressed = body !== plain
+    const before = this.#env.clock.now()
+    const packed = rawBytes > 0 && shouldCompress(this.#compression) ? await this.#env.compute.compress(plain) : null
+    const packMs = packed === null ? null : this.#env.clock.now() - before
+    // Sent plain when it did not shrink: the other side is spared the work.
+    const compressed = packed !== null && packed.length < rawBytes
+    const body = compressed ? packed : plain
     const header = {
       type: FRAME_PAGES,
       compressed,
@@ -72,7 +76,11 @@ export class PageSender {
       rawBytes,
       bodyBytes: body.length,
     } as const
-    await this.#send([encodeFrameHead(header, index), body])
+    const head = encodeFrameHead(header, index)
+    const sendMs = await this.#send([head, body])
+    const wireBytes = head.length + body.length
+    const piece = { rawBytes, wireBytes, packMs, packedBytes: packed?.length ?? rawBytes, sendMs }
+    this.#compression = afterPiece(this.#compression, piece)
   }
 
   async sendAll(round: number, pages: readonly number[]): Promise<void> {
@@ -114,26 +122,17 @@ export class PageSender {
     this.#wakeUp()
   }
 
-  async #compress(plain: Buffer): Promise<Buffer> {
-    const before = this.#env.clock.now()
-    const packed = await this.#env.compute.compress(plain)
-    this.#compression = afterCompressing(this.#compression, plain.length, packed.length, this.#env.clock.now() - before)
-    // Sent plain when it did not shrink: the other side is spared the work.
-    return packed.length < plain.length ? Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength) : plain
-  }
-
-  async #send(parts: readonly Uint8Array[]): Promise<void> {
+  /** Gives how long it took until the stream would take more, ms. */
+  async #send(parts: readonly Uint8Array[]): Promise<number> {
     this.#throwIfLost()
     const before = this.#env.clock.now()
-    let bytes = 0
-    for (const part of parts) bytes += part.length
     if (!this.#write(parts)) {
       await new Promise<void>(resolve => {
         this.#wake = resolve
       })
       this.#throwIfLost()
     }
-    this.#compression = afterSending(this.#compression, bytes, this.#env.clock.now() - before)
+    return this.#env.clock.now() - before
   }
 
   #write(parts: readonly Uint8Array[]): boolean {

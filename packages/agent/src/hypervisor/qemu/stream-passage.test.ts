@@ -75,7 +75,7 @@ async function passed(msPerMib: number, chunks: readonly Uint8Array[]) {
 }
 
 test('a link that holds it up gets it compressed; the content, its order and its checksum are the same', async () => {
-  const { compressed, most } = await passed(8, content(400))
+  const { compressed, most } = await passed(8, content(800))
   expect(compressed).toBeGreaterThan(10)
   // QEMU is held as soon as there is a piece.
   expect(most).toBeLessThanOrEqual(PIECE_BYTES + CHUNK)
@@ -86,7 +86,7 @@ test('a link that takes no time gets it as it is', async () => {
 })
 
 test('what does not shrink goes as it is', async () => {
-  const { compressed } = await passed(8, [...content(64), ...Array.from({ length: 64 }, () => noise())])
+  const { compressed } = await passed(8, [...content(800), ...Array.from({ length: 64 }, () => noise())])
   expect(compressed).toBeGreaterThan(0)
 })
 

@@ -4,7 +4,7 @@
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { ByteStream, Environment, Json } from '@stellwerk/runtime/environment.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
-import { afterCompressing, afterSending, INITIAL_COMPRESSION, shouldCompress } from '../precopy/compression.ts'
+import { afterPiece, INITIAL_COMPRESSION, type SentPiece, shouldCompress } from '../precopy/compression.ts'
 import { StreamEncoder } from './stream-format.ts'
 
 /** A piece is closed once it has so much, and QEMU waits while so much is there. */
@@ -80,22 +80,30 @@ export class StreamSender {
     while (this.#waitingBytes > 0) {
       if (this.#busy !== null) await this.#busy.promise
       const data = this.#piece()
-      const packed = await this.#packed(data)
+      const rawBytes = data.reduce((sum, part) => sum + part.length, 0)
+      const tried = await this.#packed(data, rawBytes)
       // What was thrown away meanwhile is not half sent.
-      if (this.#isDiscarding || data.length === 0) break
-      const parts = this.#encoder.piece(data, packed)
-      this.#write(parts)
+      if (this.#isDiscarding || rawBytes === 0) break
+      const packed = tried !== null && tried.packed.length < rawBytes ? tried.packed : null
+      this.#write(this.#encoder.piece(data, packed), {
+        rawBytes,
+        packMs: tried?.ms ?? null,
+        packedBytes: tried?.packed.length ?? rawBytes,
+      })
     }
     this.#isSending = false
     this.#idle()
   }
 
-  #write(parts: readonly Uint8Array[]): void {
-    const bytes = parts.reduce((sum, part) => sum + part.length, 0)
+  #write(parts: readonly Uint8Array[], piece: Omit<SentPiece, 'wireBytes' | 'sendMs'>): void {
+    const wireBytes = parts.reduce((sum, part) => sum + part.length, 0)
     const before = this.#env.clock.now()
     const sent = (): void => {
       this.#busy = null
-      this.#compression = afterSending(this.#compression, bytes, this.#env.clock.now() - before)
+      // Small ones tell nothing.
+      if (piece.rawBytes < PACK_LEAST_BYTES) return
+      const sendMs = this.#env.clock.now() - before
+      this.#compression = afterPiece(this.#compression, { ...piece, wireBytes, sendMs })
     }
     if (this.#writer.write(parts)) sent()
     else {
@@ -125,16 +133,16 @@ export class StreamSender {
     this.#onSpace()
   }
 
-  /** Null: it goes as it is. */
-  async #packed(data: readonly Uint8Array[]): Promise<Uint8Array | null> {
-    const length = data.reduce((sum, part) => sum + part.length, 0)
+  /** Null: it was not tried, or could not be. */
+  async #packed(
+    data: readonly Uint8Array[],
+    length: number,
+  ): Promise<{ readonly packed: Uint8Array; readonly ms: number } | null> {
     if (length < PACK_LEAST_BYTES || !shouldCompress(this.#compression)) return null
     const before = this.#env.clock.now()
     const whole = data.length === 1 ? data[0]! : Buffer.concat(data)
     // A pool that has no room, or fails, is no reason to give a migration up: it goes as it is.
     const packed = await this.#env.compute.compress(whole).catch(() => null)
-    if (packed === null) return null
-    this.#compression = afterCompressing(this.#compression, length, packed.length, this.#env.clock.now() - before)
-    return packed.length < length ? packed : null
+    return packed === null ? null : { packed, ms: this.#env.clock.now() - before }
   }
 }
