@@ -2,7 +2,7 @@
 // errors until it is taken over, so that it has found them by then.
 
 import type { BlockDevice, Caps, Limits } from '@stellwerk/block/device.ts'
-import type { Environment, Json } from '@stellwerk/runtime/environment.ts'
+import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Kept, Survivor } from '../../guardian/pipe.ts'
 import { LateDevice } from '../../volume/late-device.ts'
@@ -16,18 +16,20 @@ import { LeftQemu, type StartedProgram } from './qemu-process.ts'
 const FORMAT = 1
 
 /** What is written down of a machine at its start. */
-interface KeptMachine extends Kept {
+interface KeptMachine {
   readonly format: typeof FORMAT
+  readonly instance: string
   readonly directory: string
   readonly nics: number
   /** It has a port for an agent in its guest; absent: it was started by a version that gave it none. */
   readonly agentPort?: true
-  readonly disks: readonly { readonly sizeBytes: number; readonly limits: Json; readonly caps: Json }[]
+  readonly disks: readonly { readonly sizeBytes: number; readonly limits: Limits; readonly caps: Caps }[]
 }
 
 export function keptOf(instance: string, directory: string, disks: readonly BlockDevice[], nics: number): Kept {
   const facts = disks.map(({ size, limits, caps }) => ({ sizeBytes: size, limits: { ...limits }, caps: { ...caps } }))
-  return { format: FORMAT, instance, directory, nics, agentPort: true, disks: facts }
+  const kept: KeptMachine = { format: FORMAT, instance, directory, nics, agentPort: true, disks: facts }
+  return kept as unknown as Kept
 }
 
 export function isKnownFormat({ keep }: Survivor): boolean {
@@ -46,14 +48,12 @@ export class LeftMachine {
   #machine: QemuMachine | null = null
 
   constructor(env: Environment, { vm, epoch, until, keep }: Survivor, process: StartedProgram) {
-    const { instance, directory, nics, agentPort = false, disks } = keep as KeptMachine
+    const { instance, directory, nics, agentPort = false, disks } = keep as unknown as KeptMachine
     this.facts = { vm, epoch, until, instance }
     this.directory = directory
     this.#env = env
     this.#nics = nics
-    this.#late = disks.map(
-      disk => new LateDevice(disk.sizeBytes, disk.limits as never as Limits, disk.caps as never as Caps),
-    )
+    this.#late = disks.map(({ sizeBytes, limits, caps }) => new LateDevice(sizeBytes, limits, caps))
     this.#disks = this.#late.map(disk => new GuestDisk(disk, () => this.#machine?.mayPass() ?? false))
     this.#qemu = new LeftQemu({ env, vm, directory, disks: this.#disks, nics, agentPort }, process)
   }

@@ -154,6 +154,21 @@ export class ContractBench {
     return this.settle(this.hypervisor.receive(this.#subject.spec('vm-1', load), [this.disk], []))
   }
 
+  /** Moves it there; `converged` comes in between, before the switch. */
+  async move(
+    source: Watched,
+    incoming: Incoming,
+    converged: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<Watched> {
+    const outgoing = source.machine.send({ downtimeMs: 100, maxRounds: 10, whenDiverging: 'pause' })
+    const loading = incoming.load(outgoing.stream)
+    await this.settle(outgoing.converged)
+    await converged()
+    await this.settle(outgoing.release(async () => null))
+    await this.settle(loading)
+    return this.watch(await this.settle(incoming.run(this.commit())))
+  }
+
   commit(vm = 'vm-1'): Commit {
     return { migration: 'm-1', vm, placementEpoch: 7 }
   }

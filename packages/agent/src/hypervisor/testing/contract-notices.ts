@@ -40,13 +40,7 @@ export function noticesContract(on: () => ContractBench): void {
 
   test('a migration is told on both sides, and the power button and what came of it', async () => {
     const source = await on().running()
-    const incoming = await on().receive()
-    const outgoing = source.machine.send({ downtimeMs: 100, maxRounds: 10, whenDiverging: 'pause' })
-    const loading = incoming.load(outgoing.stream)
-    await on().settle(outgoing.converged)
-    await on().settle(outgoing.release(async () => null))
-    await on().settle(loading)
-    const target = on().watch(await on().settle(incoming.run(on().commit())))
+    const target = await on().move(source, await on().receive())
     await on().until('it goes on', () => target.acks.length >= 2)
     const steps = (events: readonly MachineEvent[]) => ofKind(events, 'MIGRATION').map(({ status }) => String(status))
     expect(steps(source.events)).toSatisfy((all: string[]) => inOrder(all, ['active', 'pre-switchover', 'completed']))

@@ -35,14 +35,7 @@ export function watchdogContract(on: () => ContractBench): void {
 
   test('an armed watchdog moves with its guest', async () => {
     const source = await on().running()
-    const incoming = await on().receive()
-    const outgoing = source.machine.send({ downtimeMs: 100, maxRounds: 10, whenDiverging: 'pause' })
-    const loading = incoming.load(outgoing.stream)
-    await on().settle(outgoing.converged)
-    await hang(source)
-    await on().settle(outgoing.release(async () => null))
-    await on().settle(loading)
-    const target = on().watch(await on().settle(incoming.run(on().commit())))
+    const target = await on().move(source, await on().receive(), () => hang(source))
     await on().until('it crashed', () => crash(target) !== undefined)
     expect(crash(target)).toMatchObject({ reason: 'its watchdog was not fed' })
     expect(crash(source)).toBe(undefined)
