@@ -6,11 +6,15 @@ import type { Link, LinkClass } from './environment.ts'
 import { StellwerkError } from './errors.ts'
 import { MIB } from './units.ts'
 
-/** Bytes a sender may have sent and the receiver not yet given back, by class. */
+/**
+ * Bytes a sender may have sent and the receiver not yet given back, by class. A bulk link's is the least that fills 10 Gbit/s over
+ * 3 ms: what lies in it stands before whatever comes last, and a guest that moves stands still until that has arrived. Measured at
+ * 1 Gbit/s: 16 MiB make a downtime of 42 ms one of 109.
+ */
 export const LINK_WINDOW_BYTES: Readonly<Record<LinkClass, number>> = {
   control: 4 * MIB,
   io: 16 * MIB,
-  bulk: 16 * MIB,
+  bulk: 4 * MIB,
 }
 
 /** The longest frame, by class. A longer one closes the link that received it. */

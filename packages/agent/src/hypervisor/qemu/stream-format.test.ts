@@ -1,12 +1,12 @@
 // The migration stream of a QEMU: what goes in comes out, in any chunks, and nothing damaged passes.
 
 import { Buffer } from 'node:buffer'
-import { crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { type Framed, StreamDecoder, StreamEncoder } from './stream-format.ts'
 
-function encoded(pieces: readonly Uint8Array[], trailer: { readonly n: number }): Buffer {
+function encoded(pieces: readonly Uint8Array[], trailer: { readonly n: number }) {
   const encoder = new StreamEncoder()
   const parts = pieces.flatMap(piece => {
     const packed = zstdCompressSync(piece)
@@ -15,7 +15,7 @@ function encoded(pieces: readonly Uint8Array[], trailer: { readonly n: number })
       ? encoder.piece([piece], packed)
       : encoder.piece([piece.subarray(0, 1), piece.subarray(1)])
   })
-  return Buffer.concat([...parts, ...encoder.end(trailer)])
+  return { bytes: Buffer.concat([...parts, ...encoder.end(trailer)]), checksum: encoder.checksum }
 }
 
 interface Received {
@@ -49,11 +49,11 @@ const Pieces = fc.array(fc.oneof(noise, even), { maxLength: 8 })
 test('MIG3: arrives as it was sent, with the checksum of all of it and the trailer behind', () => {
   fc.assert(
     fc.property(Pieces, fc.integer({ min: 1, max: 400 }), fc.nat(), (pieces, chunkBytes, n) => {
-      const whole = Buffer.concat(pieces)
-      expect(decoded(encoded(pieces, { n }), chunkBytes)).toEqual({
-        data: whole,
+      const { bytes, checksum } = encoded(pieces, { n })
+      expect(decoded(bytes, chunkBytes)).toEqual({
+        data: Buffer.concat(pieces),
         end: { kind: 'end', trailer: { n } },
-        checksum: whole.length === 0 ? 0 : crc32(whole),
+        checksum,
       })
     }),
   )
@@ -61,7 +61,7 @@ test('MIG3: arrives as it was sent, with the checksum of all of it and the trail
 
 test('a stream with one bit changed is refused or never ends', () => {
   const pieces = [Buffer.alloc(100, 7), Buffer.from('as it is'), Buffer.alloc(50, 9)]
-  const good = encoded(pieces, { n: 1 })
+  const { bytes: good } = encoded(pieces, { n: 1 })
   for (let bit = 0; bit < good.length * 8; bit++) {
     const bad = Buffer.from(good)
     bad[bit >> 3]! ^= 1 << (bit & 7)
@@ -83,13 +83,32 @@ test.each([
   ['a trailer that is longer than any', [0, 5_000_000, 0]],
   ['a trailer of which nothing is sent', [0, 0, 0]],
 ])('%s is refused before it is waited for', (_, numbers) => {
-  const head = Buffer.alloc(12)
+  const head = Buffer.alloc(24)
   for (const [i, number] of numbers.entries()) head.writeUInt32LE(number, 4 * i)
-  const bytes = Buffer.concat([Buffer.from('SWQEMU2\n'), head])
+  const bytes = Buffer.concat([Buffer.from('SWQEMU3\n'), head])
   expect(() => decoded(bytes, 7)).toThrow(expect.objectContaining({ code: 'corrupt-data' }))
 })
 
+test('MIG3: another state has another checksum, by content and by order', () => {
+  const [a, b] = [Buffer.alloc(100, 7), Buffer.alloc(100, 8)]
+  const checksums = [[a, b], [b, a], [a, a], [a], []].map(pieces => encoded(pieces, { n: 1 }).checksum)
+  expect(new Set(checksums).size).toBe(checksums.length)
+})
+
+test('pieces that are whole but in another order, or one too few, are refused', () => {
+  const encoder = new StreamEncoder()
+  const [first, second] = [encoder.piece([Buffer.alloc(100, 7)]), encoder.piece([Buffer.alloc(100, 8)])]
+  const end = encoder.end({ n: 1 })
+  const [magic, ...rest] = first
+  for (const parts of [
+    [magic!, ...second, ...rest, ...end],
+    [...first, ...end],
+  ]) {
+    expect(() => decoded(Buffer.concat(parts), 64)).toThrow(expect.objectContaining({ code: 'corrupt-data' }))
+  }
+})
+
 test('what stands behind the end is refused', () => {
-  const bytes = Buffer.concat([encoded([Buffer.from('x')], { n: 1 }), Buffer.from('y')])
+  const bytes = Buffer.concat([encoded([Buffer.from('x')], { n: 1 }).bytes, Buffer.from('y')])
   expect(() => decoded(bytes, 1)).toThrow(expect.objectContaining({ code: 'corrupt-data' }))
 })

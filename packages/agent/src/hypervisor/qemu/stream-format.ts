@@ -1,30 +1,32 @@
 // QEMU's migration stream on its way through ours: pieces, each with the checksum of everything so far, and behind the last what
 // the source hands over.
 //
-//   "SWQEMU2\n" · pieces: u32 length (> 0) · u32 length as it is sent · u32 CRC-32 of all pieces' bytes up to the end of this one ·
+//   "SWQEMU3\n" · pieces: u32 length (> 0) · u32 length as it is sent · 16 bytes, the checksum of the piece (piece-checksum.ts) ·
 //   bytes; where it is sent shorter than it is, as zstd
-//   end: u32 0 · u32 length of the trailer · u32 CRC-32 of the trailer · trailer, JSON
+//   end: u32 0 · u32 length of the trailer · 16 bytes, its checksum · trailer, JSON
 //
-// Numbers are little endian. The last piece's checksum stands for the guest's whole state (rule MIG3): what was loaded is
-// what was sent.
+// Numbers are little endian; pieces are counted from 0, the end along with them. The CRC-32 of all pieces' checksums stands for the
+// guest's whole state (rule MIG3): what was loaded is what was sent.
 
 import { crc32 } from 'node:zlib'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
+import { CHECKSUM_BYTES, pieceChecksum } from './piece-checksum.ts'
 
-const MAGIC = Buffer.from('SWQEMU2\n', 'latin1')
+const MAGIC = Buffer.from('SWQEMU3\n', 'latin1')
 export const PIECE_MAX_BYTES = 4 * MIB
 const TRAILER_MAX_BYTES = 4 * MIB
-const HEAD_BYTES = 12
+const HEAD_BYTES = 8 + CHECKSUM_BYTES
 
 export class StreamEncoder {
   #checksum = 0
   #bytes = 0
+  #pieces = 0
   #begun = false
 
-  /** CRC-32 of everything that was sent. */
+  /** Of everything that was sent. */
   get checksum(): number {
     return this.#checksum
   }
@@ -35,27 +37,20 @@ export class StreamEncoder {
 
   /** At most PIECE_MAX_BYTES; `packed`: the same as zstd, and shorter. */
   piece(data: readonly Uint8Array[], packed: Uint8Array | null = null): Uint8Array[] {
-    let length = 0
-    for (const part of data) {
-      this.#checksum = crc32(part, this.#checksum)
-      length += part.length
-    }
+    const length = lengthOf(data)
     assert(length > 0 && length <= PIECE_MAX_BYTES, `a piece of ${length} bytes`)
     assert(packed === null || packed.length < length, 'a piece is packed to be shorter')
     this.#bytes += length
-    const head = Buffer.allocUnsafe(HEAD_BYTES)
-    head.writeUInt32LE(length, 0)
-    head.writeUInt32LE(packed?.length ?? length, 4)
-    head.writeUInt32LE(this.#checksum, 8)
+    const checksum = pieceChecksum(this.#pieces++, length, data)
+    this.#checksum = crc32(checksum, this.#checksum)
+    const head = encodeHead({ length, sentBytes: packed?.length ?? length, checksum })
     return [...this.#begin(), head, ...(packed === null ? data : [packed])]
   }
 
   end(trailer: Json): Uint8Array[] {
     const bytes = Buffer.from(JSON.stringify(trailer), 'utf8')
-    const head = Buffer.alloc(HEAD_BYTES)
-    head.writeUInt32LE(bytes.length, 4)
-    head.writeUInt32LE(crc32(bytes), 8)
-    return [...this.#begin(), head, bytes]
+    const checksum = pieceChecksum(this.#pieces, 0, [bytes])
+    return [...this.#begin(), encodeHead({ length: 0, sentBytes: bytes.length, checksum }), bytes]
   }
 
   #begin(): Uint8Array[] {
@@ -72,7 +67,7 @@ export interface Piece {
   /** Less than `length`: it is zstd. */
   readonly sentBytes: number
   readonly length: number
-  readonly checksum: number
+  readonly checksum: Uint8Array
 }
 
 export type Framed = Piece | { readonly kind: 'end'; readonly trailer: Json }
@@ -84,8 +79,10 @@ export type Framed = Piece | { readonly kind: 'end'; readonly trailer: Json }
 export class StreamDecoder {
   readonly #chunks = new ChunkQueue()
   #state: 'begin' | 'head' | 'body' | 'over' = 'begin'
-  #head: Head = { length: 0, sentBytes: 0, checksum: 0 }
+  #head: Head = { length: 0, sentBytes: 0, checksum: Buffer.alloc(0) }
   #checksum = 0
+  #framed = 0
+  #checked = 0
 
   /** Of all that was checked. */
   get checksum(): number {
@@ -105,12 +102,11 @@ export class StreamDecoder {
 
   /** Throws `corrupt-data` unless that is what stood in the piece. */
   check(data: readonly Uint8Array[], { length, checksum }: Piece): void {
-    let bytes = 0
-    for (const part of data) {
-      this.#checksum = crc32(part, this.#checksum)
-      bytes += part.length
+    if (lengthOf(data) !== length || !pieceChecksum(this.#checked, length, data).equals(checksum)) {
+      throw corrupt('a checksum does not match')
     }
-    if (bytes !== length || this.#checksum !== checksum) throw corrupt('a checksum does not match')
+    this.#checked += 1
+    this.#checksum = crc32(checksum, this.#checksum)
   }
 
   /** Bytes of the next thing that are waited for. */
@@ -147,9 +143,10 @@ export class StreamDecoder {
 
   #whole({ length, sentBytes, checksum }: Head): Framed {
     this.#state = 'head'
+    const n = this.#framed++
     if (length > 0) return { kind: 'piece', body: this.#chunks.views(sentBytes), sentBytes, length, checksum }
     const trailer = this.#chunks.joined(sentBytes)
-    if (crc32(trailer) !== checksum) throw corrupt('the checksum of its trailer does not match')
+    if (!pieceChecksum(n, 0, [trailer]).equals(checksum)) throw corrupt('the checksum of its trailer does not match')
     this.#state = 'over'
     return { kind: 'end', trailer: JSON.parse(trailer.toString('utf8')) as Json }
   }
@@ -159,7 +156,15 @@ export class StreamDecoder {
 interface Head {
   readonly length: number
   readonly sentBytes: number
-  readonly checksum: number
+  readonly checksum: Uint8Array
+}
+
+function encodeHead({ length, sentBytes, checksum }: Head): Buffer {
+  const head = Buffer.allocUnsafe(HEAD_BYTES)
+  head.writeUInt32LE(length, 0)
+  head.writeUInt32LE(sentBytes, 4)
+  head.set(checksum, 8)
+  return head
 }
 
 function headOf(bytes: Buffer): Head {
@@ -170,7 +175,7 @@ function headOf(bytes: Buffer): Head {
     throw corrupt(`a piece of ${length} bytes that is ${sentBytes} long`)
   }
   if (sentBytes === 0 || sentBytes > TRAILER_MAX_BYTES) throw corrupt(`a trailer of ${sentBytes} bytes`)
-  return { length, sentBytes, checksum: bytes.readUInt32LE(8) }
+  return { length, sentBytes, checksum: bytes.subarray(8) }
 }
 
 /** What has come and is not taken yet. */
@@ -207,6 +212,10 @@ class ChunkQueue {
   joined(length: number): Buffer {
     return Buffer.concat(this.views(length), length)
   }
+}
+
+function lengthOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, part) => sum + part.length, 0)
 }
 
 function corrupt(why: string): StellwerkError {

@@ -129,7 +129,7 @@ test('what is thrown away leaves no half of a piece and no end, and takes all th
   const lengths = found.map(each => (each.kind === 'piece' ? each.sentBytes : Number.NaN))
   expect(lengths.length).toBeGreaterThan(1)
   // The magic, and of each piece its head and all of its body.
-  expect(bytes).toBe(lengths.reduce((sum, each) => sum + 12 + each, 8))
+  expect(bytes).toBe(lengths.reduce((sum, each) => sum + 24 + each, 8))
   expect(() => sender.end({})).toThrow()
 })
 

@@ -37,7 +37,7 @@ export class StreamSender {
     writer.onDrain(() => this.#busy?.resolve())
   }
 
-  /** CRC-32 of everything that was sent. */
+  /** Of everything that was sent. */
   get checksum(): number {
     return this.#encoder.checksum
   }
