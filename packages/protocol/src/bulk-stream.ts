@@ -16,7 +16,7 @@ export interface BulkStreamOptions {
 }
 
 /** A joined frame is at most so long, and so is what a long part is cut into. */
-const FRAME_BYTES = 1024 * 1024
+const FRAME_BYTES = 512 * 1024
 
 /** Takes the session's link over; the other side does the same. */
 export function bulkStream(session: Session, { joinBelowBytes = 0 }: BulkStreamOptions = {}): ByteStream {

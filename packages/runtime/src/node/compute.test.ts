@@ -1,7 +1,9 @@
 // zstd that takes nothing but what it made, in the size that was said, and threads that are gone when told so.
 
+import { randomBytes } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { codeOf } from '../contract/world.ts'
+import { KIB, MIB } from '../units.ts'
 import { createCompute } from './compute.ts'
 
 const compute = createCompute()
@@ -12,6 +14,12 @@ test('what was compressed decompresses to the same', async () => {
   expect(packed.byteLength).toBeLessThan(text.byteLength / 10)
   expect(Buffer.from(await compute.decompress(packed, text.byteLength)).equals(text)).toBe(true)
   expect((await compute.decompress(await compute.compress(new Uint8Array(0), 3), 0)).byteLength).toBe(0)
+})
+
+test.each([1, 63, 16 * KIB, MIB, MIB + 1, 4 * MIB, 9 * MIB])('%i bytes that do not shrink come back', async size => {
+  const bytes = randomBytes(size)
+  const packed = await compute.compress(bytes)
+  expect(Buffer.from(await compute.decompress(packed, size)).equals(bytes)).toBe(true)
 })
 
 test('damaged, truncated, longer or shorter data is corrupt-data', async () => {

@@ -5,12 +5,20 @@ import { Worker as WorkerThread } from 'node:worker_threads'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import type { Compute, Worker } from '../environment.ts'
 import { errorCode, StellwerkError } from '../errors.ts'
+import { KIB, MIB } from '../units.ts'
+import { countBuffer } from './young-collector.ts'
 
 /** Jobs on the thread pool at once: file operations use the same pool and must not wait behind compression. */
 const JOBS_MAX = 2
 /** Jobs waiting for their turn; more are refused as `overloaded`. */
 const JOBS_WAITING_MAX = 1024
 const LEVEL = 1
+/**
+ * What zstd gives is taken in buffers of 16 KiB unless told otherwise, and between any two of them the thread pool waits for this
+ * thread. With room for all of it there is one turn for each job: measured, pieces of 1 MiB of a guest's memory are compressed 1.3
+ * and decompressed 2.6 times as fast in a quiet process, and more in a busy one.
+ */
+const OUTPUT_MAX_BYTES = 4 * MIB
 
 const compressAsync = promisify(zstdCompress)
 const decompressAsync = promisify(zstdDecompress)
@@ -38,11 +46,17 @@ export function createCompute(): Compute {
 
   return {
     compress: (data, level = LEVEL) =>
-      job(() => compressAsync(data, { params: { [constants.ZSTD_c_compressionLevel]: level } })),
+      job(() =>
+        compressAsync(data, {
+          params: { [constants.ZSTD_c_compressionLevel]: level },
+          chunkSize: outputRoom(data.byteLength + (data.byteLength >> 8)),
+        }),
+      ),
 
     decompress: (data, sizeBytes) =>
       job(async () => {
-        const plain = await decompressAsync(data, { maxOutputLength: Math.max(sizeBytes, 1) }).catch(cause => {
+        const options = { maxOutputLength: Math.max(sizeBytes, 1), chunkSize: outputRoom(sizeBytes) }
+        const plain = await decompressAsync(data, options).catch(cause => {
           throw new StellwerkError('corrupt-data', `compressed data does not decompress: ${errorCode(cause)}`, {
             cause,
           })
@@ -55,6 +69,13 @@ export function createCompute(): Compute {
 
     startWorker: (entry, data) => startWorker(entry, data),
   }
+}
+
+/** With some to spare: a buffer that is just filled asks for another one. It is about to be allocated. */
+function outputRoom(sizeBytes: number): number {
+  const room = Math.min(sizeBytes, OUTPUT_MAX_BYTES) + KIB
+  countBuffer(room)
+  return room
 }
 
 function startWorker(entry: URL, data: unknown): Worker {

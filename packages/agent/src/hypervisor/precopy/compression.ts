@@ -1,117 +1,116 @@
-// Whether compressing the next piece of a stream pays: a pure choice, by a forecast from what compressing and sending have cost so
-// far, and then by what really came of it. A target that is slow looks like a slow link to who sends; only the comparison of whole
-// stretches, without and with, tells the one from the other.
+// Whether a stream's next piece is compressed: by the pace of the link, by what a sample of the piece shrinks to, and by what has come of
+// it so far. A guest's memory is of two kinds: pages that compress to next to nothing in next to no time, and dense ones that cost a
+// thread as long as some links take to carry them. Of these as many are compressed as the link hides behind what it has to carry
+// before, so that neither the link nor the thread waits for the other. And what looks like a slow link may be a target, or a source, whose processors
+// have too much to do already; only that all of it goes faster with compressing than without tells the one from the other.
 
 import { MIB } from '@stellwerk/runtime/units.ts'
+import { LinkPace } from './link-pace.ts'
+import { sampleRatio } from './sample.ts'
 
-/** While it is not forecast to pay, every so many pieces one is compressed all the same, to see whether it would now. */
-export const PROBE_EVERY_PIECES = 64
-/** Weight of the newest measurement. */
-const NEW_SHARE = 0.3
-/**
- * A stretch is measured once what went before it is out of the way: a link's window, or on a slow one a while; and until so
- * much has gone through, or it has taken so long.
- */
-const SETTLE_BYTES = 16 * MIB
-const SETTLE_MS = 300
-const JUDGE_BYTES = 16 * MIB
-const JUDGE_MS = 200
-/** Compressed, a stretch has to take at most so much of the time. */
-const WORTH_SHARE = 0.95
-/** Where it was not, it is not tried again for so much. */
+/** For a link of more than some 2 Gbit/s nothing is compressed. */
+const LINK_LEAST_MS_PER_BYTE = 4 / MIB
+/** A sample that shrinks to less is not dense; one that does not even to so much is not worth a try. */
+const DENSE_RATIO = 0.25
+const HOPELESS_RATIO = 0.85
+/** What a slow processor takes to compress a dense piece, until it was measured. */
+const DENSE_GUESS_MS_PER_BYTE = 6 / MIB
+/** The middle one of the last so many is what it takes: single ones wait for a thread. */
+const DENSE_KEPT = 5
+/** What lies in a full link's window before a piece: a thread that takes no longer than it keeps nobody waiting. */
+const AHEAD_BYTES = 2 * MIB
+
+/** With compressing, so much in no less than so long must not take much longer than the link took for it before. */
+const TRIAL_BYTES = 32 * MIB
+const TRIAL_LEAST_MS = 50
+const TRIAL_SHARE = 1.3
+/** Where it does, all goes as it is for so much. */
 const REST_BYTES = 512 * MIB
+/** Links change, and processes warm up: after so much the link is measured anew, without compressing. */
+const REMEASURE_BYTES = 128 * MIB
 
-interface Stretch {
-  readonly isPacked: boolean
-  readonly isSettled: boolean
-  readonly rawBytes: number
-  readonly wireBytes: number
-  readonly ms: number
+export type Kind = 'light' | 'dense'
+
+interface Trial {
+  /** What the link took for a byte before. */
+  readonly plainMsPerByte: number
+  rawBytes: number
+  ms: number
+  allBytes: number
 }
 
-export interface CompressionState {
-  readonly pieces: number
-  /** Compressed bytes per raw byte; null: never tried. */
-  readonly ratio: number | null
-  /** Time to compress one raw byte. */
-  readonly msPerByte: number
-  /** Time the wire takes for one byte; 0: faster than can be measured. */
-  readonly wireMsPerByte: number
-  /** What a raw byte takes from end to end where nothing is compressed; null: not measured yet. */
-  readonly plainMsPerByte: number | null
-  readonly stretch: Stretch | null
-  /** So many raw bytes go as they are before it is tried again. */
-  readonly restBytes: number
-}
+export class CompressionChoice {
+  readonly #pace = new LinkPace()
+  #trial: Trial | null = null
+  #restBytes = 0
+  /** ms per byte of the last dense pieces. */
+  #dense: number[] = []
+  /** ms that the link has to carry before the next piece, by all that was chosen. */
+  #aheadMs = 0
 
-export const INITIAL_COMPRESSION: CompressionState = {
-  ...{ pieces: 0, ratio: null, msPerByte: 0, wireMsPerByte: 0, plainMsPerByte: null, stretch: null, restBytes: 0 },
-}
-
-export interface SentPiece {
-  readonly rawBytes: number
-  readonly wireBytes: number
-  /** What compressing it took; null: it was not tried. */
-  readonly packMs: number | null
-  /** What it came to then, whether it was sent so or not. */
-  readonly packedBytes: number
-  /** From handing it over until the stream would take the next. */
-  readonly sendMs: number
-}
-
-export function shouldCompress(state: CompressionState): boolean {
-  // A wire that takes no measurable time gains nothing from fewer bytes.
-  if (state.wireMsPerByte === 0 || state.plainMsPerByte === null || state.restBytes > 0) return false
-  if (state.ratio === null || state.pieces % PROBE_EVERY_PIECES === 0) return true
-  return state.msPerByte + state.ratio * state.wireMsPerByte < state.wireMsPerByte
-}
-
-export function afterPiece(state: CompressionState, piece: SentPiece): CompressionState {
-  const { rawBytes, wireBytes, packMs, packedBytes, sendMs } = piece
-  if (rawBytes === 0) return state
-  const { pieces, ratio } = state
-  const packing =
-    packMs === null
-      ? {}
-      : {
-          ratio: mix(ratio, packedBytes / rawBytes),
-          msPerByte: mix(ratio === null ? null : state.msPerByte, packMs / rawBytes),
-        }
-  const forecast: CompressionState = {
-    ...{ ...state, ...packing, pieces: pieces + 1 },
-    wireMsPerByte: mix(pieces === 0 ? null : state.wireMsPerByte, sendMs / wireBytes),
-    restBytes: Math.max(0, state.restBytes - rawBytes),
+  /** As last measured; 0: never, or too fast to be ever full. */
+  get linkMsPerByte(): number {
+    return this.#pace.lastMsPerByte
   }
-  return judged(forecast, lengthened(state.stretch, { ...piece, ms: (packMs ?? 0) + sendMs }))
-}
 
-function lengthened(stretch: Stretch | null, piece: SentPiece & { readonly ms: number }): Stretch {
-  const isPacked = piece.packMs !== null
-  const before = stretch?.isPacked === isPacked ? stretch : emptyStretch(isPacked, false)
-  const after: Stretch = {
-    ...before,
-    rawBytes: before.rawBytes + piece.rawBytes,
-    wireBytes: before.wireBytes + piece.wireBytes,
-    ms: before.ms + piece.ms,
+  /** The link is so slow that compressing may pay. */
+  get isTried(): boolean {
+    return this.#restBytes === 0 && this.#pace.msPerByte >= LINK_LEAST_MS_PER_BYTE
   }
-  const isSettled = after.isSettled || after.wireBytes >= SETTLE_BYTES || after.ms >= SETTLE_MS
-  return isSettled && !after.isSettled ? emptyStretch(isPacked, true) : after
+
+  /** How the piece compresses, if it is to be compressed. */
+  choose(piece: readonly Uint8Array[]): Kind | null {
+    if (!this.isTried) return null
+    this.#trial ??= { plainMsPerByte: this.#pace.msPerByte, rawBytes: 0, ms: 0, allBytes: 0 }
+    const ratio = sampleRatio(piece)
+    if (ratio < DENSE_RATIO) return 'light'
+    const bytes = piece.reduce((sum, part) => sum + part.length, 0)
+    const linkMs = bytes * this.#pace.msPerByte
+    const mostMs = AHEAD_BYTES * this.#pace.msPerByte
+    const waitMs = bytes * middle(this.#dense, DENSE_GUESS_MS_PER_BYTE) - ratio * linkMs
+    const packs = ratio < HOPELESS_RATIO && Math.min(waitMs, mostMs) <= this.#aheadMs
+    this.#aheadMs = Math.max(0, Math.min(mostMs, this.#aheadMs + (packs ? -waitMs : linkMs)))
+    return packs ? 'dense' : null
+  }
+
+  /** `ms`: from asking for it to having it. */
+  packed(kind: Kind, rawBytes: number, ms: number): void {
+    if (kind === 'light') return
+    this.#dense = [...this.#dense, ms / rawBytes].slice(-DENSE_KEPT)
+  }
+
+  /** `fullAt`: the link takes no more since then; null: it does. */
+  written(wireBytes: number, fullAt: number | null): void {
+    this.#pace.written(wireBytes, fullAt)
+  }
+
+  /** The link was full and asks for more. */
+  drained(now: number): void {
+    this.#pace.drained(now)
+  }
+
+  /** The link takes more after a piece. `ms`: from when it was begun, or the one before was taken. */
+  taken(rawBytes: number, ms: number): void {
+    this.#restBytes = Math.max(0, this.#restBytes - rawBytes)
+    if (this.#trial !== null) this.#judge(this.#trial, rawBytes, ms)
+  }
+
+  #judge(trial: Trial, rawBytes: number, ms: number): void {
+    trial.rawBytes += rawBytes
+    trial.allBytes += rawBytes
+    trial.ms += ms
+    if (trial.rawBytes < TRIAL_BYTES || trial.ms < TRIAL_LEAST_MS) return
+    const isSlower = trial.ms / trial.rawBytes > trial.plainMsPerByte * TRIAL_SHARE
+    if (isSlower) this.#restBytes = REST_BYTES
+    if (isSlower || trial.allBytes >= REMEASURE_BYTES) {
+      this.#trial = null
+      this.#pace.measureAnew()
+    }
+    trial.rawBytes = 0
+    trial.ms = 0
+  }
 }
 
-function judged(state: CompressionState, stretch: Stretch): CompressionState {
-  const isLong = stretch.isSettled && (stretch.rawBytes >= JUDGE_BYTES || stretch.ms >= JUDGE_MS)
-  if (!isLong) return { ...state, stretch }
-  const msPerByte = stretch.ms / stretch.rawBytes
-  const next = emptyStretch(stretch.isPacked, true)
-  if (!stretch.isPacked) return { ...state, stretch: next, plainMsPerByte: msPerByte }
-  const isWorth = msPerByte < (state.plainMsPerByte ?? 0) * WORTH_SHARE
-  return { ...state, stretch: next, restBytes: isWorth ? 0 : REST_BYTES }
-}
-
-function emptyStretch(isPacked: boolean, isSettled: boolean): Stretch {
-  return { isPacked, isSettled, rawBytes: 0, wireBytes: 0, ms: 0 }
-}
-
-function mix(former: number | null, measured: number): number {
-  return former === null ? measured : former * (1 - NEW_SHARE) + measured * NEW_SHARE
+function middle(values: readonly number[], otherwise: number): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? otherwise
 }

@@ -3,7 +3,7 @@
 import { crc32 } from 'node:zlib'
 import type { ByteStream, Environment, Json } from '@stellwerk/runtime/environment.ts'
 import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
-import { afterPiece, INITIAL_COMPRESSION, shouldCompress } from './compression.ts'
+import { CompressionChoice } from './compression.ts'
 import {
   BATCH_PAGES,
   encodeFinalBody,
@@ -27,7 +27,7 @@ export class PageSender {
   readonly #stream: ByteStream
   readonly #shadow: Shadow
   readonly #checksums: PageChecksums
-  #compression = INITIAL_COMPRESSION
+  readonly #compression = new CompressionChoice()
   #lost: StellwerkError | null = null
   #wake: (() => void) | null = null
 
@@ -36,7 +36,10 @@ export class PageSender {
     this.#stream = stream
     this.#shadow = shadow
     this.#checksums = new PageChecksums(shadow.pages)
-    stream.onDrain(() => this.#wakeUp())
+    stream.onDrain(() => {
+      this.#compression.drained(env.clock.now())
+      this.#wakeUp()
+    })
     stream.onClose(error => {
       const why = error === null ? 'its reader closed it' : errorMessage(error)
       this.fail(new StellwerkError('stream-lost', `the migration stream is gone: ${why}`, { retryable: true }))
@@ -63,8 +66,7 @@ export class PageSender {
     this.pagesSent += pages.length
     const plain = raw.subarray(0, rawBytes)
     const before = this.#env.clock.now()
-    const packed = rawBytes > 0 && shouldCompress(this.#compression) ? await this.#env.compute.compress(plain) : null
-    const packMs = packed === null ? null : this.#env.clock.now() - before
+    const packed = rawBytes > 0 ? await this.#packed(plain) : null
     // Sent plain when it did not shrink: the other side is spared the work.
     const compressed = packed !== null && packed.length < rawBytes
     const body = compressed ? packed : plain
@@ -77,10 +79,17 @@ export class PageSender {
       bodyBytes: body.length,
     } as const
     const head = encodeFrameHead(header, index)
-    const sendMs = await this.#send([head, body])
-    const wireBytes = head.length + body.length
-    const piece = { rawBytes, wireBytes, packMs, packedBytes: packed?.length ?? rawBytes, sendMs }
-    this.#compression = afterPiece(this.#compression, piece)
+    await this.#send([head, body], rawBytes, before)
+  }
+
+  /** Null: it goes as it is. */
+  async #packed(plain: Uint8Array): Promise<Uint8Array | null> {
+    const kind = this.#compression.choose([plain])
+    if (kind === null) return null
+    const before = this.#env.clock.now()
+    const packed = await this.#env.compute.compress(plain)
+    this.#compression.packed(kind, plain.length, this.#env.clock.now() - before)
+    return packed
   }
 
   async sendAll(round: number, pages: readonly number[]): Promise<void> {
@@ -122,17 +131,19 @@ export class PageSender {
     this.#wakeUp()
   }
 
-  /** Gives how long it took until the stream would take more, ms. */
-  async #send(parts: readonly Uint8Array[]): Promise<number> {
+  /** Until the stream would take more. `since`: when the first of it was begun. */
+  async #send(parts: readonly Uint8Array[], rawBytes: number, since: number): Promise<void> {
     this.#throwIfLost()
-    const before = this.#env.clock.now()
-    if (!this.#write(parts)) {
+    const before = this.bytesSent
+    const takesMore = this.#write(parts)
+    this.#compression.written(this.bytesSent - before, takesMore ? null : this.#env.clock.now())
+    if (!takesMore) {
       await new Promise<void>(resolve => {
         this.#wake = resolve
       })
       this.#throwIfLost()
     }
-    return this.#env.clock.now() - before
+    this.#compression.taken(rawBytes, this.#env.clock.now() - since)
   }
 
   #write(parts: readonly Uint8Array[]): boolean {

@@ -9,7 +9,7 @@ import { createPipe } from '../precopy/pipe.ts'
 import { outgoingSocket } from './command-line.ts'
 import type { QemuMachine } from './machine.ts'
 import type { QmpEvent } from './qmp.ts'
-import { StreamSender } from './stream-sender.ts'
+import { PLAIN_PIECE_BYTES, StreamSender } from './stream-sender.ts'
 
 const PAGE_BYTES = 4096
 /** QEMU's own measure of what it has sent and dirtied is renewed this often. */
@@ -79,7 +79,7 @@ export class QemuOutgoing implements Outgoing {
     this.#machine = machine
     this.#policy = policy
     this.#detached = detached
-    const pipe = createPipe(`migration of ${machine.life.vm}`)
+    const pipe = createPipe(`migration of ${machine.life.vm}`, PLAIN_PIECE_BYTES)
     this.stream = pipe.reader
     this.#writer = pipe.writer
     this.#sender = new StreamSender(env, pipe.writer, () => this.#resume())
@@ -214,7 +214,9 @@ export class QemuOutgoing implements Outgoing {
     // QEMU counts the rounds it has begun.
     this.#round = now.round
     this.#rounds += 1
-    const forecastMs = now.remainingBytes === 0 ? 0 : (now.remainingBytes * 1000) / now.bytesPerSecond
+    const qemuMs = now.remainingBytes === 0 ? 0 : (now.remainingBytes * 1000) / now.bytesPerSecond
+    // QEMU knows nothing of what lies between it and the link, nor that the next pages may not shrink as the last ones did.
+    const forecastMs = Math.max(qemuMs, this.#sender.linkMs(now.remainingBytes))
     this.#onProgress({
       round: this.#rounds,
       pagesSent: now.pages,

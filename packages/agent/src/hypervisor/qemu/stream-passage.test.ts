@@ -77,8 +77,8 @@ async function passed(msPerMib: number, chunks: readonly Uint8Array[]) {
 test('a link that holds it up gets it compressed; the content, its order and its checksum are the same', async () => {
   const { compressed, most } = await passed(8, content(800))
   expect(compressed).toBeGreaterThan(10)
-  // QEMU is held as soon as there is a piece.
-  expect(most).toBeLessThanOrEqual(PIECE_BYTES + CHUNK)
+  // One piece on its way to the link, one that is ready or being compressed, and one that gathers: then QEMU is held.
+  expect(most).toBeLessThanOrEqual(3 * PIECE_BYTES + CHUNK)
 })
 
 test('a link that takes no time gets it as it is', async () => {

@@ -1,40 +1,58 @@
-// Passes QEMU's migration stream on, in pieces as large as have come together, compressed where that makes it faster: nothing of
-// a guest's memory waits for more to come, and what comes while the link is busy makes a piece worth compressing.
+// Passes QEMU's migration stream on, in pieces as large as have come together: nothing of a guest's memory waits for more to come.
+// While the link takes one piece the next is made ready, compressed where that pays; while that is compressed, one more; no more.
 
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { ByteStream, Environment, Json } from '@stellwerk/runtime/environment.ts'
-import { MIB } from '@stellwerk/runtime/units.ts'
-import { afterPiece, INITIAL_COMPRESSION, type SentPiece, shouldCompress } from '../precopy/compression.ts'
+import { KIB, MIB } from '@stellwerk/runtime/units.ts'
+import { CompressionChoice, type Kind } from '../precopy/compression.ts'
 import { StreamEncoder } from './stream-format.ts'
 
-/** A piece is closed once it has so much, and QEMU waits while so much is there. */
+/** A piece is closed once it has so much, and QEMU waits while so much is there: what is compressed is so in large pieces. */
 export const PIECE_BYTES = MIB
+/** Where nothing is, QEMU waits sooner: all that lies here stands before the end of the stream, for which the guest stands still. */
+export const PLAIN_PIECE_BYTES = 256 * KIB
 /** Smaller ones are not worth the thread pool. */
-const PACK_LEAST_BYTES = 64 * 1024
+const PACK_LEAST_BYTES = 64 * KIB
 
 type Env = Pick<Environment, 'clock' | 'compute'>
+
+interface NextPiece {
+  readonly data: readonly Uint8Array[]
+  readonly rawBytes: number
+  /** When it was begun. */
+  readonly since: number
+  /** Null: it goes as it is. Undefined: it is being compressed. */
+  packed: Uint8Array | null | undefined
+}
 
 export class StreamSender {
   readonly #env: Env
   readonly #writer: ByteStream
   readonly #encoder = new StreamEncoder()
+  readonly #compression = new CompressionChoice()
   readonly #onSpace: () => void
   #waiting: Uint8Array[] = []
   #waitingBytes = 0
   #isFull = false
-  #isSending = false
   #isDiscarding = false
-  #compression = INITIAL_COMPRESSION
-  /** The stream takes no more yet. */
-  #busy: PromiseWithResolvers<void> | null = null
-  #idle: () => void = () => undefined
+  #next: NextPiece[] = []
+  /** It has filled the link, which takes no more yet. */
+  #untaken: NextPiece | null = null
+  /** When the link last took one. */
+  #takenAt = 0
+  #idle: (() => void)[] = []
 
   /** `onSpace`: more may be taken, after `take` has said no. */
   constructor(env: Env, writer: ByteStream, onSpace: () => void) {
     this.#env = env
     this.#writer = writer
     this.#onSpace = onSpace
-    writer.onDrain(() => this.#busy?.resolve())
+    writer.onDrain(() => {
+      if (this.#untaken === null) return
+      this.#compression.drained(env.clock.now())
+      this.#taken(this.#untaken)
+      this.#pump()
+    })
   }
 
   /** Of everything that was sent. */
@@ -47,9 +65,16 @@ export class StreamSender {
     if (this.#isDiscarding) return true
     this.#waiting.push(chunk)
     this.#waitingBytes += chunk.length
-    if (!this.#isSending) void this.#send()
-    this.#isFull = this.#waitingBytes >= PIECE_BYTES
+    this.#pump()
+    this.#isFull = this.#waitingBytes >= this.#pieceBytes
     return !this.#isFull
+  }
+
+  /** ms that the link takes for what lies here, and for so much more, if nothing of it is compressed; 0 where it is not known. */
+  linkMs(moreBytes: number): number {
+    const nextBytes = this.#next.reduce((sum, { rawBytes, packed }) => sum + (packed?.length ?? rawBytes), 0)
+    const bytes = this.#waitingBytes + nextBytes + this.#writer.bufferedBytes + moreBytes
+    return bytes * this.#compression.linkMsPerByte
   }
 
   /** Nothing more is passed on, and all is taken. */
@@ -57,92 +82,121 @@ export class StreamSender {
     this.#isDiscarding = true
     this.#waiting = []
     this.#waitingBytes = 0
+    this.#next = []
     this.#space()
+    this.#tellIdle()
   }
 
   /** All that was taken has gone into the stream. */
   async idle(): Promise<void> {
-    if (!this.#isSending) return
-    await new Promise<void>(resolve => {
-      this.#idle = resolve
-    })
+    if (this.#isIdle) return
+    await new Promise<void>(resolve => this.#idle.push(resolve))
   }
 
   /** Behind everything: of an idle one. */
   end(trailer: Json): void {
-    assert(!this.#isSending && !this.#isDiscarding, 'the end stands behind everything')
+    assert(this.#isIdle && !this.#isDiscarding, 'the end stands behind everything')
     this.#writer.write(this.#encoder.end(trailer))
     this.#writer.end()
   }
 
-  async #send(): Promise<void> {
-    this.#isSending = true
-    while (this.#waitingBytes > 0) {
-      if (this.#busy !== null) await this.#busy.promise
-      const data = this.#piece()
-      const rawBytes = data.reduce((sum, part) => sum + part.length, 0)
-      const tried = await this.#packed(data, rawBytes)
-      // What was thrown away meanwhile is not half sent.
-      if (this.#isDiscarding || rawBytes === 0) break
-      const packed = tried !== null && tried.packed.length < rawBytes ? tried.packed : null
-      this.#write(this.#encoder.piece(data, packed), {
-        rawBytes,
-        packMs: tried?.ms ?? null,
-        packedBytes: tried?.packed.length ?? rawBytes,
-      })
-    }
-    this.#isSending = false
-    this.#idle()
+  get #isIdle(): boolean {
+    return this.#next.length === 0 && this.#waitingBytes === 0
   }
 
-  #write(parts: readonly Uint8Array[], piece: Omit<SentPiece, 'wireBytes' | 'sendMs'>): void {
-    const wireBytes = parts.reduce((sum, part) => sum + part.length, 0)
-    const before = this.#env.clock.now()
-    const sent = (): void => {
-      this.#busy = null
-      // Small ones tell nothing.
-      if (piece.rawBytes < PACK_LEAST_BYTES) return
-      const sendMs = this.#env.clock.now() - before
-      this.#compression = afterPiece(this.#compression, { ...piece, wireBytes, sendMs })
+  #tellIdle(): void {
+    const idle = this.#idle
+    this.#idle = []
+    for (const tell of idle) tell()
+  }
+
+  get #pieceBytes(): number {
+    return this.#compression.isTried ? PIECE_BYTES : PLAIN_PIECE_BYTES
+  }
+
+  #pump(): void {
+    for (;;) {
+      this.#sendReady()
+      if (!this.#isWorthBeginning) return
+      this.#begin()
+      // It may bring more at once, which stands behind this.
+      this.#space()
     }
-    if (this.#writer.write(parts)) sent()
-    else {
-      this.#busy = Promise.withResolvers()
-      void this.#busy.promise.then(sent)
+  }
+
+  /** What is before it is worth waiting for a whole piece; what an idle link could take at once is not held back. */
+  get #isWorthBeginning(): boolean {
+    const [first, second] = this.#next
+    if (first === undefined && this.#untaken === null) return this.#waitingBytes > 0
+    const isAhead = first !== undefined && first.packed !== undefined
+    return second === undefined && !isAhead && this.#waitingBytes >= this.#pieceBytes
+  }
+
+  #sendReady(): void {
+    for (let first = this.#next[0]; first?.packed !== undefined && this.#untaken === null; first = this.#next[0]) {
+      this.#next.shift()
+      this.#write(first, first.packed)
+      if (this.#isIdle) this.#tellIdle()
     }
+  }
+
+  #begin(): void {
+    const data = this.#piece()
+    const rawBytes = data.reduce((sum, part) => sum + part.length, 0)
+    const next: NextPiece = { data, rawBytes, since: this.#env.clock.now(), packed: null }
+    this.#next.push(next)
+    const kind = rawBytes < PACK_LEAST_BYTES ? null : this.#compression.choose(data)
+    if (kind !== null) this.#compress(next, kind)
+  }
+
+  #compress(next: NextPiece, kind: Kind): void {
+    const { data, rawBytes, since } = next
+    next.packed = undefined
+    const done = (packed: Uint8Array | null): void => {
+      // What was thrown away meanwhile is not half sent.
+      if (this.#isDiscarding) return
+      this.#compression.packed(kind, rawBytes, this.#env.clock.now() - since)
+      next.packed = packed !== null && packed.length < rawBytes ? packed : null
+      this.#pump()
+    }
+    const whole = data.length === 1 ? data[0]! : Buffer.concat(data)
+    // A pool that has no room, or fails, is no reason to give a migration up: it goes as it is.
+    this.#env.compute.compress(whole).then(done, () => done(null))
+  }
+
+  #write(piece: NextPiece, packed: Uint8Array | null): void {
+    const parts = this.#encoder.piece(piece.data, packed)
+    const takesMore = this.#writer.write(parts)
+    this.#compression.written(packed?.length ?? piece.rawBytes, takesMore ? null : this.#env.clock.now())
+    if (takesMore) this.#taken(piece)
+    else this.#untaken = piece
+  }
+
+  #taken({ rawBytes, since }: NextPiece): void {
+    const now = this.#env.clock.now()
+    this.#compression.taken(rawBytes, now - Math.max(since, this.#takenAt))
+    this.#takenAt = now
+    this.#untaken = null
   }
 
   #piece(): Uint8Array[] {
     const data: Uint8Array[] = []
     let bytes = 0
-    for (let next = this.#waiting[0]; next !== undefined && bytes < PIECE_BYTES; next = this.#waiting[0]) {
-      const part = next.subarray(0, PIECE_BYTES - bytes)
+    const most = this.#pieceBytes
+    for (let next = this.#waiting[0]; next !== undefined && bytes < most; next = this.#waiting[0]) {
+      const part = next.subarray(0, most - bytes)
       data.push(part)
       bytes += part.length
       if (part.length < next.length) this.#waiting[0] = next.subarray(part.length)
       else this.#waiting.shift()
     }
     this.#waitingBytes -= bytes
-    this.#space()
     return data
   }
 
   #space(): void {
-    if (!this.#isFull || this.#waitingBytes >= PIECE_BYTES) return
+    if (!this.#isFull || this.#waitingBytes >= this.#pieceBytes) return
     this.#isFull = false
     this.#onSpace()
-  }
-
-  /** Null: it was not tried, or could not be. */
-  async #packed(
-    data: readonly Uint8Array[],
-    length: number,
-  ): Promise<{ readonly packed: Uint8Array; readonly ms: number } | null> {
-    if (length < PACK_LEAST_BYTES || !shouldCompress(this.#compression)) return null
-    const before = this.#env.clock.now()
-    const whole = data.length === 1 ? data[0]! : Buffer.concat(data)
-    // A pool that has no room, or fails, is no reason to give a migration up: it goes as it is.
-    const packed = await this.#env.compute.compress(whole).catch(() => null)
-    return packed === null ? null : { packed, ms: this.#env.clock.now() - before }
   }
 }
