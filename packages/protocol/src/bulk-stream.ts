@@ -16,7 +16,7 @@ export interface BulkStreamOptions {
 }
 
 /** A joined frame is at most so long, and so is what a long part is cut into. */
-const FRAME_BYTES = 512 * 1024
+const FRAME_BYTES = 256 * 1024
 
 /** Takes the session's link over; the other side does the same. */
 export function bulkStream(session: Session, { joinBelowBytes = 0 }: BulkStreamOptions = {}): ByteStream {
@@ -25,8 +25,7 @@ export function bulkStream(session: Session, { joinBelowBytes = 0 }: BulkStreamO
   let onEnd: () => void = () => undefined
   let onDrain: () => void = () => undefined
   let onClose: (error: Error | null) => void = () => undefined
-  let held: (() => void)[] = []
-  let waiting: Uint8Array[] = []
+  let waiting: { readonly frame: Uint8Array; readonly give: () => void }[] = []
   let paused = false
   let ended = false
   let endedThere = false
@@ -40,19 +39,17 @@ export function bulkStream(session: Session, { joinBelowBytes = 0 }: BulkStreamO
     }
   }
   const flow = (): void => {
-    while (!paused && !gone && onData !== null && waiting.length > 0) take(waiting.shift()!)
-    if (waiting.length > 0) return
-    const release = held
-    held = []
-    for (const give of release) give()
+    while (!paused && !gone && onData !== null) {
+      const next = waiting.shift()
+      if (next === undefined) return
+      take(next.frame)
+      next.give()
+    }
   }
   port.onFrame = frame => {
     if (gone) return
     if (!paused && onData !== null && waiting.length === 0) return take(frame)
-    waiting.push(frame)
-    return new Promise<void>(resolve => {
-      held.push(resolve)
-    })
+    return new Promise<void>(give => waiting.push({ frame, give }))
   }
   port.onClose = (code, reason) => {
     if (gone) return

@@ -4,7 +4,7 @@
 import { assert } from './assert.ts'
 import type { Link, LinkClass } from './environment.ts'
 import { StellwerkError } from './errors.ts'
-import { MIB } from './units.ts'
+import { KIB, MIB } from './units.ts'
 
 /**
  * Bytes a sender may have sent and the receiver not yet given back, by class. A bulk link's is the least that fills 10 Gbit/s over
@@ -31,7 +31,7 @@ const CREDIT_BYTES: Readonly<Record<LinkClass, number>> = {
 export const LINK_FRAME_MAX_BYTES: Readonly<Record<LinkClass, number>> = {
   control: 1 * MIB,
   io: 4 * MIB,
-  bulk: 4 * MIB,
+  bulk: 512 * KIB,
 }
 
 /** What a frame costs beside its bytes, so that the window also bounds the number of (small, empty) frames. */

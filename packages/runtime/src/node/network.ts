@@ -125,10 +125,11 @@ async function dialLink(
   faults: NetworkFaults | null,
 ): Promise<Link> {
   const timeoutMs = faults === null ? allMs : await faults.dialling(address, linkClass, allMs)
-  const receiver = new Receiver()
-  const socket = connecting(address, { noDelay: true, onread: receiver.onread }, faults)
+  const slabbed = linkClass === 'bulk' ? new Receiver() : null
+  const reading = slabbed === null ? {} : { onread: slabbed.onread }
+  const socket = connecting(address, { noDelay: true, ...reading }, faults)
   // Read into slabs, but heard as of any socket.
-  receiver.onBytes = chunk => socket.push(chunk)
+  if (slabbed !== null) slabbed.onBytes = chunk => socket.push(chunk)
   const { promise, resolve, reject } = Promise.withResolvers<Link>()
   // The host in the URL only becomes a header: the connection is made above.
   const web = new WebSocket(`ws://stellwerk${LINK_PATH}${linkClass}`, {

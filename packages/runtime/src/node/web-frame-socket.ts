@@ -49,7 +49,8 @@ export class WebFrameSocket implements FrameSocket {
     web.on('message', (data: RawData, isBinary: boolean) => {
       if (this.#over) return
       assert(Buffer.isBuffer(data), 'messages come as one buffer')
-      countBuffer(data.length)
+      // A view of what was read is counted where it is read, or small.
+      if (data.length === data.buffer.byteLength) countBuffer(data.length)
       if (isBinary) this.#frame?.(data)
       else this.#control?.(data.toString('latin1'))
     })

@@ -99,6 +99,19 @@ test('of what is dense only so much is compressed as hides behind what the link 
   expect(ms / (500 * GIGABIT_MS)).toBeLessThan(1)
 })
 
+test.each([18, 25, 60])('a thread of %i ms for a dense MiB makes it hardly slower: a few pieces say so', packMs => {
+  const { ms } = sent({ count: 500, pieces: () => DENSE, linkMs: gigabit, packMs })
+  expect(ms / (500 * GIGABIT_MS)).toBeLessThan(1.06)
+})
+
+test.each([230, 260, 300, 330])(
+  'a link that becomes three times slower at piece %i is compressed for all the more',
+  at => {
+    const linkMs = (n: number) => (n < at ? GIGABIT_MS : 3 * GIGABIT_MS)
+    expect(sent({ count: 1_000, pieces: () => DENSE, linkMs, packMs: 4 }).between(500, 1_000)).toBeGreaterThan(400)
+  },
+)
+
 test('what does not shrink goes as it is, and what follows it is compressed at once', () => {
   const { between } = sent({ count: 1_000, pieces: n => (n < 500 ? NOISE : LIGHT), linkMs: gigabit })
   expect(between(0, 500)).toBe(0)

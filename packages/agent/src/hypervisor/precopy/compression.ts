@@ -20,11 +20,14 @@ const DENSE_KEPT = 5
 /** What lies in a full link's window before a piece: a thread that takes no longer than it keeps nobody waiting. */
 const AHEAD_BYTES = 2 * MIB
 
-/** With compressing, so much in no less than so long must not take much longer than the link took for it before. */
+/**
+ * With compressing, so much in no less than so long must not take longer than the link took for it before, but for what measurements
+ * differ by. If it does, and the link measured anew has not become slower by itself, compressing is to blame.
+ */
 const TRIAL_BYTES = 32 * MIB
 const TRIAL_LEAST_MS = 50
-const TRIAL_SHARE = 1.3
-/** Where it does, all goes as it is for so much. */
+const TRIAL_SHARE = 1.15
+/** Then all goes as it is for so much. */
 const REST_BYTES = 512 * MIB
 /** Links change, and processes warm up: after so much the link is measured anew, without compressing. */
 const REMEASURE_BYTES = 128 * MIB
@@ -42,6 +45,8 @@ interface Trial {
 export class CompressionChoice {
   readonly #pace = new LinkPace()
   #trial: Trial | null = null
+  /** What the link took for a byte before a trial that was slower; it is being measured anew. */
+  #suspectMsPerByte: number | null = null
   #restBytes = 0
   /** ms per byte of the last dense pieces. */
   #dense: number[] = []
@@ -60,7 +65,11 @@ export class CompressionChoice {
 
   /** How the piece compresses, if it is to be compressed. */
   choose(piece: readonly Uint8Array[]): Kind | null {
-    if (!this.isTried) return null
+    if (!this.isTried) {
+      this.#trial = null
+      return null
+    }
+    if (this.#isToBlame()) return null
     this.#trial ??= { plainMsPerByte: this.#pace.msPerByte, rawBytes: 0, ms: 0, allBytes: 0 }
     const ratio = sampleRatio(piece)
     if (ratio < DENSE_RATIO) return 'light'
@@ -68,15 +77,15 @@ export class CompressionChoice {
     const linkMs = bytes * this.#pace.msPerByte
     const mostMs = AHEAD_BYTES * this.#pace.msPerByte
     const waitMs = bytes * middle(this.#dense, DENSE_GUESS_MS_PER_BYTE) - ratio * linkMs
-    const packs = ratio < HOPELESS_RATIO && Math.min(waitMs, mostMs) <= this.#aheadMs
+    const packs = ratio < HOPELESS_RATIO && waitMs <= this.#aheadMs
     this.#aheadMs = Math.max(0, Math.min(mostMs, this.#aheadMs + (packs ? -waitMs : linkMs)))
     return packs ? 'dense' : null
   }
 
   /** `ms`: from asking for it to having it. */
   packed(kind: Kind, rawBytes: number, ms: number): void {
-    if (kind === 'light') return
-    this.#dense = [...this.#dense, ms / rawBytes].slice(-DENSE_KEPT)
+    if (kind === 'light') this.#aheadMs = Math.max(0, this.#aheadMs - ms)
+    else this.#dense = [...this.#dense, ms / rawBytes].slice(-DENSE_KEPT)
   }
 
   /** `fullAt`: the link takes no more since then; null: it does. */
@@ -95,15 +104,25 @@ export class CompressionChoice {
     if (this.#trial !== null) this.#judge(this.#trial, rawBytes, ms)
   }
 
+  /** After a trial that was slower, once the link is known again. */
+  #isToBlame(): boolean {
+    const before = this.#suspectMsPerByte
+    this.#suspectMsPerByte = null
+    if (before === null || this.#pace.msPerByte > before * TRIAL_SHARE) return false
+    this.#restBytes = REST_BYTES
+    return true
+  }
+
   #judge(trial: Trial, rawBytes: number, ms: number): void {
     trial.rawBytes += rawBytes
     trial.allBytes += rawBytes
     trial.ms += ms
     if (trial.rawBytes < TRIAL_BYTES || trial.ms < TRIAL_LEAST_MS) return
     const isSlower = trial.ms / trial.rawBytes > trial.plainMsPerByte * TRIAL_SHARE
-    if (isSlower) this.#restBytes = REST_BYTES
+    if (isSlower) this.#suspectMsPerByte = trial.plainMsPerByte
     if (isSlower || trial.allBytes >= REMEASURE_BYTES) {
       this.#trial = null
+      this.#dense = []
       this.#pace.measureAnew()
     }
     trial.rawBytes = 0

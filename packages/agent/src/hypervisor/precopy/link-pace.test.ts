@@ -49,6 +49,18 @@ test('it follows a link that changes, and forgets one that is never full any mor
   expect([pace.msPerByte, pace.lastMsPerByte]).toEqual([0, 0])
 })
 
+test('what it was is not kept for a link that was measured anew, and is seldom full, or never', () => {
+  const seldom = new LinkPace()
+  written(seldom, 20, () => MS_PER_MIB)
+  seldom.measureAnew()
+  written(seldom, 20, () => MS_PER_MIB, 0.1)
+  const never = new LinkPace()
+  written(never, 20, () => MS_PER_MIB)
+  never.measureAnew()
+  for (let n = 0; n < 65; n += 1) never.written(MIB, null)
+  expect([seldom.lastMsPerByte, never.lastMsPerByte]).toEqual([0, 0])
+})
+
 test('what is measured anew is not known, but what it was is', () => {
   const pace = new LinkPace()
   written(pace, 20, () => MS_PER_MIB)

@@ -22,13 +22,14 @@ export class LinkPace {
   #allMs = 0
   #fullMs = 0
   #lastMsPerByte = 0
+  /** Written since the link was last full. */
+  #unaskedBytes = 0
   /** Since it last asked. */
   #since: { at: number; bytes: number; fullAt: number | null } | null = null
 
   /** 0: not known, or too fast to be ever full. */
   get msPerByte(): number {
-    const isYoung = this.#allBytes < KNOWN_BYTES && this.#allMs < KNOWN_MS
-    return isYoung || this.#fullMs < this.#ms * FULL_SHARE ? 0 : this.#ms / this.#bytes
+    return this.#isYoung || this.#fullMs < this.#ms * FULL_SHARE ? 0 : this.#ms / this.#bytes
   }
 
   /** What it was when it was last known; 0: never, or the link has become too fast to be ever full. */
@@ -38,10 +39,12 @@ export class LinkPace {
 
   /** `fullAt`: the link takes no more since then; null: it does. */
   written(bytes: number, fullAt: number | null): void {
-    if (this.#since === null) return
-    this.#since.bytes += bytes
-    this.#since.fullAt = fullAt
-    if (this.#since.bytes <= FORGOTTEN_BYTES) return
+    this.#unaskedBytes += bytes
+    if (this.#since !== null) {
+      this.#since.bytes += bytes
+      this.#since.fullAt = fullAt
+    }
+    if (this.#unaskedBytes <= FORGOTTEN_BYTES) return
     this.measureAnew()
     this.#lastMsPerByte = 0
   }
@@ -57,7 +60,12 @@ export class LinkPace {
       this.#fullMs = this.#fullMs * DECAY + now - (fullAt ?? now)
     }
     this.#since = { at: now, bytes: 0, fullAt: null }
-    if (this.msPerByte > 0) this.#lastMsPerByte = this.msPerByte
+    this.#unaskedBytes = 0
+    if (!this.#isYoung) this.#lastMsPerByte = this.msPerByte
+  }
+
+  get #isYoung(): boolean {
+    return this.#allBytes < KNOWN_BYTES && this.#allMs < KNOWN_MS
   }
 
   measureAnew(): void {

@@ -16,7 +16,7 @@ const CHUNK = 64 * 1024
 const settle = () => new Promise(resolve => setImmediate(() => setImmediate(resolve)))
 
 /** A clock that the link alone moves, by so many milliseconds for each MiB; and how often anything was compressed. */
-function bench(msPerMib: number) {
+function bench(msPerMib: number, takes = true) {
   const real = createCompute()
   let now = 0
   let compressed = 0
@@ -24,7 +24,7 @@ function bench(msPerMib: number) {
     ...real,
     compress: data => {
       compressed += 1
-      return real.compress(data)
+      return takes ? real.compress(data) : Promise.reject(new Error('the pool is full'))
     },
   }
   const env = createRealEnvironment(compute)
@@ -45,8 +45,8 @@ function content(count: number): Uint8Array[] {
   return Array.from({ length: count }, (_, i) => Buffer.alloc(CHUNK, `a line of the file ${i}, again and again\n`))
 }
 
-async function passed(msPerMib: number, chunks: readonly Uint8Array[]) {
-  const { env, link, compressed } = bench(msPerMib)
+async function passed(msPerMib: number, chunks: readonly Uint8Array[], takes = true) {
+  const { env, link, compressed } = bench(msPerMib, takes)
   const pipe = createPipe('link')
   let space = Promise.withResolvers<void>()
   let most = 0
@@ -85,9 +85,13 @@ test('a link that takes no time gets it as it is', async () => {
   expect(await passed(0, content(400))).toMatchObject({ compressed: 0 })
 })
 
-test('what does not shrink goes as it is', async () => {
-  const { compressed } = await passed(8, [...content(800), ...Array.from({ length: 64 }, () => noise())])
-  expect(compressed).toBeGreaterThan(0)
+test('what does not shrink is not compressed', async () => {
+  expect(await passed(8, Array.from({ length: 600 }, noise))).toMatchObject({ compressed: 0 })
+})
+
+test('what a pool has no room for goes as it is', async () => {
+  const { compressed } = await passed(8, content(800), false)
+  expect(compressed).toBeGreaterThan(10)
 })
 
 /** Of a small generator: what zstd makes no shorter. */

@@ -11,6 +11,8 @@ import { StreamEncoder } from './stream-format.ts'
 export const PIECE_BYTES = MIB
 /** Where nothing is, QEMU waits sooner: all that lies here stands before the end of the stream, for which the guest stands still. */
 export const PLAIN_PIECE_BYTES = 256 * KIB
+/** What a guest has just changed seldom shrinks to less. */
+const SHRINKS_TO = 0.5
 /** Smaller ones are not worth the thread pool. */
 const PACK_LEAST_BYTES = 64 * KIB
 
@@ -70,10 +72,11 @@ export class StreamSender {
     return !this.#isFull
   }
 
-  /** ms that the link takes for what lies here, and for so much more, if nothing of it is compressed; 0 where it is not known. */
+  /** ms that the link takes for what lies here and so much more, if that shrinks to half at best; 0 where it is not known. */
   linkMs(moreBytes: number): number {
     const nextBytes = this.#next.reduce((sum, { rawBytes, packed }) => sum + (packed?.length ?? rawBytes), 0)
-    const bytes = this.#waitingBytes + nextBytes + this.#writer.bufferedBytes + moreBytes
+    const share = this.#compression.isTried ? SHRINKS_TO : 1
+    const bytes = nextBytes + this.#writer.bufferedBytes + (this.#waitingBytes + moreBytes) * share
     return bytes * this.#compression.linkMsPerByte
   }
 
@@ -117,10 +120,10 @@ export class StreamSender {
   #pump(): void {
     for (;;) {
       this.#sendReady()
+      // It may bring more at once, which stands behind all that was begun.
+      this.#space()
       if (!this.#isWorthBeginning) return
       this.#begin()
-      // It may bring more at once, which stands behind this.
-      this.#space()
     }
   }
 
@@ -155,7 +158,7 @@ export class StreamSender {
     const done = (packed: Uint8Array | null): void => {
       // What was thrown away meanwhile is not half sent.
       if (this.#isDiscarding) return
-      this.#compression.packed(kind, rawBytes, this.#env.clock.now() - since)
+      if (packed !== null) this.#compression.packed(kind, rawBytes, this.#env.clock.now() - since)
       next.packed = packed !== null && packed.length < rawBytes ? packed : null
       this.#pump()
     }
