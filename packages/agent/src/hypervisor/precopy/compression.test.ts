@@ -119,8 +119,8 @@ test('what does not shrink goes as it is, and what follows it is compressed at o
 })
 
 test('where all of it goes slower with compressing than without, it is left alone for a good while', () => {
-  const leastMs = (isPacked: boolean) => (isPacked ? 10 : 6)
-  const { packed } = sent({ count: 500, pieces: () => DENSE, linkMs: () => 6, packMs: 3, leastMs })
+  const leastMs = (isPacked: boolean) => (isPacked ? 12 : 8)
+  const { packed } = sent({ count: 500, pieces: () => DENSE, linkMs: () => 8, packMs: 3, leastMs })
   expect(packed.length).toBeGreaterThan(0)
   expect(packed.length).toBeLessThan(60)
 })

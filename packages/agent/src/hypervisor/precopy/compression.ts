@@ -8,8 +8,8 @@ import { MIB } from '@stellwerk/runtime/units.ts'
 import { LinkPace } from './link-pace.ts'
 import { sampleRatio } from './sample.ts'
 
-/** For a link of more than some 2 Gbit/s nothing is compressed. */
-const LINK_LEAST_MS_PER_BYTE = 4 / MIB
+/** For a link of more than some 1.4 Gbit/s nothing is compressed. */
+const LINK_LEAST_MS_PER_BYTE = 6 / MIB
 /** A sample that shrinks to less is not dense; one that does not even to so much is not worth a try. */
 const DENSE_RATIO = 0.25
 const HOPELESS_RATIO = 0.85

@@ -215,8 +215,10 @@ export class QemuOutgoing implements Outgoing {
     this.#round = now.round
     this.#rounds += 1
     const qemuMs = now.remainingBytes === 0 ? 0 : (now.remainingBytes * 1000) / now.bytesPerSecond
-    // QEMU knows nothing of what lies between it and the link, nor that the next pages may not shrink as the last ones did.
-    const forecastMs = Math.max(qemuMs, this.#sender.linkMs(now.remainingBytes))
+    // QEMU knows nothing of what lies between it and the link. And what all of the memory shrank to says nothing of what the guest
+    // has changed meanwhile; what that did in the round before does.
+    const shrinksTo = this.#rounds === 1 ? 1 : this.#sender.shrinksTo
+    const forecastMs = Math.max(qemuMs, this.#sender.linkMs(now.remainingBytes * shrinksTo))
     this.#onProgress({
       round: this.#rounds,
       pagesSent: now.pages,

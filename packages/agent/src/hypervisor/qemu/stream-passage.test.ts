@@ -71,18 +71,22 @@ async function passed(msPerMib: number, chunks: readonly Uint8Array[], takes = t
   expect(stateChecksum).toBe(sender.checksum)
   expect(trailer).toEqual({ n: 7 })
   expect(Buffer.concat(received).equals(Buffer.concat(chunks))).toBe(true)
-  return { compressed: compressed(), most }
+  return { compressed: compressed(), most, shrinksTo: sender.shrinksTo, linkMs: sender.linkMs(MIB) }
 }
 
 test('a link that holds it up gets it compressed; the content, its order and its checksum are the same', async () => {
-  const { compressed, most } = await passed(8, content(800))
+  const { compressed, most, shrinksTo, linkMs } = await passed(8, content(800))
+  // By which a pause is forecast.
+  expect(shrinksTo).toBeLessThan(0.5)
+  expect(linkMs).toBeGreaterThan(4)
+  expect(linkMs).toBeLessThan(16)
   expect(compressed).toBeGreaterThan(10)
   // One piece on its way to the link, one that is ready or being compressed, and one that gathers: then QEMU is held.
   expect(most).toBeLessThanOrEqual(3 * PIECE_BYTES + CHUNK)
 })
 
 test('a link that takes no time gets it as it is', async () => {
-  expect(await passed(0, content(400))).toMatchObject({ compressed: 0 })
+  expect(await passed(0, content(400))).toMatchObject({ compressed: 0, shrinksTo: 1, linkMs: 0 })
 })
 
 test('what does not shrink is not compressed', async () => {

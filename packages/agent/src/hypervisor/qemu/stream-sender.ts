@@ -11,8 +11,8 @@ import { StreamEncoder } from './stream-format.ts'
 export const PIECE_BYTES = MIB
 /** Where nothing is, QEMU waits sooner: all that lies here stands before the end of the stream, for which the guest stands still. */
 export const PLAIN_PIECE_BYTES = 256 * KIB
-/** What a guest has just changed seldom shrinks to less. */
-const SHRINKS_TO = 0.5
+/** With each piece those before count so much less for what the stream shrinks to now. */
+const SHARE_DECAY = 0.9
 /** Smaller ones are not worth the thread pool. */
 const PACK_LEAST_BYTES = 64 * KIB
 
@@ -42,6 +42,8 @@ export class StreamSender {
   #untaken: NextPiece | null = null
   /** When the link last took one. */
   #takenAt = 0
+  /** Decayed sums of what was sent. */
+  #sent = { rawBytes: 0, wireBytes: 0 }
   #idle: (() => void)[] = []
 
   /** `onSpace`: more may be taken, after `take` has said no. */
@@ -72,11 +74,15 @@ export class StreamSender {
     return !this.#isFull
   }
 
-  /** ms that the link takes for what lies here and so much more, if that shrinks to half at best; 0 where it is not known. */
+  /** What the last pieces have shrunk to, as a share of them. */
+  get shrinksTo(): number {
+    return this.#sent.rawBytes === 0 ? 1 : this.#sent.wireBytes / this.#sent.rawBytes
+  }
+
+  /** ms that the link takes for what lies here, and for so many bytes more; 0 where it is not known. */
   linkMs(moreBytes: number): number {
     const nextBytes = this.#next.reduce((sum, { rawBytes, packed }) => sum + (packed?.length ?? rawBytes), 0)
-    const share = this.#compression.isTried ? SHRINKS_TO : 1
-    const bytes = nextBytes + this.#writer.bufferedBytes + (this.#waitingBytes + moreBytes) * share
+    const bytes = nextBytes + this.#writer.bufferedBytes + this.#waitingBytes + moreBytes
     return bytes * this.#compression.linkMsPerByte
   }
 
@@ -170,7 +176,12 @@ export class StreamSender {
   #write(piece: NextPiece, packed: Uint8Array | null): void {
     const parts = this.#encoder.piece(piece.data, packed)
     const takesMore = this.#writer.write(parts)
-    this.#compression.written(packed?.length ?? piece.rawBytes, takesMore ? null : this.#env.clock.now())
+    const wireBytes = packed?.length ?? piece.rawBytes
+    this.#sent = {
+      rawBytes: this.#sent.rawBytes * SHARE_DECAY + piece.rawBytes,
+      wireBytes: this.#sent.wireBytes * SHARE_DECAY + wireBytes,
+    }
+    this.#compression.written(wireBytes, takesMore ? null : this.#env.clock.now())
     if (takesMore) this.#taken(piece)
     else this.#untaken = piece
   }
