@@ -69,7 +69,7 @@ export class CompressionChoice {
       this.#trial = null
       return null
     }
-    if (this.#isToBlame()) return null
+    if (this.#blames()) return null
     this.#trial ??= { plainMsPerByte: this.#pace.msPerByte, rawBytes: 0, ms: 0, allBytes: 0 }
     const ratio = sampleRatio(piece)
     if (ratio < DENSE_RATIO) return 'light'
@@ -104,8 +104,8 @@ export class CompressionChoice {
     if (this.#trial !== null) this.#judge(this.#trial, rawBytes, ms)
   }
 
-  /** After a trial that was slower, once the link is known again. */
-  #isToBlame(): boolean {
+  /** After a trial that was slower, once the link is known again: whether compressing was the reason. Then it rests. */
+  #blames(): boolean {
     const before = this.#suspectMsPerByte
     this.#suspectMsPerByte = null
     if (before === null || this.#pace.msPerByte > before * TRIAL_SHARE) return false
