@@ -9,7 +9,7 @@ import { KIB, MIB } from './units.ts'
 /**
  * Bytes a sender may have sent and the receiver not yet given back, by class. A bulk link's is the least that fills 10 Gbit/s over
  * 1.5 ms: what lies in it stands before whatever comes last, and a guest that moves stands still until that has arrived. Measured at
- * 1 Gbit/s: 16 MiB make a downtime of 42 ms one of 109.
+ * 1 Gbit/s: a downtime of 109 ms with 16 MiB, of 42 with 4.
  */
 export const LINK_WINDOW_BYTES: Readonly<Record<LinkClass, number>> = {
   control: 4 * MIB,
@@ -81,9 +81,9 @@ export function frameCost(frame: Uint8Array): number {
  * Frames given to `trySend` belong to the link: they go out without being copied, so the caller must not change them.
  * An `onFrame` that throws, or whose promise rejects, is a bug of the caller: nothing here catches it.
  *
- * Credit goes back when half a window was consumed (of bulk links an eighth), not per frame. So when the receiver has consumed everything, the
- * sender still has more than half a window free: a batch of up to half a window never waits for ever. A longer batch is
- * refused with `frame-too-large`.
+ * Credit goes back when half a window was consumed (of bulk links an eighth), not per frame. So when the receiver has
+ * consumed everything, the sender still has more than half a window free: a batch of up to half a window never waits
+ * for ever. A longer batch is refused with `frame-too-large`.
  */
 export class CreditedLink implements Link {
   readonly class: LinkClass

@@ -4,6 +4,7 @@
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { ByteStream, Timer, Timers } from '@stellwerk/runtime/environment.ts'
 import { errorMessage } from '@stellwerk/runtime/errors.ts'
+import { totalLength } from '@stellwerk/runtime/parts.ts'
 import {
   type BlockDevice,
   type BlockErrno,
@@ -35,7 +36,6 @@ import {
   NbdError,
   type NbdRefusal,
   REQUEST_BYTES,
-  totalLength,
   writeU16,
   writeU32,
   writeU64,

@@ -1,6 +1,7 @@
 // The server's replies, written into an outbox. No state, no I/O.
 
 import { assert } from '@stellwerk/runtime/assert.ts'
+import { totalLength } from '@stellwerk/runtime/parts.ts'
 import type { BlockErrno, BlockExtent } from '../device.ts'
 import type { Outbox } from './outbox.ts'
 import type { Request } from './requests.ts'
@@ -18,7 +19,6 @@ import {
   STATE_HOLE,
   STATE_ZERO,
   STRUCTURED_REPLY_BYTES,
-  totalLength,
   writeU16,
   writeU32,
   writeU64,

@@ -1,7 +1,7 @@
+import { totalLength } from '@stellwerk/runtime/parts.ts'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { StreamParser } from './stream-parser.ts'
-import { totalLength } from './wire.ts'
 
 type Piece = { kind: 'header' | 'payload' | 'skip'; bytes: Uint8Array }
 

@@ -2,6 +2,7 @@
 
 import { assert } from '@stellwerk/runtime/assert.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { totalLength } from '@stellwerk/runtime/parts.ts'
 import { type BlockErrno, BlockError } from '../device.ts'
 
 // 64-bit magics, as two 32-bit halves (a BigInt per message would cost more than the rest of the parsing).
@@ -212,12 +213,6 @@ export function writeU64(bytes: Uint8Array, at: number, value: number): void {
   assert(Number.isSafeInteger(value) && value >= 0, `not a 64-bit number we can carry: ${value}`)
   writeU32(bytes, at, Math.floor(value / 0x1_0000_0000))
   writeU32(bytes, at + 4, value >>> 0)
-}
-
-export function totalLength(parts: readonly Uint8Array[]): number {
-  let total = 0
-  for (const part of parts) total += part.length
-  return total
 }
 
 /** For handshake payloads and messages only, which are small: bulk data is never joined. */

@@ -41,8 +41,8 @@ export function createNetwork(faults: NetworkFaults | null = null): NodeNetwork 
     for (const socket of sockets) socket.keepAlive(KEEPALIVE_ROUND_MS)
   }, KEEPALIVE_ROUND_MS).unref()
 
-  const track = (web: WebSocket, socket: Socket): WebFrameSocket => {
-    const frames = new WebFrameSocket(web, socket)
+  const track: Track = (web, socket, isSlabbed) => {
+    const frames = new WebFrameSocket(web, socket, isSlabbed)
     sockets.add(frames)
     web.on('close', () => sockets.delete(frames))
     return frames
@@ -74,7 +74,7 @@ export function createNetwork(faults: NetworkFaults | null = null): NodeNetwork 
   }
 }
 
-type Track = (web: WebSocket, socket: Socket) => WebFrameSocket
+type Track = (web: WebSocket, socket: Socket, isSlabbed: boolean) => WebFrameSocket
 
 /** Of unix sockets there are none. */
 function faultsOn({ network }: Address, faults: NetworkFaults | null): NetworkFaults | null {
@@ -158,7 +158,7 @@ async function dialLink(
   })
   web.on('open', () => {
     const way = dialledWay(address, linkClass)
-    resolve(linkOn(track(web, socket), linkClass, formatAddress(address), faults, way))
+    resolve(linkOn(track(web, socket, slabbed !== null), linkClass, formatAddress(address), faults, way))
   })
   try {
     return await promise
@@ -211,7 +211,7 @@ async function listenLinks(
       return
     }
     upgrader.server.handleUpgrade(request, socket, head, web => {
-      const frames = track(web, socket)
+      const frames = track(web, socket, false)
       const entry: Accepted = {
         end: () => frames.closeFromBelow('closed', 'the listener was closed'),
         drop: () => frames.terminate(),

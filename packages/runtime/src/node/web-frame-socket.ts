@@ -42,15 +42,16 @@ export class WebFrameSocket implements FrameSocket {
   #seenBytes = 0
   #misses = 0
 
-  constructor(web: WebSocket, socket: Socket) {
+  /** `isSlabbed`: what is read is counted where it is read. */
+  constructor(web: WebSocket, socket: Socket, isSlabbed = false) {
     this.#web = web
     this.#socket = socket
     this.#cork = new AutoCork(socket)
     web.on('message', (data: RawData, isBinary: boolean) => {
       if (this.#over) return
       assert(Buffer.isBuffer(data), 'messages come as one buffer')
-      // A view of what was read is counted where it is read, or small.
-      if (data.length === data.buffer.byteLength) countBuffer(data.length)
+      const isView = data.length < data.buffer.byteLength
+      if (!(isSlabbed && isView)) countBuffer(data.length)
       if (isBinary) this.#frame?.(data)
       else this.#control?.(data.toString('latin1'))
     })

@@ -3,6 +3,7 @@
 
 import type { File } from '../environment.ts'
 import { StellwerkError } from '../errors.ts'
+import { totalLength } from '../parts.ts'
 import type { DiskWork, SimDisk } from './disk.ts'
 import type { SimProcess } from './process.ts'
 import type { SimRandom } from './random.ts'
@@ -44,7 +45,7 @@ export class SimFile implements File {
   async write(offset: number, data: readonly Uint8Array[], options?: { readonly durable?: boolean }): Promise<void> {
     const durable = options?.durable === true
     if (durable) this.#refuseAfterFailure()
-    const length = totalBytes(data)
+    const length = totalLength(data)
     const write = this.#run<void>({
       operation: 'write',
       offset,
@@ -158,12 +159,8 @@ export class SimFile implements File {
   }
 }
 
-function totalBytes(parts: readonly Uint8Array[]): number {
-  return parts.reduce((sum, part) => sum + part.byteLength, 0)
-}
-
 function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(totalBytes(parts))
+  const all = new Uint8Array(totalLength(parts))
   let at = 0
   for (const part of parts) {
     all.set(part, at)

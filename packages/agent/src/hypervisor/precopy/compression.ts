@@ -4,6 +4,8 @@
 // before, so that neither the link nor the thread waits for the other. And what looks like a slow link may be a target, or a source, whose processors
 // have too much to do already; only that all of it goes faster with compressing than without tells the one from the other.
 
+import { LINK_WINDOW_BYTES } from '@stellwerk/runtime/credited-link.ts'
+import { totalLength } from '@stellwerk/runtime/parts.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { LinkPace } from './link-pace.ts'
 import { sampleRatio } from './sample.ts'
@@ -17,8 +19,6 @@ const HOPELESS_RATIO = 0.85
 const DENSE_GUESS_MS_PER_BYTE = 6 / MIB
 /** The middle one of the last so many is what it takes: single ones wait for a thread. */
 const DENSE_KEPT = 5
-/** What lies in a full link's window before a piece: a thread that takes no longer than it keeps nobody waiting. */
-const AHEAD_BYTES = 2 * MIB
 
 /**
  * With compressing, so much in no less than so long must not take longer than the link took for it before, but for what measurements
@@ -73,9 +73,10 @@ export class CompressionChoice {
     this.#trial ??= { plainMsPerByte: this.#pace.msPerByte, rawBytes: 0, ms: 0, allBytes: 0 }
     const ratio = sampleRatio(piece)
     if (ratio < DENSE_RATIO) return 'light'
-    const bytes = piece.reduce((sum, part) => sum + part.length, 0)
+    const bytes = totalLength(piece)
     const linkMs = bytes * this.#pace.msPerByte
-    const mostMs = AHEAD_BYTES * this.#pace.msPerByte
+    // What lies in a full window before a piece: a thread that takes no longer than that keeps nobody waiting.
+    const mostMs = LINK_WINDOW_BYTES.bulk * this.#pace.msPerByte
     const waitMs = bytes * middle(this.#dense, DENSE_GUESS_MS_PER_BYTE) - ratio * linkMs
     const packs = ratio < HOPELESS_RATIO && waitMs <= this.#aheadMs
     this.#aheadMs = Math.max(0, Math.min(mostMs, this.#aheadMs + (packs ? -waitMs : linkMs)))

@@ -17,10 +17,15 @@ function written(pace: LinkPace, times: number, stepMs: (n: number) => number, f
   }
 }
 
-test('what was written from asking to asking has left in between', () => {
+/** Of a link that was full all along. */
+function known(): LinkPace {
   const pace = new LinkPace()
   written(pace, 20, () => MS_PER_MIB)
-  expect(pace.msPerByte * MIB).toBeCloseTo(MS_PER_MIB)
+  return pace
+}
+
+test('what was written from asking to asking has left in between', () => {
+  expect(known().msPerByte * MIB).toBeCloseTo(MS_PER_MIB)
 })
 
 test('a window that takes many in no time and then none for as long makes no difference', () => {
@@ -50,20 +55,17 @@ test('it follows a link that changes, and forgets one that is never full any mor
 })
 
 test('what it was is not kept for a link that was measured anew, and is seldom full, or never', () => {
-  const seldom = new LinkPace()
-  written(seldom, 20, () => MS_PER_MIB)
+  const seldom = known()
   seldom.measureAnew()
   written(seldom, 20, () => MS_PER_MIB, 0.1)
-  const never = new LinkPace()
-  written(never, 20, () => MS_PER_MIB)
+  const never = known()
   never.measureAnew()
   for (let n = 0; n < 65; n += 1) never.written(MIB, null)
   expect([seldom.lastMsPerByte, never.lastMsPerByte]).toEqual([0, 0])
 })
 
 test('what is measured anew is not known, but what it was is', () => {
-  const pace = new LinkPace()
-  written(pace, 20, () => MS_PER_MIB)
+  const pace = known()
   pace.measureAnew()
   expect(pace.msPerByte).toBe(0)
   expect(pace.lastMsPerByte * MIB).toBeCloseTo(MS_PER_MIB)

@@ -1,6 +1,7 @@
 // What a piece of a stream would shrink to, by a look at a little of it.
 
 import { constants, zstdCompressSync } from 'node:zlib'
+import { totalLength } from '@stellwerk/runtime/parts.ts'
 import { KIB } from '@stellwerk/runtime/units.ts'
 
 /** 8 KiB take some 70 µs. */
@@ -10,8 +11,7 @@ const OPTIONS = { params: { [constants.ZSTD_c_compressionLevel]: 1 } }
 
 /** The share that is left of some evenly spread parts of it; a short piece is looked at as a whole. */
 export function sampleRatio(piece: readonly Uint8Array[]): number {
-  const length = piece.reduce((sum, part) => sum + part.length, 0)
-  const step = Math.max(PART_BYTES, Math.floor((length - PART_BYTES) / (PARTS - 1)))
+  const step = Math.max(PART_BYTES, Math.floor((totalLength(piece) - PART_BYTES) / (PARTS - 1)))
   const sample: Uint8Array[] = []
   let start = 0
   let next = 0

@@ -1,5 +1,5 @@
-// QEMU's migration stream on its way through ours: pieces, each with the checksum of everything so far, and behind the last what
-// the source hands over.
+// QEMU's migration stream on its way through ours: pieces, each with its checksum, and behind the last what the source hands
+// over.
 //
 //   "SWQEMU3\n" · pieces: u32 length (> 0) · u32 length as it is sent · 16 bytes, the checksum of the piece (piece-checksum.ts) ·
 //   bytes; where it is sent shorter than it is, as zstd
@@ -12,6 +12,7 @@ import { crc32 } from 'node:zlib'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { totalLength } from '@stellwerk/runtime/parts.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { CHECKSUM_BYTES, pieceChecksum } from './piece-checksum.ts'
 
@@ -37,7 +38,7 @@ export class StreamEncoder {
 
   /** At most PIECE_MAX_BYTES; `packed`: the same as zstd, and shorter. */
   piece(data: readonly Uint8Array[], packed: Uint8Array | null = null): Uint8Array[] {
-    const length = lengthOf(data)
+    const length = totalLength(data)
     assert(length > 0 && length <= PIECE_MAX_BYTES, `a piece of ${length} bytes`)
     assert(packed === null || packed.length < length, 'a piece is packed to be shorter')
     this.#bytes += length
@@ -62,6 +63,8 @@ export class StreamEncoder {
 
 export interface Piece {
   readonly kind: 'piece'
+  /** Counted from 0. */
+  readonly n: number
   /** As it came, in views of the chunks it came in; `sentBytes` of it. */
   readonly body: readonly Uint8Array[]
   /** Less than `length`: it is zstd. */
@@ -81,8 +84,7 @@ export class StreamDecoder {
   #state: 'begin' | 'head' | 'body' | 'over' = 'begin'
   #head: Head = { length: 0, sentBytes: 0, checksum: Buffer.alloc(0) }
   #checksum = 0
-  #framed = 0
-  #checked = 0
+  #pieces = 0
 
   /** Of all that was checked. */
   get checksum(): number {
@@ -101,11 +103,10 @@ export class StreamDecoder {
   }
 
   /** Throws `corrupt-data` unless that is what stood in the piece. */
-  check(data: readonly Uint8Array[], { length, checksum }: Piece): void {
-    if (lengthOf(data) !== length || !pieceChecksum(this.#checked, length, data).equals(checksum)) {
+  check(data: readonly Uint8Array[], { n, length, checksum }: Piece): void {
+    if (totalLength(data) !== length || !pieceChecksum(n, length, data).equals(checksum)) {
       throw corrupt('a checksum does not match')
     }
-    this.#checked += 1
     this.#checksum = crc32(checksum, this.#checksum)
   }
 
@@ -143,8 +144,8 @@ export class StreamDecoder {
 
   #whole({ length, sentBytes, checksum }: Head): Framed {
     this.#state = 'head'
-    const n = this.#framed++
-    if (length > 0) return { kind: 'piece', body: this.#chunks.views(sentBytes), sentBytes, length, checksum }
+    const n = this.#pieces++
+    if (length > 0) return { kind: 'piece', n, body: this.#chunks.views(sentBytes), sentBytes, length, checksum }
     const trailer = this.#chunks.joined(sentBytes)
     if (!pieceChecksum(n, 0, [trailer]).equals(checksum)) throw corrupt('the checksum of its trailer does not match')
     this.#state = 'over'
@@ -212,10 +213,6 @@ class ChunkQueue {
   joined(length: number): Buffer {
     return Buffer.concat(this.views(length), length)
   }
-}
-
-function lengthOf(parts: readonly Uint8Array[]): number {
-  return parts.reduce((sum, part) => sum + part.length, 0)
 }
 
 function corrupt(why: string): StellwerkError {

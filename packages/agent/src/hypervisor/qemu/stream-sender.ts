@@ -150,8 +150,7 @@ export class StreamSender {
   }
 
   #begin(): void {
-    const data = this.#piece()
-    const rawBytes = data.reduce((sum, part) => sum + part.length, 0)
+    const [data, rawBytes] = this.#piece()
     const next: NextPiece = { data, rawBytes, since: this.#env.clock.now(), packed: null }
     this.#next.push(next)
     const kind = rawBytes < PACK_LEAST_BYTES ? null : this.#compression.choose(data)
@@ -193,7 +192,8 @@ export class StreamSender {
     this.#untaken = null
   }
 
-  #piece(): Uint8Array[] {
+  /** And how long it is. */
+  #piece(): [Uint8Array[], number] {
     const data: Uint8Array[] = []
     let bytes = 0
     const most = this.#pieceBytes
@@ -205,7 +205,7 @@ export class StreamSender {
       else this.#waiting.shift()
     }
     this.#waitingBytes -= bytes
-    return data
+    return [data, bytes]
   }
 
   #space(): void {

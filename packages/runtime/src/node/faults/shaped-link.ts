@@ -1,6 +1,7 @@
 // A link's socket under fault rules. What is below keeps its own alive meanwhile: who is cut off is told by the rules.
 
 import type { FrameSocket } from '../../credited-link.ts'
+import { totalLength } from '../../parts.ts'
 import type { WebFrameSocket } from '../web-frame-socket.ts'
 import type { NetworkFaults, Shaped, Way } from './network-faults.ts'
 import { type Judged, ShapedPipe } from './shaped-pipe.ts'
@@ -40,7 +41,7 @@ export class ShapedLink implements FrameSocket, Shaped {
 
   send(frames: readonly Uint8Array[]): void {
     if (this.#over) return
-    const bytes = frames.reduce((sum, frame) => sum + frame.byteLength, 0)
+    const bytes = totalLength(frames)
     this.#out.push({ kind: 'frames', frames }, bytes)
   }
 

@@ -1,6 +1,7 @@
 // A byte stream under fault rules.
 
 import type { ByteStream } from '../../environment.ts'
+import { totalLength } from '../../parts.ts'
 import { type SocketStream, STREAM_HIGH_WATER_BYTES } from '../byte-stream.ts'
 import { brokenError, type NetworkFaults, type Shaped, type Way } from './network-faults.ts'
 import { type Judged, ShapedPipe } from './shaped-pipe.ts'
@@ -56,7 +57,7 @@ export class ShapedStream implements ByteStream, Shaped {
 
   write(parts: readonly Uint8Array[]): boolean {
     if (this.#state.kind !== 'open') return false
-    const bytes = parts.reduce((sum, part) => sum + part.byteLength, 0)
+    const bytes = totalLength(parts)
     this.#out.push({ parts }, bytes)
     if (this.bufferedBytes >= STREAM_HIGH_WATER_BYTES) this.#full = true
     return !this.#full
