@@ -5,12 +5,11 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseMac, writeMac } from '@stellwerk/protocol/ethernet.ts'
-import { findPorts } from 'stellwerk/cluster/ports.ts'
+import { freePorts } from './lib/free-ports.ts'
 import { type BenchContext, type Group, sideBySide, withServers } from './lib/group.ts'
 import { has } from './lib/peers.ts'
 import type { Servers } from './lib/processes.ts'
 import { median, row } from './lib/rows.ts'
-import { serverEnvironment } from './servers/config.ts'
 import type { SwitchHostConfig, SwitchPeer } from './servers/switch-host.ts'
 
 const HOST = '127.0.0.1'
@@ -64,7 +63,7 @@ async function compare({ report, progress, rounds, fio }: BenchContext, wires: M
 }
 
 async function switches(servers: Servers, directory: string): Promise<Wire> {
-  const ports = await freePorts(directory, MACS.length)
+  const ports = await freePorts(directory, HOST, MACS.length)
   const hosts = await Promise.all(
     MACS.map(async (mac, i) => {
       const name = `host-${i}`
@@ -82,7 +81,7 @@ async function switches(servers: Servers, directory: string): Promise<Wire> {
 }
 
 async function qemus(servers: Servers, directory: string): Promise<Wire> {
-  const [port] = await freePorts(directory, 1)
+  const [port] = await freePorts(directory, HOST, 1)
   const ends: Socket[] = []
   for (const [i, way] of [`listen=${HOST}:${port}`, `connect=${HOST}:${port}`].entries()) {
     const socket = join(directory, `qemu-${i}.sock`)
@@ -198,11 +197,4 @@ function frame(from: 0 | 1, bytes: number): Buffer {
   writeMac(framed, LENGTH_BYTES + 6, parseMac(MACS[from]))
   framed.writeUInt16BE(0x88b5, LENGTH_BYTES + 12)
   return framed
-}
-
-async function freePorts(directory: string, count: number): Promise<number[]> {
-  const env = serverEnvironment('ports', directory)
-  const ports = await findPorts(env, HOST, count)
-  await env.close()
-  return ports
 }

@@ -1,11 +1,13 @@
 // Live migration of a QEMU machine, Stellwerk's way beside QEMU's own from one QEMU to another, the same guest and load: on loopback,
 // and over a cable of 1 Gbit/s. Downtime is from the guest's last instruction at the source to its first at the target; what a
-// coordinator's commit takes is not in it, nor is a disk's hand-over.
+// coordinator's commit takes is not in it, nor is a disk's hand-over. The two guests are measured in turn, and one rests meanwhile.
+// On loopback QEMU's own is measured through two programs, too, that do nothing but copy: what passes through processes costs that much.
 
 import type { ChildProcess } from 'node:child_process'
-import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PROFILES } from '@stellwerk/protocol/settings.ts'
+import { freePorts } from './lib/free-ports.ts'
 import { type BenchContext, type Group, withServers } from './lib/group.ts'
 import { writeGuestImage } from './lib/guest-image.ts'
 import { has } from './lib/peers.ts'
@@ -20,6 +22,8 @@ const DIRTY_MIB_PER_SECOND = 4
 const START_MS = 60_000
 /** What a cluster waits for before it switches. */
 const DOWNTIME_MS = PROFILES.lab.downtimeMs
+/** As much as lies in a unix socket. */
+const RELAY_BYTES = 256 * 1024
 /** Among each side's files. */
 const IMAGE = 'guest.boot'
 const GIGABIT = '1gbit'
@@ -66,42 +70,80 @@ async function measure(
   const boot = { image: IMAGE, dirtyMiBPerSecond: DIRTY_MIB_PER_SECOND }
   const ours: Moved[] = []
   const theirs: Moved[] = []
+  const relayed: Moved[] = []
   await withServers(async (servers, directory) => {
     const [source, port] = await side(servers, directory, 'source', image, from, compresses)
     const [target] = await side(servers, directory, 'target', image, to, compresses)
-    context.progress(`${name}: booting`)
-    await servers.ask(source, 'boot', boot)
-    for (let n = 1; n <= context.rounds; n += 1) {
-      context.progress(`${name}: ${n} of ${context.rounds}`)
+    const relays = from === HERE && has('socat') ? await startRelays(servers, directory) : null
+    const move = async (n: number): Promise<Moved> => {
+      await servers.ask(source, 'wake')
       const receiving = servers.ask(target, 'receive', { ...boot, n, host: from.host, port })
       const sent = (await servers.ask(source, 'send', { n, downtimeMs: DOWNTIME_MS })) as Sent
-      ours.push(moved(sent, (await receiving) as Received))
+      const received = (await receiving) as Received
       await servers.ask(source, 'resume')
+      await servers.ask(source, 'rest')
+      return moved(sent, received)
+    }
+    const movePlain = async (over: Relays | null): Promise<Moved> => {
+      await servers.ask(source, 'plainWake')
+      const at = await servers.ask(target, 'plainReceive', { ...boot, uri: over?.into ?? `tcp:${to.host}:0` })
+      const received = servers.ask(target, 'plainReceived')
+      const uri = over?.from ?? `tcp:${to.host}:${at}`
+      const sent = (await servers.ask(source, 'plainSend', { uri, downtimeMs: DOWNTIME_MS })) as Sent
+      const all = moved(sent, (await received) as Received)
+      await servers.ask(source, 'plainRest')
+      return all
+    }
+    context.progress(`${name}: booting`)
+    await servers.ask(source, 'boot', boot)
+    await servers.ask(source, 'rest')
+    await servers.ask(source, 'plainBoot', boot)
+    await servers.ask(source, 'plainRest')
+    for (let n = 1; n <= context.rounds; n += 1) {
+      context.progress(`${name}: ${n} of ${context.rounds}`)
+      ours.push(await move(n))
+      theirs.push(await movePlain(null))
+      if (relays !== null) relayed.push(await movePlain(relays))
     }
     await servers.ask(source, 'end')
-    context.progress(`${name}: booting QEMU's own`)
-    await servers.ask(source, 'plainBoot', boot)
-    for (let n = 1; n <= context.rounds; n += 1) {
-      context.progress(`${name}: QEMU's own, ${n} of ${context.rounds}`)
-      const waits = await servers.ask(target, 'plainReceive', boot)
-      const received = servers.ask(target, 'plainReceived')
-      const sent = (await servers.ask(source, 'plainSend', {
-        ...{ host: to.host, port: waits, downtimeMs: DOWNTIME_MS },
-      })) as Sent
-      theirs.push(moved(sent, (await received) as Received))
-      await servers.ask(source, 'plainResume')
-    }
     await servers.ask(source, 'plainEnd')
   })
   const of = (all: readonly Moved[], pick: (each: Moved) => number): number => median(all.map(pick))
   const beside = (what: string, pick: (each: Moved) => number) =>
     context.report(row(`${name}, ${what}`, of(ours, pick), 'ms', of(theirs, pick), 'QEMU → QEMU'))
   beside('total', each => each.totalMs)
+  if (relayed.length > 0) {
+    const [total, relays] = [of(ours, each => each.totalMs), of(relayed, each => each.totalMs)]
+    context.report(row(`${name}, total`, total, 'ms', relays, 'QEMU → two relays → QEMU'))
+  }
   beside('downtime', each => each.downtimeMs)
   const streamed = of(ours, each => each.streamBytes)
   context.report(row(`${name}, sent`, streamed / MIB, 'MiB', QEMU_MEMORY_BYTES / MIB, 'the memory'))
   const grown = Math.max(...ours.map(each => each.grownBytes))
   context.report(row(`${name}, an agent's memory grew by`, grown / MIB, 'MiB', GROWS_AT_MOST_MIB, 'the bound'))
+}
+
+/** Where QEMU's stream goes into them and comes out, as QEMU takes addresses. */
+interface Relays {
+  readonly from: string
+  readonly into: string
+}
+
+/** The way that Stellwerk's streams go, unix socket, TCP, unix socket, by programs that only copy. */
+async function startRelays(servers: Servers, directory: string): Promise<Relays> {
+  const [port] = await freePorts(directory, HERE.host, 1)
+  const sockets = join(directory, 'relays')
+  const [from, into] = [join(sockets, 'from.sock'), join(sockets, 'into.sock')]
+  mkdirSync(sockets)
+  // QEMU may be another user.
+  chmodSync(directory, 0o711)
+  chmodSync(sockets, 0o777)
+  const copying = ['-b', String(RELAY_BYTES)]
+  // Tries again until the other one listens.
+  const onward = `TCP:${HERE.host}:${port},retry=100,interval=0.05`
+  await servers.start('socat', [...copying, `UNIX-LISTEN:${from},mode=666,fork`, onward], from)
+  await servers.start('socat', [...copying, `TCP-LISTEN:${port},bind=${HERE.host},fork`, `UNIX-CONNECT:${into}`], from)
+  return { from: `unix:${from}`, into: `unix:${into}` }
 }
 
 function moved(sent: Sent, received: Received): Moved {

@@ -9,6 +9,7 @@ const PACKAGES = {
   'qemu-nbd': 'qemu-utils',
   'qemu-storage-daemon': 'qemu-system-common',
   'qemu-system-x86_64': 'qemu-system-x86',
+  socat: 'socat',
 } as const
 
 export type Program = keyof typeof PACKAGES

@@ -88,6 +88,9 @@ takeOrders({
     return { startedAt, pausedAt, grownBytes: memory() }
   },
   resume: async () => outgoing?.abort(),
+  /** While the other guest is measured. */
+  rest: async () => machine?.freeze('the other one is measured'),
+  wake: async () => machine?.thaw(),
   end: async () => machine?.kill(),
   receive: async ({ n, port, host, image, dirtyMiBPerSecond }: Boot & { n: number; port: number; host: string }) => {
     const incoming = await hypervisor.receive(qemuSpec(image, dirtyMiBPerSecond), [disk()], [])
@@ -120,7 +123,7 @@ takeOrders({
     await acknowledged(plain, WARM_ENTRIES)
     return null
   },
-  plainSend: async ({ host, port, downtimeMs }: { host: string; port: number; downtimeMs: number }): Promise<Sent> => {
+  plainSend: async ({ uri, downtimeMs }: { uri: string; downtimeMs: number }): Promise<Sent> => {
     const { qmp } = plain!
     const over = Promise.withResolvers<void>()
     let pausedAt = 0
@@ -134,25 +137,26 @@ takeOrders({
     await qmp.execute('migrate-set-capabilities', { capabilities: on('events', 'auto-converge') })
     await qmp.execute('migrate-set-parameters', { 'downtime-limit': downtimeMs, 'max-bandwidth': BANDWIDTH_MAX })
     const startedAt = machineNow()
-    await qmp.execute('migrate', { uri: `tcp:${host}:${port}` })
+    await qmp.execute('migrate', { uri })
     await over.promise
     return { startedAt, pausedAt, grownBytes: 0 }
   },
-  plainResume: async () => plain?.qmp.execute('cont'),
+  plainRest: async () => plain?.qmp.execute('stop'),
+  plainWake: async () => plain?.qmp.execute('cont'),
   plainEnd: async () => {
     plain?.kill()
     await plain?.gone
     return null
   },
-  /** Answers with the port at which it waits. */
-  plainReceive: async ({ image, dirtyMiBPerSecond }: Boot): Promise<number> => {
+  /** Answers with the port at which it waits, where that is to be a free one. */
+  plainReceive: async ({ image, dirtyMiBPerSecond, uri }: Boot & { uri: string }): Promise<number> => {
     plain = await plainQemu(image, dirtyMiBPerSecond, true)
     await plain.qmp.execute('migrate-set-capabilities', { capabilities: [{ capability: 'events', state: true }] })
     plainRuns = Promise.withResolvers()
     plain.qmp.onEvent(({ event }) => {
       if (event === 'RESUME') plainRuns.resolve(machineNow())
     })
-    await plain.qmp.execute('migrate-incoming', { uri: `tcp:${options.host}:0` })
+    await plain.qmp.execute('migrate-incoming', { uri })
     const answer = (await plain.qmp.execute('query-migrate')) as { 'socket-address'?: { port?: string }[] }
     return Number(answer['socket-address']?.[0]?.port)
   },

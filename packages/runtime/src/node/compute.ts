@@ -49,13 +49,13 @@ export function createCompute(): Compute {
       job(() =>
         compressAsync(data, {
           params: { [constants.ZSTD_c_compressionLevel]: level },
-          chunkSize: outputRoom(data.byteLength + (data.byteLength >> 8)),
+          chunkSize: outputRoom(data, data.byteLength + (data.byteLength >> 8)),
         }),
       ),
 
     decompress: (data, sizeBytes) =>
       job(async () => {
-        const options = { maxOutputLength: Math.max(sizeBytes, 1), chunkSize: outputRoom(sizeBytes) }
+        const options = { maxOutputLength: Math.max(sizeBytes, 1), chunkSize: outputRoom(data, sizeBytes) }
         const plain = await decompressAsync(data, options).catch(cause => {
           throw new StellwerkError('corrupt-data', `compressed data does not decompress: ${errorCode(cause)}`, {
             cause,
@@ -71,10 +71,13 @@ export function createCompute(): Compute {
   }
 }
 
-/** With some to spare: a buffer that is just filled asks for another one. It is about to be allocated. */
-function outputRoom(sizeBytes: number): number {
+/**
+ * With some to spare: a buffer that is just filled asks for another one. It is about to be allocated; and what goes in was most often
+ * joined for it, and is garbage as soon.
+ */
+function outputRoom(input: Uint8Array, sizeBytes: number): number {
   const room = Math.min(sizeBytes, OUTPUT_MAX_BYTES) + KIB
-  countBuffer(room)
+  countBuffer(room + input.byteLength)
   return room
 }
 
