@@ -126,9 +126,11 @@ takeOrders({
   plainSend: async ({ uri, downtimeMs }: { uri: string; downtimeMs: number }): Promise<Sent> => {
     const { qmp } = plain!
     const over = Promise.withResolvers<void>()
+    let startedAt = 0
     let pausedAt = 0
     qmp.onEvent(({ event, data }) => {
-      if (event === 'STOP' && pausedAt === 0) pausedAt = machineNow()
+      // Before it began the guest may have been at rest.
+      if (event === 'STOP' && startedAt !== 0 && pausedAt === 0) pausedAt = machineNow()
       if (event !== 'MIGRATION') return
       if (data['status'] === 'completed') over.resolve()
       if (data['status'] === 'failed') over.reject(new Error('QEMU’s own migration has failed'))
@@ -136,7 +138,7 @@ takeOrders({
     const on = (...names: string[]): Json => names.map(capability => ({ capability, state: true }))
     await qmp.execute('migrate-set-capabilities', { capabilities: on('events', 'auto-converge') })
     await qmp.execute('migrate-set-parameters', { 'downtime-limit': downtimeMs, 'max-bandwidth': BANDWIDTH_MAX })
-    const startedAt = machineNow()
+    startedAt = machineNow()
     await qmp.execute('migrate', { uri })
     await over.promise
     return { startedAt, pausedAt, grownBytes: 0 }
