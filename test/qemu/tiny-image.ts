@@ -9,19 +9,21 @@ import { join } from 'node:path'
 import type { Processes } from '@stellwerk/runtime/environment.ts'
 import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
 import { addedFiles } from 'stellwerk/images/added-files.ts'
+import { BUSYBOX_PACKAGE } from 'stellwerk/images/debian-busybox.ts'
 import { KERNEL_PACKAGE } from 'stellwerk/images/debian-kernel.ts'
 import { buildTiny } from 'stellwerk/images/tiny.ts'
 
 /** What the tests in this folder need. */
 const installed = peers(peer('qemu-system-x86_64', 'qemu-system-x86'), peer('apt-get', 'apt'))
-export const qemu = installed.missing || aptKnows(KERNEL_PACKAGE) ? installed : withoutKernel()
+const unknown = [KERNEL_PACKAGE, BUSYBOX_PACKAGE].find(name => !aptKnows(name))
+export const qemu = installed.missing || unknown === undefined ? installed : withoutPackage(unknown)
 
 function aptKnows(name: string): boolean {
   return spawnSync('apt-cache', ['show', name], { stdio: 'ignore' }).status === 0
 }
 
-function withoutKernel(): typeof installed {
-  const note = `a kernel is missing: apt does not know ${KERNEL_PACKAGE} (run: apt update)`
+function withoutPackage(name: string): typeof installed {
+  const note = `no tiny guest: apt does not know ${name} (run: apt update)`
   if (process.env['STELLWERK_REQUIRE_PEERS'] === '1') throw new Error(note)
   return { missing: true, note }
 }
@@ -30,6 +32,7 @@ const MAKERS = [
   '../../packages/agent/src/guests/linux/ledger.elf',
   '../../packages/cli/src/images/tiny.ts',
   '../../packages/cli/src/images/added-files.ts',
+  '../../packages/cli/src/images/debian-busybox.ts',
   '../../packages/cli/src/images/cpio.ts',
   '../../packages/agent/src/hypervisor/qemu/boot-image.ts',
 ]

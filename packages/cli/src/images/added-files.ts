@@ -9,8 +9,8 @@ import { readGuestFile } from './guest-file.ts'
 
 const ELF = Buffer.from('\x7fELF', 'latin1')
 const SCRIPT = Buffer.from('#!', 'latin1')
-/** Of the guest itself, and of what it mounts over. */
-const TAKEN = /^\/(?:init|(?:modules|dev|proc|sys)(?:\/.*)?)$/
+/** Of the guest itself, with its shell, and of what it mounts over. */
+const TAKEN = /^\/(?:init|bin\/busybox|(?:modules|dev|proc|sys)(?:\/.*)?)$/
 
 /** The files, each behind the directories that it lies in. Throws `bad-file` and `no-program`. */
 export async function addedFiles(

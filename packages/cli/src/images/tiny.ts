@@ -1,5 +1,5 @@
-// The tiny test guest: Debian's cloud kernel with our own first process, which is the self-checking ledger. Made without
-// root from the packages of this machine's distribution; nothing of it is installed.
+// The tiny test guest: Debian's cloud kernel with our own first process, which is the self-checking ledger, and busybox's tools,
+// which it runs when it is told to. Made without root from the packages of this machine's distribution; nothing of it is installed.
 
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
@@ -9,6 +9,7 @@ import type { Processes } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { filesOf } from '../cluster/directory.ts'
 import { type ArchiveEntry, cpioArchive } from './cpio.ts'
+import { fetchDebianBusybox } from './debian-busybox.ts'
 import { fetchDebianKernel, type KernelPackage } from './debian-kernel.ts'
 
 /** In the order in which they need each other. */
@@ -37,10 +38,15 @@ export async function buildTiny(
   added: readonly ArchiveEntry[] = [],
 ): Promise<BuiltImage> {
   const kernel = await fetchDebianKernel(processes, new Set(MODULES))
-  return { image: encodeBootImage(await tinyImage(kernel, added)), version: kernel.version }
+  const busybox = await fetchDebianBusybox(processes)
+  return { image: encodeBootImage(await tinyImage(kernel, busybox, added)), version: kernel.version }
 }
 
-export async function tinyImage(kernel: KernelPackage, added: readonly ArchiveEntry[]): Promise<BootImage> {
+async function tinyImage(
+  kernel: KernelPackage,
+  busybox: Uint8Array,
+  added: readonly ArchiveEntry[],
+): Promise<BootImage> {
   const entries: ArchiveEntry[] = [
     { path: 'dev', data: null },
     { path: 'proc', data: null },
@@ -48,6 +54,9 @@ export async function tinyImage(kernel: KernelPackage, added: readonly ArchiveEn
     { path: 'modules', data: null },
     // Programs that are added expect it.
     { path: 'tmp', data: null },
+    { path: 'bin', data: null },
+    // Where the guest looks for its shell.
+    { path: 'bin/busybox', data: busybox, executable: true },
     { path: 'init', data: present(await filesOf(GUESTS).read(LEDGER), LEDGER), executable: true },
   ]
   const order: string[] = []

@@ -275,6 +275,8 @@ static void obey(char *order) {
     while (*ms && *ms != ' ') ms++;
     return push(order + 5, (u64)number_of(*ms ? ms + 1 : 0, 1000));
   }
+  // sh LINE
+  if (starts_with(order, "sh ")) return run_shell(order + 3);
   // run PATH WORD…
   if (starts_with(order, "run ")) return run_program(order + 4);
   if (starts_with(order, "status")) {

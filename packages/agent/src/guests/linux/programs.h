@@ -1,5 +1,5 @@
-// Programs of other people that the image has besides the guest: each is started by an order, speaks on the console, and when it
-// has ended the guest says how. They have no input.
+// Programs of other people that the image has besides the guest, and lines for busybox's shell: each is started by an order, speaks on
+// the console, and when it has ended the guest says how. They have no input.
 
 #pragma once
 #include "boot.h"
@@ -25,11 +25,34 @@ __attribute__((noreturn)) static void become(char **words) {
   for (;;) call1(SYS_EXIT, 127);
 }
 
-/** `line`: the path of a program and its words; it is taken apart. */
-static void run_program(char *text) {
-  static char *words[WORDS_MAX + 1];
+/** `words`: the path of a program first. It is told of by this name. */
+static void start_program(const char *name, char **words) {
   struct program *free = 0;
   for (int i = 0; i < PROGRAMS_MAX; i++) if (programs[i].pid == 0) free = &programs[i];
+  if (free == 0) {
+    say("too many programs");
+    end_line();
+    return;
+  }
+  u64 length = 0;
+  for (; name[length] && length < PROGRAM_NAME_MAX - 1; length++) free->name[length] = name[length];
+  free->name[length] = 0;
+  // It waits until the other has become the program: no page that it writes to is copied meanwhile.
+  long pid = call5(SYS_CLONE, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0);
+  if (pid == 0) become(words);
+  if (pid > 0) free->pid = pid;
+}
+
+/** A line for the shell. */
+static void run_shell(char *text) {
+  static char *words[] = {"/bin/busybox", "sh", "-c", 0, 0};
+  words[3] = text;
+  start_program("sh", words);
+}
+
+/** `text`: the path of a program and its words; it is taken apart. */
+static void run_program(char *text) {
+  static char *words[WORDS_MAX + 1];
   int count = 0;
   for (char *at = text; *at;) {
     while (*at == ' ') *at++ = 0;
@@ -37,18 +60,9 @@ static void run_program(char *text) {
     while (*at && *at != ' ') at++;
   }
   words[count] = 0;
-  if (count == 0 || free == 0) {
-    say(count == 0 ? "run what?" : "too many programs");
-    end_line();
-    return;
-  }
-  u64 length = 0;
-  for (; words[0][length] && length < PROGRAM_NAME_MAX - 1; length++) free->name[length] = words[0][length];
-  free->name[length] = 0;
-  // It waits until the other has become the program: no page that it writes to is copied meanwhile.
-  long pid = call5(SYS_CLONE, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0);
-  if (pid == 0) become(words);
-  if (pid > 0) free->pid = pid;
+  if (count > 0) return start_program(words[0], words);
+  say("run what?");
+  end_line();
 }
 
 /** Tells of those that have ended; orphans end here, too. */
