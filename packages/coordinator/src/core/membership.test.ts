@@ -148,4 +148,20 @@ describe('first placements after the coordinator’s start', () => {
     expect(bench.now - startedAt).toBeGreaterThanOrEqual(3_000)
     expect(bench.now - startedAt).toBeLessThan(6_000)
   })
+
+  it('do not wait for a host that has reported and is lost since: what ran there begins elsewhere at once', () => {
+    const bench = Bench.cluster()
+    bench.restart()
+    const patient = { ...bench.state.cluster.settings, startGraceMs: 60_000 }
+    bench.state.cluster = { ...bench.state.cluster, settings: patient }
+    bench.round(2)
+    const lost = bench.placement('web')!.host
+    bench.hosts.get(lost)!.beating = false
+    const lostAt = bench.now
+    while (bench.placement('web')?.host === lost || bench.placement('web') === null) {
+      bench.round()
+      expect(bench.now - lostAt).toBeLessThan(60_000)
+    }
+    expect(bench.now - lostAt).toBeLessThan(patient.leaseMs + 3_000)
+  })
 })

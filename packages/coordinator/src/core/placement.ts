@@ -92,7 +92,8 @@ function whyRather({ host, load }: Candidate, other: Candidate, isPreferred: boo
 
 /**
  * Soon after its start the coordinator knows hosts that have not reported yet: the first VMs wait for them a little, or they
- * would all go to the first host that does. Null: there is nobody to wait for.
+ * would all go to the first host that does. One that has reported and is silent again is not waited for: what ran there is to run
+ * elsewhere as soon as ever. Null: there is nobody to wait for.
  */
 export function awaited(state: CoordinatorState, vm: VmRecord, now: number): string | null {
   const leftMs = state.startedAt + state.cluster.settings.startGraceMs - now
@@ -100,7 +101,8 @@ export function awaited(state: CoordinatorState, vm: VmRecord, now: number): str
   const storages = storagesOf(state, vm)
   const missing = [...state.hosts.values()].filter(host => {
     if (host.removed || isQuarantined(host)) return false
-    const { reachableStorages } = hostLive(state, host.name)
+    const { reachableStorages, lastBeatAt, suspectSince } = hostLive(state, host.name)
+    if (lastBeatAt !== null && suspectSince !== null) return false
     return !isUsable(state, host) || !storages.every(storage => reachableStorages.includes(storage))
   })
   if (missing.length === 0) return null
