@@ -14,7 +14,7 @@ const IO: Io = { origin: 'test', deadlineAt: null }
 const settle = () => new Promise(resolve => setImmediate(() => setImmediate(resolve)))
 
 /** QEMU as far as a migration needs it: it says what happens when it is told to go on. */
-function played(disk: GuestDisk) {
+function played(disk: GuestDisk, statistics: () => object = () => ({ ram: {} })) {
   let tell: Parameters<Machine['onQemuEvent']>[0] = () => undefined
   const event = (name: string, data: object) => tell({ event: name, data } as Parameters<typeof tell>[0])
   const nothing = (): void => undefined
@@ -32,7 +32,7 @@ function played(disk: GuestDisk) {
     qmp: {
       execute: async (what: string) => {
         if (what === 'migrate-continue') event('MIGRATION', { status: 'completed' })
-        return what === 'query-migrate' ? { ram: {} } : {}
+        return what === 'query-migrate' ? statistics() : {}
       },
     },
     onQemuEvent: (listener: typeof tell) => {
@@ -78,4 +78,33 @@ it('an abort that comes before the guest’s last request is done leaves nothing
   for (const land of landing) land()
   await settle()
   expect(trailers).toBe(0)
+})
+
+it.each([
+  { throttle: 0, rounds: 12 },
+  { throttle: 20, rounds: 6 },
+])('a guest that never comes near a short pause is given up, throttled or not: %o', async ({ throttle, rounds }) => {
+  const disk = new GuestDisk(new MemoryDevice({ size: 1 << 20 }), () => true)
+  let round = 0
+  // A quarter of what is sent a second, and always 40 ms of it left.
+  const { machine, event } = played(disk, () => ({
+    ram: { total: 1 << 29, remaining: 4_000_000, mbps: 800, 'dirty-pages-rate': 6_000, 'dirty-sync-count': round },
+    'cpu-throttle-percentage': throttle,
+  }))
+  const policy = { downtimeMs: 5, maxRounds: 3, whenDiverging: 'abort' } as const
+  const outgoing = new QemuOutgoing(createRealEnvironment(createCompute()), machine, policy, () => undefined)
+  let end: string | null = null
+  outgoing.converged.then(
+    () => (end = 'converged'),
+    (error: { code: string }) => (end = error.code),
+  )
+  await settle()
+  for (round = 1; round <= rounds; round += 1) {
+    event('MIGRATION_PASS', {})
+    await settle()
+    expect(end).toBeNull()
+  }
+  event('MIGRATION_PASS', {})
+  await settle()
+  expect(end).toBe('not-converging')
 })

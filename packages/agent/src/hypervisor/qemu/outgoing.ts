@@ -25,8 +25,9 @@ const BANDWIDTH_MAX = 2 ** 40
  * what the migration itself holds up (an extent that is given back while the disk is reserved). So long it is let.
  */
 const STALL_MS = 2_000
-/** After this many times the policy's rounds a throttled guest is given up. */
+/** After this many times the policy's rounds a guest is given up: a throttled one, and one that QEMU sees no reason to throttle. */
 const HOPELESS_FACTOR = 2
+const UNTHROTTLED_FACTOR = 4
 
 interface Statistics {
   readonly round: number
@@ -232,7 +233,7 @@ export class QemuOutgoing implements Outgoing {
     const { downtimeMs, maxRounds, whenDiverging } = this.#policy
     if (forecastMs <= downtimeMs) this.#tellConverged.resolve()
     else if (now.round > maxRounds && whenDiverging === 'pause') this.#tellConverged.resolve()
-    else if (now.round > maxRounds * HOPELESS_FACTOR && now.throttle > 0) {
+    else if (now.round > maxRounds * (now.throttle > 0 ? HOPELESS_FACTOR : UNTHROTTLED_FACTOR)) {
       this.#tellConverged.reject(
         new StellwerkError(
           'not-converging',
