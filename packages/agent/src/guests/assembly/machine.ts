@@ -28,6 +28,14 @@ const IN_CONSUMED: usize = 0x2014
 const IN_DATA: usize = 0x5000
 const IN_BYTES: u32 = 4096
 
+const FRAMES_OUT_PRODUCED: usize = 0x2020
+const FRAMES_OUT_CONSUMED: usize = 0x2024
+const FRAMES_OUT_DATA: usize = 0x6000
+const FRAMES_IN_PRODUCED: usize = 0x2030
+const FRAMES_IN_CONSUMED: usize = 0x2034
+const FRAMES_IN_DATA: usize = 0xa000
+const FRAMES_BYTES: u32 = 16_384
+
 /** Where a program's own memory begins. */
 export const PROGRAM: usize = 0x10000
 
@@ -193,4 +201,45 @@ export function inputIs(length: i32, text: string): bool {
 
 export function inputDone(length: i32): void {
   atomic.store<u32>(IN_CONSUMED, load<u32>(IN_CONSUMED) + <u32>length + 1)
+}
+
+// --- network: Ethernet frames, each behind its length as u16 -----------------------------------------------------------------
+
+/** The length of the next frame, or -1. */
+export function frameLength(): i32 {
+  if (atomic.load<u32>(FRAMES_IN_PRODUCED) == load<u32>(FRAMES_IN_CONSUMED)) return -1
+  return <i32>frameInByte(0) | (<i32>frameInByte(1) << 8)
+}
+
+function frameInByte(index: i32): u8 {
+  return load<u8>(FRAMES_IN_DATA + <usize>((load<u32>(FRAMES_IN_CONSUMED) + <u32>index) % FRAMES_BYTES))
+}
+
+export function frameByte(index: i32): u8 {
+  return frameInByte(2 + index)
+}
+
+export function frameDone(length: i32): void {
+  atomic.store<u32>(FRAMES_IN_CONSUMED, load<u32>(FRAMES_IN_CONSUMED) + <u32>length + 2)
+}
+
+/** Whether a frame of this length can be sent now. */
+export function frameRoom(length: i32): bool {
+  const used = load<u32>(FRAMES_OUT_PRODUCED) - atomic.load<u32>(FRAMES_OUT_CONSUMED)
+  return FRAMES_BYTES - used >= <u32>length + 2
+}
+
+/** Of the frame that is to be sent next; it goes with `sendFrame`. */
+export function setFrameByte(index: i32, byte: u8): void {
+  putFrameByte(2 + index, byte)
+}
+
+export function sendFrame(length: i32): void {
+  putFrameByte(0, <u8>length)
+  putFrameByte(1, <u8>(length >> 8))
+  atomic.store<u32>(FRAMES_OUT_PRODUCED, load<u32>(FRAMES_OUT_PRODUCED) + <u32>length + 2)
+}
+
+function putFrameByte(index: i32, byte: u8): void {
+  store<u8>(FRAMES_OUT_DATA + <usize>((load<u32>(FRAMES_OUT_PRODUCED) + <u32>index) % FRAMES_BYTES), byte)
 }

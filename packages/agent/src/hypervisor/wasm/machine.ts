@@ -324,7 +324,9 @@ export class WasmMachine implements Machine {
 
   #serveNetwork(): void {
     if (!this.#life.runs) return
+    const crowded = this.#rings.networkIsCrowded
     for (let frame = this.#rings.takeFrame(); frame !== null; frame = this.#rings.takeFrame()) this.#port?.send(frame)
+    if (crowded) this.#wake()
   }
 
   #serveDisk(): void {

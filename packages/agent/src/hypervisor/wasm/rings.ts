@@ -100,7 +100,12 @@ export class Rings {
   }
 
   get consoleIsCrowded(): boolean {
-    return this.#waiting(CONSOLE_OUT) > CONSOLE_OUT.bytes / 2
+    return this.#isCrowded(CONSOLE_OUT)
+  }
+
+  /** With frames of the guest. */
+  get networkIsCrowded(): boolean {
+    return this.#isCrowded(NETWORK_OUT)
   }
 
   /** False if there is no room for it now. */
@@ -139,6 +144,10 @@ export class Rings {
     this.#memory.set(bytes.subarray(first), ring.data)
     this.#setCount(ring.produced, produced + bytes.length)
     return true
+  }
+
+  #isCrowded(ring: RingPlace): boolean {
+    return this.#waiting(ring) > ring.bytes / 2
   }
 
   #waiting(ring: RingPlace): number {
