@@ -4,7 +4,7 @@
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { SimRandom } from '@stellwerk/runtime/sim/random.ts'
 import { DiskOperator } from './disk-operator.ts'
-import type { FaultKind } from './faults.ts'
+import { type FaultKind, GUEST_RESET } from './faults.ts'
 import { LegOperator } from './leg-operator.ts'
 import { type AimedFault, MIGRATION_PHASES, type MigrationPhaseName, type OperatorAct, type SeedPlan } from './plan.ts'
 import type { World } from './world.ts'
@@ -63,10 +63,7 @@ export class FaultDriver {
   ): void {
     if (this.#over) return
     const { sim } = this.#world
-    const struck = (): void => {
-      this.#counts.set(kind.name, (this.#counts.get(kind.name) ?? 0) + 1)
-      for (const phase of this.#underWay.values()) this.#cover(kind.name, phase)
-    }
+    const struck = (): void => this.#struckBy(kind.name)
     if (kind.mayMiss !== true) struck()
     sim.emit({ level: 'decision', kind: 'fault.begun', body: { fault: kind.name, host, storage, lastsMs } })
     const inPhase = phase === null ? null : () => [...this.#underWay.values()].includes(phase)
@@ -81,6 +78,11 @@ export class FaultDriver {
     }
     this.#active.add(endOnce)
     sim.after(lastsMs, endOnce)
+  }
+
+  #struckBy(name: string): void {
+    this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1)
+    for (const phase of this.#underWay.values()) this.#cover(name, phase)
   }
 
   #observe(record: TraceRecord): void {
@@ -130,6 +132,9 @@ export class FaultDriver {
         break
       case 'delete':
         this.#world.command({ kind: 'vm-delete', name: vm })
+        break
+      case 'reset':
+        this.#world.reset(vm, () => this.#struckBy(GUEST_RESET))
         break
       case 'own':
         this.#world.command({

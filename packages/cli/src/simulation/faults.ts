@@ -55,6 +55,9 @@ function restartHost({ world, host }: FaultContext): () => void {
   return () => world.startHost(host)
 }
 
+/** Counted as faults are, though it is an operator who does it: the reset button of a real machine. */
+export const GUEST_RESET = 'guest-reset'
+
 export const FAULTS: readonly FaultKind[] = [
   {
     name: 'agent-kill',
@@ -474,3 +477,6 @@ function mirrorsOn(world: World, storage: string): string[] {
   }
   return paths
 }
+
+/** All that is counted, and falls into a phase of migrations. */
+export const COUNTED: readonly string[] = [...FAULTS.map(({ name }) => name), GUEST_RESET]

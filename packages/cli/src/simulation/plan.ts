@@ -35,7 +35,7 @@ export interface AimedFault {
 
 export interface OperatorAct {
   readonly atMs: number
-  readonly act: 'migrate' | 'stop' | 'start' | 'own' | 'create' | 'delete'
+  readonly act: 'migrate' | 'stop' | 'start' | 'own' | 'create' | 'delete' | 'reset'
   readonly vm: string
   readonly host: string
   /** Of `own`; absent: one of the first two. */
@@ -120,6 +120,9 @@ const APART_CHANCE = 0.3
 const APART_AIMED_CHANCE = 0.25
 const APART_MAX = 4
 const NETWORKS = ['lan', 'dmz'] as const
+const RESETS_MAX = 6
+/** A migration is mostly over by then. */
+const RESET_AFTER_MS = 1_500
 
 /** How a plan departs from the usual: for canaries that a rare fault brings to light, and for runs cut short. */
 export interface PlanTuning extends DiskTuning {
@@ -275,6 +278,7 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
   }
   const aimed: AimedFault[] = []
   const acts: OperatorAct[] = []
+  const machinesAndModels = vms.map(placed)
   const migrations = tuning.migrations ?? MIGRATIONS_MIN + random.int(6)
   for (let i = 0; i < migrations; i++) {
     const atMs = 4_000 + ((SAFETY_MS - 8_000) * (i + random.float())) / migrations
@@ -324,6 +328,7 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     acts.push({ atMs: atMs + 3_000 + random.float() * 6_000, act: 'delete', vm, host: pick(hosts) })
   }
   acts.push(...plain.acts)
+  if (tuning.faults === undefined) acts.push(...drawResets(random.fork('resets'), machinesAndModels, acts))
   acts.sort((a, b) => a.atMs - b.atMs)
   const settings: Partial<Settings> = {
     isolatedMs: 5_000 + random.int(20_000),
@@ -343,10 +348,24 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
   const disks = drawDiskPlan(random.fork('disks'), vms, SAFETY_MS, tuning)
   return {
     ...{ seed, hosts, storages: [...storages, ...legs.spares], external: plain.storages },
-    ...{ volumes: legs.volumes, vms: [...vms.map(placed), ...plain.vms] },
+    ...{ volumes: legs.volumes, vms: [...machinesAndModels, ...plain.vms] },
     ...{ passing: passing.map(placed), settings, safetyMs, aimed, acts, disks, guestNetwork, qemu },
     ...{ faults: [...faults, ...legs.faults], legs: legs.changes },
   }
+}
+
+/** Of real machines: some whenever it is, some soon after a migration was asked for. */
+function drawResets(random: SimRandom, vms: readonly PlannedVm[], acts: readonly OperatorAct[]): OperatorAct[] {
+  const machines = vms.filter(vm => vm.hypervisor === 'qemu')
+  if (machines.length === 0) return []
+  return Array.from({ length: 1 + random.int(RESETS_MAX) }, () => {
+    const { name } = machines[random.int(machines.length)]!
+    const moves = acts.filter(({ act, vm }) => act === 'migrate' && vm === name)
+    const move = random.chance(0.7) ? moves[random.int(Math.max(1, moves.length))] : undefined
+    const atMs =
+      move === undefined ? 3_000 + random.float() * (SAFETY_MS - 8_000) : move.atMs + random.float() * RESET_AFTER_MS
+    return { atMs, act: 'reset' as const, vm: name, host: '' }
+  })
 }
 
 /** What has the port of the agent in a real machine's guest: one that answers, one that does its worst, or nothing. */

@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import { emptyCells } from './fault-driver.ts'
-import { FAULTS } from './faults.ts'
+import { COUNTED } from './faults.ts'
 import { MIGRATION_PHASES } from './plan.ts'
 import type { DiskCounts, LegCounts, SeedResult } from './run-seed.ts'
 
@@ -76,10 +76,7 @@ export class Summary {
       traceHash: hashOf(results),
       migrationsAdmitted: this.#sum(result => result.migrationsAdmitted),
       coverage,
-      emptyCells: emptyCells(
-        coverage,
-        FAULTS.map(({ name }) => name),
-      ),
+      emptyCells: emptyCells(coverage, COUNTED),
       disks: {
         snapshots: this.#sum(result => result.disks.snapshots),
         clones: this.#sum(result => result.disks.clones),
@@ -102,7 +99,7 @@ export class Summary {
   }
 
   #faults(): { [kind: string]: number } {
-    return Object.fromEntries(FAULTS.map(({ name }) => [name, this.#sum(result => result.faults[name] ?? 0)]))
+    return Object.fromEntries(COUNTED.map(name => [name, this.#sum(result => result.faults[name] ?? 0)]))
   }
 
   #coverage(): SimReport['coverage'] {
@@ -110,7 +107,7 @@ export class Summary {
       Object.fromEntries(
         MIGRATION_PHASES.map(phase => [phase, this.#sum(result => result.coverage[kind]?.[phase] ?? 0)]),
       )
-    return Object.fromEntries(FAULTS.map(({ name }) => [name, row(name)]))
+    return Object.fromEntries(COUNTED.map(name => [name, row(name)]))
   }
 }
 

@@ -225,6 +225,19 @@ export class World {
     this.#calls.put(current.process, call, () => undefined)
   }
 
+  /** An operator presses the reset button of a real machine, as the API does it; `sent`: its host is being told. */
+  reset(vm: string, sent: () => void): void {
+    const current = this.#coordinator
+    if (this.coordinator === null || current === null) return
+    const { handle, process } = current
+    const call = async (): Promise<void> => {
+      const target = (await handle.command({ kind: 'vm-reset', name: vm })) as { readonly host: string }
+      sent()
+      await handle.askAgent(target.host, 'vm.reset', target)
+    }
+    this.#calls.put(process, call, () => undefined)
+  }
+
   /** An operator's command; what becomes of it is told to `then`. Dropped when no coordinator is there. */
   command(command: Command, then: (result: { ok: boolean; code: string }) => void = () => undefined): void {
     const current = this.#coordinator
