@@ -10,12 +10,11 @@ import type { Processes } from '@stellwerk/runtime/environment.ts'
 import { peer, peers } from '@stellwerk/runtime/testing/peers.ts'
 import { addedFiles } from 'stellwerk/images/added-files.ts'
 import { BUSYBOX_PACKAGE } from 'stellwerk/images/debian-busybox.ts'
-import { KERNEL_PACKAGE } from 'stellwerk/images/debian-kernel.ts'
-import { buildTiny } from 'stellwerk/images/tiny.ts'
+import { buildTiny, CLOUD_KERNEL, type TinyKernel } from 'stellwerk/images/tiny.ts'
 
 /** What the tests in this folder need. */
 const installed = peers(peer('qemu-system-x86_64', 'qemu-system-x86'), peer('apt-get', 'apt'))
-const unknown = [KERNEL_PACKAGE, BUSYBOX_PACKAGE].find(name => !aptKnows(name))
+const unknown = [CLOUD_KERNEL.package, BUSYBOX_PACKAGE].find(name => !aptKnows(name))
 export const qemu = installed.missing || unknown === undefined ? installed : withoutPackage(unknown)
 
 function aptKnows(name: string): boolean {
@@ -37,18 +36,19 @@ const MAKERS = [
   '../../packages/agent/src/hypervisor/qemu/boot-image.ts',
 ]
 
-/** A file that has the image; `added`: programs of this machine that are in it, too. */
+/** A file that has the image; `added`: programs of this machine that are in it, too. A kernel that apt does not know is refused. */
 export async function tinyImageFile(
   processes: Pick<Processes, 'command'>,
   added: readonly string[] = [],
+  which: TinyKernel = CLOUD_KERNEL,
 ): Promise<string> {
-  const hash = createHash('sha256')
+  const hash = createHash('sha256').update(JSON.stringify(which))
   for (const maker of MAKERS) hash.update(readFileSync(new URL(maker, import.meta.url)))
   const files = await addedFiles(processes, added, '/')
   for (const { path, data } of files) hash.update(`\0${path}\0`).update(data ?? '')
   const path = join(tmpdir(), `stellwerk-tiny-${hash.digest('hex').slice(0, 16)}.boot`)
   if (existsSync(path)) return path
-  const { image } = await buildTiny(processes, files)
+  const { image } = await buildTiny(processes, files, which)
   writeFileSync(`${path}.${process.pid}`, image)
   renameSync(`${path}.${process.pid}`, path)
   return path

@@ -18,30 +18,32 @@ export interface KernelPackage {
   readonly builtin: ReadonlySet<string>
 }
 
-/** Always the newest: it depends on the package that has the kernel. */
-export const KERNEL_PACKAGE = 'linux-image-cloud-amd64'
-
-/** Throws `no-program` without apt or dpkg, `package-missing` when the registry does not give it. */
+/** `newest`: the package that depends on it. Throws `no-program` without apt or dpkg, `package-missing` when the registry does not give it. */
 export async function fetchDebianKernel(
   processes: Pick<Processes, 'command'>,
+  newest: string,
   wanted: ReadonlySet<string>,
 ): Promise<KernelPackage> {
-  const name = await debianDependency(processes, KERNEL_PACKAGE, 'linux-image-')
-  return withDebianPackage(processes, name, unpacked => readKernel(unpacked, wanted))
+  const name = await debianDependency(processes, newest, 'linux-image-')
+  return withDebianPackage(processes, name, unpacked => readKernel(name, unpacked, wanted))
 }
 
-async function readKernel({ find, read }: UnpackedPackage, wanted: ReadonlySet<string>): Promise<KernelPackage> {
+async function readKernel(
+  name: string,
+  { find, read }: UnpackedPackage,
+  wanted: ReadonlySet<string>,
+): Promise<KernelPackage> {
   const named = [...wanted].flatMap(name => [`${name}.ko`, `${name}.ko.xz`])
   const paths = await find(['vmlinuz-*', 'modules.builtin', ...named])
   const image = paths.find(path => path.includes('/vmlinuz-'))
   const builtin = paths.find(path => path.endsWith('/modules.builtin'))
   if (image === undefined || builtin === undefined) {
-    throw new StellwerkError('package-missing', 'the package has no kernel', { where: KERNEL_PACKAGE })
+    throw new StellwerkError('package-missing', 'the package has no kernel', { where: name })
   }
   const modules = new Map<string, KernelModule>()
   for (const path of paths) {
-    const name = /([^/]+)\.ko(?:\.xz)?$/.exec(path)?.[1]
-    if (name !== undefined) modules.set(name, { file: basename(path), data: await read(path) })
+    const module = /([^/]+)\.ko(?:\.xz)?$/.exec(path)?.[1]
+    if (module !== undefined) modules.set(module, { file: basename(path), data: await read(path) })
   }
   const names = [
     ...Buffer.from(await read(builtin))

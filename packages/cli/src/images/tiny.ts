@@ -12,11 +12,20 @@ import { type ArchiveEntry, cpioArchive } from './cpio.ts'
 import { fetchDebianBusybox } from './debian-busybox.ts'
 import { fetchDebianKernel, type KernelPackage } from './debian-kernel.ts'
 
-/** In the order in which they need each other. */
-export const MODULES = [
-  ...['virtio_ring', 'virtio', 'virtio_pci_legacy_dev', 'virtio_pci_modern_dev', 'virtio_pci', 'virtio_blk'],
-  ...['failover', 'net_failover', 'virtio_net', 'virtio_console', 'pvpanic', 'pvpanic-pci', 'evdev', 'button'],
-] as const
+export interface TinyKernel {
+  /** Depends on the package that has the newest kernel. */
+  readonly package: string
+  /** In the order in which they need each other. */
+  readonly modules: readonly string[]
+}
+
+export const CLOUD_KERNEL: TinyKernel = {
+  package: 'linux-image-cloud-amd64',
+  modules: [
+    ...['virtio_ring', 'virtio', 'virtio_pci_legacy_dev', 'virtio_pci_modern_dev', 'virtio_pci', 'virtio_blk'],
+    ...['failover', 'net_failover', 'virtio_net', 'virtio_console', 'pvpanic', 'pvpanic-pci', 'evdev', 'button'],
+  ],
+}
 
 /** Quick and quiet: the console is the guest's alone. A panic is told to the hypervisor, then stands still. */
 const COMMAND_LINE =
@@ -36,14 +45,16 @@ export interface BuiltImage {
 export async function buildTiny(
   processes: Pick<Processes, 'command'>,
   added: readonly ArchiveEntry[] = [],
+  which: TinyKernel = CLOUD_KERNEL,
 ): Promise<BuiltImage> {
-  const kernel = await fetchDebianKernel(processes, new Set(MODULES))
+  const kernel = await fetchDebianKernel(processes, which.package, new Set(which.modules))
   const busybox = await fetchDebianBusybox(processes)
-  return { image: encodeBootImage(await tinyImage(kernel, busybox, added)), version: kernel.version }
+  return { image: encodeBootImage(await tinyImage(kernel, which, busybox, added)), version: kernel.version }
 }
 
 async function tinyImage(
   kernel: KernelPackage,
+  which: TinyKernel,
   busybox: Uint8Array,
   added: readonly ArchiveEntry[],
 ): Promise<BootImage> {
@@ -60,7 +71,7 @@ async function tinyImage(
     { path: 'init', data: present(await filesOf(GUESTS).read(LEDGER), LEDGER), executable: true },
   ]
   const order: string[] = []
-  for (const name of MODULES) {
+  for (const name of which.modules) {
     const found = kernel.modules.get(name)
     // Built into some kernels.
     if (found === undefined) continue
