@@ -10,8 +10,8 @@ export const BUSYBOX_PACKAGE = 'busybox-static'
 /** The program. Throws `no-program` without apt or dpkg, `package-missing` when the registry does not give it. */
 export function fetchDebianBusybox(processes: Pick<Processes, 'command'>): Promise<Uint8Array> {
   return withDebianPackage(processes, BUSYBOX_PACKAGE, async ({ find, read }) => {
-    // It lies in one of them, in what follows Debian 12 in the other.
-    const path = (await find(['busybox'])).find(each => /\/s?bin\/busybox$/.test(each))
+    // In /bin of Debian 12's, in /usr/bin of later ones.
+    const path = (await find(['busybox'])).find(each => /\/bin\/busybox$/.test(each))
     if (path !== undefined) return read(path)
     throw new StellwerkError('package-missing', 'the package has no busybox', { where: BUSYBOX_PACKAGE })
   })

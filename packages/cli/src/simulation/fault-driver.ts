@@ -86,6 +86,7 @@ export class FaultDriver {
   }
 
   #observe(record: TraceRecord): void {
+    if (record.kind === 'vm.reset' && !this.#over) this.#struckBy(GUEST_RESET)
     const phase = PHASE_OF[record.kind]
     if (phase === undefined || record.migration === undefined) return
     const id = record.migration
@@ -134,7 +135,7 @@ export class FaultDriver {
         this.#world.command({ kind: 'vm-delete', name: vm })
         break
       case 'reset':
-        this.#world.reset(vm, () => this.#struckBy(GUEST_RESET))
+        this.#world.reset(vm)
         break
       case 'own':
         this.#world.command({

@@ -225,14 +225,13 @@ export class World {
     this.#calls.put(current.process, call, () => undefined)
   }
 
-  /** An operator presses the reset button of a real machine, as the API does it; `sent`: its host is being told. */
-  reset(vm: string, sent: () => void): void {
+  /** An operator presses the reset button of a real machine, as the API does it. Its host tells whether it came to that. */
+  reset(vm: string): void {
     const current = this.#coordinator
     if (this.coordinator === null || current === null) return
     const { handle, process } = current
     const call = async (): Promise<void> => {
       const target = (await handle.command({ kind: 'vm-reset', name: vm })) as { readonly host: string }
-      sent()
       await handle.askAgent(target.host, 'vm.reset', target)
     }
     this.#calls.put(process, call, () => undefined)

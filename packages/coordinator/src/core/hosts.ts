@@ -59,6 +59,11 @@ export function isUsable(state: CoordinatorState, host: HostRecord): boolean {
   return live.session !== null && live.verdict === 'up'
 }
 
+/** A host without a beat for so long is silent. */
+export function silentAfterMs({ cluster }: Pick<CoordinatorState, 'cluster'>): number {
+  return cluster.settings.heartbeatMs * cluster.settings.suspectBeats
+}
+
 export function usableHosts(state: CoordinatorState): HostRecord[] {
   return [...state.hosts.values()].filter(host => isUsable(state, host)).sort((a, b) => (a.name < b.name ? -1 : 1))
 }

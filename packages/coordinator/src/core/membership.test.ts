@@ -114,7 +114,8 @@ describe('the guardian of a host', () => {
 })
 
 describe('first placements after the coordinator’s start', () => {
-  const stoppedCluster = () => {
+  /** `away`: those whose agents are not there when the coordinator starts. */
+  const stoppedCluster = (away: readonly string[] = []) => {
     const bench = Bench.cluster()
     for (const name of ['db', 'mail']) bench.createVm(name)
     bench.round(4)
@@ -122,6 +123,7 @@ describe('first placements after the coordinator’s start', () => {
     bench.round(4)
     for (const name of ['web', 'db', 'mail']) expect(bench.placement(name)).toBeNull()
     for (const host of bench.hosts.values()) host.storages = []
+    for (const name of away) bench.hosts.get(name)!.beating = false
     bench.restart()
     for (const name of ['web', 'db', 'mail']) bench.command({ kind: 'vm-start', name, host: null })
     return bench
@@ -147,6 +149,26 @@ describe('first placements after the coordinator’s start', () => {
     while (hostsOf(bench).includes(null)) bench.round()
     expect(bench.now - startedAt).toBeGreaterThanOrEqual(3_000)
     expect(bench.now - startedAt).toBeLessThan(6_000)
+  })
+
+  it('wait for hosts whose agents have just come up, too', () => {
+    const away = ['host-b', 'host-c']
+    const bench = stoppedCluster(away)
+    bench.hosts.get('host-a')!.storages = ['san-a', 'san-b']
+    const patient = { ...bench.state.cluster.settings, startGraceMs: 60_000 }
+    bench.state.cluster = { ...bench.state.cluster, settings: patient }
+    bench.round(6)
+    expect(hostsOf(bench)).toEqual([null, null, null])
+    for (const name of away) {
+      bench.hosts.get(name)!.beating = true
+      bench.join(name)
+    }
+    bench.beat('host-a')
+    bench.input({ kind: 'tick' })
+    expect(hostsOf(bench)).toEqual([null, null, null])
+    for (const host of bench.hosts.values()) host.storages = ['san-a', 'san-b']
+    bench.round(2)
+    expect(hostsOf(bench).sort()).toEqual(['host-a', 'host-b', 'host-c'])
   })
 
   it('do not wait for a host that has reported and is lost since: what ran there begins elsewhere at once', () => {

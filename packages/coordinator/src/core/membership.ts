@@ -10,7 +10,7 @@ import { externalsWrittenBy, orderedNames, orderedStorages } from './external.ts
 import { beginFencing } from './fencing.ts'
 import { fenceIfGone } from './fencing-grounds.ts'
 import { isForeignGuardian } from './guardians.ts'
-import { hostLive, NO_QEMU, whoHears } from './hosts.ts'
+import { hostLive, NO_QEMU, silentAfterMs, whoHears } from './hosts.ts'
 import type { StepOutput } from './output.ts'
 import { isCounted, noteFailure } from './quarantine.ts'
 import type { CoordinatorState, FenceRecord, HostLive, HostRecord } from './state.ts'
@@ -319,13 +319,12 @@ function attestedFence(fence: FenceRecord, { incarnation, by, survivors }: Attes
 
 /** Judges hosts that have been silent too long; asks storages; fences those that are gone, or have lost their storage. */
 export function watchHosts(state: CoordinatorState, now: number, out: StepOutput): void {
-  const { heartbeatMs, suspectBeats } = state.cluster.settings
-  const silentAfterMs = heartbeatMs * suspectBeats
+  const atMost = silentAfterMs(state)
   for (const host of state.hosts.values()) {
     if (host.removed) continue
     const live = hostLive(state, host.name)
     const heardAt = live.lastBeatAt ?? state.startedAt
-    if (now - heardAt <= silentAfterMs) {
+    if (now - heardAt <= atMost) {
       leaveIfStranded(state, host, now, out)
       continue
     }
@@ -371,13 +370,11 @@ function whoHasSeen(state: CoordinatorState, live: HostLive, now: number): strin
 
 /** Who has heard of the host a moment ago, whatever it is thought to be; null: nobody. */
 export function signOfLife(state: CoordinatorState, name: string, now: number): string | null {
-  const { heartbeatMs, suspectBeats } = state.cluster.settings
+  const atMost = silentAfterMs(state)
   const live = hostLive(state, name)
-  if (live.lastBeatAt !== null && now - live.lastBeatAt <= heartbeatMs * suspectBeats)
-    return 'it was heard a moment ago'
+  if (live.lastBeatAt !== null && now - live.lastBeatAt <= atMost) return 'it was heard a moment ago'
   // Nobody has been asked yet.
-  if (now - state.startedAt <= heartbeatMs * suspectBeats)
-    return 'this coordinator has just started, and may hear it yet'
+  if (now - state.startedAt <= atMost) return 'this coordinator has just started, and may hear it yet'
   const peers = whoHears(state, name, now).map(host => host.name)
   if (peers.length > 0) return `${peers.join(', ')} has heard it a moment ago`
   const storages = whoHasSeen(state, live, now)

@@ -1,7 +1,7 @@
 // Where a VM may run, and where best: a pure function over what is known of the hosts.
 
 import { whyNotCpu, whyNotLevel } from './cpu-baseline.ts'
-import { hostLive, isUsable, storagesOf, targetOf } from './hosts.ts'
+import { hostLive, isUsable, silentAfterMs, storagesOf, targetOf } from './hosts.ts'
 import { isQuarantined } from './quarantine.ts'
 import type { CoordinatorState, HostRecord, VmRecord } from './state.ts'
 
@@ -101,8 +101,8 @@ export function awaited(state: CoordinatorState, vm: VmRecord, now: number): str
   const storages = storagesOf(state, vm)
   const missing = [...state.hosts.values()].filter(host => {
     if (host.removed || isQuarantined(host)) return false
-    const { reachableStorages, lastBeatAt, suspectSince } = hostLive(state, host.name)
-    if (lastBeatAt !== null && suspectSince !== null) return false
+    const { reachableStorages, lastBeatAt } = hostLive(state, host.name)
+    if (lastBeatAt !== null && now - lastBeatAt > silentAfterMs(state)) return false
     return !isUsable(state, host) || !storages.every(storage => reachableStorages.includes(storage))
   })
   if (missing.length === 0) return null

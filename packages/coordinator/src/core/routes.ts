@@ -4,6 +4,7 @@
 
 import type { ClusterMapRoute } from '@stellwerk/protocol/messages/cluster.ts'
 import { isExternal } from './external.ts'
+import { silentAfterMs } from './hosts.ts'
 import type { CoordinatorState } from './state.ts'
 
 /** A route's peers in their order; the first `able` of them can carry, as far as is known. */
@@ -103,13 +104,13 @@ function standingOf(state: CoordinatorState, name: string, storage: string, now:
   const host = state.hosts.get(name)
   if (host === undefined) return 'unable'
   const live = state.liveHosts.get(name)
-  const { heartbeatMs, suspectBeats } = state.cluster.settings
+  const atMost = silentAfterMs(state)
   const silentMs = now - (live?.lastBeatAt ?? state.startedAt)
-  if (live === undefined || live.verdict === 'gone') return silentMs > heartbeatMs * suspectBeats ? 'unable' : 'unknown'
+  if (live === undefined || live.verdict === 'gone') return silentMs > atMost ? 'unable' : 'unknown'
   if (live.verdict !== 'up') return 'unknown'
   if (live.reachableStorages.includes(storage)) return 'able'
   const since = live.unreachedSince.get(storage)
-  return since !== undefined && now - since > heartbeatMs * suspectBeats ? 'unable' : 'unknown'
+  return since !== undefined && now - since > atMost ? 'unable' : 'unknown'
 }
 
 export function mapRoutes(routes: Routes): ClusterMapRoute[] {

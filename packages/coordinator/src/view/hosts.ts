@@ -2,7 +2,7 @@
 
 import { cpuText } from '@stellwerk/protocol/cpu-levels.ts'
 import { isExternal } from '../core/external.ts'
-import { newHostLive, vmsAt } from '../core/hosts.ts'
+import { newHostLive, silentAfterMs, vmsAt } from '../core/hosts.ts'
 import { leftAt } from '../core/live-moves.ts'
 import { memoryPlaced } from '../core/placement.ts'
 import { calendar, quarantineLeftMs } from '../core/quarantine.ts'
@@ -28,9 +28,8 @@ export function ageOfHost(state: CoordinatorState, host: string, now: number): n
 
 /** Heard of recently enough that what it said last may be called its present state. */
 export function isFresh(state: CoordinatorState, host: string, now: number): boolean {
-  const { heartbeatMs, suspectBeats } = state.cluster.settings
   const ageMs = ageOfHost(state, host, now)
-  return ageMs !== null && ageMs <= heartbeatMs * suspectBeats
+  return ageMs !== null && ageMs <= silentAfterMs(state)
 }
 
 export function hostState(state: CoordinatorState, host: HostRecord): string {

@@ -42,19 +42,11 @@ export function step(_budget: i32): i32 {
     endLine()
     return AGAIN
   }
-  const frame = frameLength()
-  if (frame >= 0) {
-    // No room: the machine wakes the guest when it has taken some.
-    if (!frameRoom(frame)) return WAIT
-    sendBack(frame)
-    frameDone(frame)
-    return AGAIN
-  }
   const length = inputLength()
   // What it was given before it was asked to shut down is still answered.
-  if (length < 0) return shutdownAsked() ? HALT : WAIT
-  // No room: the machine wakes the guest when it has taken some.
-  if (consoleRoom() < ROOM) return WAIT
+  if (length < 0 && shutdownAsked()) return HALT
+  // No room to answer: the machine wakes the guest when it has taken some.
+  if (length < 0 || consoleRoom() < ROOM) return nextFrame() ? AGAIN : WAIT
   if (inputIs(length, 'halt')) return HALT
   if (inputIs(length, 'crash')) unreachable()
   lines++
@@ -78,9 +70,22 @@ export function step(_budget: i32): i32 {
   return AGAIN
 }
 
-/** With its addresses exchanged; what is sent to many has no answer. */
+/** Sends the next frame back, if there is one and room for it. False: there is nothing to do. */
+function nextFrame(): bool {
+  const length = frameLength()
+  if (length < 0) return false
+  // What is sent to many has no answer.
+  const isAnswered = length >= 2 * MAC_BYTES && (frameByte(0) & 1) == 0
+  if (isAnswered) {
+    if (!frameRoom(length)) return false
+    sendBack(length)
+  }
+  frameDone(length)
+  return true
+}
+
+/** With its addresses exchanged. */
 function sendBack(length: i32): void {
-  if (length < 2 * MAC_BYTES || (frameByte(0) & 1) != 0) return
   for (let n: i32 = 0; n < MAC_BYTES; n++) {
     setFrameByte(n, frameByte(MAC_BYTES + n))
     setFrameByte(MAC_BYTES + n, frameByte(n))

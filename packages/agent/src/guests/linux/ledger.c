@@ -11,7 +11,7 @@
 #include "programs.h"
 #include "watchdog.h"
 
-enum { PAGE = 4096, BATCH_PAGES = 256, RECOVERY_BYTES = 0x40000, TICK_MS = 4, RETRY_MS = 500, DAMAGES_MAX = 16 };
+enum { PAGE = 4096, BATCH_PAGES = 256, RECOVERY_BYTES = 0x40000, TICK_MS = 4, RETRY_MS = 500, DAMAGES_MAX = 16, ORDER_MAX = 1024 };
 enum { LOG_MAGIC = 0x474c5753, LOG_START = 4096, HEAD_BYTES = 24, SCRATCH_BYTES = 65536, ENTRY_MAX = 8192 };
 
 static u32 crc_table[256], tag;
@@ -293,18 +293,24 @@ static void obey(char *order) {
 }
 
 static void listen(void) {
-  static char order[256];
+  static char order[ORDER_MAX];
   static u64 length;
   struct pollfd waits = {console, POLLIN, 0};
   while (call3(SYS_POLL, &waits, 1, 0) > 0 && (waits.revents & POLLIN)) {
     char c;
     if (call3(SYS_READ, console, &c, 1) != 1) return;
     if (c != '\n' && c != '\r') {
-      if (length < sizeof order - 1) order[length++] = c;
+      if (length < sizeof order) order[length++] = c;
       continue;
     }
-    order[length] = 0;
-    if (length > 0) obey(order);
+    // One that is cut short would be another order.
+    if (length == sizeof order) {
+      say("line too long");
+      end_line();
+    } else if (length > 0) {
+      order[length] = 0;
+      obey(order);
+    }
     length = 0;
   }
 }

@@ -32,6 +32,7 @@ function played(disk: GuestDisk, statistics: () => object = () => ({ ram: {} }))
     qmp: {
       execute: async (what: string) => {
         if (what === 'migrate-continue') event('MIGRATION', { status: 'completed' })
+        if (what === 'migrate_cancel') event('MIGRATION', { status: 'cancelled' })
         return what === 'query-migrate' ? statistics() : {}
       },
     },
@@ -107,4 +108,5 @@ it.each([
   event('MIGRATION_PASS', {})
   await settle()
   expect(end).toBe('not-converging')
+  await outgoing.abort()
 })

@@ -312,20 +312,24 @@ export class WasmMachine implements Machine {
   }
 
   #serveConsole(said: Hlc): void {
-    // A guest that waits for room is woken; one that has room enough is left to its own pace.
-    const crowded = this.#rings.consoleIsCrowded
+    // A guest that waits for room is woken; one that has room enough is left to its own pace. It may come to wait while this goes on.
+    let crowded = this.#rings.consoleIsCrowded
     for (let line = this.#rings.takeLine(); line !== null; line = this.#rings.takeLine()) {
       this.#life.tell({ kind: 'console', line, said })
       // A listener may have frozen or killed it.
       if (!this.#life.runs) return
+      crowded ||= this.#rings.consoleIsCrowded
     }
     if (crowded) this.#wake()
   }
 
   #serveNetwork(): void {
     if (!this.#life.runs) return
-    const crowded = this.#rings.networkIsCrowded
-    for (let frame = this.#rings.takeFrame(); frame !== null; frame = this.#rings.takeFrame()) this.#port?.send(frame)
+    let crowded = this.#rings.networkIsCrowded
+    for (let frame = this.#rings.takeFrame(); frame !== null; frame = this.#rings.takeFrame()) {
+      this.#port?.send(frame)
+      crowded ||= this.#rings.networkIsCrowded
+    }
     if (crowded) this.#wake()
   }
 

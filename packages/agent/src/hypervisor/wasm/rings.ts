@@ -146,8 +146,9 @@ export class Rings {
     return true
   }
 
+  /** A guest may wait for as much room as three quarters of a ring: with less of it there is more waiting than this. */
   #isCrowded(ring: RingPlace): boolean {
-    return this.#waiting(ring) > ring.bytes / 2
+    return this.#waiting(ring) > ring.bytes / 4
   }
 
   #waiting(ring: RingPlace): number {
