@@ -175,6 +175,36 @@ describe.skipIf(qemu.missing || !isLong)(`a Linux guest that is moved while some
     await goesOn()
   })
 
+  it.each(['requested', 'precopy', 'switching'])(
+    'the machine hangs when it is %s: it is ended, and runs once',
+    {
+      timeout: LONG,
+    },
+    async phase => {
+      onTestFailed(() => console.log([...events.lines.slice(-60), ...said.lines.slice(-5)].join('\n')))
+      await quiet()
+      const { target } = await places()
+      const [from, before] = [events.lines.length, boots()]
+      const machine = pidOf('tux/qemu') ?? 0
+      await migrate(target)
+      await expect
+        .poll(() => events.lines.slice(from).some(line => line.includes(`tux: migration ${phase}`)), {
+          ...PATIENT,
+          interval: 5,
+        })
+        .toBe(true)
+      process.kill(machine, 'SIGSTOP')
+      await expect.poll(() => childrenBelow(stellwerk.state).some(({ pid }) => pid === machine), PATIENT).toBe(false)
+      await goesOn()
+      await quiet()
+      expect((await vm()).state).toBe('running')
+      expect(childrenBelow(stellwerk.state).filter(({ name }) => name === 'tux/qemu')).toHaveLength(1)
+      expect(boots()).toBeLessThanOrEqual(before + 1)
+      if (phase === 'requested') expect(boots()).toBe(before + 1)
+      for (const host of HOSTS) await stellwerk.run('host', 'resume', host)
+    },
+  )
+
   it('VM1: its host is cut off from everything: it runs elsewhere within lease + 3 s', { timeout: LONG }, async () => {
     onTestFailed(() => console.log([...events.lines.slice(-40), ...said.lines.slice(-5)].join('\n')))
     await quiet()

@@ -57,4 +57,28 @@ describe.skipIf(qemu.missing)(`a shell in the guest (${qemu.note})`, () => {
     await ordered(server, `sh echo ${'x'.repeat(1_100)}`, 'line too long')
     await ordered(server, `sh echo ${'x'.repeat(900)}`, 'ran sh status 0')
   })
+
+  it('says each line once and whole, wherever it moves meanwhile', { timeout: LONG }, async () => {
+    const said = stellwerk.console('server')
+    const line = /^(\d+) abcdefghijklmnopqrstuvwxyz$/
+    const numbers = () => said.lines.flatMap(each => line.exec(each)?.slice(1).map(Number) ?? [])
+    const loop = 'i=0; while [ ! -e /tmp/over ]; do i=$((i+1)); echo $i abcdefghijklmnopqrstuvwxyz; done'
+    const answered = () => {
+      if (said.lines.some(each => each.startsWith('status entries'))) return true
+      said.process.stdin?.write('status\n')
+      return false
+    }
+    await expect.poll(answered, PATIENT).toBe(true)
+    said.process.stdin?.write(`sh ${loop}\n`)
+    for (const to of ['host-b', 'host-a', 'host-b']) {
+      const before = numbers().length
+      await expect.poll(() => numbers().length, PATIENT).toBeGreaterThan(before + 200)
+      const { phase } = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'server', '--to', to, '--wait')
+      expect(phase).toBe('done')
+    }
+    await ordered(said, 'sh touch /tmp/over', 'ran sh status 0')
+    await expect.poll(() => said.lines.filter(each => each === 'ran sh status 0').length, PATIENT).toBe(2)
+    expect(numbers()).toEqual(numbers().map((_, i) => i + 1))
+    expect(said.lines.filter(each => each.includes('xyz') && !line.test(each))).toEqual([])
+  })
 })

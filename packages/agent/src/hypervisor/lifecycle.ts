@@ -90,6 +90,11 @@ export class Lifecycle {
     this.#started = true
   }
 
+  /** Somebody holds it, whatever else does. */
+  get held(): boolean {
+    return this.#held
+  }
+
   hold(): void {
     this.#held = true
   }

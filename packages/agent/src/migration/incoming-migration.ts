@@ -9,7 +9,7 @@ import type { Incoming, Loaded, Machine } from '../hypervisor/hypervisor.ts'
 import type { VmActor } from '../vm/vm-actor.ts'
 import type { DiskSet } from '../volume/disk-set.ts'
 import { OutcomeAsker } from './outcome-asker.ts'
-import type { ReleasedTrailer } from './outgoing-migration.ts'
+import { parseTrailer, type ReleasedTrailer } from './released-trailer.ts'
 
 export interface ReceiveOrder {
   readonly migration: string
@@ -85,12 +85,11 @@ export class IncomingMigration {
 
   #loaded(loaded: Loaded): void {
     if (this.#phase !== 'receiving') return
-    const trailer = loaded.trailer as unknown as ReleasedTrailer
-    const { epoch } = this.#order.order
-    if (trailer.migration !== this.id || trailer.epoch !== epoch) {
-      this.#failed(
-        new StellwerkError('bad-handover', `what came is of migration ${trailer.migration}, epoch ${trailer.epoch}`),
-      )
+    let trailer: ReleasedTrailer
+    try {
+      trailer = this.#trailerOf(loaded)
+    } catch (error) {
+      this.#failed(error)
       return
     }
     // The disks' mirrors may have to come to the source's generation first.
@@ -99,6 +98,13 @@ export class IncomingMigration {
       () => this.#adopted(loaded, trailer),
       error => this.#failed(error),
     )
+  }
+
+  /** Throws `bad-handover`. */
+  #trailerOf(loaded: Loaded): ReleasedTrailer {
+    const trailer = parseTrailer(loaded.trailer)
+    if (trailer.migration === this.id && trailer.epoch === this.#order.order.epoch) return trailer
+    throw new StellwerkError('bad-handover', `what came is of migration ${trailer.migration}, epoch ${trailer.epoch}`)
   }
 
   #adopted(loaded: Loaded, trailer: ReleasedTrailer): void {

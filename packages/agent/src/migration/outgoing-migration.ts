@@ -10,6 +10,7 @@ import type { VmActor } from '../vm/vm-actor.ts'
 import type { DiskSet } from '../volume/disk-set.ts'
 import { relay } from './byte-relay.ts'
 import { OutcomeAsker } from './outcome-asker.ts'
+import type { ReleasedTrailer } from './released-trailer.ts'
 
 export interface SendOrder {
   readonly migration: string
@@ -19,14 +20,6 @@ export interface SendOrder {
   readonly targetEpoch: number
   readonly downtimeMs: number
   readonly whenDiverging?: WhenDiverging
-}
-
-/** What stands in-band behind the last page: what the target must be at least at, and takes over. */
-export interface ReleasedTrailer {
-  readonly migration: string
-  readonly epoch: number
-  readonly handover: Json
-  readonly releasedWallMs: number
 }
 
 /** Rounds after which a guest that dirties faster than the link carries is given a longer pause, or given up. */

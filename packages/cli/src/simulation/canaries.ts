@@ -352,6 +352,14 @@ export const CANARIES: readonly Canary[] = [
     tuning: { qemu: true, faults: ['agent-kill'], meanGapMs: 1_500 },
   },
   {
+    name: 'hang-unseen',
+    part: 'cluster',
+    rule: 'LIV1',
+    what: 'a QEMU that hangs is not ended',
+    seed: 4,
+    tuning: { qemu: true, faults: ['qemu-hang'], meanGapMs: 8_000, migrations: 4 },
+  },
+  {
     name: 'fenced-host-heard',
     part: 'cluster',
     rule: 'NET1',

@@ -113,6 +113,7 @@ const APART = {
   external: ['external-kill', 'external-cut', 'external-slow'],
   ownerInJournal: ['owner-in-journal'],
   qemu: ['qemu-kill', 'qemu-pause'],
+  qemuHang: ['qemu-hang'],
   journalEnd: ['journal-end-unreadable'],
 } as const satisfies { readonly [group: string]: readonly string[] }
 const APART_KINDS: ReadonlySet<string> = new Set(Object.values(APART).flat())
@@ -160,6 +161,10 @@ export interface PlanTuning extends DiskTuning {
   readonly ownerInJournal?: boolean
   /** Whether some VMs run in QEMU; absent: in some seeds. */
   readonly qemu?: boolean
+  /** Whether operators reset real machines; absent: where there are some. */
+  readonly resets?: boolean
+  /** Whether a QEMU hangs for good; absent: in some seeds. */
+  readonly qemuHang?: boolean
   /** Whether a journal's last record cannot be read when its owner has died; absent: in some seeds. */
   readonly journalEnd?: boolean
   /** Whether operators take legs of volumes away and give them second ones; absent: in some seeds. */
@@ -242,6 +247,7 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     external: random.fork('external'),
     ownerInJournal: random.fork('owner-in-journal'),
     qemu: random.fork('qemu'),
+    qemuHang: random.fork('qemu-hang'),
     journalEnd: random.fork('journal-end'),
   }
   const groups = Object.entries(forks).flatMap(([group, of]) => {
@@ -328,7 +334,8 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     acts.push({ atMs: atMs + 3_000 + random.float() * 6_000, act: 'delete', vm, host: pick(hosts) })
   }
   acts.push(...plain.acts)
-  if (tuning.faults === undefined) acts.push(...drawResets(random.fork('resets'), machinesAndModels, acts))
+  if (tuning.resets ?? tuning.faults === undefined)
+    acts.push(...drawResets(random.fork('resets'), machinesAndModels, acts))
   acts.sort((a, b) => a.atMs - b.atMs)
   const settings: Partial<Settings> = {
     isolatedMs: 5_000 + random.int(20_000),

@@ -38,4 +38,14 @@ export const QEMU_FAULTS: readonly FaultKind[] = [
       return () => found?.resume()
     },
   },
+  {
+    // For good: whoever waits for it waits in vain.
+    name: 'qemu-hang',
+    lasts: [1, 50],
+    mayMiss: true,
+    begin: context => {
+      machine(context)?.hang()
+      return () => undefined
+    },
+  },
 ]

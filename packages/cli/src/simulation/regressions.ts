@@ -3,8 +3,12 @@
 
 import type { PlanTuning } from './plan.ts'
 
+/** What came last, and some seeds have. */
+const YOUNGEST: PlanTuning = { qemuHang: false, resets: false }
+
 /** What came later, and some seeds have. */
 const BEFORE: PlanTuning = {
+  ...YOUNGEST,
   ...{ guestNetwork: false, drains: false },
   ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false, qemu: false },
   journalEnd: false,
@@ -143,6 +147,7 @@ export const REGRESSIONS: readonly Regression[] = [
   {
     seed: '1700216',
     tuning: {
+      ...YOUNGEST,
       storageControl: false,
       olderState: false,
       external: false,
@@ -156,65 +161,79 @@ export const REGRESSIONS: readonly Regression[] = [
   },
   {
     seed: '8',
-    tuning: { storageControl: true, olderState: true, external: false, ownerInJournal: false, journalEnd: false },
+    tuning: {
+      ...YOUNGEST,
+      storageControl: true,
+      olderState: true,
+      external: false,
+      ownerInJournal: false,
+      journalEnd: false,
+    },
     rule: 'LIV1',
     because:
       'agents that carried the question of an older state’s coordinator to a storage kept its term, and the newest, put back, stepped down before it',
   },
   {
     seed: '3400290',
-    tuning: { external: false, ownerInJournal: false, journalEnd: false },
+    tuning: { ...YOUNGEST, external: false, ownerInJournal: false, journalEnd: false },
     rule: 'LIV1',
     because:
       'a host that slept through its fence attached a disk when it woke, after all it held had been released: the disk, whose VM was to be deleted, stayed attached for ever',
   },
   {
     seed: '3600877',
-    tuning: { external: false, ownerInJournal: false, journalEnd: false },
+    tuning: { ...YOUNGEST, external: false, ownerInJournal: false, journalEnd: false },
     rule: 'MIR1',
     because:
       'a region lost its mark on a host, and the leg’s bitmap of what it missed could not be written at that moment; the next generation, in which the leg caught up, came first, and nobody copied that region',
   },
   {
     seed: '3700342',
-    tuning: { external: false, ownerInJournal: false, journalEnd: false },
+    tuning: { ...YOUNGEST, external: false, ownerInJournal: false, journalEnd: false },
     rule: 'LIV1',
     because:
       'the target of a committed migration was lost before it had taken the disk, which its source, alive, held on record for ever: the VM could not be deleted, nor the disk’s regions be copied',
   },
   {
     seed: '4400361',
-    tuning: { ownerInJournal: false, journalEnd: false },
+    tuning: { ...YOUNGEST, ownerInJournal: false, journalEnd: false },
     rule: 'LIV1',
     because:
       'a leg of a mirror had failed a write, and then the other one another, while the coordinator was away: neither could be reported lost, so nobody was, and both writes waited for ever',
   },
   {
     seed: '4500837',
-    tuning: { ownerInJournal: false, journalEnd: false },
+    tuning: { ...YOUNGEST, ownerInJournal: false, journalEnd: false },
     rule: 'CSV2',
     because:
       'the judge was wrong: an owner slept between its journal’s write and its word of it, and when it woke that extent was another owner’s to give',
   },
   {
     seed: '5000652',
-    tuning: { journalEnd: false },
+    tuning: { ...YOUNGEST, journalEnd: false },
     rule: 'IO1',
     because:
       'the judge was wrong: an owner slept between its journal’s write of a snapshot and its word of it, and what the disk’s VM wrote under the next owner, which had found that snapshot, was taken for part of it',
   },
   {
     seed: '5001768',
-    tuning: { journalEnd: false },
+    tuning: { ...YOUNGEST, journalEnd: false },
     rule: 'LIV1',
     because:
       'a migration’s target had not been able to tell the owner yet that the disk is its own when the next migration of that VM was aborted: burning its epoch burnt the reservation of the one before, and the owner knew another holder for ever',
   },
   {
     seed: '9000134',
-    tuning: { journalEnd: false, safetyMs: 78_000 },
+    tuning: { ...YOUNGEST, journalEnd: false, safetyMs: 78_000 },
     rule: 'RIO1',
     because:
       'the judge was wrong: a leg was taken away while a host was cut off from the coordinator, and its writes waited, as they must, for word of that; the rule took the deleted LUN for one that could be reached',
+  },
+  {
+    seed: '2013',
+    tuning: { qemu: true, qemuHang: true, faults: ['qemu-hang', 'qemu-pause'], meanGapMs: 4_000, aimAtAll: true },
+    rule: 'LIV1',
+    because:
+      'a QEMU hung on its way into an ordered switch, which alone may be silent there; the switch was given up, and waited to hold the guest first: nobody ended that QEMU, and its VM could not be stopped',
   },
 ]

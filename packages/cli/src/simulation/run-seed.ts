@@ -89,6 +89,8 @@ export const PLANTED_TUNING = {
   ...{ guestNetwork: false, drains: false },
   ...{ storageControl: false, olderState: false, external: false, ownerInJournal: false, qemu: false },
   journalEnd: false,
+  qemuHang: false,
+  resets: false,
   legChanges: false,
 } as const
 

@@ -48,6 +48,7 @@ export class SimProcess {
   readonly #sim: Simulation
   #exit: Exit | null = null
   #paused = false
+  #hangs = false
   /** What arrived while paused, in order; after the resume each gets its own event. */
   #arrived: (() => void)[] = []
   /** What it still did in the event in which it was paused. */
@@ -119,8 +120,14 @@ export class SimProcess {
   }
 
   /** SIGCONT. */
+  /** Paused for good: it can only be killed. */
+  hang(): void {
+    this.pause()
+    this.#hangs = true
+  }
+
   resume(): void {
-    if (!this.alive || !this.#paused) return
+    if (!this.alive || !this.#paused || this.#hangs) return
     this.#paused = false
     this.#sim.emit({
       level: 'decision',

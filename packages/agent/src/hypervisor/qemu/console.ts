@@ -16,6 +16,7 @@ export class SerialConsole {
   /** Resolves when nothing more will be said. */
   readonly ended: Promise<void>
   #parts = Buffer.alloc(0)
+  #isHeld = false
   #quiet: Timer | null = null
 
   /** `onPrompt`: the beginning of a line, which is told whole when it has an end. */
@@ -48,8 +49,34 @@ export class SerialConsole {
     this.#stream.write([Buffer.from(`${line}\n`, 'utf8')])
   }
 
+  /** What comes from now on is kept as it is, beside the line that has no end yet. */
+  hold(): void {
+    this.#isHeld = true
+    this.#quiet?.cancel()
+  }
+
+  unhold(): void {
+    this.#isHeld = false
+    this.#take(new Uint8Array(0))
+  }
+
+  /** What was not told yet. */
+  get rest(): Uint8Array {
+    return this.#parts
+  }
+
+  /** Bytes that were said before all that comes here. */
+  precede(bytes: Uint8Array): void {
+    this.#parts = Buffer.concat([bytes, this.#parts])
+    this.#take(new Uint8Array(0))
+  }
+
   #take(chunk: Uint8Array): void {
     let rest = Buffer.concat([this.#parts, chunk])
+    if (this.#isHeld) {
+      this.#parts = rest
+      return
+    }
     for (let end = rest.indexOf(NEWLINE); end >= 0 || rest.length > LINE_MAX_BYTES; end = rest.indexOf(NEWLINE)) {
       const length = end >= 0 && end <= LINE_MAX_BYTES ? end : LINE_MAX_BYTES
       this.#onLine(rest.toString('utf8', 0, length).replace(/\r$/, ''))

@@ -9,12 +9,14 @@ import { INCOMING_SOCKET } from './command-line.ts'
 import type { QemuMachine } from './machine.ts'
 import { lastWords } from './qemu-process.ts'
 import { StreamReceiver } from './stream-receiver.ts'
+import { decodeTrailer } from './trailer.ts'
 
 export class QemuIncoming implements Incoming {
   readonly #compute: Compute
   readonly #machine: QemuMachine
   #state: 'waiting' | 'loading' | 'loaded' | 'over' = 'waiting'
   readonly #failure = Promise.withResolvers<never>()
+  #unheard: Uint8Array = new Uint8Array(0)
 
   constructor(compute: Compute, machine: QemuMachine) {
     this.#compute = compute
@@ -52,10 +54,12 @@ export class QemuIncoming implements Incoming {
     const into = await qemu.sockets.dial(INCOMING_SOCKET)
     try {
       await qemu.seal()
-      const end = await new StreamReceiver(this.#compute, stream, into).run()
+      const { stateChecksum, trailer } = await new StreamReceiver(this.#compute, stream, into).run()
+      const { handedOver, unheard } = decodeTrailer(trailer)
       into.end()
       await complete.promise
-      return end
+      this.#unheard = unheard
+      return { stateChecksum, trailer: handedOver }
     } finally {
       unlisten()
       into.destroy()
@@ -74,6 +78,7 @@ export class QemuIncoming implements Incoming {
     this.#state = 'over'
     this.#machine.arrive(commit.placementEpoch)
     this.#machine.start()
+    this.#machine.hear(this.#unheard)
     return this.#machine
   }
 

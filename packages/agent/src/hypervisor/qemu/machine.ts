@@ -26,6 +26,7 @@ import { Notices } from './notices.ts'
 import { QemuOutgoing } from './outgoing.ts'
 import { lastWords, type QemuProcess } from './qemu-process.ts'
 import type { Qmp, QmpEvent } from './qmp.ts'
+import { SilenceWatch } from './silence-watch.ts'
 
 /** The guest is stopped so long before its right to run ends: QEMU takes a moment to obey. */
 const STOP_AHEAD_MS = 100
@@ -35,9 +36,6 @@ const WATCH_MS = 25
 const POWER_BUTTON_MS = 3_000
 /** Run states that nothing leads out of. */
 const FINAL_STATES: readonly string[] = ['internal-error', 'guest-panicked', 'watchdog', 'shutdown']
-/** How often QEMU is asked whether it is there, and how many looks may find it without an answer. */
-const LOOK_MS = 2_500
-const SILENT_LOOKS = 4
 /** After a request failed the machine stands still so long, then tries again. */
 const DISK_RETRY_MS = 500
 /** The word of QEMU (qmp_cont) between the end of a migration and its own state; and how long it is given. */
@@ -67,13 +65,11 @@ export class QemuMachine implements Machine {
   #watch: Timer | null = null
   #retry: Timer | null = null
   #button: Timer | null = null
-  #look: Timer | null = null
-  /** Looks since QEMU has not answered the last one. */
-  #silentLooks = 0
   #shutdownSeen: string | null = null
   #panicSeen = false
   #outgoing: QemuOutgoing | null = null
   readonly #notices: Notices
+  readonly #silence: SilenceWatch
   readonly #qemuListeners = new Set<(event: QmpEvent) => void>()
 
   constructor(
@@ -108,7 +104,7 @@ export class QemuMachine implements Machine {
     this.#agent = this.#agentOf(qemu)
     qemu.qmp.onEvent(event => this.#heard(event))
     qemu.onExit(exit => void this.#exited(exit))
-    this.#lookAgain()
+    this.#silence = this.#watchSilence()
   }
 
   get qmp(): Qmp {
@@ -189,6 +185,21 @@ export class QemuMachine implements Machine {
     this.#console.input(line)
   }
 
+  /** For the switch: from now on what the guest has said is kept, to be heard where it goes on. */
+  holdConsole(): void {
+    this.#console.hold()
+  }
+
+  /** What was kept, and the line that has no end yet. */
+  get unheard(): Uint8Array {
+    return this.#console.rest
+  }
+
+  /** What was kept where it came from, before anything that it says here. */
+  hear(unheard: Uint8Array): void {
+    this.#console.precede(unheard)
+  }
+
   /** QEMU waits for the guest's requests before it resets its disks, as it does when it stops: they are answered by errors first. */
   reset(pulled: () => void = () => undefined): Promise<void> {
     const done = this.#settling.then(() => this.#reset(pulled))
@@ -211,9 +222,9 @@ export class QemuMachine implements Machine {
     this.holdDisks()
     pulled()
     try {
-      await this.qmp.execute('system_reset')
+      await this.insist('take a reset', this.qmp.execute('system_reset'))
       // Only then are its disks served again: what it asked for before is not asked for any more.
-      await Promise.race([begunAnew, this.qmp.ended])
+      await this.insist('reset its guest', Promise.race([begunAnew, this.qmp.ended]))
     } finally {
       unlisten()
     }
@@ -294,10 +305,12 @@ export class QemuMachine implements Machine {
       if (run) disk.admit()
       else disk.hold()
     }
+    // It stays here: what was kept for its target is heard.
+    if (run) this.#console.unhold()
     if (run === this.#executes || this.#outgoing?.hasPaused === true) return
     try {
       // Its event comes before its answer.
-      await this.qmp.execute(run ? 'cont' : 'stop')
+      await this.insist(run ? 'go on' : 'stand still', this.qmp.execute(run ? 'cont' : 'stop'))
       if (run) this.#console.resume()
       else if (this.#executes) await this.#disobeyed('it said that it had stopped, and goes on')
     } catch (error) {
@@ -424,28 +437,31 @@ export class QemuMachine implements Machine {
     })
   }
 
-  /**
-   * A QEMU that hangs runs no guest, and says nothing of it. Counted by looks, not by time: when this process has slept itself,
-   * there was one. During a migration QEMU may wait for the guest's requests, and answers nobody meanwhile.
-   */
-  #lookAgain(): void {
-    this.#look = this.#options.env.timers.after(LOOK_MS, () => {
-      if (!this.#executes || this.#outgoing !== null || this.#shutdownSeen !== null) this.#silentLooks = 0
-      else if (this.#silentLooks === 0) this.#askForLife()
-      else if (++this.#silentLooks > SILENT_LOOKS) {
-        void this.#disobeyed(`it has not answered for ${(SILENT_LOOKS * LOOK_MS) / 1_000} s`)
-        return
-      }
-      this.#lookAgain()
-    })
+  /** What nothing of the guest's can hold up, as its disks are held: a QEMU that does not come to it is ended. */
+  insist<T>(on: string, done: Promise<T>): Promise<T> {
+    return this.#silence.insist(on, done)
   }
 
-  #askForLife(): void {
-    this.#silentLooks = 1
-    const answered = (): void => {
-      this.#silentLooks = 0
-    }
-    this.qmp.execute('query-status').then(answered, answered)
+  #watchSilence(): SilenceWatch {
+    return new SilenceWatch(this.#options.env.timers, {
+      isExpected: () => !this.#executes || this.#shutdownSeen !== null,
+      ask: () => this.qmp.execute('query-status'),
+      // Into a switch that nobody has ordered it comes by itself.
+      waits: () => {
+        if (this.#outgoing?.isSwitching === false) this.holdDisks()
+      },
+      answers: () => this.wanted(),
+      ends: why => {
+        if (canary('hang-unseen')) return false
+        // On its way into an ordered one it may wait for the guest's requests as long as these take, until it is held: whoever has
+        // ordered that hears of it.
+        const outgoing = this.life.held ? null : this.#outgoing
+        const mayWait = outgoing?.isSwitching === true
+        if (mayWait) outgoing.giveUp(why)
+        else void this.#disobeyed(why)
+        return !mayWait
+      },
+    })
   }
 
   #command(command: string): void {
@@ -473,7 +489,7 @@ export class QemuMachine implements Machine {
     this.#watch?.cancel()
     this.#retry?.cancel()
     this.#button?.cancel()
-    this.#look?.cancel()
+    this.#silence.stop()
     this.#agent?.end()
     for (const disk of this.#disks) disk.refuse()
     this.#outgoing?.machineEnded(new StellwerkError('stream-lost', 'the machine has ended', { where: this.life.vm }))

@@ -41,6 +41,9 @@ function played(disk: GuestDisk, statistics: () => object = () => ({ ram: {} }))
       return () => undefined
     },
     holdDisks: () => disk.hold(),
+    insist: (_on: string, done: Promise<unknown>) => done,
+    holdConsole: nothing,
+    unheard: new Uint8Array(0),
     wanted: () => undefined,
     settled: async () => undefined,
     drained: () => disk.settled(),

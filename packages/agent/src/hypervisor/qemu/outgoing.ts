@@ -10,6 +10,7 @@ import { outgoingSocket } from './command-line.ts'
 import type { QemuMachine } from './machine.ts'
 import type { QmpEvent } from './qmp.ts'
 import { PLAIN_PIECE_BYTES, StreamSender } from './stream-sender.ts'
+import { encodeTrailer } from './trailer.ts'
 
 const PAGE_BYTES = 4096
 /** QEMU's own measure of what it has sent and dirtied is renewed this often. */
@@ -25,6 +26,8 @@ const BANDWIDTH_MAX = 2 ** 40
  * what the migration itself holds up (an extent that is given back while the disk is reserved). So long it is let.
  */
 const STALL_MS = 2_000
+/** Nothing was taken for so many looks: whoever is to take it hangs, or is not there. Counted, as this process may have slept itself. */
+const STUCK_LOOKS = 300
 /** After this many times the policy's rounds a guest is given up: a throttled one, and one that QEMU sees no reason to throttle. */
 const HOPELESS_FACTOR = 2
 const UNTHROTTLED_FACTOR = 4
@@ -74,6 +77,10 @@ export class QemuOutgoing implements Outgoing {
   #looking: Promise<void> = Promise.resolve()
   /** What QEMU said at the last look. */
   #last: Statistics | null = null
+  /** The switch is waited for: there may be nothing to send. */
+  #isConverged = false
+  /** Looks that have found as much sent as the one before. */
+  #stuckLooks = 0
 
   constructor(env: Environment, machine: QemuMachine, policy: MigrationPolicy, detached: () => void) {
     this.#env = env
@@ -94,9 +101,23 @@ export class QemuOutgoing implements Outgoing {
     this.#begun.catch(error => this.#fail(error))
   }
 
+  /** It was told to switch: until it has paused its guest it may wait for what that has asked for, and answers nobody. */
+  get isSwitching(): boolean {
+    return this.#phase === 'releasing'
+  }
+
   /** The guest does not execute, and is not to: QEMU is in the middle of the switch. */
   get hasPaused(): boolean {
     return this.#paused
+  }
+
+  /** Whoever ordered the switch hears why, and aborts it. */
+  giveUp(why: string): void {
+    this.#fail(
+      new StellwerkError('migration-stuck', `QEMU does not come to its switch: ${why}`, {
+        where: this.#machine.life.vm,
+      }),
+    )
   }
 
   onProgress(f: (progress: RoundProgress) => void): void {
@@ -163,7 +184,7 @@ export class QemuOutgoing implements Outgoing {
         this.#paused = true
         this.#atSwitch.resolve()
         // Nothing was left to copy: it paused without being told to.
-        this.#tellConverged.resolve()
+        this.#converge()
         break
       case 'completed':
         this.#completed = true
@@ -183,7 +204,8 @@ export class QemuOutgoing implements Outgoing {
   #watchStall(): void {
     this.#stall?.cancel()
     this.#stall = this.#env.timers.after(STALL_MS, () => {
-      if (this.#phase === 'copying') this.#machine.holdDisks()
+      // A switch that was ordered waits for them, and is the coordinator's to give up.
+      if (this.#phase === 'copying' || this.#phase === 'ended') this.#machine.holdDisks()
     })
   }
 
@@ -199,8 +221,14 @@ export class QemuOutgoing implements Outgoing {
   /** As often as QEMU renews its statistics, and at the end of each round. */
   #look(): void {
     if (this.#phase !== 'copying') return
+    const sentBytes = this.#last?.sentBytes
     this.#lookNow()
-    this.#env.timers.after(LOOK_MS, () => this.#look())
+    this.#env.timers.after(LOOK_MS, () => {
+      const isStuck = !this.#isConverged && this.#last !== null && this.#last.sentBytes === sentBytes
+      this.#stuckLooks = isStuck ? this.#stuckLooks + 1 : 0
+      if (this.#stuckLooks >= STUCK_LOOKS) this.#fail(this.#stuck())
+      this.#look()
+    })
   }
 
   #lookNow(): void {
@@ -231,8 +259,8 @@ export class QemuOutgoing implements Outgoing {
       throttle: now.throttle,
     })
     const { downtimeMs, maxRounds, whenDiverging } = this.#policy
-    if (forecastMs <= downtimeMs) this.#tellConverged.resolve()
-    else if (now.round > maxRounds && whenDiverging === 'pause') this.#tellConverged.resolve()
+    if (forecastMs <= downtimeMs) this.#converge()
+    else if (now.round > maxRounds && whenDiverging === 'pause') this.#converge()
     else if (now.round > maxRounds * (now.throttle > 0 ? HOPELESS_FACTOR : UNTHROTTLED_FACTOR)) {
       this.#tellConverged.reject(
         new StellwerkError(
@@ -245,6 +273,18 @@ export class QemuOutgoing implements Outgoing {
         ),
       )
     }
+  }
+
+  #converge(): void {
+    this.#isConverged = true
+    this.#tellConverged.resolve()
+  }
+
+  #stuck(): StellwerkError {
+    return new StellwerkError('migration-stuck', `nothing of it was taken for ${(STUCK_LOOKS * LOOK_MS) / 1_000} s`, {
+      where: this.#machine.life.vm,
+      hint: 'see that the target host and the network between the two are well, and move it again',
+    })
   }
 
   async #statistics(): Promise<Statistics> {
@@ -279,6 +319,7 @@ export class QemuOutgoing implements Outgoing {
     await this.#atSwitch.promise
     this.#stillReleasing()
     life.release()
+    this.#machine.holdConsole()
     this.#machine.wanted()
     await this.#machine.drained()
     // A request of the guest may have taken longer than the coordinator's patience: the guest runs again.
@@ -291,7 +332,8 @@ export class QemuOutgoing implements Outgoing {
     const { sentBytes, pages } = await this.#statistics()
     this.#stillReleasing()
     this.#phase = 'released'
-    this.#sender.end(handedOver)
+    // All that the guest has said was read by now: QEMU has written it before it stopped.
+    this.#sender.end(encodeTrailer({ handedOver, unheard: this.#machine.unheard }))
     return { rounds: this.#rounds + 1, pagesSent: pages, bytesSent: sentBytes, stateChecksum: this.#sender.checksum }
   }
 
@@ -301,7 +343,11 @@ export class QemuOutgoing implements Outgoing {
       throw new StellwerkError('stream-lost', 'the migration has failed')
   }
 
-  async abort(beforeResume?: (stateChecksum: number) => void): Promise<void> {
+  abort(beforeResume?: (stateChecksum: number) => void): Promise<void> {
+    return this.#machine.insist('give its migration up', this.#abort(beforeResume))
+  }
+
+  async #abort(beforeResume?: (stateChecksum: number) => void): Promise<void> {
     const { life } = this.#machine
     const phase = this.#phase
     this.#phase = 'ended'

@@ -1,7 +1,7 @@
 // QEMU's migration stream on its way through ours: pieces, each with its checksum, and behind the last what the source hands
 // over.
 //
-//   "SWQEMU3\n" · pieces: u32 length (> 0) · u32 length as it is sent · 16 bytes, the checksum of the piece (piece-checksum.ts) ·
+//   "SWQEMU4\n" · pieces: u32 length (> 0) · u32 length as it is sent · 16 bytes, the checksum of the piece (piece-checksum.ts) ·
 //   bytes; where it is sent shorter than it is, as zstd
 //   end: u32 0 · u32 length of the trailer · 16 bytes, its checksum · trailer, JSON
 //
@@ -11,12 +11,12 @@
 import { crc32 } from 'node:zlib'
 import { assert } from '@stellwerk/runtime/assert.ts'
 import type { Json } from '@stellwerk/runtime/environment.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { totalLength } from '@stellwerk/runtime/parts.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { CHECKSUM_BYTES, pieceChecksum } from './piece-checksum.ts'
 
-const MAGIC = Buffer.from('SWQEMU3\n', 'latin1')
+const MAGIC = Buffer.from('SWQEMU4\n', 'latin1')
 export const PIECE_MAX_BYTES = 4 * MIB
 const TRAILER_MAX_BYTES = 4 * MIB
 const HEAD_BYTES = 8 + CHECKSUM_BYTES
@@ -149,7 +149,15 @@ export class StreamDecoder {
     const trailer = this.#chunks.joined(sentBytes)
     if (!pieceChecksum(n, 0, [trailer]).equals(checksum)) throw corrupt('the checksum of its trailer does not match')
     this.#state = 'over'
-    return { kind: 'end', trailer: JSON.parse(trailer.toString('utf8')) as Json }
+    return { kind: 'end', trailer: jsonOf(trailer) }
+  }
+}
+
+function jsonOf(trailer: Buffer): Json {
+  try {
+    return JSON.parse(trailer.toString('utf8')) as Json
+  } catch (error) {
+    throw corrupt(`its trailer is no JSON (${errorMessage(error)})`)
   }
 }
 
