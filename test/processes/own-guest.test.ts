@@ -51,8 +51,8 @@ describe('a guest module of one’s own', () => {
     const files: [string, Buffer | null, RegExp][] = [
       ['cut.wasm', own.subarray(0, 1500), /guest module refused.*cut\.wasm/],
       ['corrupt.wasm', corrupt, /guest module refused/],
-      ['text.wasm', Buffer.from('#!/bin/sh\n'), /not a WebAssembly module/],
-      ['empty.wasm', Buffer.alloc(0), /not a WebAssembly module/],
+      ['text.wasm', Buffer.from('#!/bin/sh\n'), /neither a boot image nor a WebAssembly module/],
+      ['empty.wasm', Buffer.alloc(0), /neither a boot image nor a WebAssembly module/],
       // Sound WebAssembly that is no guest: it imports nothing and has no step.
       ['foreign.wasm', Buffer.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]), /does not import env\.memory/],
       ['large.wasm', Buffer.alloc(9 * 1024 * 1024), /at most 8388608/],

@@ -74,7 +74,7 @@ describe.skipIf(qemu.missing || loaders.missing || tools.missing)(
         '1M',
       )
       const cases: [string[], RegExp][] = [
-        [['none.qcow2', 'csv1', 'x'], /No such file/],
+        [['none.qcow2', 'csv1', 'x'], /there is no such file/],
         [['notes.txt', 'csv1', 'x'], /neither a boot sector nor a partition table.*--data/],
         [['backed.qcow2', 'csv1', 'x'], /incomplete without \/etc\/hostname/],
         [['split.qcow2', 'csv1', 'x'], /parts of it are in another file: .*data.raw/],

@@ -7,3 +7,8 @@ export const GIB = 1024 * MIB
 export const SECOND_MS = 1000
 export const MINUTE_MS = 60 * SECOND_MS
 export const HOUR_MS = 60 * MINUTE_MS
+
+/** For people: whole MiB, rounded down. */
+export function inMiB(bytes: number): string {
+  return `${Math.floor(bytes / MIB)} MiB`
+}

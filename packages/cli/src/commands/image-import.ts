@@ -2,6 +2,7 @@
 
 import { resolve } from 'node:path'
 import { connectNbd } from '@stellwerk/block/nbd/client.ts'
+import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
 import { parseNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -38,6 +39,12 @@ export const importCommand: CommandSpec = {
     const { terminal } = context
     const [file = '', volume = '', name = ''] = input.args
     const path = resolve(terminal.cwd, file)
+    if (!new RegExp(NAME_PATTERN).test(name)) {
+      throw new StellwerkError('bad-name', `"${name}" is no name of a disk`, {
+        where: 'NAME',
+        hint: 'letters, digits, ".", "_" and "-"; it begins with a letter or a digit',
+      })
+    }
     const asked = input.text('size')
     const client = await context.api(input)
     const scratch = await makeScratchDirectory('stellwerk-import-')

@@ -65,6 +65,12 @@ async function ownGuest(terminal: Terminal, name: string, machine: NamedMachine)
           : `known: ${CATALOG_NAMES.join(', ')}`,
     })
   }
+  if (machine.hypervisor === undefined && !isBootImage(bytes) && !isWasmModule(bytes)) {
+    throw new StellwerkError('bad-guest', 'it is neither a boot image nor a WebAssembly module', {
+      where: name,
+      hint: 'of a kernel and its RAM disk: stellwerk image pack; of a disk: stellwerk image import, and --guest bios or uefi',
+    })
+  }
   const { vm, parameters } = machine
   const hypervisor = machine.hypervisor ?? (isBootImage(bytes) ? 'qemu' : 'wasm')
   refuseScreen(hypervisor, machine)
@@ -72,6 +78,13 @@ async function ownGuest(terminal: Terminal, name: string, machine: NamedMachine)
   const guest = guestOfDigest(digestOf(bytes))
   await checkGuestFile(name, bytes, { vm, hypervisor, guest, memoryBytes, parameters })
   return { guest, module: Buffer.from(bytes).toString('base64'), hypervisor, memoryBytes }
+}
+
+/** "\0asm", as the WebAssembly specification has it (5.5.16). */
+const WASM_MAGIC = Buffer.from('\0asm', 'latin1')
+
+function isWasmModule(bytes: Uint8Array): boolean {
+  return WASM_MAGIC.equals(bytes.subarray(0, WASM_MAGIC.length))
 }
 
 function refuseScreen(hypervisor: Hypervisor, { parameters, vm }: NamedMachine): void {

@@ -30,7 +30,14 @@ interface Facts {
 /** Throws `no-program` and `bad-image`. */
 export async function inspectDiskImage(processes: Pick<Processes, 'command'>, path: string): Promise<DiskImage> {
   const exit = await ended(start(processes, ['info', '--output=json', path]))
-  if (exit.code !== 0) throw bad(path, lastLine(exit), 'name a disk image that can be read')
+  if (exit.code !== 0) {
+    const why = lastLine(exit)
+    throw bad(
+      path,
+      /No such file or directory$/.test(why) ? 'there is no such file' : why,
+      'name a disk image that can be read',
+    )
+  }
   const facts = factsIn(path, exit)
   const format = FORMATS.find(name => name === facts.format)
   if (format === undefined) throw bad(path, `it is of the format ${facts.format}`, `known: ${FORMATS.join(', ')}`)

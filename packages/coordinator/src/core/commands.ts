@@ -1,6 +1,7 @@
 // What operators ask for. Each is checked against what is known before anything changes: a refusal changes nothing.
 
 import { MAX_DISKS } from '@stellwerk/protocol/messages/cluster.ts'
+import { inMiB } from '@stellwerk/runtime/units.ts'
 import { whyNotCopied } from './cluster-copy.ts'
 import { accept, badName, type CommandResult, refuse } from './command-result.ts'
 import { beginExport, endExport, exportedOf, exportRefusal, isExport } from './exports.ts'
@@ -262,7 +263,7 @@ function createVm(
   if (command.spec.memoryBytes > largest) {
     return refuse(
       'too-large',
-      `VM "${command.name}" needs ${command.spec.memoryBytes} bytes of memory, the largest host has ${largest}`,
+      `VM "${command.name}" needs ${inMiB(command.spec.memoryBytes)} of memory, the largest host has ${inMiB(largest)}`,
       'give it less memory',
     )
   }

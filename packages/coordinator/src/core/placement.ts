@@ -1,5 +1,6 @@
 // Where a VM may run, and where best: a pure function over what is known of the hosts.
 
+import { inMiB } from '@stellwerk/runtime/units.ts'
 import { whyNotCpu, whyNotLevel } from './cpu-baseline.ts'
 import { hostLive, isUsable, silentAfterMs, storagesOf, targetOf } from './hosts.ts'
 import { isQuarantined } from './quarantine.ts'
@@ -30,7 +31,8 @@ export function whyNot(state: CoordinatorState, vm: VmRecord, host: HostRecord):
   if (host.phase !== 'admitted') return `it is ${host.phase}`
   if (!isUsable(state, host)) return live.verdict === 'up' ? 'its agent is not connected' : `it is ${live.verdict}`
   const free = host.memoryBytes - memoryPlaced(state, host.name)
-  if (free < vm.spec.memoryBytes) return `it has ${free} bytes of memory free, the VM needs ${vm.spec.memoryBytes}`
+  if (free < vm.spec.memoryBytes)
+    return `it has ${inMiB(free)} of memory free, the VM needs ${inMiB(vm.spec.memoryBytes)}`
   const { nics = [] } = vm.spec
   if (nics.length > 0 && host.guest === undefined) return 'it is not on the guest network'
   if (vm.spec.hypervisor === 'qemu' && live.whyNoQemu !== null) return live.whyNoQemu

@@ -234,9 +234,7 @@ describe('why', () => {
     bench.round(3)
     const waiting = [...bench.state.vms.values()].find(vm => vm.placement === null)
     const why = whyOf(bench.state, 'vm', waiting?.name ?? '', decisionsOf(bench), bench.now)
-    expect(why?.now.join(' ')).toMatch(
-      /It is not started because no host fits: host-a: it has \d+ bytes of memory free/,
-    )
+    expect(why?.now.join(' ')).toMatch(/It is not started because no host fits: host-a: it has \d+ MiB of memory free/)
   })
 
   it('a host is fenced: why, by whom its death is attested, what it waits for', () => {
