@@ -55,7 +55,7 @@ describe('a guest module of one’s own', () => {
       ['empty.wasm', Buffer.alloc(0), /neither a boot image nor a WebAssembly module/],
       // Sound WebAssembly that is no guest: it imports nothing and has no step.
       ['foreign.wasm', Buffer.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]), /does not import env\.memory/],
-      ['large.wasm', Buffer.alloc(9 * 1024 * 1024), /at most 8388608/],
+      ['large.wasm', Buffer.concat([own, Buffer.alloc(9 * 1024 * 1024)]), /at most 8388608/],
       ['none.wasm', null, /no guest "none\.wasm".*known: /],
     ]
     mkdirSync(join(stellwerk.directory, 'dir.wasm'))

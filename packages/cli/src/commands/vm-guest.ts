@@ -65,7 +65,7 @@ async function ownGuest(terminal: Terminal, name: string, machine: NamedMachine)
           : `known: ${CATALOG_NAMES.join(', ')}`,
     })
   }
-  if (machine.hypervisor === undefined && !isBootImage(bytes) && !isWasmModule(bytes)) {
+  if (machine.hypervisor === null && !isBootImage(bytes) && !isWasmModule(bytes)) {
     throw new StellwerkError('bad-guest', 'it is neither a boot image nor a WebAssembly module', {
       where: name,
       hint: 'of a kernel and its RAM disk: stellwerk image pack; of a disk: stellwerk image import, and --guest bios or uefi',
