@@ -4,12 +4,16 @@ import { QEMU_PROGRAM } from '@stellwerk/agent/hypervisor/qemu/probe.ts'
 import type { SimProcess } from '@stellwerk/runtime/sim/process.ts'
 import type { FaultContext, FaultKind } from './faults.ts'
 
-/** One of the host's, or, where it has none, of any: a seed has few. */
-function machine({ world, host, random, struck }: FaultContext): SimProcess | null {
+/** By then a simulated QEMU answers. */
+const STARTED_MS = 100
+
+/** One of the host's, or, where it has none, of any: a seed has few. `leastMs`: it has been there for so long. */
+function machine({ world, host, random, struck }: FaultContext, leastMs = 0): SimProcess | null {
   const on = (name: string): SimProcess[] =>
     world.sim
       .host(name)
       .processes.filter(each => each.program === QEMU_PROGRAM && each.name.endsWith('/qemu') && !each.paused)
+      .filter(each => world.sim.now - each.startedAt >= leastMs)
   const here = on(host)
   const all = here.length > 0 ? here : world.options.hosts.flatMap(on)
   const found = all[random.int(Math.max(1, all.length))] ?? null
@@ -39,12 +43,12 @@ export const QEMU_FAULTS: readonly FaultKind[] = [
     },
   },
   {
-    // For good: whoever waits for it waits in vain.
+    // For good: whoever waits for it waits in vain. One that is just being started is given a minute for that, which no seed has.
     name: 'qemu-hang',
     lasts: [1, 50],
     mayMiss: true,
     begin: context => {
-      machine(context)?.hang()
+      machine(context, STARTED_MS)?.hang()
       return () => undefined
     },
   },

@@ -40,6 +40,8 @@ export class SimProcess {
   readonly config: Json
   readonly host: SimHost
   readonly pid: number
+  /** By the simulation's clock. */
+  readonly startedAt: number
   readonly incarnation: number
   /** Where its files are, absolute; null: in the directory of its name. */
   readonly directory: string | null
@@ -65,6 +67,7 @@ export class SimProcess {
     this.incarnation = seed.incarnation
     this.directory = seed.directory ?? null
     this.pid = sim.takePid()
+    this.startedAt = sim.now
     this.tree = new ProcessTree(sim, this, seed.parent)
     this.env = createEnvironment(sim, this)
     const main: Main = seed.main ?? sim.programNamed(seed.program)

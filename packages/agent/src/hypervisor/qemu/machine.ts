@@ -132,7 +132,11 @@ export class QemuMachine implements Machine {
    * Of a machine that an earlier agent has left: what it is in is found out, and what was under way is ended. Rejects with
    * `qemu-failed` where nothing leads out of it.
    */
-  async found(): Promise<void> {
+  found(): Promise<void> {
+    return this.insist('say what it is in', this.#found())
+  }
+
+  async #found(): Promise<void> {
     await this.#endMigration()
     const changes = this.#changes
     const { status, running } = (await this.qmp.execute('query-status')) as { status: string; running: boolean }
@@ -195,7 +199,7 @@ export class QemuMachine implements Machine {
     return this.#console.rest
   }
 
-  /** What was kept where it came from, before anything that it says here. */
+  /** What was kept where it came from comes before anything that it says here. */
   hear(unheard: Uint8Array): void {
     this.#console.precede(unheard)
   }
@@ -453,8 +457,7 @@ export class QemuMachine implements Machine {
       answers: () => this.wanted(),
       ends: why => {
         if (canary('hang-unseen')) return false
-        // On its way into an ordered one it may wait for the guest's requests as long as these take, until it is held: whoever has
-        // ordered that hears of it.
+        // On its way into an ordered one it may wait for the guest's requests, until that is held: whoever ordered it hears of it.
         const outgoing = this.life.held ? null : this.#outgoing
         const mayWait = outgoing?.isSwitching === true
         if (mayWait) outgoing.giveUp(why)

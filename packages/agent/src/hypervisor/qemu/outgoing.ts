@@ -27,7 +27,7 @@ const BANDWIDTH_MAX = 2 ** 40
  */
 const STALL_MS = 2_000
 /** Nothing was taken for so many looks: whoever is to take it hangs, or is not there. Counted, as this process may have slept itself. */
-const STUCK_LOOKS = 300
+const STUCK_LOOKS = 150
 /** After this many times the policy's rounds a guest is given up: a throttled one, and one that QEMU sees no reason to throttle. */
 const HOPELESS_FACTOR = 2
 const UNTHROTTLED_FACTOR = 4
