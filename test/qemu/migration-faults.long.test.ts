@@ -81,6 +81,14 @@ describe.skipIf(qemu.missing || !isLong)(`a Linux guest that is moved while some
     return { source, target, other }
   }
   const migrate = (to: string) => stellwerk.json<Migration>('vm', 'migrate', 'tux', '--to', to)
+  /** A migration has come so far, by the events since then. */
+  const inPhase = (phase: string, from: number) =>
+    expect
+      .poll(() => events.lines.slice(from).some(line => line.includes(`tux: migration ${phase}`)), {
+        ...PATIENT,
+        interval: 5,
+      })
+      .toBe(true)
   const moved = async (to: string) => {
     onTestFailed(() => console.log([...events.lines.slice(-40), ...said.lines.slice(-5)].join('\n')))
     const over = await stellwerk.json<Migration>('vm', 'migrate', 'tux', '--to', to, '--wait')
@@ -151,12 +159,7 @@ describe.skipIf(qemu.missing || !isLong)(`a Linux guest that is moved while some
     const [from, before] = [events.lines.length, boots()]
     const victim = `${end === 'source' ? source : target}/agent`
     await migrate(target)
-    await expect
-      .poll(() => events.lines.slice(from).some(line => line.includes(`tux: migration ${phase}`)), {
-        ...PATIENT,
-        interval: 5,
-      })
-      .toBe(true)
+    await inPhase(phase, from)
     await stellwerk.kill(victim)
     await goesOn()
     await quiet()
@@ -187,12 +190,7 @@ describe.skipIf(qemu.missing || !isLong)(`a Linux guest that is moved while some
       const [from, before] = [events.lines.length, boots()]
       const machine = pidOf('tux/qemu') ?? 0
       await migrate(target)
-      await expect
-        .poll(() => events.lines.slice(from).some(line => line.includes(`tux: migration ${phase}`)), {
-          ...PATIENT,
-          interval: 5,
-        })
-        .toBe(true)
+      await inPhase(phase, from)
       process.kill(machine, 'SIGSTOP')
       await expect.poll(() => childrenBelow(stellwerk.state).some(({ pid }) => pid === machine), PATIENT).toBe(false)
       await goesOn()

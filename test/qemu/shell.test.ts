@@ -58,7 +58,7 @@ describe.skipIf(qemu.missing)(`a shell in the guest (${qemu.note})`, () => {
     await ordered(server, `sh echo ${'x'.repeat(900)}`, 'ran sh status 0')
   })
 
-  it('says each line once and whole, wherever it moves meanwhile', { timeout: LONG }, async () => {
+  it('VM2: says each line once and whole, wherever it moves meanwhile', { timeout: LONG }, async () => {
     const said = stellwerk.console('server')
     const line = /^(\d+) abcdefghijklmnopqrstuvwxyz$/
     const numbers = () => said.lines.flatMap(each => line.exec(each)?.slice(1).map(Number) ?? [])

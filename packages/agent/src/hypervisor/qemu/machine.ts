@@ -441,7 +441,7 @@ export class QemuMachine implements Machine {
     })
   }
 
-  /** What nothing of the guest's can hold up, as its disks are held: a QEMU that does not come to it is ended. */
+  /** What nothing of the guest's can hold up, since its disks are held or it is only let go on: a QEMU that does not come to it is ended. */
   insist<T>(on: string, done: Promise<T>): Promise<T> {
     return this.#silence.insist(on, done)
   }
