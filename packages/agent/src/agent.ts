@@ -12,6 +12,7 @@ import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { ByteStream, Environment, Listener } from '@stellwerk/runtime/environment.ts'
 import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { AgentConfig } from './agent-config.ts'
+import { HostConsoles } from './console/host-consoles.ts'
 import { AskedPrograms } from './guardian/ask-programs.ts'
 import type { Survivor } from './guardian/pipe.ts'
 import { GuestModules } from './guests/guest-modules.ts'
@@ -140,6 +141,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   const hypervisors = makeHypervisors(options, config, exports, programs)
   const guests = new GuestModules({ env, system, host, requestMs: () => actor.settings.requestMs })
   const left: LeftBehind = hypervisors.get('qemu')?.left ?? new UnwantedMachines(leftHere(config, programs))
+  const consoles = new HostConsoles(host)
   const vmParts: VmParts = {
     left,
     env,
@@ -157,8 +159,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     },
     report: machine => actor.report(machine),
     gone: (vm, epoch) => actor.gone(vm, epoch),
-    console: (vm, epoch, line, said) => actor.console(vm, epoch, line, said),
-    prompt: (vm, text) => actor.prompt(vm, text),
+    consoles,
     streams,
     ask: (from, to, kind, body, deadlineMs) => system.ask(from, to, kind, body, deadlineMs),
     reportDone: done => actor.reportDone(done),
@@ -178,6 +179,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
     forwards: () => forwards,
     vmParts: () => vmParts,
     exports,
+    consoles,
     left,
     qemu: () => qemuFound,
   })
@@ -217,7 +219,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
       who.role === 'agent' || who.role === 'cli'
         ? { ok: true }
         : { ok: false, code: 'wrong-role', message: `a ${who.role} has no business with an agent` },
-    session => serve(session, system, actor, peers, streams, redirects),
+    session => serve(session, system, consoles, peers, streams, redirects),
   )
   await network.listen()
   const coordinator = new PersistentSession({
@@ -312,7 +314,7 @@ function makeHypervisor(
 function serve(
   session: Session,
   system: ActorSystem,
-  actor: HostActor,
+  consoles: HostConsoles,
   peers: Peers,
   streams: BulkStreams,
   redirects: Redirects,
@@ -330,7 +332,7 @@ function serve(
     return
   }
   bindSession(system, session, { remotePrefix: session.peer.node })
-  session.onClose(() => actor.unfollow(session.peer.node))
+  session.onClose(() => consoles.unfollow(session.peer.node))
 }
 
 function endWithParent(env: Environment, gate: RunGate, agent: Agent): void {

@@ -11,7 +11,6 @@ import {
 } from '@stellwerk/protocol/messages/cluster.ts'
 import { PROFILES, type Settings } from '@stellwerk/protocol/settings.ts'
 import type { ActorContext, Behavior, Message } from '@stellwerk/runtime/actors/message.ts'
-import type { Hlc } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { COORDINATOR } from './coordinator-name.ts'
 import { answerCheck } from './hba/external-export.ts'
@@ -49,7 +48,6 @@ export class HostActor implements Behavior {
   readonly #alive = new Set<string>()
   /** Requests passed on to a VM's actor, by the seq they were passed on with. */
   readonly #forwarded = new Map<number, Message>()
-  readonly #followers = new Map<string, ActorContext>()
   readonly #done = new DoneReports()
   #context: ActorContext | null = null
 
@@ -164,8 +162,8 @@ export class HostActor implements Behavior {
         context.reply(message, this.#parts.exports.where((message.body as { vm: string }).vm))
         return
       case 'console.follow':
-        this.#followers.set(message.from, context)
-        context.reply(message, { host: this.#parts.config.host, machines: [...this.#machines.values()] })
+        this.#parts.consoles.follow(message.from, context)
+        context.reply(message, { host: this.#parts.config.host, machines: this.machines })
         return
       default:
         context.fail(message, new StellwerkError('unknown-kind', `an agent does not take ${message.kind}`))
@@ -458,23 +456,6 @@ export class HostActor implements Behavior {
   #dropOldestFinished(): void {
     const oldest = [...this.#machines.keys()].find(vm => !this.#alive.has(vm))
     if (oldest !== undefined) this.#machines.delete(oldest)
-  }
-
-  console(vm: string, epoch: number, line: string, said: Hlc): void {
-    const { config } = this.#parts
-    for (const [follower, context] of this.#followers) {
-      context.send(follower, 'console.line', { vm, epoch, host: config.host, line: line.slice(0, 4096), said })
-    }
-  }
-
-  prompt(vm: string, text: string): void {
-    for (const [follower, context] of this.#followers) {
-      context.send(follower, 'console.prompt', { vm, host: this.#parts.config.host, text: text.slice(0, 4096) })
-    }
-  }
-
-  unfollow(follower: string): void {
-    this.#followers.delete(follower)
   }
 
   reportDone(done: MigrationDone): void {

@@ -4,6 +4,7 @@ import type { Beat } from '@stellwerk/protocol/messages/cluster.ts'
 import type { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import type { AgentConfig } from './agent-config.ts'
+import type { HostConsoles } from './console/host-consoles.ts'
 import type { OpenLuns } from './hba/open-luns.ts'
 import type { StorageLinks } from './hba/storage-links.ts'
 import type { ExportHypervisor } from './hypervisor/export/hypervisor.ts'
@@ -32,6 +33,7 @@ export interface HostParts {
   readonly forwards: () => Pick<Forwards, 'follow' | 'reports'>
   readonly vmParts: () => VmParts
   readonly exports: ExportHypervisor
+  readonly consoles: HostConsoles
   /** Machines that earlier agents have left. */
   readonly left: LeftBehind
   /** Whether QEMU runs machines here, and with which processor; undefined: not set up, or not known yet. */

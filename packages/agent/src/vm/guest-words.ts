@@ -7,14 +7,14 @@ import type { VmParts } from './vm-parts.ts'
 
 export function passWords(
   event: Extract<MachineEvent, { kind: 'console' | 'prompt' }>,
-  parts: Pick<VmParts, 'console' | 'prompt'>,
+  parts: Pick<VmParts, 'consoles'>,
   { vm, epoch }: VmOrder,
   evidence: Evidence,
 ): void {
   if (event.kind === 'prompt') {
-    parts.prompt(vm, event.text)
+    parts.consoles.prompt(vm, event.text)
     return
   }
   evidence.said(event.line)
-  parts.console(vm, epoch, event.line, event.said)
+  parts.consoles.line(vm, epoch, event.line, event.said)
 }

@@ -73,7 +73,7 @@ async function running() {
     guests: { need: () => null },
     hypervisor: () => ({ create: async () => machine }),
     report: (reported: ReportedMachine) => void reports.push(reported),
-    ...{ gone: () => undefined, console: () => undefined },
+    ...{ gone: () => undefined, consoles: { line: () => undefined, prompt: () => undefined } },
   } as unknown as VmParts
   right.granted(env.clock.now(), LEASE_MS)
   system.spawn('host-a/vm/web', new VmActor(parts, ORDER, null))

@@ -2,7 +2,8 @@
 
 import type { ReportedMachine, VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import type { Settings } from '@stellwerk/protocol/settings.ts'
-import type { Address, ByteStream, Environment, Hlc } from '@stellwerk/runtime/environment.ts'
+import type { Address, ByteStream, Environment } from '@stellwerk/runtime/environment.ts'
+import type { HostConsoles } from '../console/host-consoles.ts'
 import type { GuestModules } from '../guests/guest-modules.ts'
 import type { Hypervisor, LeftBehind, NetworkPort } from '../hypervisor/hypervisor.ts'
 import type { PortSpec } from '../network/virtual-switch.ts'
@@ -26,8 +27,7 @@ export interface VmParts {
   readonly report: (machine: ReportedMachine) => void
   /** Nothing of the machine is left, and it need not be reported. */
   readonly gone: (vm: string, epoch: number) => void
-  readonly console: (vm: string, epoch: number, line: string, said: Hlc) => void
-  readonly prompt: (vm: string, text: string) => void
+  readonly consoles: Pick<HostConsoles, 'line' | 'prompt'>
   readonly streams: MigrationStreams
   readonly ask: (from: string, to: string, kind: string, body: unknown, deadlineMs: number) => Promise<unknown>
   /** Says, until it is taken, that this side's part of a migration is over; also when the VM's actor is gone. */
