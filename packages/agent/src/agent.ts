@@ -332,7 +332,7 @@ function serve(
     return
   }
   bindSession(system, session, { remotePrefix: session.peer.node })
-  session.onClose(() => consoles.unfollow(session.peer.node))
+  session.onClose(consoles.joined(session.peer.node))
 }
 
 function endWithParent(env: Environment, gate: RunGate, agent: Agent): void {

@@ -128,6 +128,7 @@ export class HostActor implements Behavior {
         context.reply(message, {})
         return
       case 'vm.input':
+      case 'console.keys':
       case 'vm.reset':
       case 'vm.freeze-files':
       case 'vm.thaw-files':
@@ -162,8 +163,7 @@ export class HostActor implements Behavior {
         context.reply(message, this.#parts.exports.where((message.body as { vm: string }).vm))
         return
       case 'console.follow':
-        this.#parts.consoles.follow(message.from, context)
-        context.reply(message, { host: this.#parts.config.host, machines: this.machines })
+        this.#followConsole(message, context)
         return
       default:
         context.fail(message, new StellwerkError('unknown-kind', `an agent does not take ${message.kind}`))
@@ -404,8 +404,16 @@ export class HostActor implements Behavior {
     const known = this.#machines.get(target.vm)
     if (known?.epoch === target.epoch && !this.#alive.has(target.vm)) {
       this.#machines.delete(target.vm)
+      this.#parts.consoles.left(target.vm)
       this.#wantMachines = true
     }
+  }
+
+  #followConsole(message: Message, context: ActorContext): void {
+    const { config, consoles } = this.#parts
+    const { vm } = message.body as { vm?: string }
+    const recent = consoles.follow(message.from, vm ?? null, context)
+    context.reply(message, { host: config.host, machines: this.machines, recent })
   }
 
   /** The VM's actor answers in the host's place. */
@@ -446,6 +454,7 @@ export class HostActor implements Behavior {
   }
 
   gone(vm: string, epoch: number): void {
+    this.#parts.consoles.left(vm)
     this.#alive.delete(vm)
     if (this.#machines.get(vm)?.epoch === epoch) this.#machines.delete(vm)
     this.#wantMachines = true

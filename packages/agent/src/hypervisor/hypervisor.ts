@@ -56,6 +56,8 @@ export type MachineEvent =
   | { readonly kind: 'console'; readonly line: string; readonly said: Hlc }
   /** The beginning of a line stands on its console, as a question does; the line follows when it has an end. */
   | { readonly kind: 'prompt'; readonly text: string }
+  /** What its serial port has sent, byte for byte, before the lines of it. Of machines that have one. */
+  | { readonly kind: 'output'; readonly bytes: Uint8Array }
   /** The machine froze by itself, because its right to execute was gone when it asked; it waits for a thaw. */
   | { readonly kind: 'frozen'; readonly reason: string }
   /** The guest ended by itself. */
@@ -142,8 +144,10 @@ export interface Machine {
   /** When it resolves the guest executes nothing. Requests in flight go on; their completions wait for the thaw. */
   freeze(why: string): Promise<void>
   thaw(): void
-  /** A line for the guest's console. */
+  /** A line for the guest's console. Throws `console-busy`: it has not read what came before. */
   input(line: string): void
+  /** What is typed on the terminal at its serial port. Throws `console-busy`. Absent: it has none, and takes lines only. */
+  type?(keys: Uint8Array): void
   /**
    * Its guest begins anew, with what its disks have, as by the reset button of a computer; one that is frozen does when it is thawed.
    * Resolves when that is so. Absent: it has none. Rejects with `migrating` on the way to a switch.

@@ -1,4 +1,4 @@
-// What operators ask of a guest: that it read a line, and that it begin anew.
+// What operators ask of a guest: that it read a line or keys, and that it begin anew.
 
 import type { Message } from '@stellwerk/runtime/actors/message.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -12,13 +12,32 @@ export interface InputOrder {
   readonly line: string
 }
 
-/** For the guest's console. Throws `not-running`: nobody would read it. */
-export function giveLine({ vm, line }: InputOrder, machine: Machine | null, phase: Phase): void {
-  if (machine !== null) {
-    machine.input(line)
-    return
+export interface KeysOrder {
+  readonly vm: string
+  readonly bytes: Uint8Array
+}
+
+/** For the guest's console. Throws `not-running`: nobody would read it, `migrating`, `console-busy`, `no-terminal`. */
+export function giveInput(order: InputOrder | KeysOrder, machine: Machine | null, phase: Phase): void {
+  const { vm } = order
+  if (machine === null) {
+    throw new StellwerkError('not-running', `VM "${vm}" is ${phase} here`, { hint: `see: stellwerk vm show ${vm}` })
   }
-  throw new StellwerkError('not-running', `VM "${vm}" is ${phase} here`, { hint: `see: stellwerk vm show ${vm}` })
+  // It would read nothing of it if it went on elsewhere.
+  if (phase === 'released') throw switching(vm)
+  if ('line' in order) machine.input(order.line)
+  else if (machine.type !== undefined) machine.type(order.bytes)
+  else {
+    throw new StellwerkError('no-terminal', `VM "${vm}" has no serial port: it takes lines only`, {
+      hint: `pipe them: echo LINE | stellwerk vm console ${vm}`,
+    })
+  }
+}
+
+function switching(vm: string): StellwerkError {
+  return new StellwerkError('migrating', `VM "${vm}" is being switched over to another host`, {
+    ...{ hint: 'try again', retryable: true },
+  })
 }
 
 export interface ResetOrder {
@@ -37,7 +56,7 @@ export async function resetGuest(
     throw new StellwerkError(code, `VM "${order.vm}" ${why}`, { hint })
   }
   if (order.epoch !== is.epoch) refuse('stale-order', `is here at placement epoch ${is.epoch}`, 'try again')
-  if (is.phase === 'released') refuse('migrating', 'is being switched over to another host', 'try again')
+  if (is.phase === 'released') throw switching(order.vm)
   if (machine === null || (is.phase !== 'running' && is.phase !== 'frozen')) {
     return refuse('not-running', `is ${is.phase} here`, `see: stellwerk vm show ${order.vm}`)
   }

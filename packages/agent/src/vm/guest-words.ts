@@ -1,4 +1,4 @@
-// What a guest says on its console: to who follows it, and on record.
+// What a guest says on its console: to who follows it; its lines also on record.
 
 import type { VmOrder } from '@stellwerk/protocol/messages/cluster.ts'
 import type { MachineEvent } from '../hypervisor/hypervisor.ts'
@@ -6,13 +6,17 @@ import type { Evidence } from './evidence.ts'
 import type { VmParts } from './vm-parts.ts'
 
 export function passWords(
-  event: Extract<MachineEvent, { kind: 'console' | 'prompt' }>,
+  event: Extract<MachineEvent, { kind: 'console' | 'prompt' | 'output' }>,
   parts: Pick<VmParts, 'consoles'>,
   { vm, epoch }: VmOrder,
   evidence: Evidence,
 ): void {
   if (event.kind === 'prompt') {
     parts.consoles.prompt(vm, event.text)
+    return
+  }
+  if (event.kind === 'output') {
+    parts.consoles.output(vm, epoch, event.bytes)
     return
   }
   evidence.said(event.line)

@@ -6,14 +6,15 @@ import { PROFILES } from '@stellwerk/protocol/settings.ts'
 import { ActorSystem } from '@stellwerk/runtime/actors/actor-system.ts'
 import type { TraceEvent } from '@stellwerk/runtime/environment.ts'
 import { errorCode } from '@stellwerk/runtime/errors.ts'
-import { expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Machine, MachineEvent } from '../hypervisor/hypervisor.ts'
 import { createVirtualEnvironment } from '../hypervisor/testing/virtual-environment.ts'
 import { RightToRun } from '../lease/right-to-run.ts'
-import { giveLine } from './guest-orders.ts'
+import { giveInput } from './guest-orders.ts'
 import { RunGate } from './run-gate.ts'
 import { VmActor } from './vm-actor.ts'
 import type { VmParts } from './vm-parts.ts'
+import type { Phase } from './vm-phase.ts'
 
 const LEASE_MS = 3_000
 const spec = {
@@ -161,10 +162,40 @@ it('what its hypervisor reports is on record, in order with what follows from it
   ])
 })
 
-it('a line that nobody can read yet is refused', () => {
-  expect(() => giveLine({ vm: 'web', line: 'status' }, null, 'opening')).toThrow(
-    expect.objectContaining({ code: 'not-running', message: 'VM "web" is opening here' }),
-  )
+describe('what is typed', () => {
+  const refused = (order: Parameters<typeof giveInput>[0], ...rest: [Machine | null, Phase]) => {
+    try {
+      giveInput(order, ...rest)
+    } catch (error) {
+      return error
+    }
+    return null
+  }
+  const machine = (given: unknown[], type?: (keys: Uint8Array) => void) =>
+    ({ input: (line: string) => given.push(line), ...(type && { type }) }) as unknown as Machine
+  const line = { vm: 'web', line: 'status' }
+  const keys = { vm: 'web', bytes: Buffer.from('s') }
+
+  it('is refused where nobody can read it yet', () => {
+    const error = { code: 'not-running', message: 'VM "web" is opening here' }
+    for (const order of [line, keys]) expect(refused(order, null, 'opening')).toMatchObject(error)
+  })
+
+  it('is refused where it would be read by a machine that may go on elsewhere', () => {
+    const given: unknown[] = []
+    const here = machine(given, bytes => given.push(bytes))
+    for (const order of [line, keys]) expect(refused(order, here, 'released')).toMatchObject({ code: 'migrating' })
+    expect(given).toEqual([])
+    for (const order of [line, keys]) expect(refused(order, here, 'frozen')).toBe(null)
+    expect(given).toEqual(['status', keys.bytes])
+  })
+
+  it('is lines for a guest without a serial port', () => {
+    const given: unknown[] = []
+    expect(refused(keys, machine(given), 'running')).toMatchObject({ code: 'no-terminal' })
+    expect(refused(line, machine(given), 'running')).toBe(null)
+    expect(given).toEqual(['status'])
+  })
 })
 
 it('a fence kills it', async () => {

@@ -12,7 +12,7 @@ import { ActorTasks, TASK } from './actor-tasks.ts'
 import { CoordinatorLine } from './coordinator-line.ts'
 import { Evidence } from './evidence.ts'
 import { gateIn } from './gated.ts'
-import { giveLine, type InputOrder, obeyGuestOrder } from './guest-orders.ts'
+import { giveInput, type InputOrder, type KeysOrder, obeyGuestOrder } from './guest-orders.ts'
 import { GuestShutdown } from './guest-shutdown.ts'
 import { passWords } from './guest-words.ts'
 import { MachineReports } from './machine-reports.ts'
@@ -127,7 +127,8 @@ export class VmActor implements Behavior {
         this.#fence()
         break
       case 'vm.input':
-        giveLine(message.body as InputOrder, this.#machine, this.#phase)
+      case 'console.keys':
+        giveInput(message.body as InputOrder | KeysOrder, this.#machine, this.#phase)
         break
       case 'vm.notice':
         this.evidence.notice(message.body as MachineNotice)
@@ -196,8 +197,7 @@ export class VmActor implements Behavior {
   }
 
   machineSpec(): MachineSpec {
-    const { vm, epoch, spec } = this.order
-    return { vm, ...spec, identity: { epoch, instance: this.instance } }
+    return { vm: this.order.vm, ...this.order.spec, identity: { epoch: this.order.epoch, instance: this.instance } }
   }
 
   gateIn(disks: Pick<DiskSet, 'storages'>): void {
@@ -211,6 +211,7 @@ export class VmActor implements Behavior {
     switch (event.kind) {
       case 'console':
       case 'prompt':
+      case 'output':
         passWords(event, this.parts, this.order, this.evidence)
         break
       case 'notice':

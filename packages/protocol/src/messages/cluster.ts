@@ -7,7 +7,7 @@ import { IPV4_PATTERN } from '../ipv4.ts'
 import { type Static, Type } from '../schema/typebox.js'
 import { SettingsSchema } from '../settings.ts'
 import { defineFamily } from './family.ts'
-import { Count, closed, HlcSchema, List, Name, OneOf, Text } from './fields.ts'
+import { Bytes, Count, closed, HlcSchema, List, Name, OneOf, Text } from './fields.ts'
 import { ForwardReports, MapForwards } from './forward.ts'
 import { GuestFactsSchema } from './guest-agent.ts'
 import { ScrubProgressSchema } from './volume-scrub.ts'
@@ -308,6 +308,11 @@ export type CheckExport = Static<typeof CheckExportSchema>
 const OwnerRelaySchema = closed({ owner: Name, volume: Name, kind: Type.String(), body: Type.Unknown() })
 export type OwnerRelay = Static<typeof OwnerRelaySchema>
 
+/** Of a serial port: kept for the terminal that comes after; in one message; and what is typed, in one. */
+export const CONSOLE_RECENT_BYTES = 4096
+export const CONSOLE_OUTPUT_BYTES = 65_536
+export const CONSOLE_KEYS_BYTES = 4096
+
 export const clusterFamily = defineFamily('cluster', {
   /** An agent's first word in a session. */
   'cluster.join': {
@@ -334,10 +339,22 @@ export const clusterFamily = defineFamily('cluster', {
   'vm.input': { request: closed({ ...Target, line: Type.String({ maxLength: 4096 }) }), reply: Nothing },
   /** Its guest begins anew, where it is. Answered when that is so; no sender repeats it. */
   'vm.reset': { request: closed(Target), reply: Nothing },
-  /** To an agent, from someone outside: tell me every line that the guests here say from now on. */
-  'console.follow': { request: Nothing, reply: closed({ host: Name, machines: Type.Array(ReportedMachineSchema) }) },
-  /** A line that a guest has said, as it leaves the host. */
-  /** `said`: stamped before the host looked whether its guest may run, so that a host that slept does not call old words new. */
+  /**
+   * To an agent, from someone outside: tell me every line that the guests here say from now on; with `vm`: what the serial port of that
+   * one sends, byte for byte. `recent`: what that has sent last.
+   */
+  'console.follow': {
+    request: closed({ vm: Type.Optional(Name) }),
+    reply: closed({ host: Name, machines: Type.Array(ReportedMachineSchema), recent: Bytes(CONSOLE_RECENT_BYTES) }),
+  },
+  /** What a serial port has sent. */
+  'console.output': { request: closed({ vm: Name, host: Name, bytes: Bytes(CONSOLE_OUTPUT_BYTES) }) },
+  /**
+   * To the agent of the VM's host, from someone outside: typed on the terminal at its serial port. Refused with `unknown-vm`,
+   * `not-running`, `migrating` and `console-busy` where nothing of it was typed: it may be sent again, or elsewhere.
+   */
+  'console.keys': { request: closed({ vm: Name, bytes: Bytes(CONSOLE_KEYS_BYTES) }), reply: Nothing },
+  /** A line that a guest has said, as it leaves the host. `said`: stamped before the host looked whether its guest may run, so that a host that slept does not call old words new. */
   'console.line': {
     request: closed({ vm: Name, epoch: Count, host: Name, line: Type.String({ maxLength: 4096 }), said: HlcSchema }),
   },

@@ -1,33 +1,91 @@
-// The serial port as lines, and a question while it waits for its answer.
+// The serial port byte for byte and as lines, a question while it waits for its answer, and what goes with a machine that moves.
 
 import { expect, it } from 'vitest'
 import { createPipe } from '../precopy/pipe.ts'
 import { createVirtualEnvironment } from '../testing/virtual-environment.ts'
-import { SerialConsole } from './console.ts'
+import { type ConsoleListener, SerialConsole } from './console.ts'
+
+class Heard implements ConsoleListener {
+  /** Questions end in an ellipsis. */
+  readonly lines: string[] = []
+  sent = ''
+
+  line(line: string): void {
+    this.lines.push(line)
+  }
+
+  prompt(text: string): void {
+    this.lines.push(`${text}…`)
+  }
+
+  output(bytes: Uint8Array): void {
+    this.sent += Buffer.from(bytes).toString()
+  }
+}
+
+function opened() {
+  const { env, until } = createVirtualEnvironment(1)
+  const pass = (ms: number) => until(() => false, ms)
+  const port = () => {
+    const { reader, writer } = createPipe('console')
+    const heard = new Heard()
+    const says = (text: string) => {
+      writer.write([Buffer.from(text)])
+      return pass(1)
+    }
+    return { heard, writer, says, port: new SerialConsole(reader, env.timers, heard) }
+  }
+  return { port, pass }
+}
 
 it('tells lines whole, and the beginning of one once it has stood there for a while', async () => {
-  const { env, until } = createVirtualEnvironment(1)
-  const { reader, writer } = createPipe('console')
-  const heard: string[] = []
-  const port = new SerialConsole(
-    reader,
-    env.timers,
-    line => heard.push(line),
-    text => heard.push(`${text}…`),
-  )
-  const says = async (text: string, passMs = 0) => {
-    writer.write([Buffer.from(text)])
-    await until(() => false, passMs)
-  }
-  await says('booted\r\ntux lo', 50)
-  await says('gin: ', 300)
-  await says('root\r\nack', 50)
-  await says(' 1\r\n', 1_000)
-  expect(heard).toEqual(['booted', 'tux login: …', 'tux login: root', 'ack 1'])
+  const { port: open, pass } = opened()
+  const { port, heard, writer, says } = open()
+  await says('booted\r\ntux lo')
+  await pass(50)
+  await says('gin: ')
+  await pass(300)
+  await says('root\r\nack')
+  await pass(50)
+  await says(' 1\r\n')
+  await pass(1_000)
+  expect(heard.lines).toEqual(['booted', 'tux login: …', 'tux login: root', 'ack 1'])
   // What was begun when the port closed is no question any more.
   await says('half')
   writer.end()
   await port.ended
-  await until(() => false, 1_000)
-  expect(heard).toHaveLength(4)
+  await pass(1_000)
+  expect(heard.lines).toHaveLength(4)
+  expect(heard.sent).toBe('booted\r\ntux login: root\r\nack 1\r\nhalf')
+})
+
+it('held, it tells nothing; where the machine goes on each byte and each line is told once', async () => {
+  const { port: open } = opened()
+  const [source, target] = [open(), open()]
+  await source.says('one\ntw')
+  source.port.hold()
+  await source.says('o\nth')
+  await target.says('ree\nfo')
+  source.port.hold()
+  expect([source.heard.sent, source.heard.lines]).toEqual(['one\ntw', ['one']])
+  expect(source.port.unheard).toEqual({ bytes: Buffer.from('two\nth'), shown: 2 })
+  const arrived = open()
+  arrived.port.precede(source.port.unheard)
+  await arrived.says('ree\nfo')
+  expect([arrived.heard.sent, arrived.heard.lines]).toEqual(['o\nthree\nfo', ['two', 'three']])
+  expect(arrived.port.unheard).toEqual({ bytes: Buffer.from('fo'), shown: 2 })
+})
+
+it('held in vain, it tells what it kept', async () => {
+  const { port: open, pass } = opened()
+  const { port, heard, says } = open()
+  await says('one\ntw')
+  port.hold()
+  await says('o\nlogin: ')
+  await pass(1_000)
+  port.unhold()
+  port.unhold()
+  expect([heard.sent, heard.lines]).toEqual(['one\ntwo\nlogin: ', ['one', 'two']])
+  await pass(300)
+  expect(heard.lines.at(-1)).toBe('login: …')
 })

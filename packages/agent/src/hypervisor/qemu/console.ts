@@ -1,30 +1,48 @@
-// The machine's serial port as lines; and what of a line stands there for a while without an end, as a question does.
+// The machine's serial port: byte for byte, and as lines; and what of a line stands there for a while without an end, as a question does.
 
 import type { ByteStream, Timer, Timers } from '@stellwerk/runtime/environment.ts'
+import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 
 /** A longer one is told in parts. */
 const LINE_MAX_BYTES = 4096
 const NEWLINE = 0x0a
 /** Whatever has no end by then waits for an answer. */
 const PROMPT_MS = 200
+/** A guest that stands still reads nothing: so much is kept for it. */
+const TYPED_MAX_BYTES = 65_536
+
+export interface ConsoleListener {
+  /** All that it sends, before the lines of it. */
+  output(bytes: Uint8Array): void
+  line(line: string): void
+  /** The beginning of a line, which is told whole when it has an end. */
+  prompt(text: string): void
+}
+
+/** What goes with a machine that moves. */
+export interface Unheard {
+  /** The line that has no end yet, and all that came since the port was held. */
+  readonly bytes: Uint8Array
+  /** So many of them were told already, as output. */
+  readonly shown: number
+}
 
 export class SerialConsole {
   readonly #stream: ByteStream
   readonly #timers: Timers
-  readonly #onLine: (line: string) => void
-  readonly #onPrompt: (text: string) => void
+  readonly #tell: ConsoleListener
   /** Resolves when nothing more will be said. */
   readonly ended: Promise<void>
-  #parts = Buffer.alloc(0)
-  #isHeld = false
+  /** No line's end is in it, unless it is held. */
+  #rest = Buffer.alloc(0)
+  /** How much of the rest was told as output; null: not held, all of it. */
+  #shown: number | null = null
   #quiet: Timer | null = null
 
-  /** `onPrompt`: the beginning of a line, which is told whole when it has an end. */
-  constructor(stream: ByteStream, timers: Timers, onLine: (line: string) => void, onPrompt: (text: string) => void) {
+  constructor(stream: ByteStream, timers: Timers, tell: ConsoleListener) {
     this.#stream = stream
     this.#timers = timers
-    this.#onLine = onLine
-    this.#onPrompt = onPrompt
+    this.#tell = tell
     const { promise, resolve } = Promise.withResolvers<void>()
     this.ended = promise
     stream.onData(chunk => this.#take(chunk))
@@ -45,46 +63,52 @@ export class SerialConsole {
     this.#stream.resume()
   }
 
-  input(line: string): void {
-    this.#stream.write([Buffer.from(`${line}\n`, 'utf8')])
+  /** Throws `console-busy`: its guest has not read what was typed before. */
+  type(bytes: Uint8Array): void {
+    if (this.#stream.bufferedBytes + bytes.length > TYPED_MAX_BYTES) {
+      throw new StellwerkError('console-busy', 'the guest does not read what is typed', { retryable: true })
+    }
+    this.#stream.write([bytes])
   }
 
   /** What comes from now on is kept as it is, beside the line that has no end yet. */
   hold(): void {
-    this.#isHeld = true
+    this.#shown ??= this.#rest.length
     this.#quiet?.cancel()
   }
 
   unhold(): void {
-    this.#isHeld = false
-    this.#take(new Uint8Array(0))
+    if (this.#shown === null) return
+    this.precede({ bytes: new Uint8Array(0), shown: this.#shown })
   }
 
-  /** What was not told yet. */
-  get rest(): Uint8Array {
-    return this.#parts
+  get unheard(): Unheard {
+    return { bytes: this.#rest, shown: this.#shown ?? this.#rest.length }
   }
 
-  /** Bytes that were said before all that comes here. */
-  precede(bytes: Uint8Array): void {
-    this.#parts = Buffer.concat([bytes, this.#parts])
-    this.#take(new Uint8Array(0))
+  /** Bytes that were said before all that was kept here. */
+  precede({ bytes, shown }: Unheard): void {
+    const all = Buffer.concat([bytes, this.#rest])
+    this.#rest = all.subarray(0, shown)
+    this.#shown = null
+    this.#take(all.subarray(shown))
   }
 
   #take(chunk: Uint8Array): void {
-    let rest = Buffer.concat([this.#parts, chunk])
-    if (this.#isHeld) {
-      this.#parts = rest
+    let rest = Buffer.concat([this.#rest, chunk])
+    if (this.#shown !== null) {
+      this.#rest = rest
       return
     }
+    if (chunk.length > 0) this.#tell.output(chunk)
     for (let end = rest.indexOf(NEWLINE); end >= 0 || rest.length > LINE_MAX_BYTES; end = rest.indexOf(NEWLINE)) {
       const length = end >= 0 && end <= LINE_MAX_BYTES ? end : LINE_MAX_BYTES
-      this.#onLine(rest.toString('utf8', 0, length).replace(/\r$/, ''))
+      this.#tell.line(rest.toString('utf8', 0, length).replace(/\r$/, ''))
       rest = rest.subarray(length === end ? length + 1 : length)
     }
-    this.#parts = rest
+    this.#rest = rest
     this.#quiet?.cancel()
     if (rest.length === 0) return
-    this.#quiet = this.#timers.after(PROMPT_MS, () => this.#onPrompt(rest.toString('utf8').replace(/\r$/, '')))
+    this.#quiet = this.#timers.after(PROMPT_MS, () => this.#tell.prompt(rest.toString('utf8').replace(/\r$/, '')))
   }
 }

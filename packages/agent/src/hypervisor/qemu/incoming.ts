@@ -6,6 +6,7 @@ import type { ByteStream, CommandExit, Compute } from '@stellwerk/runtime/enviro
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Commit, Incoming, Loaded, Machine } from '../hypervisor.ts'
 import { INCOMING_SOCKET } from './command-line.ts'
+import type { Unheard } from './console.ts'
 import type { QemuMachine } from './machine.ts'
 import { lastWords } from './qemu-process.ts'
 import { StreamReceiver } from './stream-receiver.ts'
@@ -16,7 +17,8 @@ export class QemuIncoming implements Incoming {
   readonly #machine: QemuMachine
   #state: 'waiting' | 'loading' | 'loaded' | 'over' = 'waiting'
   readonly #failure = Promise.withResolvers<never>()
-  #unheard: Uint8Array = new Uint8Array(0)
+  /** What its guest said during the switch. */
+  #unheard: Unheard = { bytes: new Uint8Array(0), shown: 0 }
 
   constructor(compute: Compute, machine: QemuMachine) {
     this.#compute = compute
@@ -78,7 +80,7 @@ export class QemuIncoming implements Incoming {
     this.#state = 'over'
     this.#machine.arrive(commit.placementEpoch)
     this.#machine.start()
-    this.#machine.hear(this.#unheard)
+    this.#machine.console.precede(this.#unheard)
     return this.#machine
   }
 

@@ -54,7 +54,7 @@ export class QemuMachine implements Machine {
   readonly #spec: MachineSpec
   readonly #identity: MachineIdentity
   readonly #disks: readonly GuestDisk[]
-  readonly #console: SerialConsole
+  readonly console: SerialConsole
   readonly #agent: GuestAgent | null
   /** By QEMU's own word; and how often it has said it. */
   #executes = false
@@ -86,14 +86,11 @@ export class QemuMachine implements Machine {
     this.qemu = qemu
     this.#disks = disks
     this.life = new Lifecycle(spec.vm)
-    this.#console = new SerialConsole(
-      qemu.console,
-      options.env.timers,
-      line => this.#said(line),
-      text => {
-        if (this.mayPass()) this.life.tell({ kind: 'prompt', text })
-      },
-    )
+    this.console = new SerialConsole(qemu.console, options.env.timers, {
+      line: line => this.#said({ kind: 'console', line, said: options.env.trace.stamp() }),
+      prompt: text => this.#said({ kind: 'prompt', text }),
+      output: bytes => this.#said({ kind: 'output', bytes }),
+    })
     const runs = (): boolean => this.life.runs && !this.#lapsed
     const mayPass = (): boolean => this.mayPass()
     qemu.nics.forEach((stream, index) => {
@@ -186,22 +183,11 @@ export class QemuMachine implements Machine {
   }
 
   input(line: string): void {
-    this.#console.input(line)
+    this.console.type(Buffer.from(`${line}\n`, 'utf8'))
   }
 
-  /** For the switch: from now on what the guest has said is kept, to be heard where it goes on. */
-  holdConsole(): void {
-    this.#console.hold()
-  }
-
-  /** What was kept, and the line that has no end yet. */
-  get unheard(): Uint8Array {
-    return this.#console.rest
-  }
-
-  /** What was kept where it came from comes before anything that it says here. */
-  hear(unheard: Uint8Array): void {
-    this.#console.precede(unheard)
+  type(keys: Uint8Array): void {
+    this.console.type(keys)
   }
 
   /** QEMU waits for the guest's requests before it resets its disks, as it does when it stops: they are answered by errors first. */
@@ -310,12 +296,12 @@ export class QemuMachine implements Machine {
       else disk.hold()
     }
     // It stays here: what was kept for its target is heard.
-    if (run) this.#console.unhold()
+    if (run) this.console.unhold()
     if (run === this.#executes || this.#outgoing?.hasPaused === true) return
     try {
       // Its event comes before its answer.
       await this.insist(run ? 'go on' : 'stand still', this.qmp.execute(run ? 'cont' : 'stop'))
-      if (run) this.#console.resume()
+      if (run) this.console.resume()
       else if (this.#executes) await this.#disobeyed('it said that it had stopped, and goes on')
     } catch (error) {
       // On its way to a switch QEMU does not let a guest go on; what comes of the migration is told, and looked at then.
@@ -378,10 +364,9 @@ export class QemuMachine implements Machine {
     return agent
   }
 
-  #said(line: string): void {
-    const said = this.#options.env.trace.stamp()
-    // What it says without a right is not heard, as if the host had died a moment ago.
-    if (this.mayPass() || canary('late-word-heard')) this.life.tell({ kind: 'console', line, said })
+  /** What it says without a right is not heard, as if the host had died a moment ago. */
+  #said(event: MachineEvent): void {
+    if (this.mayPass() || canary('late-word-heard')) this.life.tell(event)
   }
 
   #heard(event: QmpEvent): void {
@@ -476,7 +461,7 @@ export class QemuMachine implements Machine {
 
   async #exited(exit: CommandExit): Promise<void> {
     // Its last words come before its end.
-    await Promise.all([this.#console.ended, this.qmp.ended])
+    await Promise.all([this.console.ended, this.qmp.ended])
     if (this.#shutdownSeen === 'guest-shutdown') this.#end({ kind: 'halted', reason: 'the guest has powered off' })
     else if (!this.#panicSeen) this.#end({ kind: 'crashed', reason: lastWords(exit) })
   }

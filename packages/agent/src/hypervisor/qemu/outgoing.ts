@@ -319,7 +319,7 @@ export class QemuOutgoing implements Outgoing {
     await this.#atSwitch.promise
     this.#stillReleasing()
     life.release()
-    this.#machine.holdConsole()
+    this.#machine.console.hold()
     this.#machine.wanted()
     await this.#machine.drained()
     // A request of the guest may have taken longer than the coordinator's patience: the guest runs again.
@@ -333,7 +333,7 @@ export class QemuOutgoing implements Outgoing {
     this.#stillReleasing()
     this.#phase = 'released'
     // All that the guest has said was read by now: QEMU has written it before it stopped.
-    this.#sender.end(encodeTrailer({ handedOver, unheard: this.#machine.unheard }))
+    this.#sender.end(encodeTrailer({ handedOver, unheard: this.#machine.console.unheard }))
     return { rounds: this.#rounds + 1, pagesSent: pages, bytesSent: sentBytes, stateChecksum: this.#sender.checksum }
   }
 

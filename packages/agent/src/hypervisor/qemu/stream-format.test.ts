@@ -4,7 +4,7 @@ import { Buffer } from 'node:buffer'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type Framed, StreamDecoder, StreamEncoder } from './stream-format.ts'
+import { type Framed, MAGIC, StreamDecoder, StreamEncoder } from './stream-format.ts'
 
 function encoded(pieces: readonly Uint8Array[], trailer: { readonly n: number }) {
   const encoder = new StreamEncoder()
@@ -85,7 +85,7 @@ test.each([
 ])('%s is refused before it is waited for', (_, numbers) => {
   const head = Buffer.alloc(24)
   for (const [i, number] of numbers.entries()) head.writeUInt32LE(number, 4 * i)
-  const bytes = Buffer.concat([Buffer.from('SWQEMU3\n'), head])
+  const bytes = Buffer.concat([MAGIC, head])
   expect(() => decoded(bytes, 7)).toThrow(expect.objectContaining({ code: 'corrupt-data' }))
 })
 

@@ -1,7 +1,7 @@
 // QEMU's migration stream on its way through ours: pieces, each with its checksum, and behind the last what the source hands
 // over.
 //
-//   "SWQEMU4\n" · pieces: u32 length (> 0) · u32 length as it is sent · 16 bytes, the checksum of the piece (piece-checksum.ts) ·
+//   "SWQEMU5\n" · pieces: u32 length (> 0) · u32 length as it is sent · 16 bytes, the checksum of the piece (piece-checksum.ts) ·
 //   bytes; where it is sent shorter than it is, as zstd
 //   end: u32 0 · u32 length of the trailer · 16 bytes, its checksum · trailer, JSON
 //
@@ -16,7 +16,7 @@ import { totalLength } from '@stellwerk/runtime/parts.ts'
 import { MIB } from '@stellwerk/runtime/units.ts'
 import { CHECKSUM_BYTES, pieceChecksum } from './piece-checksum.ts'
 
-const MAGIC = Buffer.from('SWQEMU4\n', 'latin1')
+export const MAGIC = Buffer.from('SWQEMU5\n', 'latin1')
 export const PIECE_MAX_BYTES = 4 * MIB
 const TRAILER_MAX_BYTES = 4 * MIB
 const HEAD_BYTES = 8 + CHECKSUM_BYTES

@@ -3,24 +3,27 @@
 
 import type { Json } from '@stellwerk/runtime/environment.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
+import type { Unheard } from './console.ts'
 
 export interface Trailer {
   /** Whatever the source's agent gives. */
   readonly handedOver: Json
-  readonly unheard: Uint8Array
+  readonly unheard: Unheard
 }
 
-export function encodeTrailer({ handedOver, unheard }: Trailer): Json {
-  return { handedOver, unheard: Buffer.from(unheard).toString('base64') }
+export function encodeTrailer({ handedOver, unheard: { bytes, shown } }: Trailer): Json {
+  return { handedOver, unheard: Buffer.from(bytes).toString('base64'), shown }
 }
 
 /** Throws `corrupt-data`. */
 export function decodeTrailer(trailer: Json): Trailer {
-  const { handedOver, unheard } = (typeof trailer === 'object' && trailer !== null ? trailer : {}) as {
+  const { handedOver, unheard, shown } = (typeof trailer === 'object' && trailer !== null ? trailer : {}) as {
     readonly [key: string]: Json | undefined
   }
-  if (handedOver === undefined || typeof unheard !== 'string') {
+  const bytes = typeof unheard === 'string' ? Buffer.from(unheard, 'base64') : null
+  const isShown = typeof shown === 'number' && Number.isInteger(shown) && shown >= 0
+  if (handedOver === undefined || bytes === null || !isShown || shown > bytes.length) {
     throw new StellwerkError('corrupt-data', 'the trailer of the migration stream is none')
   }
-  return { handedOver, unheard: Buffer.from(unheard, 'base64') }
+  return { handedOver, unheard: { bytes, shown } }
 }

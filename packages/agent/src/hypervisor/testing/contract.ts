@@ -11,6 +11,7 @@ import { migrationContract } from './contract-migration.ts'
 import { noticesContract } from './contract-notices.ts'
 import { resetContract } from './contract-reset.ts'
 import { shutdownContract } from './contract-shutdown.ts'
+import { terminalContract } from './contract-terminal.ts'
 import { watchdogContract } from './contract-watchdog.ts'
 
 export function hypervisorContract(subject: ContractSubject): void {
@@ -29,6 +30,7 @@ export function hypervisorContract(subject: ContractSubject): void {
     if (subject.isComputer === true) {
       resetContract(on)
       noticesContract(on)
+      terminalContract(on)
       watchdogContract(on)
       disksContract(on)
       hostileContract(on)
