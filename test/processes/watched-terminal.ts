@@ -17,10 +17,10 @@ export class WatchedTerminal {
   readonly #stellwerk: Stellwerk
   readonly #running: Running
 
-  /** Behind the command the terminal says in which mode it was left. */
-  constructor(stellwerk: Stellwerk, { columns, rows }: Size, words: readonly string[]) {
+  /** Behind the command the terminal says in which mode it was left. `isAsked`: it answers what a shell asks it. */
+  constructor(stellwerk: Stellwerk, { columns, rows }: Size, words: readonly string[], isAsked = false) {
     this.#stellwerk = stellwerk
-    this.screen = new VtScreen(columns, rows)
+    this.screen = new VtScreen(columns, rows, isAsked ? text => this.type(text) : null)
     const command = [...stellwerk.command, ...words].map(word => `'${word}'`).join(' ')
     const shell = `tty > tty; stty cols ${columns} rows ${rows}; ${command}; code=$?; stty -a; exit $code`
     this.#running = stellwerk.startTyped('script', '-qfec', shell, '/dev/null')

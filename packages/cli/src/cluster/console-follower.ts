@@ -1,15 +1,16 @@
-// Follows what the guests of some hosts say on their consoles, over links to the hosts' agents. Lines are heard as they
-// leave a host; what is said while a link is down is missed.
+// Follows what the guests of some hosts say on their consoles, or what the serial port of one sends, over links to the hosts' agents,
+// and types there. It is heard as it leaves a host; what is said while a link is down is missed.
 
 import '@stellwerk/protocol/messages/all.ts'
-import { clusterFamily, type ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
+import { CONSOLE_RECENT_BYTES, clusterFamily, type ReportedMachine } from '@stellwerk/protocol/messages/cluster.ts'
 import { PersistentSession } from '@stellwerk/protocol/persistent-session.ts'
 import type { Session } from '@stellwerk/protocol/session.ts'
 import type { Address, Environment, Hlc } from '@stellwerk/runtime/environment.ts'
-import { errorCode, errorMessage } from '@stellwerk/runtime/errors.ts'
+import { errorCode, errorMessage, StellwerkError } from '@stellwerk/runtime/errors.ts'
 
 const BACKOFF = { minMs: 50, maxMs: 500 }
 const FOLLOW_MS = 2_000
+const TYPE_MS = 5_000
 
 export interface ConsoleLine {
   readonly vm: string
@@ -24,9 +25,12 @@ export interface FollowerOptions {
   readonly env: Environment
   readonly cluster: string
   readonly token: string
-  readonly onLine: (line: ConsoleLine) => void
+  /** Of all guests. */
+  readonly onLine?: (line: ConsoleLine) => void
   /** The beginning of a line that follows whole. */
   readonly onPrompt?: (vm: string, text: string) => void
+  /** Instead of lines: the serial port of one, byte for byte; first what it sent last, before anybody followed. */
+  readonly port?: { readonly vm: string; readonly onOutput: (bytes: Uint8Array, host: string) => void }
   /** The host answers; these are its machines now. */
   readonly onMachines?: (host: string, machines: readonly ReportedMachine[]) => void
 }
@@ -35,6 +39,7 @@ export class ConsoleFollower {
   readonly #options: FollowerOptions
   readonly #node: string
   readonly #sessions = new Map<string, PersistentSession>()
+  #hasHeard = false
 
   constructor(options: FollowerOptions) {
     this.#options = options
@@ -65,20 +70,43 @@ export class ConsoleFollower {
     }
   }
 
+  get hosts(): readonly string[] {
+    return [...this.#sessions.keys()]
+  }
+
+  /** At the VM's serial port. Rejects with `not-linked`: nothing was sent; or as `console.keys` is refused. */
+  async type(host: string, vm: string, bytes: Uint8Array): Promise<void> {
+    const session = this.#sessions.get(host)?.session ?? null
+    if (session === null) throw new StellwerkError('not-linked', 'there is no link to it', { where: host })
+    await clusterFamily.request(session, 'console.keys', { vm, bytes }, TYPE_MS, this.#to(host))
+  }
+
+  #to(host: string): { readonly from: string; readonly to: string } {
+    return { from: this.#node, to: `${host}/agent` }
+  }
+
   #up(host: string, session: Session): void {
+    const { port } = this.#options
     session.onMessage((envelope, reply) => {
+      if (envelope.kind === 'console.output') {
+        this.#output(clusterFamily.body('console.output', envelope).bytes, host)
+      }
       if (envelope.kind === 'console.prompt') {
         const { vm, text } = clusterFamily.body('console.prompt', envelope)
         this.#options.onPrompt?.(vm, text)
       }
       if (envelope.kind !== 'console.line') return
       const { said, ...line } = clusterFamily.body('console.line', envelope)
-      this.#options.onLine({ ...line, hlc: said })
+      this.#options.onLine?.({ ...line, hlc: said })
       if (reply.wanted) reply.ok({})
     })
-    const addresses = { from: this.#node, to: `${host}/agent` }
-    clusterFamily.request(session, 'console.follow', {}, FOLLOW_MS, addresses).then(
-      ({ machines }) => this.#options.onMachines?.(host, machines),
+    const wanted = port === undefined ? {} : { vm: port.vm }
+    clusterFamily.request(session, 'console.follow', wanted, FOLLOW_MS, this.#to(host)).then(
+      ({ machines, recent }) => {
+        // Linked anew, it was heard before.
+        if (recent.length > 0 && !this.#hasHeard) this.#output(wholeLines(recent), host)
+        this.#options.onMachines?.(host, machines)
+      },
       (error: unknown) => {
         const { env } = this.#options
         env.log.debug({ host, code: errorCode(error) }, `its consoles can't be followed: ${errorMessage(error)}`)
@@ -87,8 +115,18 @@ export class ConsoleFollower {
     )
   }
 
+  #output(bytes: Uint8Array, host: string): void {
+    this.#hasHeard = true
+    this.#options.port?.onOutput(bytes, host)
+  }
+
   stop(): void {
     for (const session of this.#sessions.values()) session.stop()
     this.#sessions.clear()
   }
+}
+
+/** What was cut off somewhere begins with a line. */
+function wholeLines(recent: Uint8Array): Uint8Array {
+  return recent.length < CONSOLE_RECENT_BYTES ? recent : recent.subarray(recent.indexOf(0x0a) + 1)
 }

@@ -1,7 +1,6 @@
-// `stellwerk vm console NAME`: what its guest says, heard from the hosts themselves, and lines for it to read, until Ctrl-C. A VM
-// that is stopped has none; for one that is to run and does not yet it waits, and says so.
+// `stellwerk vm console NAME`: its guest's serial port as a terminal, or what it says and lines for it to read, heard from the hosts
+// themselves. A VM that is stopped has none; for one that is to run and does not yet it waits, and says so.
 
-import { createInterface } from 'node:readline'
 import type { Status, VmView } from '@stellwerk/coordinator/view/schemas.ts'
 import type { Address } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
@@ -21,16 +20,16 @@ import {
   type Terminal,
 } from '../command-line/command.ts'
 import { untilInterrupted } from '../terminal/until-interrupted.ts'
+import { ConsoleLines } from './console-lines.ts'
+import type { ConsoleMode, ConsoleParts } from './console-mode.ts'
+import { ConsoleTerminal } from './console-terminal.ts'
 import { LISTEN } from './kept-way.ts'
-import { StandingLine } from './standing-line.ts'
 import { showScreen } from './vm-screen.ts'
 
 /** How often it is looked where the VM is. */
 const LOOK_MS = 1_000
 /** So long lines wait for a link to the VM's host. */
 const FOLLOW_MS = 3_000
-/** So long the answer to the last line of a pipe is listened for. */
-const ANSWER_MS = 1_000
 /** What passes by itself on the way to a guest that executes. */
 const COMING = new Set(['waiting', 'lost', 'starting'])
 
@@ -43,7 +42,7 @@ export const consoleCommand: CommandSpec = {
     listen: { ...LISTEN, help: `with --vnc: ${LISTEN.help}` },
     json: { type: 'boolean', help: 'with --vnc: JSON on stdout' },
   },
-  summary: 'What it says, and lines for it to read; Ctrl-C leaves it',
+  summary: 'Its console; Ctrl-] leaves a terminal, Ctrl-C lines',
   run: async (context, input) => {
     if (input.flag('vnc')) return showScreen(context, input)
     if (input.flag('json') || input.text('listen') !== undefined) {
@@ -75,24 +74,19 @@ async function showConsole(context: CommandContext, input: Input): Promise<numbe
   const { terminal } = context
   const name = input.args[0] ?? ''
   const client = await context.api(input)
-  let waits = consoleWait((await client.get(pathOf('vms', name))) as VmView)
+  const vm = (await client.get(pathOf('vms', name))) as VmView
+  let waits = consoleWait(vm)
   if (waits !== null) terminal.err(`stellwerk: waiting: ${waits}`)
   const { cluster } = (await client.get(pathOf('config'))) as { cluster: string }
   const directory = context.isRemote ? terminal.cwd : context.directory(input)
   const token = context.isRemote ? remoteJoinToken(terminal) : await localJoinToken(directory)
   const env = createEnvironment({ name: 'console', directory, store: memoryStore(), logLevel: 'silent' })
   const followed = Promise.withResolvers<void>()
-  const standing = new StandingLine()
+  const leave = (): void => void process.emit('SIGINT')
+  const mode = modeOf(vm, { name, env, client, terminal, heard: followed.promise, leave })
   const follower = new ConsoleFollower({
-    env,
-    cluster,
-    token,
-    onLine: line => {
-      if (line.vm === name) terminal.write(standing.whole(line.line))
-    },
-    onPrompt: (vm, text) => {
-      if (vm === name) terminal.write(standing.begin(text))
-    },
+    ...{ env, cluster, token },
+    ...mode.hears,
     onMachines: (_, machines) => {
       if (machines.some(machine => machine.vm === name && machine.state !== 'starting')) followed.resolve()
     },
@@ -112,35 +106,13 @@ async function showConsole(context: CommandContext, input: Input): Promise<numbe
     // Lines that wait for it are refused as such.
     else if (now.inVain) followed.resolve()
   }
-  // What is typed, or piped in, waits until the answer can be heard; then it goes in the order in which it came.
-  let sending: Promise<void> = followed.promise
-  let hasSent = false
-  let isRefused = false
-  const reader = createInterface({ input: process.stdin })
-  reader.on('line', line => {
-    hasSent = true
-    sending = sending
-      .then(() => client.post(pathOf('vms', name, 'input'), { line }))
-      .then(
-        () => undefined,
-        (error: unknown) => {
-          isRefused = true
-          terminal.err(`stellwerk: the line was not taken: ${describeError(error)}`)
-        },
-      )
-  })
-  const closed = new Promise<void>(resolve => reader.once('close', () => resolve()))
   await untilInterrupted(async sleep => {
-    void closed.then(async () => {
-      await sending
-      if (hasSent) await new Promise<void>(resolve => env.timers.after(ANSWER_MS, resolve))
-      process.emit('SIGINT')
-    })
+    mode.begin(follower)
     // Hosts may come and go while one looks; and so may the coordinator, while what the guest says comes from its host.
     let away = false
     do {
       const status = await statusOrAway(client)
-      if (status === null && !away) terminal.err(`stellwerk: ${AWAY}`)
+      if (status === null && !away) terminal.err(`stellwerk: ${AWAY}${mode.whileAway}`)
       away = status === null
       if (status === null) continue
       const hosts = Object.values(status.hosts)
@@ -148,10 +120,17 @@ async function showConsole(context: CommandContext, input: Input): Promise<numbe
       look(status.vms[name])
     } while (await sleep(LOOK_MS))
   })
-  reader.close()
+  mode.end()
   follower.stop()
   await env.close()
-  return isRefused ? FAILED : OK
+  return mode.isRefused ? FAILED : OK
+}
+
+/** A guest with a serial port has a terminal, for who has one. */
+function modeOf({ hypervisor }: VmView, parts: ConsoleParts): ConsoleMode {
+  const { screen } = parts.terminal
+  if (hypervisor === 'qemu' && screen?.hasKeyboard === true) return new ConsoleTerminal(parts, screen)
+  return new ConsoleLines(parts)
 }
 
 /** As `consoleWait`, while one looks; `inVain`: nothing of it is about to run. */
@@ -165,7 +144,7 @@ function waitNow(name: string, seen: Seen | undefined): { readonly why: string; 
   }
 }
 
-const AWAY = 'the coordinator does not answer: the console goes on, but takes no input until it does'
+const AWAY = 'the coordinator does not answer: the console goes on'
 
 /** Null: it does not answer now. */
 async function statusOrAway(client: ApiClient): Promise<Status | null> {

@@ -9,7 +9,7 @@ function bench(colours = false) {
   const written: string[] = []
   const hearers = {
     resize: new Set<() => void>(),
-    keys: new Set<(sent: string) => void>(),
+    keys: new Set<(sent: Uint8Array) => void>(),
     exit: new Set<() => void>(),
   }
   const on = <F>(set: Set<F>, f: F) => {
@@ -24,10 +24,12 @@ function bench(colours = false) {
       return vt.rows
     },
     colours,
-    write: text => {
+    write: sent => {
+      const text = Buffer.from(sent).toString()
       written.push(text)
       vt.write(text)
     },
+    hasKeyboard: true,
     onResize: f => on(hearers.resize, f),
     onKeys: f => on(hearers.keys, f),
     onExit: f => on(hearers.exit, f),

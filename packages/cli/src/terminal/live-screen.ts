@@ -8,11 +8,13 @@ export interface Screen {
   readonly columns: number
   readonly rows: number
   readonly colours: boolean
-  write(text: string): void
+  write(text: string | Uint8Array): void
   /** Gives the way to hear no more of it. */
   onResize(f: () => void): () => void
+  /** What is typed is typed at this terminal, and not piped in. */
+  readonly hasKeyboard: boolean
   /** What is typed comes at once, and is not shown. Gives the way back. */
-  onKeys(f: (sent: string) => void): () => void
+  onKeys(f: (sent: Uint8Array) => void): () => void
   /** Called when the process ends, however it does. */
   onExit(f: () => void): () => void
   /** Stops this process as Ctrl-Z does; resolves when it goes on. */
@@ -57,7 +59,7 @@ export class LiveScreen {
         this.#shown = null
         onResize()
       }),
-      ...(onKeys === null ? [] : [screen.onKeys(onKeys)]),
+      ...(onKeys === null ? [] : [screen.onKeys(sent => onKeys(Buffer.from(sent).toString('utf8')))]),
     ]
     screen.write(OPEN)
   }

@@ -67,15 +67,15 @@ function systemScreen(): Screen {
     colours: (process.env['NO_COLOR'] ?? '') === '',
     write: text => stdout.write(text),
     onResize: f => on('resize', f),
+    hasKeyboard: stdin.isTTY === true,
     onKeys: f => {
       // Without a keyboard of its own it is ended by a signal.
       if (stdin.isTTY !== true) return () => undefined
-      const heard = (chunk: Buffer) => f(chunk.toString('utf8'))
       stdin.setRawMode(true)
-      stdin.on('data', heard)
+      stdin.on('data', f)
       stdin.resume()
       return () => {
-        stdin.off('data', heard)
+        stdin.off('data', f)
         stdin.setRawMode(false)
         stdin.pause()
       }

@@ -2,7 +2,8 @@
 // words on its console. Its memory carries a sequence of numbered pages, each verified before it is rewritten; its disk
 // carries the append log of ../ledger-format.ts. It is the first and only process of its Linux.
 //
-// It has a network too, if it is given an address: network.h; and it runs programs that the image has besides it: programs.h.
+// It has a network too, if it is given an address: network.h; and it runs programs that the image has besides it: programs.h. What is
+// typed is echoed behind a `>`, so that nothing that was typed looks like the guest's own words, and none of these is torn by it.
 //
 // On the kernel's command line: stellwerk.vm=NAME, and stellwerk.dirtyMiBPerSecond (0), stellwerk.writesPerSecond
 // (10), stellwerk.workingSetMiB (half of what is free), stellwerk.readBacksPerSecond (1), stellwerk.disk (vda).
@@ -12,6 +13,7 @@
 #include "watchdog.h"
 
 enum { PAGE = 4096, BATCH_PAGES = 256, RECOVERY_BYTES = 0x40000, TICK_MS = 4, RETRY_MS = 500, DAMAGES_MAX = 16, ORDER_MAX = 1024 };
+enum { BACKSPACE = 8, KILL_LINE = 0x15, DELETE = 0x7f };
 enum { LOG_MAGIC = 0x474c5753, LOG_START = 4096, HEAD_BYTES = 24, SCRATCH_BYTES = 65536, ENTRY_MAX = 8192 };
 
 static u32 crc_table[256], tag;
@@ -27,8 +29,8 @@ static u8 recovery_buffer[RECOVERY_BYTES] __attribute__((aligned(4096)));
 
 // --- words ------------------------------------------------------------------------------------------------------------
 
-static char line[512];
-static u64 line_length;
+static char line[512], order[ORDER_MAX];
+static u64 line_length, order_length;
 
 static void say(const char *text) {
   while (*text && line_length < sizeof line - 1) line[line_length++] = *text++;
@@ -43,12 +45,26 @@ static void say_number(u64 number) {
   say(digits + at);
 }
 
-static void end_line(void) {
-  line[line_length++] = '\n';
-  for (u64 sent = 0; sent < line_length;) {
-    long took = call3(SYS_WRITE, console, line + sent, line_length - sent);
+static void put(const char *bytes, u64 length) {
+  for (u64 sent = 0; sent < length;) {
+    long took = call3(SYS_WRITE, console, bytes + sent, length - sent);
     if (took > 0) sent += (u64)took;
     else sleep_ms(1);
+  }
+}
+
+/** What is being typed stands on a line of its own. */
+static void put_order(void) {
+  put("> ", 2);
+  put(order, order_length);
+}
+
+static void end_line(void) {
+  line[line_length++] = '\n';
+  if (terminal_shell == 0) {
+    if (order_length > 0) put("\n", 1);
+    put(line, line_length);
+    if (order_length > 0) put_order();
   }
   line_length = 0;
 }
@@ -259,7 +275,7 @@ static void read_back(double elapsed) {
 
 // --- orders -----------------------------------------------------------------------------------------------------------
 
-static void obey(char *order) {
+static void obey(void) {
   if (starts_with(order, "halt")) power_off();
   // The kernel panics when its first process is gone.
   if (starts_with(order, "crash")) call1(SYS_EXIT, 1);
@@ -275,8 +291,9 @@ static void obey(char *order) {
     while (*ms && *ms != ' ') ms++;
     return push(order + 5, (u64)number_of(*ms ? ms + 1 : 0, 1000));
   }
-  // sh LINE
+  // sh [LINE]
   if (starts_with(order, "sh ")) return run_shell(order + 3);
+  if (starts_with(order, "sh") && order[2] == 0) return open_shell();
   // run PATH WORD…
   if (starts_with(order, "run ")) return run_program(order + 4);
   if (starts_with(order, "status")) {
@@ -292,26 +309,46 @@ static void obey(char *order) {
   end_line();
 }
 
+static void rub_out(void) {
+  put("\b \b", 3);
+  order_length--;
+  if (order_length == 0) put("\b \b\b \b", 6);
+}
+
+/** Of an order; what is longer than any is not echoed. */
+static void take_key(char key) {
+  if (key == BACKSPACE || key == DELETE) {
+    if (order_length > 0) rub_out();
+  } else if (key == KILL_LINE) {
+    while (order_length > 0) rub_out();
+  } else if ((u8)key >= ' ' && order_length < sizeof order) {
+    order[order_length++] = key;
+    if (order_length == 1) put_order();
+    else put(&key, 1);
+  }
+}
+
+static void take_order(void) {
+  if (order_length == 0) return;
+  put("\n", 1);
+  u64 length = order_length;
+  order_length = 0;
+  if (length < sizeof order) {
+    order[length] = 0;
+    return obey();
+  }
+  // One that is cut short would be another order.
+  say("line too long");
+  end_line();
+}
+
 static void listen(void) {
-  static char order[ORDER_MAX];
-  static u64 length;
   struct pollfd waits = {console, POLLIN, 0};
-  while (call3(SYS_POLL, &waits, 1, 0) > 0 && (waits.revents & POLLIN)) {
-    char c;
-    if (call3(SYS_READ, console, &c, 1) != 1) return;
-    if (c != '\n' && c != '\r') {
-      if (length < sizeof order) order[length++] = c;
-      continue;
-    }
-    // One that is cut short would be another order.
-    if (length == sizeof order) {
-      say("line too long");
-      end_line();
-    } else if (length > 0) {
-      order[length] = 0;
-      obey(order);
-    }
-    length = 0;
+  while (terminal_shell == 0 && call3(SYS_POLL, &waits, 1, 0) > 0 && (waits.revents & POLLIN)) {
+    char key;
+    if (call3(SYS_READ, console, &key, 1) != 1) return;
+    if (key == '\n' || key == '\r') take_order();
+    else take_key(key);
   }
 }
 
@@ -374,7 +411,7 @@ static void run(void) {
     if (shutting_down && now >= retry_at) end();
     read_back(elapsed);
     if (rewrite(elapsed)) continue;
-    struct pollfd waits[1 + SERVICES + CONNECTIONS_MAX + 1] = {{console, POLLIN, 0}};
+    struct pollfd waits[1 + SERVICES + CONNECTIONS_MAX + 1] = {{terminal_shell == 0 ? console : -1, POLLIN, 0}};
     u64 count = 1 + watched(waits + 1);
     call3(SYS_POLL, waits, count, network_wait_ms(clock_ms(), wait_ms()));
   }

@@ -1,5 +1,5 @@
-// What a terminal shows of what was written to it: enough of a VT220 to judge a picture that is drawn in place. What it does not
-// know it refuses, so that nothing is judged by half.
+// What a terminal shows of what was written to it: enough of a VT220 to judge a picture that is drawn in place, and to be a shell's. What
+// it does not know it refuses, so that nothing is judged by half.
 
 export class VtScreen {
   columns: number
@@ -17,9 +17,13 @@ export class VtScreen {
   #saved: readonly [row: number, column: number] = [0, 0]
   #rest = ''
 
-  constructor(columns: number, rows: number) {
+  readonly #answers: ((text: string) => void) | null
+
+  /** `answers`: it is asked, as a shell does; and what does not fit in a row goes on in the next. Otherwise no row may be too long. */
+  constructor(columns: number, rows: number, answers: ((text: string) => void) | null = null) {
     this.columns = columns
     this.rows = rows
+    this.#answers = answers
     this.#cells = blank(columns, rows)
   }
 
@@ -62,6 +66,8 @@ export class VtScreen {
     for (const character of text) {
       if (character === '\r') this.#column = 0
       else if (character === '\n') this.#feed()
+      else if (character === '\b') this.#column = Math.max(0, this.#column - 1)
+      else if (character === '\u0007') continue
       else this.#put(character)
     }
   }
@@ -76,7 +82,11 @@ export class VtScreen {
   }
 
   #put(character: string): void {
-    if (this.#column >= this.columns && this.wraps) throw new Error(`row ${this.#row + 1} is longer than the terminal`)
+    if (this.#column >= this.columns && this.wraps) {
+      if (this.#answers === null) throw new Error(`row ${this.#row + 1} is longer than the terminal`)
+      this.#column = 0
+      this.#feed()
+    }
     this.touched.add(this.#row)
     this.#cells[this.#row]![Math.min(this.#column, this.columns - 1)] = character
     this.#column += 1
@@ -91,11 +101,23 @@ export class VtScreen {
         return
       }
       case 'J':
-        this.#cells = blank(this.columns, this.rows)
+        if (numbers === '2') this.#cells = blank(this.columns, this.rows)
+        else {
+          this.#clearRow()
+          this.#cells.splice(this.#row + 1, this.rows, ...blank(this.columns, this.rows - this.#row - 1))
+        }
         return
       case 'K':
-        this.touched.add(this.#row)
-        for (let at = this.#column; at < this.columns; at++) this.#cells[this.#row]![at] = ' '
+        this.#clearRow()
+        return
+      case 'C':
+        this.#column = Math.min(this.#column + Number(numbers || 1), this.columns - 1)
+        return
+      case 'D':
+        this.#column = Math.max(this.#column - Number(numbers || 1), 0)
+        return
+      case 'n':
+        this.#answers?.(`\u001b[${this.#row + 1};${this.#column + 1}R`)
         return
       case 'm':
         return
@@ -106,6 +128,12 @@ export class VtScreen {
       default:
         throw new Error(`the terminal was told ESC [ ${numbers}${letter}`)
     }
+  }
+
+  /** From the cursor on. */
+  #clearRow(): void {
+    this.touched.add(this.#row)
+    for (let at = this.#column; at < this.columns; at++) this.#cells[this.#row]![at] = ' '
   }
 
   #mode(number: string, on: boolean): void {

@@ -1,0 +1,108 @@
+// Keys on their way to a guest that moves, waits, or is gone: each is typed once, in order, or said to be lost.
+
+import { createVirtualEnvironment } from '@stellwerk/agent/hypervisor/testing/virtual-environment.ts'
+import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+import { expect, it } from 'vitest'
+import { Keyboard } from './keyboard.ts'
+
+const refused = (code: string) => new StellwerkError(code, code)
+
+function opened(hosts: readonly string[] = ['a', 'b', 'c']) {
+  const { env, until } = createVirtualEnvironment(1)
+  const world = {
+    /** Who has the guest. */
+    at: 'a',
+    /** What it is refused with there. */
+    refusal: null as StellwerkError | null,
+    typed: '',
+    asked: [] as string[],
+    lost: [] as string[],
+  }
+  const keyboard = new Keyboard({
+    env,
+    hosts: () => hosts,
+    give: async (host, keys) => {
+      world.asked.push(host)
+      await new Promise<void>(resolve => void env.timers.after(1, resolve))
+      if (host !== world.at) throw refused('unknown-vm')
+      if (world.refusal !== null) throw world.refusal
+      world.typed += Buffer.from(keys).toString()
+    },
+    lost: error => world.lost.push(errorCode(error)),
+  })
+  const pass = (ms: number) => until(() => false, ms)
+  const press = (text: string) => keyboard.press(Buffer.from(text))
+  return { world, keyboard, press, pass }
+}
+
+it('types in order, what comes meanwhile together', async () => {
+  const { world, press, pass } = opened()
+  for (const key of 'echo hello\n') press(key)
+  press('x'.repeat(10_000))
+  await pass(100)
+  expect(world.typed).toBe(`echo hello\n${'x'.repeat(10_000)}`)
+  expect(world.asked.length).toBeLessThan(6)
+})
+
+it('finds the guest wherever it goes on, asks there first from then on, and where it was heard', async () => {
+  const { world, keyboard, press, pass } = opened()
+  world.at = 'c'
+  press('1')
+  await pass(10)
+  press('2')
+  await pass(10)
+  expect(world.asked).toEqual(['a', 'b', 'c', 'c'])
+  world.at = 'b'
+  keyboard.at('b')
+  press('3')
+  await pass(10)
+  expect([world.asked.at(-1), world.typed, world.lost]).toEqual(['b', '123', []])
+})
+
+it('waits out a switch and a guest that does not read yet', async () => {
+  const { world, press, pass } = opened()
+  for (const code of ['migrating', 'console-busy', 'not-running']) {
+    world.refusal = refused(code)
+    press('x')
+    await pass(1_000)
+    world.refusal = null
+    await pass(200)
+  }
+  expect([world.typed, world.lost]).toEqual(['xxx', []])
+})
+
+it('says once that keys are lost, why, and drops those behind them', async () => {
+  const { world, press, pass } = opened()
+  world.refusal = refused('console-busy')
+  press('a')
+  press('b')
+  await pass(6_000)
+  expect(world.lost).toEqual(['console-busy'])
+  world.refusal = null
+  press('c')
+  await pass(200)
+  expect([world.typed, world.lost.length]).toEqual(['c', 1])
+})
+
+it.each(['link-lost', 'deadline'])('sends nothing twice that may have been typed: %s', async code => {
+  const { world, press, pass } = opened()
+  world.refusal = refused(code)
+  press('a')
+  await pass(10)
+  world.refusal = null
+  await pass(6_000)
+  expect([world.typed, world.lost]).toEqual(['', [code]])
+})
+
+it('has a bound, and without a host a reason', async () => {
+  const { world, press, pass, keyboard } = opened([])
+  press('x'.repeat(2 ** 20 + 1))
+  expect(world.lost).toEqual(['console-busy'])
+  press('a')
+  await pass(6_000)
+  expect(world.lost.at(-1)).toBe('not-linked')
+  press('b')
+  keyboard.stop()
+  await pass(6_000)
+  expect(world.lost).toHaveLength(2)
+})

@@ -1,0 +1,102 @@
+// What is typed at a terminal on its way to a guest: in order, to whichever host has the guest at that moment. Each key is read once or,
+// where nobody can know, not at all: it is sent again only after a refusal.
+
+import { CONSOLE_KEYS_BYTES } from '@stellwerk/protocol/messages/cluster.ts'
+import type { Clock, Timers } from '@stellwerk/runtime/environment.ts'
+import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
+
+/** Nothing of it was typed: it may be sent again, there or elsewhere. */
+const REFUSALS: ReadonlySet<string> = new Set(['not-linked', 'unknown-vm', 'not-running', 'migrating', 'console-busy'])
+/** Said by everybody who has nothing to do with it: another's refusal tells more. */
+const ELSEWHERE: ReadonlySet<string> = new Set(['not-linked', 'unknown-vm'])
+const AGAIN_MS = 100
+/** So long keys wait for a guest that reads them: a switch takes less, and who types knows by then that nothing comes of it. */
+const PATIENCE_MS = 5_000
+const PENDING_MAX_BYTES = 1 << 20
+
+export interface KeyboardParts {
+  readonly env: { readonly clock: Clock; readonly timers: Timers }
+  /** Where the guest could be. */
+  readonly hosts: () => readonly string[]
+  /** Rejects with `not-linked`: it was not sent. */
+  readonly give: (host: string, keys: Uint8Array) => Promise<void>
+  /** Whatever is under way, or waits behind it, is typed in vain. */
+  readonly lost: (error: unknown) => void
+}
+
+export class Keyboard {
+  readonly #parts: KeyboardParts
+  #pending = Buffer.alloc(0)
+  #host: string | null = null
+  #isGiving = false
+  #isOver = false
+
+  constructor(parts: KeyboardParts) {
+    this.#parts = parts
+  }
+
+  /** The guest was heard there. */
+  at(host: string): void {
+    this.#host = host
+  }
+
+  press(keys: Uint8Array): void {
+    if (this.#pending.length + keys.length > PENDING_MAX_BYTES) {
+      this.#lost(new StellwerkError('console-busy', 'more was typed than the guest reads'))
+      return
+    }
+    this.#pending = Buffer.concat([this.#pending, keys])
+    if (!this.#isGiving) void this.#giveAll()
+  }
+
+  /** What has not been typed by now is not typed any more. */
+  stop(): void {
+    this.#isOver = true
+    this.#pending = Buffer.alloc(0)
+  }
+
+  async #giveAll(): Promise<void> {
+    this.#isGiving = true
+    while (this.#pending.length > 0) {
+      const piece = this.#pending.subarray(0, CONSOLE_KEYS_BYTES)
+      this.#pending = this.#pending.subarray(piece.length)
+      const error = await this.#give(piece)
+      if (error !== null && !this.#isOver) this.#lost(error)
+    }
+    this.#isGiving = false
+  }
+
+  #lost(error: unknown): void {
+    this.#pending = Buffer.alloc(0)
+    this.#parts.lost(error)
+  }
+
+  /** Null: it was typed. */
+  async #give(keys: Uint8Array): Promise<unknown> {
+    const { clock, timers } = this.#parts.env
+    const until = clock.now() + PATIENCE_MS
+    for (;;) {
+      let refusal: unknown = new StellwerkError('not-linked', 'no host is there to be typed to')
+      for (const host of this.#inTurn()) {
+        try {
+          await this.#parts.give(host, keys)
+          this.#host = host
+          return null
+        } catch (error) {
+          if (!REFUSALS.has(errorCode(error))) return error
+          if (ELSEWHERE.has(errorCode(refusal))) refusal = error
+        }
+      }
+      if (this.#isOver || clock.now() >= until) return refusal
+      await new Promise<void>(resolve => void timers.after(AGAIN_MS, resolve))
+    }
+  }
+
+  /** Where it was last comes first. */
+  #inTurn(): readonly string[] {
+    const hosts = this.#parts.hosts()
+    const host = this.#host
+    if (host === null || !hosts.includes(host)) return hosts
+    return [host, ...hosts.filter(each => each !== host)]
+  }
+}
