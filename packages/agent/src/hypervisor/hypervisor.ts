@@ -144,9 +144,9 @@ export interface Machine {
   /** When it resolves the guest executes nothing. Requests in flight go on; their completions wait for the thaw. */
   freeze(why: string): Promise<void>
   thaw(): void
-  /** A line for the guest's console. Throws `console-busy`: it has not read what came before. */
+  /** A line for the guest's console. Throws `migrating` on the way to a switch, `console-busy`: it has not read what came before. */
   input(line: string): void
-  /** What is typed on the terminal at its serial port. Throws `console-busy`. Absent: it has none, and takes lines only. */
+  /** What is typed on the terminal at its serial port. Throws likewise. Absent: it has none, and takes lines only. */
   type?(keys: Uint8Array): void
   /**
    * Its guest begins anew, with what its disks have, as by the reset button of a computer; one that is frozen does when it is thawed.

@@ -103,6 +103,11 @@ export class Lifecycle {
     this.#held = false
   }
 
+  /** A switch has paused it. */
+  get released(): boolean {
+    return this.#released
+  }
+
   release(): void {
     this.#released = true
   }

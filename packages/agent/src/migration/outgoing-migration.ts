@@ -43,7 +43,8 @@ export class OutgoingMigration {
   #dirtyPages = 0
   #forecastMs = 0
   #toldAt: number
-  #startedAt: number
+  readonly #startedAt: number
+  #stoodAt: number | null = null
 
   constructor(vm: VmActor, machine: Machine, disks: DiskSet, order: SendOrder) {
     this.id = order.migration
@@ -137,6 +138,7 @@ export class OutgoingMigration {
     const { env } = this.#vm.parts
     this.#stillReleasing()
     this.#vm.paused()
+    this.#stoodAt = env.clock.now()
     await this.#disks.drain()
     this.#stillReleasing()
     const trailer: ReleasedTrailer = {
@@ -186,11 +188,14 @@ export class OutgoingMigration {
 
   #committed(): void {
     this.#end()
+    const now = this.#vm.parts.env.clock.now()
     const statistics = {
       rounds: this.#released?.rounds ?? 0,
       pagesSent: this.#released?.pagesSent ?? 0,
       bytesSent: this.#released?.bytesSent ?? 0,
-      sourceTotalMs: this.#vm.parts.env.clock.now() - this.#startedAt,
+      sourceTotalMs: now - this.#startedAt,
+      // By one clock: until it is heard here that the target may run.
+      pauseMs: now - (this.#stoodAt ?? now),
     }
     this.#vm.coordinator.reportDone(this.id, statistics)
     this.#vm.handedOver()

@@ -3,6 +3,7 @@
 import type { Message } from '@stellwerk/runtime/actors/message.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Machine } from '../hypervisor/hypervisor.ts'
+import { beingSwitched } from '../hypervisor/refusals.ts'
 import type { Evidence } from './evidence.ts'
 import { obeyFileOrder } from './file-orders.ts'
 import type { Phase } from './vm-phase.ts'
@@ -20,11 +21,11 @@ export interface KeysOrder {
 /** For the guest's console. Throws `not-running`: nobody would read it, `migrating`, `console-busy`, `no-terminal`. */
 export function giveInput(order: InputOrder | KeysOrder, machine: Machine | null, phase: Phase): void {
   const { vm } = order
-  if (machine === null) {
+  if (machine === null || phase === 'stopping') {
     throw new StellwerkError('not-running', `VM "${vm}" is ${phase} here`, { hint: `see: stellwerk vm show ${vm}` })
   }
   // It would read nothing of it if it went on elsewhere.
-  if (phase === 'released') throw switching(vm)
+  if (phase === 'released') throw beingSwitched(vm)
   if ('line' in order) machine.input(order.line)
   else if (machine.type !== undefined) machine.type(order.bytes)
   else {
@@ -32,12 +33,6 @@ export function giveInput(order: InputOrder | KeysOrder, machine: Machine | null
       hint: `pipe them: echo LINE | stellwerk vm console ${vm}`,
     })
   }
-}
-
-function switching(vm: string): StellwerkError {
-  return new StellwerkError('migrating', `VM "${vm}" is being switched over to another host`, {
-    ...{ hint: 'try again', retryable: true },
-  })
 }
 
 export interface ResetOrder {
@@ -56,7 +51,7 @@ export async function resetGuest(
     throw new StellwerkError(code, `VM "${order.vm}" ${why}`, { hint })
   }
   if (order.epoch !== is.epoch) refuse('stale-order', `is here at placement epoch ${is.epoch}`, 'try again')
-  if (is.phase === 'released') throw switching(order.vm)
+  if (is.phase === 'released') throw beingSwitched(order.vm)
   if (machine === null || (is.phase !== 'running' && is.phase !== 'frozen')) {
     return refuse('not-running', `is ${is.phase} here`, `see: stellwerk vm show ${order.vm}`)
   }

@@ -185,6 +185,8 @@ describe('what is typed', () => {
     const given: unknown[] = []
     const here = machine(given, bytes => given.push(bytes))
     for (const order of [line, keys]) expect(refused(order, here, 'released')).toMatchObject({ code: 'migrating' })
+    const ended = { code: 'not-running', message: 'VM "web" is stopping here' }
+    for (const order of [line, keys]) expect(refused(order, here, 'stopping')).toMatchObject(ended)
     expect(given).toEqual([])
     for (const order of [line, keys]) expect(refused(order, here, 'frozen')).toBe(null)
     expect(given).toEqual(['status', keys.bytes])

@@ -6,12 +6,18 @@ import type { Clock, Timers } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 
 /** Nothing of it was typed: it may be sent again, there or elsewhere. */
-const REFUSALS: ReadonlySet<string> = new Set(['not-linked', 'unknown-vm', 'not-running', 'migrating', 'console-busy'])
+export const NOT_TYPED: ReadonlySet<string> = new Set([
+  'not-linked',
+  'unknown-vm',
+  'not-running',
+  'migrating',
+  'console-busy',
+])
 /** Said by everybody who has nothing to do with it: another's refusal tells more. */
 const ELSEWHERE: ReadonlySet<string> = new Set(['not-linked', 'unknown-vm'])
 const AGAIN_MS = 100
 /** So long keys wait for a guest that reads them: a switch takes less, and who types knows by then that nothing comes of it. */
-const PATIENCE_MS = 5_000
+export const PATIENCE_MS = 5_000
 const PENDING_MAX_BYTES = 1 << 20
 
 export interface KeyboardParts {
@@ -83,7 +89,7 @@ export class Keyboard {
           this.#host = host
           return null
         } catch (error) {
-          if (!REFUSALS.has(errorCode(error))) return error
+          if (!NOT_TYPED.has(errorCode(error))) return error
           if (ELSEWHERE.has(errorCode(refusal))) refusal = error
         }
       }

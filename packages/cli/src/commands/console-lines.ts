@@ -1,13 +1,15 @@
 // A console by lines: what the guest says, and lines for it to read, typed or piped in. These go through the coordinator.
 
 import { createInterface, type Interface } from 'node:readline'
-import { describeError } from '@stellwerk/runtime/errors.ts'
+import { describeError, errorCode } from '@stellwerk/runtime/errors.ts'
 import { pathOf } from '../api-client/client.ts'
+import { NOT_TYPED, PATIENCE_MS } from '../cluster/keyboard.ts'
 import type { ConsoleMode, ConsoleParts } from './console-mode.ts'
 import { StandingLine } from './standing-line.ts'
 
 /** So long the answer to the last line of a pipe is listened for. */
 const ANSWER_MS = 1_000
+const AGAIN_MS = 200
 
 export class ConsoleLines implements ConsoleMode {
   readonly hears: ConsoleMode['hears']
@@ -53,12 +55,22 @@ export class ConsoleLines implements ConsoleMode {
   }
 
   async #send(line: string): Promise<void> {
-    const { client, name, terminal } = this.#parts
-    try {
-      await client.post(pathOf('vms', name, 'input'), { line })
-    } catch (error) {
-      this.#isRefused = true
-      terminal.err(`stellwerk: the line was not taken: ${describeError(error)}`)
+    const { client, env, name, terminal } = this.#parts
+    const until = env.clock.now() + PATIENCE_MS
+    for (;;) {
+      try {
+        await client.post(pathOf('vms', name, 'input'), { line })
+        return
+      } catch (error) {
+        // On its way to another host a guest reads nothing for a moment.
+        if (NOT_TYPED.has(errorCode(error)) && env.clock.now() < until) {
+          await new Promise<void>(resolve => void env.timers.after(AGAIN_MS, resolve))
+          continue
+        }
+        this.#isRefused = true
+        terminal.err(`stellwerk: the line was not taken: ${describeError(error)}`)
+        return
+      }
     }
   }
 

@@ -1,9 +1,7 @@
 // `stellwerk image import`: a disk image becomes a snapshot on a volume, and a VM's disk is made of it in no time: a clone.
 
 import { resolve } from 'node:path'
-import { connectNbd } from '@stellwerk/block/nbd/client.ts'
 import { NAME_PATTERN } from '@stellwerk/protocol/messages/fields.ts'
-import { parseNbdUri } from '@stellwerk/protocol/nbd-uri.ts'
 import type { Environment } from '@stellwerk/runtime/environment.ts'
 import { describeError, StellwerkError } from '@stellwerk/runtime/errors.ts'
 import { createEnvironment } from '@stellwerk/runtime/node/environment.ts'
@@ -14,11 +12,10 @@ import { type ApiClient, pathOf } from '../api-client/client.ts'
 import { endExport, untilServed } from '../api-client/exports.ts'
 import { type CommandSpec, DIR, JSON_OUT, OK } from '../command-line/command.ts'
 import { parseSize } from '../command-line/values.ts'
-import { copyDiskImage, type DiskImage, inspectDiskImage } from '../images/disk-image.ts'
+import { copyDiskImage, type DiskImage, firstSector, inspectDiskImage, SECTOR_BYTES } from '../images/disk-image.ts'
 import { bytes } from '../render/units.ts'
 import { type Sleep, untilInterrupted } from '../terminal/until-interrupted.ts'
 
-const SECTOR = 512
 /** At the end of the first sector of what firmware boots, and of a partition table (UEFI 2.10, 5.2.1). */
 const BOOT_SIGNATURE = 0xaa55
 const TOLD_EVERY_PERCENT = 10
@@ -51,9 +48,10 @@ export const importCommand: CommandSpec = {
     const env = createEnvironment({ name: 'import', directory: scratch, store: memoryStore(), logLevel: 'error' })
     try {
       const image = await inspectDiskImage(env.processes, path)
+      if (!input.flag('data')) await refuseUnbootable(env, image)
       const sizeBytes = sizeOf(image, asked === undefined ? null : parseSize('size', asked))
       const host = input.text('host')
-      const how = { client, env, image, volume, name, sizeBytes, bootable: !input.flag('data') }
+      const how = { client, env, image, volume, name, sizeBytes }
       await importImage({ ...how, host: host ?? null, say: line => terminal.err(line) })
       const facts = { volume, image: name, format: image.format, sizeBytes }
       const line = `image ${name} is on volume ${volume}, ${bytes(sizeBytes)}; run it: stellwerk vm create VM --guest bios --disk ${volume}/${name}`
@@ -80,7 +78,6 @@ interface Import {
   readonly volume: string
   readonly name: string
   readonly sizeBytes: number
-  readonly bootable: boolean
   readonly host: string | null
   say(line: string): void
 }
@@ -127,7 +124,7 @@ async function refuseTaken({ client, volume, name }: Import): Promise<void> {
 }
 
 async function fill(work: Import, disk: string, sleep: Sleep): Promise<void> {
-  const { client, env, image, volume, host, bootable, say } = work
+  const { client, env, image, volume, host, say } = work
   await client.post(pathOf('volumes', volume, 'disks', disk, 'export'), {
     readOnly: false,
     port: 0,
@@ -156,7 +153,6 @@ async function fill(work: Import, disk: string, sleep: Sleep): Promise<void> {
       return
     }
     await done
-    if (bootable) await checkBootable(env, image, uri)
   } finally {
     await ended(work, disk)
   }
@@ -171,17 +167,11 @@ async function ended({ client, volume, say }: Import, disk: string): Promise<voi
   }
 }
 
-async function checkBootable(env: Environment, { path }: DiskImage, uri: string): Promise<void> {
-  const { address, exportName } = parseNbdUri(uri)
-  const nbd = await connectNbd(await env.network.dialStream(address), { exportName, timers: env.timers })
-  try {
-    const sector = Buffer.concat(await nbd.read(0, SECTOR, { origin: 'import', deadlineAt: null }))
-    if (sector.readUInt16LE(SECTOR - 2) === BOOT_SIGNATURE) return
-  } finally {
-    await nbd.close()
-  }
+async function refuseUnbootable(env: Environment, image: DiskImage): Promise<void> {
+  const sector = await firstSector(env, image)
+  if (sector.readUInt16LE(SECTOR_BYTES - 2) === BOOT_SIGNATURE) return
   throw new StellwerkError('not-bootable', 'it has neither a boot sector nor a partition table', {
-    where: path,
+    where: image.path,
     hint: 'say --data if it is to hold data only',
   })
 }

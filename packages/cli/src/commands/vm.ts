@@ -318,10 +318,11 @@ async function follow(
 
 function migrationLine(migration: MigrationView): string {
   const { progress, statistics } = migration
-  const { rounds, bytesSent } = statistics as Record<string, number | undefined>
+  const { rounds, bytesSent, pauseMs } = statistics as Record<string, number | undefined>
   const parts = [`${migration.vm}: ${migration.from} → ${migration.to}: ${migration.phase}`]
   if (progress !== null) parts.push(`${progress.percent} %`, copyPhrase(progress))
   else if (rounds !== undefined) parts.push(`${rounds} rounds`, `${bytes(bytesSent ?? 0)} sent`)
+  if (pauseMs !== undefined) parts.push(`paused for ${Math.ceil(pauseMs)} ms`)
   if (migration.reason !== null) parts.push(migration.reason)
   return parts.join(', ')
 }

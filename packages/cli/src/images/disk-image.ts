@@ -1,7 +1,7 @@
 // Images of whole disks as QEMU's tools know them: what a file is, and its bytes written to a disk over NBD.
 
 import { dirname, resolve } from 'node:path'
-import type { Command, CommandExit, Processes } from '@stellwerk/runtime/environment.ts'
+import type { Command, CommandExit, Environment, Processes } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 
 const PROGRAM = 'qemu-img'
@@ -16,6 +16,8 @@ export interface DiskImage {
   /** Of the disk, not of the file. */
   readonly sizeBytes: number
 }
+
+export const SECTOR_BYTES = 512
 
 interface Facts {
   readonly format: string
@@ -64,6 +66,23 @@ function factsIn(path: string, { output }: CommandExit): Facts {
       hint: 'make a plain one: qemu-img convert',
       cause,
     })
+  }
+}
+
+/** Of the disk; zeroes where the image is shorter. Throws `bad-image`. Leaves nothing in `env`'s directory. */
+export async function firstSector(
+  { processes, files }: Pick<Environment, 'processes' | 'files'>,
+  { path, format }: DiskImage,
+): Promise<Buffer> {
+  const name = 'first-sector'
+  const words = ['dd', '-f', format, '-O', 'raw', `bs=${SECTOR_BYTES}`, 'count=1']
+  try {
+    const exit = await ended(start(processes, [...words, `if=${path}`, `of=${files.locate(name)}`]))
+    if (exit.code !== 0) throw bad(path, lastLine(exit), 'name a disk image that can be read')
+    const read = (await files.read(name)) ?? new Uint8Array(0)
+    return Buffer.concat([read, Buffer.alloc(SECTOR_BYTES)], SECTOR_BYTES)
+  } finally {
+    await files.remove(name)
   }
 }
 

@@ -18,6 +18,7 @@ import type {
 import { InFlight, Lifecycle } from '../lifecycle.ts'
 import { type HypervisorOptions, stepEvidence } from '../options.ts'
 import { PrecopyOutgoing } from '../precopy/outgoing.ts'
+import { beingSwitched, consoleBusy, hasEnded } from '../refusals.ts'
 import { type DiskOperation, type GuestDevices, GuestTrap, ModelGuest } from './guest.ts'
 import { packetFrame } from './packet-frame.ts'
 import type { ModelParameters } from './parameters.ts'
@@ -99,7 +100,10 @@ export class ModelMachine implements Machine {
   }
 
   input(line: string): void {
-    if (this.#input.length < MAX_INPUT_LINES) this.#input.push(line)
+    if (this.#life.dead) throw hasEnded(this.#life.vm)
+    if (this.#life.released) throw beingSwitched(this.#life.vm)
+    if (this.#input.length >= MAX_INPUT_LINES) throw consoleBusy(this.#life.vm)
+    this.#input.push(line)
   }
 
   shutdown(): boolean {

@@ -1,7 +1,6 @@
 // The machine's serial port: byte for byte, and as lines; and what of a line stands there for a while without an end, as a question does.
 
 import type { ByteStream, Timer, Timers } from '@stellwerk/runtime/environment.ts'
-import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 
 /** A longer one is told in parts. */
 const LINE_MAX_BYTES = 4096
@@ -10,6 +9,8 @@ const NEWLINE = 0x0a
 const PROMPT_MS = 200
 /** A guest that stands still reads nothing: so much is kept for it. */
 const TYPED_MAX_BYTES = 65_536
+/** QEMU reads what was typed as the guest's port has room for it, and does not say when: a guest that executes has read it by then. */
+const READ_MS = 200
 
 export interface ConsoleListener {
   /** All that it sends, before the lines of it. */
@@ -38,6 +39,7 @@ export class SerialConsole {
   /** How much of the rest was told as output; null: not held, all of it. */
   #shown: number | null = null
   #quiet: Timer | null = null
+  #read: Promise<void> = Promise.resolve()
 
   constructor(stream: ByteStream, timers: Timers, tell: ConsoleListener) {
     this.#stream = stream
@@ -63,12 +65,17 @@ export class SerialConsole {
     this.#stream.resume()
   }
 
-  /** Throws `console-busy`: its guest has not read what was typed before. */
-  type(bytes: Uint8Array): void {
-    if (this.#stream.bufferedBytes + bytes.length > TYPED_MAX_BYTES) {
-      throw new StellwerkError('console-busy', 'the guest does not read what is typed', { retryable: true })
-    }
+  /** False: its guest has not read what was typed before, and this was not. */
+  type(bytes: Uint8Array): boolean {
+    if (this.#stream.bufferedBytes + bytes.length > TYPED_MAX_BYTES) return false
     this.#stream.write([bytes])
+    this.#read = new Promise(resolve => void this.#timers.after(READ_MS, resolve))
+    return true
+  }
+
+  /** Resolves when what was typed until now was most likely read: what was not ends with the QEMU that it was typed to. */
+  get read(): Promise<void> {
+    return this.#read
   }
 
   /** What comes from now on is kept as it is, beside the line that has no end yet. */

@@ -18,6 +18,7 @@ import type {
 } from '../hypervisor.ts'
 import { Lifecycle } from '../lifecycle.ts'
 import { type HypervisorOptions, stepEvidence } from '../options.ts'
+import { beingSwitched, consoleBusy, hasEnded } from '../refusals.ts'
 import { SerialConsole } from './console.ts'
 import { GuestAgent } from './guest-agent.ts'
 import type { GuestDisk } from './guest-disk.ts'
@@ -183,11 +184,13 @@ export class QemuMachine implements Machine {
   }
 
   input(line: string): void {
-    this.console.type(Buffer.from(`${line}\n`, 'utf8'))
+    this.type(Buffer.from(`${line}\n`, 'utf8'))
   }
 
   type(keys: Uint8Array): void {
-    this.console.type(keys)
+    if (this.life.dead) throw hasEnded(this.life.vm)
+    if (this.#outgoing?.hasBegunSwitch === true) throw beingSwitched(this.life.vm)
+    if (!this.console.type(keys)) throw consoleBusy(this.life.vm)
   }
 
   /** QEMU waits for the guest's requests before it resets its disks, as it does when it stops: they are answered by errors first. */
@@ -200,10 +203,8 @@ export class QemuMachine implements Machine {
   }
 
   async #reset(pulled: () => void): Promise<void> {
-    const refused = (code: string, why: string): StellwerkError =>
-      new StellwerkError(code, `VM "${this.life.vm}" ${why}`, { hint: 'try again' })
-    if (this.life.dead) throw refused('not-running', 'has just ended')
-    if (this.#outgoing?.hasPaused === true) throw refused('migrating', 'is being switched over to another host')
+    if (this.life.dead) throw hasEnded(this.life.vm)
+    if (this.#outgoing?.hasPaused === true) throw beingSwitched(this.life.vm)
     const { promise: begunAnew, resolve } = Promise.withResolvers<void>()
     const unlisten = this.onQemuEvent(({ event, data }) => {
       // The guest may begin anew by itself at that moment, which is not what was asked for.

@@ -42,7 +42,7 @@ function played(disk: GuestDisk, statistics: () => object = () => ({ ram: {} }))
     },
     holdDisks: () => disk.hold(),
     insist: (_on: string, done: Promise<unknown>) => done,
-    console: { hold: nothing, unheard: { bytes: new Uint8Array(0), shown: 0 } },
+    console: { read: Promise.resolve(), hold: nothing, unheard: { bytes: new Uint8Array(0), shown: 0 } },
     wanted: () => undefined,
     settled: async () => undefined,
     drained: () => disk.settled(),

@@ -106,6 +106,11 @@ export class QemuOutgoing implements Outgoing {
     return this.#phase === 'releasing'
   }
 
+  /** It was told to switch, or has paused its guest for it: what the guest is given now it may read there, or never. */
+  get hasBegunSwitch(): boolean {
+    return this.#paused || this.#phase === 'releasing' || this.#phase === 'released'
+  }
+
   /** The guest does not execute, and is not to: QEMU is in the middle of the switch. */
   get hasPaused(): boolean {
     return this.#paused
@@ -315,6 +320,9 @@ export class QemuOutgoing implements Outgoing {
     this.#phase = 'releasing'
     await this.#looking
     await this.#begun
+    // Paused by itself it reads nothing any more, and each moment counts.
+    if (!this.#paused) await this.#machine.console.read
+    this.#stillReleasing()
     await qmp.execute('migrate-set-parameters', { 'downtime-limit': DOWNTIME_ANY })
     await this.#atSwitch.promise
     this.#stillReleasing()

@@ -54,6 +54,25 @@ export function terminalContract(on: () => ContractBench): void {
     expect(consecutive(source.acks)).toBe(true)
   })
 
+  test('from the order to switch on nothing is typed that the guest might not take with it', async () => {
+    const source = await on().running(5, 'heavy')
+    const incoming = await on().receive('heavy')
+    const outgoing = source.machine.send({ downtimeMs: 100, maxRounds: 10, whenDiverging: 'pause' })
+    const loading = incoming.load(outgoing.stream)
+    await on().settle(outgoing.converged)
+    const released = outgoing.release(async () => null)
+    for (const typed of [() => type(source, 's'), () => source.machine.input('status')]) {
+      expect(typed).toThrow(expect.objectContaining({ code: 'migrating' }))
+    }
+    await on().settle(released)
+    await on().settle(loading)
+    const target = on().watch(await on().settle(incoming.run(on().commit())))
+    await on().settle(source.machine.kill())
+    expect(() => type(source, 's')).toThrow(expect.objectContaining({ code: 'not-running' }))
+    type(target, 'status\n')
+    await on().until('it answers', () => target.lines.some(line => line.startsWith('status entries ')))
+  })
+
   test('VM1: without a right nothing that is sent is told', async () => {
     const watched = await on().running(5, 'heavy')
     on().allowed = false

@@ -18,12 +18,13 @@ import type {
 import { InFlight, Lifecycle } from '../lifecycle.ts'
 import { type HypervisorOptions, stepEvidence } from '../options.ts'
 import { PrecopyOutgoing } from '../precopy/outgoing.ts'
+import { beingSwitched, consoleBusy, hasEnded } from '../refusals.ts'
 import type { GuestImage } from './guest-image.ts'
 import { GuestThread } from './guest-thread.ts'
 import { BLOCK_RING, STATUS_FAILED, STATUS_INVALID, STATUS_OK } from './layout.ts'
 import { type BlockRequest, Rings, RingViolation } from './rings.ts'
 
-/** Lines for the guest that its ring has no room for; a longer queue drops the newest. */
+/** Lines for the guest that its ring has no room for. */
 const MAX_INPUT_LINES = 64
 /** How often a guest that asks for nothing is looked at: for its right to run, and as evidence that it does. */
 const BEAT_MS = 100
@@ -130,7 +131,9 @@ export class WasmMachine implements Machine {
   }
 
   input(line: string): void {
-    if (this.#input.length >= MAX_INPUT_LINES) return
+    if (this.#life.dead) throw hasEnded(this.#life.vm)
+    if (this.#life.released) throw beingSwitched(this.#life.vm)
+    if (this.#input.length >= MAX_INPUT_LINES) throw consoleBusy(this.#life.vm)
     this.#input.push(line)
     if (this.#life.runs) this.#guarded(() => this.#giveInput())
   }
