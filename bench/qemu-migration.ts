@@ -1,7 +1,8 @@
 // Live migration of a QEMU machine, Stellwerk's way beside QEMU's own from one QEMU to another, the same guest and load: on loopback,
 // and over a cable of 1 Gbit/s. Downtime is from the guest's last instruction at the source to its first at the target; what a
 // coordinator's commit takes is not in it, nor is a disk's hand-over. The two guests are measured in turn, and one rests meanwhile.
-// On loopback QEMU's own is measured through two programs, too, that do nothing but copy: what passes through processes costs that much.
+// On loopback QEMU's own is measured through two programs, too, that do nothing but copy, in C and in Node: what passes through processes
+// costs that much.
 
 import type { ChildProcess } from 'node:child_process'
 import { chmodSync, copyFileSync, mkdirSync, readFileSync } from 'node:fs'
@@ -16,6 +17,7 @@ import { median, row } from './lib/rows.ts'
 import { type End, withShapedLink } from './lib/shaped-link.ts'
 import { serverEnvironment } from './servers/config.ts'
 import { QEMU_MEMORY_BYTES, type Received, type Sent, type SideConfig } from './servers/qemu-shapes.ts'
+import type { RelayConfig } from './servers/relay.ts'
 
 const MIB = 1024 * 1024
 const DIRTY_MIB_PER_SECOND = 4
@@ -70,11 +72,11 @@ async function measure(
   const boot = { image: IMAGE, dirtyMiBPerSecond: DIRTY_MIB_PER_SECOND }
   const ours: Moved[] = []
   const theirs: Moved[] = []
-  const relayed: Moved[] = []
+  const relayed = new Map<string, Moved[]>()
   await withServers(async (servers, directory) => {
     const [source, port] = await side(servers, directory, 'source', image, from, compresses)
     const [target] = await side(servers, directory, 'target', image, to, compresses)
-    const relays = from === HERE && has('socat') ? await startRelays(servers, directory) : null
+    const relays = from === HERE ? await startAllRelays(servers, directory) : new Map<string, Relays>()
     const move = async (n: number): Promise<Moved> => {
       await servers.ask(source, 'wake')
       const receiving = servers.ask(target, 'receive', { ...boot, n, host: from.host, port })
@@ -103,7 +105,9 @@ async function measure(
       context.progress(`${name}: ${n} of ${context.rounds}`)
       ours.push(await move(n))
       theirs.push(await movePlain(null))
-      if (relays !== null) relayed.push(await movePlain(relays))
+      for (const [program, way] of relays) {
+        relayed.set(program, [...(relayed.get(program) ?? []), await movePlain(way)])
+      }
     }
     await servers.ask(source, 'end')
     await servers.ask(source, 'plainEnd')
@@ -112,9 +116,9 @@ async function measure(
   const beside = (what: string, pick: (each: Moved) => number) =>
     context.report(row(`${name}, ${what}`, of(ours, pick), 'ms', of(theirs, pick), 'QEMU → QEMU'))
   beside('total', each => each.totalMs)
-  if (relayed.length > 0) {
-    const [total, relays] = [of(ours, each => each.totalMs), of(relayed, each => each.totalMs)]
-    context.report(row(`${name}, total`, total, 'ms', relays, 'QEMU → two relays → QEMU'))
+  for (const [program, all] of relayed) {
+    const [total, relays] = [of(ours, each => each.totalMs), of(all, each => each.totalMs)]
+    context.report(row(`${name}, total`, total, 'ms', relays, `QEMU → two relays (${program}) → QEMU`))
   }
   beside('downtime', each => each.downtimeMs)
   const streamed = of(ours, each => each.streamBytes)
@@ -129,20 +133,42 @@ interface Relays {
   readonly into: string
 }
 
+type StartRelays = (servers: Servers, from: string, port: number, into: string) => Promise<void>
+
+const RELAYS: { readonly [program: string]: StartRelays } = {
+  socat: async (servers, from, port, into) => {
+    const copying = ['-b', String(RELAY_BYTES)]
+    // Tries again until the other one listens.
+    const onward = `TCP:${HERE.host}:${port},retry=100,interval=0.05`
+    const inward = [`TCP-LISTEN:${port},bind=${HERE.host},fork`, `UNIX-CONNECT:${into}`]
+    await servers.start('socat', [...copying, `UNIX-LISTEN:${from},mode=666,fork`, onward], from)
+    await servers.start('socat', [...copying, ...inward], from)
+  },
+  Node: async (servers, from, port, into) => {
+    const start = (config: RelayConfig): Promise<ChildProcess> => servers.serve('relay.ts', config, config.ready)
+    await start({ from, into: port, ready: `${from}.ready` })
+    await start({ from: port, into, ready: `${into}.ready` })
+  },
+}
+
+async function startAllRelays(servers: Servers, directory: string): Promise<Map<string, Relays>> {
+  const all = new Map<string, Relays>()
+  for (const [program, start] of Object.entries(RELAYS)) {
+    if (program !== 'socat' || has(program)) all.set(program, await startRelays(servers, directory, program, start))
+  }
+  return all
+}
+
 /** The way that Stellwerk's streams go, unix socket, TCP, unix socket, by programs that only copy. */
-async function startRelays(servers: Servers, directory: string): Promise<Relays> {
-  const [port] = await freePorts(directory, HERE.host, 1)
-  const sockets = join(directory, 'relays')
+async function startRelays(servers: Servers, directory: string, program: string, start: StartRelays): Promise<Relays> {
+  const [port = 0] = await freePorts(directory, HERE.host, 1)
+  const sockets = join(directory, program)
   const [from, into] = [join(sockets, 'from.sock'), join(sockets, 'into.sock')]
   mkdirSync(sockets)
   // QEMU may be another user.
   chmodSync(directory, 0o711)
   chmodSync(sockets, 0o777)
-  const copying = ['-b', String(RELAY_BYTES)]
-  // Tries again until the other one listens.
-  const onward = `TCP:${HERE.host}:${port},retry=100,interval=0.05`
-  await servers.start('socat', [...copying, `UNIX-LISTEN:${from},mode=666,fork`, onward], from)
-  await servers.start('socat', [...copying, `TCP-LISTEN:${port},bind=${HERE.host},fork`, `UNIX-CONNECT:${into}`], from)
+  await start(servers, from, port, into)
   return { from: `unix:${from}`, into: `unix:${into}` }
 }
 
