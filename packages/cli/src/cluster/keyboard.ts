@@ -2,6 +2,7 @@
 // where nobody can know, not at all: it is sent again only after a refusal.
 
 import { CONSOLE_KEYS_BYTES } from '@stellwerk/protocol/messages/cluster.ts'
+import { canary } from '@stellwerk/runtime/canary.ts'
 import type { Clock, Timers } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 
@@ -89,7 +90,7 @@ export class Keyboard {
           this.#host = host
           return null
         } catch (error) {
-          if (!NOT_TYPED.has(errorCode(error))) return error
+          if (!NOT_TYPED.has(errorCode(error)) && !canary('keys-typed-again')) return error
           if (ELSEWHERE.has(errorCode(refusal))) refusal = error
         }
       }

@@ -360,6 +360,14 @@ export const CANARIES: readonly Canary[] = [
     tuning: { qemu: true, faults: ['qemu-hang'], meanGapMs: 8_000, migrations: 4 },
   },
   {
+    name: 'keys-typed-again',
+    part: 'cluster',
+    rule: 'VM2',
+    what: 'a terminal types again what may have been typed already',
+    seed: 7,
+    tuning: { qemu: true, terminal: true, faults: ['agent-pause', 'network-clog', 'control-cut'], meanGapMs: 1_500 },
+  },
+  {
     name: 'fenced-host-heard',
     part: 'cluster',
     rule: 'NET1',

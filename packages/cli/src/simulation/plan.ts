@@ -78,6 +78,8 @@ export interface SeedPlan {
   readonly legs: readonly PlannedLegChange[]
   /** Hosts have a guest network, and VMs cards in it. */
   readonly guestNetwork: boolean
+  /** At whose terminal somebody sits. */
+  readonly terminal: string | null
   /** Hosts have QEMU, and some VMs are its. */
   readonly qemu: boolean
 }
@@ -122,6 +124,7 @@ const APART_AIMED_CHANCE = 0.25
 const APART_MAX = 4
 const NETWORKS = ['lan', 'dmz'] as const
 const RESETS_MAX = 6
+const TERMINAL_CHANCE = 0.5
 /** A migration is mostly over by then. */
 const RESET_AFTER_MS = 1_500
 
@@ -163,6 +166,8 @@ export interface PlanTuning extends DiskTuning {
   readonly qemu?: boolean
   /** Whether operators reset real machines; absent: where there are some. */
   readonly resets?: boolean
+  /** Whether somebody sits at a real machine's terminal; absent: where there are some, in some seeds. */
+  readonly terminal?: boolean
   /** Whether a QEMU hangs for good; absent: in some seeds. */
   readonly qemuHang?: boolean
   /** Whether a journal's last record cannot be read when its owner has died; absent: in some seeds. */
@@ -352,11 +357,12 @@ export function drawPlan(seed: string, random: SimRandom, tuning: PlanTuning = {
     safetyMs: SAFETY_MS,
   })
   const safetyMs = tuning.safetyMs ?? SAFETY_MS
+  const terminal = drawTerminal(random.fork('terminal'), machinesAndModels, tuning)
   const disks = drawDiskPlan(random.fork('disks'), vms, SAFETY_MS, tuning)
   return {
     ...{ seed, hosts, storages: [...storages, ...legs.spares], external: plain.storages },
     ...{ volumes: legs.volumes, vms: [...machinesAndModels, ...plain.vms] },
-    ...{ passing: passing.map(placed), settings, safetyMs, aimed, acts, disks, guestNetwork, qemu },
+    ...{ passing: passing.map(placed), settings, safetyMs, aimed, acts, disks, guestNetwork, qemu, terminal },
     ...{ faults: [...faults, ...legs.faults], legs: legs.changes },
   }
 }
@@ -373,6 +379,12 @@ function drawResets(random: SimRandom, vms: readonly PlannedVm[], acts: readonly
       move === undefined ? 3_000 + random.float() * (SAFETY_MS - 8_000) : move.atMs + random.float() * RESET_AFTER_MS
     return { atMs, act: 'reset' as const, vm: name, host: '' }
   })
+}
+
+function drawTerminal(random: SimRandom, vms: readonly PlannedVm[], { terminal, faults }: PlanTuning): string | null {
+  const machines = vms.filter(vm => vm.hypervisor === 'qemu')
+  const isWanted = terminal ?? (faults === undefined && random.chance(TERMINAL_CHANCE))
+  return isWanted ? (machines[random.int(Math.max(1, machines.length))]?.name ?? null) : null
 }
 
 /** What has the port of the agent in a real machine's guest: one that answers, one that does its worst, or nothing. */

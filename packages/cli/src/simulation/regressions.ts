@@ -4,7 +4,7 @@
 import type { PlanTuning } from './plan.ts'
 
 /** What came last, and some seeds have. */
-const YOUNGEST: PlanTuning = { qemuHang: false, resets: false }
+const YOUNGEST: PlanTuning = { qemuHang: false, resets: false, terminal: false }
 
 /** What came later, and some seeds have. */
 const BEFORE: PlanTuning = {

@@ -17,7 +17,8 @@ import { compareLegs, watchLegs } from './mirror-witness.ts'
 import { drawPlan, type PlanTuning, type SeedPlan } from './plan.ts'
 import { watchReach } from './reach.ts'
 import type { SimRecorder } from './recorder.ts'
-import { EXTENTS, extentAt, VOLUME_BYTES, World } from './world.ts'
+import { TerminalOperator } from './terminal-operator.ts'
+import { CLUSTER, EXTENTS, extentAt, TOKEN, VOLUME_BYTES, World } from './world.ts'
 
 export interface SeedResult {
   readonly seed: string
@@ -73,6 +74,8 @@ const QUIESCE_MS = 20_000
 const SETTLE_MS = 2_000
 /** Healed, everything that should run must, within this. */
 export const CONVERGE_MS = 30_000
+/** Then whoever types at a terminal is answered within this. */
+const ANSWER_MS = 10_000
 
 export async function runSeed(seed: string, options: RunOptions = {}): Promise<SeedResult> {
   if (options.canary === undefined) return run(seed, options)
@@ -91,6 +94,7 @@ export const PLANTED_TUNING = {
   journalEnd: false,
   qemuHang: false,
   resets: false,
+  terminal: false,
   legChanges: false,
 } as const
 
@@ -126,6 +130,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
     options.onRecord?.(record)
     recorder?.record(record)
   })
+  const terminal = plan.terminal === null ? null : new TerminalOperator(world)
   new DurabilityWitness(world, VOLUME_BYTES)
   watchReach(world)
   watchLegs(world)
@@ -133,7 +138,7 @@ async function run(seed: string, options: RunOptions): Promise<SeedResult> {
   const stopEarly = options.stopEarly ?? true
   let crash: string | null = null
   try {
-    await phases(world, plan, driver, () => stopEarly && monitors.violations.length > 0)
+    await phases({ world, plan, driver, terminal }, () => stopEarly && monitors.violations.length > 0)
   } catch (error) {
     if (!(error instanceof SimulationFailure)) throw error
     crash = error.stack ?? errorMessage(error)
@@ -164,11 +169,20 @@ function wallOf({ sim }: World, process: string): number {
   return sim.process(process)?.host.wall() ?? sim.wallStartMs + sim.now
 }
 
-async function phases(world: World, plan: SeedPlan, driver: FaultDriver, over: () => boolean): Promise<void> {
+interface Run {
+  readonly world: World
+  readonly plan: SeedPlan
+  readonly driver: FaultDriver
+  readonly terminal: TerminalOperator | null
+}
+
+async function phases({ world, plan, driver, terminal }: Run, over: () => boolean): Promise<void> {
   const { sim } = world
   world.start()
   await setUp(world, plan)
   driver.start()
+  const { hosts, terminal: vm } = plan
+  if (vm !== null) terminal?.start({ vm, hosts, cluster: CLUSTER, token: TOKEN })
   if (await sim.runUntil(over, plan.safetyMs)) return
   driver.healAll()
   // A rolling operator: what was stopped by hand is started again, so that the end state is known.
@@ -180,6 +194,12 @@ async function phases(world: World, plan: SeedPlan, driver: FaultDriver, over: (
   })
   inspectAt(world, CONVERGE_MS)
   if (await sim.runUntil(over, CONVERGE_MS)) return
+  const answered = terminal?.answered ?? 0
+  const answers = (): boolean => terminal === null || terminal.answered > answered
+  if (!(await sim.runUntil(() => over() || answers(), ANSWER_MS))) {
+    throw new SimulationFailure(plan.seed, sim.now, null, new Error(`${vm}: what is typed at its terminal is not read`))
+  }
+  if (over()) return
   const { unfinished } = driver.legs
   if (unfinished !== null) throw new SimulationFailure(plan.seed, sim.now, null, new Error(unfinished))
   await quiesce(world, over)

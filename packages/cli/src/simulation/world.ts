@@ -35,8 +35,8 @@ export interface Answer {
 }
 
 export const COORDINATOR_HOST = 'coord'
-const CLUSTER = 'sim'
-const TOKEN = 'join-token-of-the-simulation'
+export const CLUSTER = 'sim'
+export const TOKEN = 'join-token-of-the-simulation'
 export const FABRICS: readonly NetworkName[] = ['fabric-0', 'fabric-1']
 export const PORT = { coordinator: 7000, agent: 7001, control: 7002, nbd: 10809, guest: 7003 } as const
 

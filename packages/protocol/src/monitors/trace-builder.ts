@@ -50,6 +50,11 @@ export class TraceBuilder {
     return this
   }
 
+  answered(vm: string, ...lines: readonly number[]): this {
+    for (const line of lines) this.add('terminal.answered', { vm }, { line }, 'terminal')
+    return this
+  }
+
   recovered(vm: string, host: string, entry: number, intact = true): this {
     return this.add('guest.recovered', { vm, host }, { entry, intact }, 'observer')
   }

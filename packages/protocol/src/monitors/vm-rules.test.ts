@@ -175,6 +175,12 @@ describe('VM2', () => {
     expect(first?.message).toMatch(message)
   })
 
+  test('what is typed may be lost, come late, and be the same elsewhere, but is read once', () => {
+    expect(trace().answered('web-1', 1, 3, 2).answered('web-2', 1).judge('VM2')).toEqual([])
+    const [first] = trace().answered('web-1', 1, 2, 1).judge('VM2')
+    expect(first?.message).toBe('web-1: line 1, typed once, was read a second time')
+  })
+
   test('where lines may go unheard a gap is let pass, but not a duplicate', () => {
     const options = { vm2: { mayMissLines: true } }
     expect(trace().acknowledged('web-1', 'host-a', 1, 5).judge('VM2', options)).toEqual([])

@@ -1,5 +1,5 @@
 // VM2: no entry a guest acknowledged is ever lost, reordered or duplicated. Judged outside all hosts: what the observer
-// heard acknowledged, one entry after the other, must be on the disk of every later boot.
+// heard acknowledged, one entry after the other, must be on the disk of every later boot. And what is typed to a guest is read once.
 
 import type { TraceRecord } from '@stellwerk/runtime/environment.ts'
 import { booleanField, ensure, id, type Monitor, numberField, type Violation, violation } from './monitor.ts'
@@ -18,8 +18,10 @@ interface Ledger {
 
 export class Vm2Monitor implements Monitor {
   readonly rule = 'VM2'
-  readonly kinds = ['guest.acknowledged', 'guest.recovered']
+  readonly kinds = ['guest.acknowledged', 'guest.recovered', 'terminal.answered']
   readonly #ledgers = new Map<string, Ledger>()
+  /** Of each VM the lines that its terminal's operator has typed and its guest has answered. */
+  readonly #answered = new Map<string, Map<number, TraceRecord>>()
   readonly #mayMissLines: (vm: string) => boolean
 
   constructor(options: Vm2Options = {}) {
@@ -29,6 +31,7 @@ export class Vm2Monitor implements Monitor {
 
   observe(record: TraceRecord, now: number): Violation | null {
     const vm = id(record, 'vm')
+    if (record.kind === 'terminal.answered') return this.#answer(vm, record, now)
     const ledger = ensure(this.#ledgers, vm, () => ({ highest: 0, recovered: 0, last: null }))
     const entry = numberField(record, 'entry')
     const before = ledger.last
@@ -57,5 +60,16 @@ export class Vm2Monitor implements Monitor {
     if (entry <= next || this.#mayMissLines(vm)) return null
     const message = `${vm}: acknowledged entry ${entry} where ${expected === next ? expected : `${expected} to ${next}`} had to come`
     return violation('VM2', message, now, [before, record])
+  }
+
+  #answer(vm: string, record: TraceRecord, now: number): Violation | null {
+    const answered = ensure(this.#answered, vm, () => new Map<number, TraceRecord>())
+    const line = numberField(record, 'line')
+    const before = answered.get(line)
+    if (before !== undefined) {
+      return violation('VM2', `${vm}: line ${line}, typed once, was read a second time`, now, [before, record])
+    }
+    answered.set(line, record)
+    return null
   }
 }
