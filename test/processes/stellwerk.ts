@@ -3,9 +3,10 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { type Dirent, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { errorCode } from '@stellwerk/runtime/errors.ts'
 import { identifyProcess } from '@stellwerk/runtime/node/pid-record.ts'
 import { expect } from 'vitest'
 
@@ -169,9 +170,21 @@ interface RecordedChild {
 
 /** As their parents have recorded them before each began. */
 export function childrenBelow(directory: string): RecordedChild[] {
-  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
-    .filter(entry => entry.endsWith('children.json'))
-    .flatMap(entry => JSON.parse(readFileSync(join(directory, entry), 'utf8')) as RecordedChild[])
+  return entriesOf(directory).flatMap(entry => {
+    const path = join(directory, entry.name)
+    if (entry.isDirectory()) return childrenBelow(path)
+    return entry.name === 'children.json' ? (JSON.parse(readFileSync(path, 'utf8')) as RecordedChild[]) : []
+  })
+}
+
+/** None where it is gone by now, as a machine's is that has moved away. */
+function entriesOf(directory: string): Dirent[] {
+  try {
+    return readdirSync(directory, { withFileTypes: true })
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return []
+    throw error
+  }
 }
 
 export function alive(pids: readonly number[]): number[] {
