@@ -133,7 +133,7 @@ function takeFailure(
     subject: vm.name,
     saw: { host: placement.host, crashed, reason: machine.why, failures: after.failures },
     chose: again ? `start it again in ${backoffMs} ms` : 'do not start it again',
-    why: crashed ? 'its guest crashed' : 'its host reports that nothing of it is left',
+    why: `${crashed ? 'its guest crashed' : 'its host reports that nothing of it is left'}${machine.why === null ? '' : `: ${machine.why}`}`,
   })
   if (after.gaveUp !== null) giveUp(after, after.gaveUp, out)
 }
