@@ -36,6 +36,13 @@ export class WatchedTerminal {
     this.#running.process.stdin?.write(keys)
   }
 
+  /** As Ctrl-S does; gives the way to go on. */
+  hold(): () => void {
+    const { stdout } = this.#running.process
+    stdout?.pause()
+    return () => stdout?.resume()
+  }
+
   /** As a window does that is dragged: the terminal tells the command. */
   async resize({ columns, rows }: Size): Promise<void> {
     const tty = readFileSync(join(this.#stellwerk.directory, 'tty'), 'utf8').trim()

@@ -114,8 +114,51 @@ describe.skipIf(qemu.missing)(`a guest's terminal (${qemu.note})`, () => {
     terminal.type(`clear; tr -d '\\n' < /tmp/typed | md5sum; tr -d '\\n' < /tmp/typed | wc -c${ENTER}`)
     await terminal.shows(new RegExp(`^${typed.length}$`, 'm'))
     await terminal.shows(new RegExp(`^${createHash('md5').update(typed.join('')).digest('hex')}  -$`, 'm'))
+    // Whatever the guest's terminal makes of a line's end, ours adds nothing.
+    terminal.type(`clear; stty -opost; printf 'one\\ntwo\\r\\n'; stty opost${ENTER}`)
+    await terminal.shows(/^one$\n^ {3}two$/m)
+    // One that shows nothing for a while has the end of it all the same.
+    const goOn = terminal.hold()
+    terminal.type(`seq 1 100000; echo that was $((100000 + 1))${ENTER}`)
+    await pass(5_000)
+    goOn()
+    await terminal.shows(/^that was 100001$/m)
     terminal.type(`exit 7${ENTER}`)
     await terminal.shows(/^ran sh status 7$/m)
+    terminal.type(CTRL_LEAVE)
+    expect(await terminal.ended).toBe(0)
+  })
+
+  it('shows what stood there, where the guest has moved meanwhile, too, and types nothing by itself', {
+    timeout: LONG,
+  }, async () => {
+    const stood = opened()
+    await stood.shows(/^ran sh status 7$/m)
+    // The shell has asked its terminal many a thing: none of it is answered again.
+    await pass(1_000)
+    stood.type(`status${ENTER}`)
+    await stood.shows(/^ran sh status 7$\n^> status$\n^status entries \d+/m)
+    stood.type(CTRL_LEAVE)
+    expect(await stood.ended).toBe(0)
+    const { phase } = await stellwerk.json<{ phase: string }>('vm', 'migrate', 'tux', '--to', 'host-b', '--wait')
+    expect(phase).toBe('done')
+    const moved = opened()
+    await moved.shows(/^ran sh status 7$\n^> status$\n^status entries \d+/m)
+    moved.type(CTRL_LEAVE)
+    expect(await moved.ended).toBe(0)
+  })
+
+  it('types nothing to a guest that begins after the one it was typed for', { timeout: LONG }, async () => {
+    const terminal = opened()
+    await terminal.shows(/^status entries \d+/m)
+    expect((await stellwerk.run('vm', 'stop', 'tux')).code).toBe(0)
+    await terminal.shows(/waiting: VM "tux" is stopped/)
+    terminal.type(`halt${ENTER}`)
+    await terminal.shows(/what was typed was not taken/)
+    expect((await stellwerk.run('vm', 'start', 'tux')).code).toBe(0)
+    await terminal.shows(/^boot$\n^recovered/m)
+    terminal.type(`status${ENTER}`)
+    await terminal.shows(/^> status$\n^status entries \d+/m)
     terminal.type(CTRL_LEAVE)
     expect(await terminal.ended).toBe(0)
   })

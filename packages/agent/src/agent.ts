@@ -66,6 +66,8 @@ export interface AgentState {
 
 /** For a hypervisor that was not there. */
 const LOOK_AGAIN_MS = 60_000
+/** A terminal that shows nothing for so long has it all the same. */
+const SHOWN_MS = 30_000
 const BACKOFF = { minMs: 20, maxMs: 500 }
 
 export async function startAgent(env: Environment, config: AgentConfig): Promise<Agent> {
@@ -141,7 +143,7 @@ export async function startAgent(env: Environment, config: AgentConfig): Promise
   const hypervisors = makeHypervisors(options, config, exports, programs)
   const guests = new GuestModules({ env, system, host, requestMs: () => actor.settings.requestMs })
   const left: LeftBehind = hypervisors.get('qemu')?.left ?? new UnwantedMachines(leftHere(config, programs))
-  const consoles = new HostConsoles(host)
+  const consoles = new HostConsoles(host, (to, body) => system.ask(self, to, 'console.output', body, SHOWN_MS))
   const vmParts: VmParts = {
     left,
     env,

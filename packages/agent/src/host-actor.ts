@@ -412,8 +412,9 @@ export class HostActor implements Behavior {
   #followConsole(message: Message, context: ActorContext): void {
     const { config, consoles } = this.#parts
     const { vm } = message.body as { vm?: string }
-    const recent = consoles.follow(message.from, vm ?? null, context)
-    context.reply(message, { host: config.host, machines: this.machines, recent })
+    const followed = consoles.follow(message.from, vm ?? null, context)
+    const port = vm !== undefined && this.#alive.has(vm) ? followed : null
+    context.reply(message, { host: config.host, machines: this.machines, ...(port === null ? {} : { port }) })
   }
 
   /** The VM's actor answers in the host's place. */

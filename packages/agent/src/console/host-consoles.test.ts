@@ -1,35 +1,42 @@
 // Who hears what: the lines of all guests, or one guest's serial port.
 
-import { CONSOLE_OUTPUT_BYTES, CONSOLE_RECENT_BYTES } from '@stellwerk/protocol/messages/cluster.ts'
+import { CONSOLE_RECENT_BYTES } from '@stellwerk/protocol/messages/cluster.ts'
 import type { ActorContext } from '@stellwerk/runtime/actors/message.ts'
 import { expect, it } from 'vitest'
 import { HostConsoles } from './host-consoles.ts'
 
-const SAID = { wallMs: 1, logical: 0 } as never
+const SAID = { wallMs: 1, counter: 0 }
 
 function bench() {
-  const consoles = new HostConsoles('host-a')
-  const told: { to: string; kind: string; body: { vm: string; bytes?: Uint8Array } }[] = []
-  const context = { send: (to: string, kind: string, body: never) => told.push({ to, kind, body }) }
-  const follow = (name: string, vm: string | null) =>
-    Buffer.from(consoles.follow(name, vm, context as unknown as ActorContext)).toString()
-  const says = (vm: string, text: string, epoch = 1) => {
-    consoles.output(vm, epoch, Buffer.from(`${text}\n`))
-    consoles.line(vm, epoch, text, SAID)
+  const heard: string[] = []
+  const consoles = new HostConsoles('host-a', async (name, { vm, at, bytes }) => {
+    heard.push(`${name}: ${vm} ${at} ${Buffer.from(bytes).toString().trim()}`)
+  })
+  const context = { send: (to: string, kind: string, body: { vm: string }) => heard.push(`${to}: ${kind} ${body.vm}`) }
+  const follow = (name: string, vm: string | null) => consoles.follow(name, vm, context as unknown as ActorContext)
+  const sent = new Map<string, number>()
+  const says = (vm: string, text: string, life = `${vm}-1`) => {
+    const at = sent.get(life) ?? 0
+    sent.set(life, at + text.length + 1)
+    consoles.output(vm, Buffer.from(`${text}\n`), { life, at })
+    consoles.line(vm, 1, text, SAID)
   }
-  const heard = (name: string) => told.filter(({ to }) => to === name).map(({ kind, body }) => `${kind} ${body.vm}`)
-  return { consoles, told, follow, says, heard }
+  const told = (name: string) =>
+    heard.filter(each => each.startsWith(`${name}: `)).map(each => each.slice(name.length + 2))
+  return { consoles, follow, says, told }
 }
 
-it('tells a reader the lines of all, and a terminal the bytes of its own', () => {
-  const { consoles, follow, says, heard } = bench()
+const text = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? []).toString()
+
+it('tells a reader the lines of all, and a terminal the bytes of its own', async () => {
+  const { consoles, follow, says, told } = bench()
   follow('reader', null)
   follow('terminal', 'web')
   says('web', 'boot')
   says('db', 'boot')
   consoles.prompt('web', 'login: ')
-  expect(heard('reader')).toEqual(['console.line web', 'console.line db', 'console.prompt web'])
-  expect(heard('terminal')).toEqual(['console.output web'])
+  expect(told('reader')).toEqual(['console.line web', 'console.line db', 'console.prompt web'])
+  expect(told('terminal')).toEqual(['web 0 boot'])
 })
 
 it('has the end of what a port sent before for the terminal that comes, of this life and of what is here', () => {
@@ -37,31 +44,27 @@ it('has the end of what a port sent before for the terminal that comes, of this 
   says('web', 'x'.repeat(CONSOLE_RECENT_BYTES))
   says('web', 'login: ')
   says('db', 'other')
-  expect(follow('one', 'web')).toBe(`${'x'.repeat(CONSOLE_RECENT_BYTES - 9)}\nlogin: \n`)
-  says('web', 'boot', 2)
-  expect(follow('two', 'web')).toBe('boot\n')
+  const first = follow('one', 'web')
+  expect(text(first?.recent)).toBe(`${'x'.repeat(CONSOLE_RECENT_BYTES - 9)}\nlogin: \n`)
+  expect(first).toMatchObject({ life: 'web-1', at: CONSOLE_RECENT_BYTES + 9 })
+  says('web', 'boot', 'web-2')
+  expect(text(follow('two', 'web')?.recent)).toBe('boot\n')
+  consoles.stands('db', Buffer.from('stood elsewhere'), { life: 'db-1', at: 100 })
+  expect(follow('three', 'db')).toMatchObject({ life: 'db-1', at: 100 })
   consoles.left('web')
-  expect(follow('three', 'web')).toBe('')
-  expect(follow('four', null)).toBe('')
-})
-
-it('tells much in parts that a message holds', () => {
-  const { consoles, told, follow } = bench()
-  follow('terminal', 'web')
-  consoles.output('web', 1, Buffer.alloc(2 * CONSOLE_OUTPUT_BYTES + 1, 'x'))
-  expect(told.map(({ body }) => body.bytes?.length)).toEqual([CONSOLE_OUTPUT_BYTES, CONSOLE_OUTPUT_BYTES, 1])
+  expect([follow('four', 'web'), follow('five', null)]).toEqual([null, null])
 })
 
 it('goes on with a follower whose older session ends late', () => {
-  const { consoles, follow, says, heard } = bench()
+  const { consoles, follow, says, told } = bench()
   const first = consoles.joined('reader')
   follow('reader', null)
   const second = consoles.joined('reader')
   follow('reader', null)
   first()
   says('web', 'one')
-  expect(heard('reader')).toHaveLength(1)
+  expect(told('reader')).toHaveLength(1)
   second()
   says('web', 'two')
-  expect(heard('reader')).toHaveLength(1)
+  expect(told('reader')).toHaveLength(1)
 })

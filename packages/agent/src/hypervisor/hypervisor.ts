@@ -57,7 +57,9 @@ export type MachineEvent =
   /** The beginning of a line stands on its console, as a question does; the line follows when it has an end. */
   | { readonly kind: 'prompt'; readonly text: string }
   /** What its serial port has sent, byte for byte, before the lines of it. Of machines that have one. */
-  | { readonly kind: 'output'; readonly bytes: Uint8Array }
+  | ({ readonly kind: 'output'; readonly bytes: Uint8Array } & PortPlace)
+  /** It has moved here, and its port has sent so much before: the end of that. */
+  | ({ readonly kind: 'port'; readonly recent: Uint8Array } & PortPlace)
   /** The machine froze by itself, because its right to execute was gone when it asked; it waits for a thaw. */
   | { readonly kind: 'frozen'; readonly reason: string }
   /** The guest ended by itself. */
@@ -67,6 +69,18 @@ export type MachineEvent =
   /** What an agent in the guest tells of it has changed; null: none answers. */
   | { readonly kind: 'guest'; readonly facts: GuestFacts | null }
   | MachineNotice
+
+/** `at`: how many bytes a serial port has sent before, since its `life` began: the machine's, from its making on, wherever it moves. */
+export interface PortPlace {
+  readonly life: string
+  readonly at: number
+}
+
+export interface SerialPort {
+  readonly life: string
+  /** What is typed on the terminal there. Throws as `Machine.input`. */
+  type(keys: Uint8Array): void
+}
 
 /** What the machine's hypervisor reports of it in its own words: for the record, nothing follows from it. */
 export interface MachineNotice {
@@ -146,8 +160,8 @@ export interface Machine {
   thaw(): void
   /** A line for the guest's console. Throws `migrating` on the way to a switch, `console-busy`: it has not read what came before. */
   input(line: string): void
-  /** What is typed on the terminal at its serial port. Throws likewise. Absent: it has none, and takes lines only. */
-  type?(keys: Uint8Array): void
+  /** Absent: it has none, and takes lines only. */
+  readonly port?: SerialPort
   /**
    * Its guest begins anew, with what its disks have, as by the reset button of a computer; one that is frozen does when it is thawed.
    * Resolves when that is so. Absent: it has none. Rejects with `migrating` on the way to a switch.

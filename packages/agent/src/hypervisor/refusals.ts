@@ -8,6 +8,11 @@ export function beingSwitched(vm: string): StellwerkError {
   return new StellwerkError('migrating', message, { hint: 'try again', retryable: true })
 }
 
+export function standsStill(vm: string): StellwerkError {
+  const message = `VM "${vm}" stands still and reads nothing`
+  return new StellwerkError('standing-still', message, { hint: `see why: stellwerk why vm ${vm}`, retryable: true })
+}
+
 export function hasEnded(vm: string): StellwerkError {
   return new StellwerkError('not-running', `VM "${vm}" has just ended`, { hint: 'try again', retryable: true })
 }

@@ -3,7 +3,7 @@
 import type { Message } from '@stellwerk/runtime/actors/message.ts'
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Machine } from '../hypervisor/hypervisor.ts'
-import { beingSwitched } from '../hypervisor/refusals.ts'
+import { beingSwitched, standsStill } from '../hypervisor/refusals.ts'
 import type { Evidence } from './evidence.ts'
 import { obeyFileOrder } from './file-orders.ts'
 import type { Phase } from './vm-phase.ts'
@@ -15,24 +15,40 @@ export interface InputOrder {
 
 export interface KeysOrder {
   readonly vm: string
+  /** For which life of the guest they were typed. */
+  readonly life?: string
   readonly bytes: Uint8Array
 }
 
-/** For the guest's console. Throws `not-running`: nobody would read it, `migrating`, `console-busy`, `no-terminal`. */
-export function giveInput(order: InputOrder | KeysOrder, machine: Machine | null, phase: Phase): void {
+/** For the guest's console. Throws `not-running`: nobody would read it, `migrating`, `console-busy`; of keys what `giveKeys` does. */
+export function giveInput(order: InputOrder | KeysOrder, machine: Machine | null, phase: Phase): object {
   const { vm } = order
+  // It is about to read here, and nobody does yet.
+  if (phase === 'incoming') throw beingSwitched(vm)
   if (machine === null || phase === 'stopping') {
     throw new StellwerkError('not-running', `VM "${vm}" is ${phase} here`, { hint: `see: stellwerk vm show ${vm}` })
   }
   // It would read nothing of it if it went on elsewhere.
   if (phase === 'released') throw beingSwitched(vm)
-  if ('line' in order) machine.input(order.line)
-  else if (machine.type !== undefined) machine.type(order.bytes)
-  else {
+  if ('bytes' in order) return giveKeys(order, machine, phase)
+  machine.input(order.line)
+  return {}
+}
+
+/** Throws `no-terminal`; `other-life`: they were typed for a guest that has ended; `standing-still`. */
+function giveKeys({ vm, life, bytes }: KeysOrder, { port }: Machine, phase: Phase): object {
+  if (port === undefined) {
     throw new StellwerkError('no-terminal', `VM "${vm}" has no serial port: it takes lines only`, {
       hint: `pipe them: echo LINE | stellwerk vm console ${vm}`,
     })
   }
+  if (life !== undefined && life !== port.life) {
+    throw new StellwerkError('other-life', `VM "${vm}" has begun anew since`, { hint: 'type it again' })
+  }
+  // Whoever types is there to hear of it, as whoever gives a line may not be.
+  if (phase === 'frozen') throw standsStill(vm)
+  port.type(bytes)
+  return { life: port.life }
 }
 
 export interface ResetOrder {

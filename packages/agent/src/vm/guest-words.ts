@@ -6,7 +6,7 @@ import type { Evidence } from './evidence.ts'
 import type { VmParts } from './vm-parts.ts'
 
 export function passWords(
-  event: Extract<MachineEvent, { kind: 'console' | 'prompt' | 'output' }>,
+  event: Extract<MachineEvent, { kind: 'console' | 'prompt' | 'output' | 'port' }>,
   parts: Pick<VmParts, 'consoles'>,
   { vm, epoch }: VmOrder,
   evidence: Evidence,
@@ -16,7 +16,11 @@ export function passWords(
     return
   }
   if (event.kind === 'output') {
-    parts.consoles.output(vm, epoch, event.bytes)
+    parts.consoles.output(vm, event.bytes, event)
+    return
+  }
+  if (event.kind === 'port') {
+    parts.consoles.stands(vm, event.recent, event)
     return
   }
   evidence.said(event.line)

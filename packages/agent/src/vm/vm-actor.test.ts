@@ -172,7 +172,10 @@ describe('what is typed', () => {
     return null
   }
   const machine = (given: unknown[], type?: (keys: Uint8Array) => void) =>
-    ({ input: (line: string) => given.push(line), ...(type && { type }) }) as unknown as Machine
+    ({
+      input: (line: string) => given.push(line),
+      ...(type && { port: { life: 'second', type } }),
+    }) as unknown as Machine
   const line = { vm: 'web', line: 'status' }
   const keys = { vm: 'web', bytes: Buffer.from('s') }
 
@@ -188,8 +191,26 @@ describe('what is typed', () => {
     const ended = { code: 'not-running', message: 'VM "web" is stopping here' }
     for (const order of [line, keys]) expect(refused(order, here, 'stopping')).toMatchObject(ended)
     expect(given).toEqual([])
-    for (const order of [line, keys]) expect(refused(order, here, 'frozen')).toBe(null)
+    for (const order of [line, keys]) expect(refused(order, null, 'incoming')).toMatchObject({ code: 'migrating' })
+    for (const order of [line, keys]) expect(refused(order, here, 'running')).toBe(null)
     expect(given).toEqual(['status', keys.bytes])
+  })
+
+  it('is kept for a guest that stands still, if it is a line: whoever types hears that it does', () => {
+    const given: unknown[] = []
+    const here = machine(given, bytes => given.push(bytes))
+    expect(refused(keys, here, 'frozen')).toMatchObject({ code: 'standing-still' })
+    expect(refused(line, here, 'frozen')).toBe(null)
+    expect(given).toEqual(['status'])
+  })
+
+  it('is for the life of the guest that it was typed for, and tells which one read it', () => {
+    const given: unknown[] = []
+    const here = machine(given, bytes => given.push(bytes))
+    expect(refused({ ...keys, life: 'first' }, here, 'running')).toMatchObject({ code: 'other-life' })
+    expect(given).toEqual([])
+    expect(giveInput({ ...keys, life: 'second' }, here, 'running')).toEqual({ life: 'second' })
+    expect(giveInput(keys, here, 'running')).toEqual({ life: 'second' })
   })
 
   it('is lines for a guest without a serial port', () => {

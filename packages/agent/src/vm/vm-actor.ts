@@ -128,8 +128,8 @@ export class VmActor implements Behavior {
         break
       case 'vm.input':
       case 'console.keys':
-        giveInput(message.body as InputOrder | KeysOrder, this.#machine, this.#phase)
-        break
+        context.reply(message, giveInput(message.body as InputOrder | KeysOrder, this.#machine, this.#phase))
+        return
       case 'vm.notice':
         this.evidence.notice(message.body as MachineNotice)
         break
@@ -212,6 +212,7 @@ export class VmActor implements Behavior {
       case 'console':
       case 'prompt':
       case 'output':
+      case 'port':
         passWords(event, this.parts, this.order, this.evidence)
         break
       case 'notice':

@@ -29,17 +29,30 @@ export interface FollowerOptions {
   readonly onLine?: (line: ConsoleLine) => void
   /** The beginning of a line that follows whole. */
   readonly onPrompt?: (vm: string, text: string) => void
-  /** Instead of lines: the serial port of one, byte for byte; first what it sent last, before anybody followed. */
-  readonly port?: { readonly vm: string; readonly onOutput: (bytes: Uint8Array, host: string) => void }
+  /** Instead of lines: the serial port of one. */
+  readonly port?: FollowedPort
   /** The host answers; these are its machines now. */
   readonly onMachines?: (host: string, machines: readonly ReportedMachine[]) => void
+}
+
+export interface FollowedPort {
+  readonly vm: string
+  /** `isOld`: it was sent before it was followed. Resolves when it stands there: until then nothing more of it comes from that host. */
+  onOutput(bytes: Uint8Array, host: string, isOld: boolean): Promise<void> | void
+  /** So many bytes before these have not come. */
+  onMissed(bytes: number): void
 }
 
 export class ConsoleFollower {
   readonly #options: FollowerOptions
   readonly #node: string
   readonly #sessions = new Map<string, PersistentSession>()
-  #hasHeard = false
+  /** Where hosts are now. */
+  readonly #addresses = new Map<string, Address>()
+  /** Of the port that is followed: the life of its machine that was heard last, and what comes next of it. */
+  #heard: { life: string; next: number } | null = null
+  /** The life that keys are typed for; null: nobody knows. */
+  #life: string | null = null
 
   constructor(options: FollowerOptions) {
     this.#options = options
@@ -55,11 +68,12 @@ export class ConsoleFollower {
       this.#sessions.delete(name)
     }
     for (const { name, control } of hosts) {
+      this.#addresses.set(name, control)
       if (this.#sessions.has(name)) continue
       const { env, cluster, token } = this.#options
       const session = new PersistentSession({
         env,
-        address: () => control,
+        address: () => this.#addresses.get(name) ?? control,
         class: 'control',
         identity: { cluster, node: this.#node, role: 'cli', incarnation: 1, credential: token },
         backoff: BACKOFF,
@@ -78,7 +92,19 @@ export class ConsoleFollower {
   async type(host: string, vm: string, bytes: Uint8Array): Promise<void> {
     const session = this.#sessions.get(host)?.session ?? null
     if (session === null) throw new StellwerkError('not-linked', 'there is no link to it', { where: host })
-    await clusterFamily.request(session, 'console.keys', { vm, bytes }, TYPE_MS, this.#to(host))
+    const body = { vm, bytes, ...(this.#life === null ? {} : { life: this.#life }) }
+    try {
+      this.#life = (await clusterFamily.request(session, 'console.keys', body, TYPE_MS, this.#to(host))).life
+    } catch (error) {
+      // It has begun another, which has said nothing yet.
+      if (errorCode(error) === 'other-life') this.#life = null
+      throw error
+    }
+  }
+
+  /** It is known for which machine keys are typed: they may wait for it. */
+  get knowsMachine(): boolean {
+    return this.#life !== null
   }
 
   #to(host: string): { readonly from: string; readonly to: string } {
@@ -89,7 +115,13 @@ export class ConsoleFollower {
     const { port } = this.#options
     session.onMessage((envelope, reply) => {
       if (envelope.kind === 'console.output') {
-        this.#output(clusterFamily.body('console.output', envelope).bytes, host)
+        const output = clusterFamily.body('console.output', envelope)
+        void this.#output(output, host, false).then(
+          () => reply.ok({}),
+          (error: unknown) =>
+            reply.fail(error instanceof StellwerkError ? error : new StellwerkError('not-shown', errorMessage(error))),
+        )
+        return
       }
       if (envelope.kind === 'console.prompt') {
         const { vm, text } = clusterFamily.body('console.prompt', envelope)
@@ -102,9 +134,8 @@ export class ConsoleFollower {
     })
     const wanted = port === undefined ? {} : { vm: port.vm }
     clusterFamily.request(session, 'console.follow', wanted, FOLLOW_MS, this.#to(host)).then(
-      ({ machines, recent }) => {
-        // Linked anew, it was heard before.
-        if (recent.length > 0 && !this.#hasHeard) this.#output(wholeLines(recent), host)
+      ({ machines, port: stands }) => {
+        if (stands !== undefined) this.#stands(stands, host)
         this.#options.onMachines?.(host, machines)
       },
       (error: unknown) => {
@@ -115,9 +146,26 @@ export class ConsoleFollower {
     )
   }
 
-  #output(bytes: Uint8Array, host: string): void {
-    this.#hasHeard = true
-    this.#options.port?.onOutput(bytes, host)
+  /** What a host has of the port when it is linked: all of it is new, or what came while there was no link. */
+  #stands({ life, at, recent }: { life: string; at: number; recent: Uint8Array }, host: string): void {
+    const isKnown = this.#heard?.life === life
+    const bytes = isKnown ? recent : wholeLines(recent)
+    void this.#output({ life, at: at - bytes.length, bytes }, host, !isKnown)
+  }
+
+  async #output(
+    { life, at, bytes }: { life: string; at: number; bytes: Uint8Array },
+    host: string,
+    isOld: boolean,
+  ): Promise<void> {
+    const { port } = this.#options
+    if (this.#heard?.life !== life) this.#heard = { life, next: at }
+    this.#life = life
+    const missed = at - this.#heard.next
+    const news = missed < 0 ? bytes.subarray(-missed) : bytes
+    this.#heard.next = Math.max(this.#heard.next, at + bytes.length)
+    if (missed > 0) port?.onMissed(missed)
+    if (news.length > 0) await port?.onOutput(news, host, isOld)
   }
 
   stop(): void {

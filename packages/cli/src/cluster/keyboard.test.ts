@@ -17,10 +17,12 @@ function opened(hosts: readonly string[] = ['a', 'b', 'c']) {
     typed: '',
     asked: [] as string[],
     lost: [] as string[],
+    knows: true,
   }
   const keyboard = new Keyboard({
     env,
     hosts: () => hosts,
+    mayWait: () => world.knows,
     give: async (host, keys) => {
       world.asked.push(host)
       await new Promise<void>(resolve => void env.timers.after(1, resolve))
@@ -61,14 +63,14 @@ it('finds the guest wherever it goes on, asks there first from then on, and wher
 
 it('waits out a switch and a guest that does not read yet', async () => {
   const { world, press, pass } = opened()
-  for (const code of ['migrating', 'console-busy', 'not-running']) {
+  for (const code of ['migrating', 'console-busy', 'not-running', 'standing-still']) {
     world.refusal = refused(code)
     press('x')
     await pass(1_000)
     world.refusal = null
     await pass(200)
   }
-  expect([world.typed, world.lost]).toEqual(['xxx', []])
+  expect([world.typed, world.lost]).toEqual(['xxxx', []])
 })
 
 it('says once that keys are lost, why, and drops those behind them', async () => {
@@ -84,7 +86,42 @@ it('says once that keys are lost, why, and drops those behind them', async () =>
   expect([world.typed, world.lost.length]).toEqual(['c', 1])
 })
 
-it.each(['link-lost', 'deadline'])('sends nothing twice that may have been typed: %s', async code => {
+it('keeps nothing for a guest that nobody knows: the next one that begins might read it', async () => {
+  const { world, press, pass } = opened()
+  world.knows = false
+  world.refusal = refused('not-running')
+  press('halt\n')
+  await pass(10)
+  world.refusal = null
+  await pass(6_000)
+  expect([world.typed, world.lost]).toEqual(['', ['not-running']])
+})
+
+it('drops all of a text that was pasted from where it was lost on, and types again after a pause', async () => {
+  const { world, press, pass } = opened()
+  world.refusal = refused('link-lost')
+  for (const part of ['one ', 'two ', 'three ']) {
+    press(part)
+    await pass(100)
+    world.refusal = null
+  }
+  await pass(300)
+  press('four')
+  await pass(10)
+  expect([world.typed, world.lost]).toEqual(['four', ['link-lost']])
+})
+
+it('tells when all that was pressed was typed', async () => {
+  const { world, keyboard, press, pass } = opened()
+  const seen: string[] = []
+  press('exit\n')
+  void keyboard.settled.then(() => seen.push(world.typed))
+  await pass(100)
+  await keyboard.settled
+  expect(seen).toEqual(['exit\n'])
+})
+
+it.each(['link-lost', 'deadline', 'other-life'])('sends nothing twice that may have been typed: %s', async code => {
   const { world, press, pass } = opened()
   world.refusal = refused(code)
   press('a')
@@ -98,9 +135,11 @@ it('has a bound, and without a host a reason', async () => {
   const { world, press, pass, keyboard } = opened([])
   press('x'.repeat(2 ** 20 + 1))
   expect(world.lost).toEqual(['console-busy'])
+  await pass(300)
   press('a')
   await pass(6_000)
   expect(world.lost.at(-1)).toBe('not-linked')
+  await pass(300)
   press('b')
   keyboard.stop()
   await pass(6_000)

@@ -7,24 +7,29 @@ import type { Clock, Timers } from '@stellwerk/runtime/environment.ts'
 import { errorCode, StellwerkError } from '@stellwerk/runtime/errors.ts'
 
 /** Nothing of it was typed: it may be sent again, there or elsewhere. */
-export const NOT_TYPED: ReadonlySet<string> = new Set([
+const NOT_TYPED: ReadonlySet<string> = new Set([
   'not-linked',
   'unknown-vm',
   'not-running',
   'migrating',
+  'standing-still',
   'console-busy',
 ])
 /** Said by everybody who has nothing to do with it: another's refusal tells more. */
 const ELSEWHERE: ReadonlySet<string> = new Set(['not-linked', 'unknown-vm'])
 const AGAIN_MS = 100
 /** So long keys wait for a guest that reads them: a switch takes less, and who types knows by then that nothing comes of it. */
-export const PATIENCE_MS = 5_000
+const PATIENCE_MS = 5_000
 const PENDING_MAX_BYTES = 1 << 20
+/** Keys that follow lost ones without a pause belong to them: of a text that was pasted the rest is not typed, either. */
+const PASTE_GAP_MS = 200
 
 export interface KeyboardParts {
   readonly env: { readonly clock: Clock; readonly timers: Timers }
   /** Where the guest could be. */
   readonly hosts: () => readonly string[]
+  /** Whose guest it is for is known: what nobody takes now may wait for it. Otherwise the next one that begins might read it. */
+  readonly mayWait: () => boolean
   /** Rejects with `not-linked`: it was not sent. */
   readonly give: (host: string, keys: Uint8Array) => Promise<void>
   /** Whatever is under way, or waits behind it, is typed in vain. */
@@ -35,7 +40,9 @@ export class Keyboard {
   readonly #parts: KeyboardParts
   #pending = Buffer.alloc(0)
   #host: string | null = null
-  #isGiving = false
+  #giving: Promise<void> | null = null
+  #pressedAt = Number.NEGATIVE_INFINITY
+  #isDeaf = false
   #isOver = false
 
   constructor(parts: KeyboardParts) {
@@ -48,12 +55,21 @@ export class Keyboard {
   }
 
   press(keys: Uint8Array): void {
+    const now = this.#parts.env.clock.now()
+    this.#isDeaf &&= now - this.#pressedAt < PASTE_GAP_MS
+    this.#pressedAt = now
+    if (this.#isDeaf) return
     if (this.#pending.length + keys.length > PENDING_MAX_BYTES) {
       this.#lost(new StellwerkError('console-busy', 'more was typed than the guest reads'))
       return
     }
     this.#pending = Buffer.concat([this.#pending, keys])
-    if (!this.#isGiving) void this.#giveAll()
+    this.#giving ??= this.#giveAll()
+  }
+
+  /** Resolves when all that was pressed was typed or lost. */
+  get settled(): Promise<void> {
+    return this.#giving ?? Promise.resolve()
   }
 
   /** What has not been typed by now is not typed any more. */
@@ -63,18 +79,20 @@ export class Keyboard {
   }
 
   async #giveAll(): Promise<void> {
-    this.#isGiving = true
+    // What is pressed in this turn goes together.
+    await Promise.resolve()
     while (this.#pending.length > 0) {
       const piece = this.#pending.subarray(0, CONSOLE_KEYS_BYTES)
       this.#pending = this.#pending.subarray(piece.length)
       const error = await this.#give(piece)
       if (error !== null && !this.#isOver) this.#lost(error)
     }
-    this.#isGiving = false
+    this.#giving = null
   }
 
   #lost(error: unknown): void {
     this.#pending = Buffer.alloc(0)
+    this.#isDeaf = true
     this.#parts.lost(error)
   }
 
@@ -94,7 +112,7 @@ export class Keyboard {
           if (ELSEWHERE.has(errorCode(refusal))) refusal = error
         }
       }
-      if (this.#isOver || clock.now() >= until) return refusal
+      if (this.#isOver || clock.now() >= until || !this.#parts.mayWait()) return refusal
       await new Promise<void>(resolve => void timers.after(AGAIN_MS, resolve))
     }
   }

@@ -3,13 +3,15 @@
 import { createInterface, type Interface } from 'node:readline'
 import { describeError, errorCode } from '@stellwerk/runtime/errors.ts'
 import { pathOf } from '../api-client/client.ts'
-import { NOT_TYPED, PATIENCE_MS } from '../cluster/keyboard.ts'
 import type { ConsoleMode, ConsoleParts } from './console-mode.ts'
 import { StandingLine } from './standing-line.ts'
 
 /** So long the answer to the last line of a pipe is listened for. */
 const ANSWER_MS = 1_000
 const AGAIN_MS = 200
+const PATIENCE_MS = 5_000
+/** Of a guest that is there, and reads nothing for a moment. */
+const IN_A_MOMENT: ReadonlySet<string> = new Set(['migrating', 'console-busy'])
 
 export class ConsoleLines implements ConsoleMode {
   readonly hears: ConsoleMode['hears']
@@ -62,8 +64,7 @@ export class ConsoleLines implements ConsoleMode {
         await client.post(pathOf('vms', name, 'input'), { line })
         return
       } catch (error) {
-        // On its way to another host a guest reads nothing for a moment.
-        if (NOT_TYPED.has(errorCode(error)) && env.clock.now() < until) {
+        if (IN_A_MOMENT.has(errorCode(error)) && env.clock.now() < until) {
           await new Promise<void>(resolve => void env.timers.after(AGAIN_MS, resolve))
           continue
         }
@@ -74,7 +75,11 @@ export class ConsoleLines implements ConsoleMode {
     }
   }
 
-  end(): void {
+  async end(): Promise<void> {
     this.#reader?.close()
+  }
+
+  say(line: string): void {
+    this.#parts.terminal.err(line)
   }
 }

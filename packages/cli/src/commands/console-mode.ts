@@ -21,7 +21,9 @@ export interface ConsoleMode {
   readonly hears: Pick<FollowerOptions, 'onLine' | 'onPrompt' | 'port'>
   /** What is typed is taken from now on. */
   begin(follower: ConsoleFollower): void
-  end(): void
+  end(): Promise<void>
+  /** A word of ours. */
+  say(line: string): void
   /** What the coordinator's absence means for it. */
   readonly whileAway: string
   /** Something that was typed was not taken. */

@@ -5,17 +5,20 @@ import { describeError } from '@stellwerk/runtime/errors.ts'
 import type { ConsoleFollower } from '../cluster/console-follower.ts'
 import { Keyboard } from '../cluster/keyboard.ts'
 import type { Screen } from '../terminal/live-screen.ts'
+import { withoutQuestions } from '../terminal/without-questions.ts'
 import type { ConsoleMode, ConsoleParts } from './console-mode.ts'
 
 /** Ctrl-]. */
 const LEAVE = 0x1d
+/** Who leaves has what was typed before it typed, if it goes soon. */
+const LAST_KEYS_MS = 1_000
 /** Colours and the cursor as they were, on a line of one's own. */
 const AS_BEFORE = '\u001b[0m\u001b[?25h\r\n'
 
 export class ConsoleTerminal implements ConsoleMode {
   readonly hears: ConsoleMode['hears']
   readonly isRefused = false
-  readonly whileAway = ''
+  readonly whileAway = ' while its guest has a lease'
   readonly #parts: ConsoleParts
   readonly #screen: Screen
   #keyboard: Keyboard | null = null
@@ -27,25 +30,27 @@ export class ConsoleTerminal implements ConsoleMode {
     this.hears = {
       port: {
         vm: parts.name,
-        onOutput: (bytes, host) => {
+        onOutput: (bytes, host, isOld) => {
           this.#keyboard?.at(host)
-          screen.write(bytes)
+          return screen.show(isOld ? withoutQuestions(bytes) : bytes)
         },
+        onMissed: bytes => this.say(`stellwerk: ${bytes} bytes of its output were missed`),
       },
     }
   }
 
   begin(follower: ConsoleFollower): void {
-    const { name, env, terminal } = this.#parts
+    const { name, env } = this.#parts
     const keyboard = new Keyboard({
       env,
       hosts: () => follower.hosts,
+      mayWait: () => follower.knowsMachine,
       give: (host, keys) => follower.type(host, name, keys),
-      lost: error => terminal.err(`\nstellwerk: what was typed was not taken: ${describeError(error)}`),
+      lost: error => this.say(`stellwerk: what was typed was not taken: ${describeError(error)}`),
     })
     this.#keyboard = keyboard
-    this.#offs = [this.#screen.onExit(() => this.end()), this.#screen.onKeys(keys => this.#typed(keys, keyboard))]
-    terminal.err(`stellwerk: the console of VM "${name}"; Ctrl-] leaves it`)
+    this.say(`stellwerk: the console of VM "${name}"; Ctrl-] leaves it`)
+    this.#offs = [this.#screen.onExit(() => this.#close()), this.#screen.onTyped(keys => this.#typed(keys, keyboard))]
   }
 
   #typed(keys: Uint8Array, keyboard: Keyboard): void {
@@ -55,11 +60,24 @@ export class ConsoleTerminal implements ConsoleMode {
     if (end >= 0) this.#parts.leave()
   }
 
-  end(): void {
+  /** On a line of its own: nobody knows what stands in this one. */
+  say(line: string): void {
+    this.#parts.terminal.err(this.#offs.length === 0 ? line : `\r\n${line}\r`)
+  }
+
+  async end(): Promise<void> {
+    const { timers } = this.#parts.env
+    const patience = new Promise<void>(resolve => void timers.after(LAST_KEYS_MS, resolve))
+    if (this.#keyboard !== null) await Promise.race([this.#keyboard.settled, patience])
+    this.#close()
+  }
+
+  #close(): void {
     if (this.#keyboard === null) return
     this.#keyboard.stop()
     this.#keyboard = null
     for (const off of this.#offs) off()
-    this.#screen.write(AS_BEFORE)
+    this.#offs = []
+    void this.#screen.show(Buffer.from(AS_BEFORE))
   }
 }

@@ -100,7 +100,7 @@ async function showConsole(context: CommandContext, input: Input): Promise<numbe
   /** A VM that stops while one looks at it may be started again: that is told, and is no end. */
   const look = (seen: VmView | undefined): void => {
     const now = waitNow(name, seen)
-    if (now !== null && now.why !== waits) terminal.err(`stellwerk: waiting: ${now.why}`)
+    if (now !== null && now.why !== waits) mode.say(`stellwerk: waiting: ${now.why}`)
     waits = now?.why ?? null
     if (now === null) placed()
     // Lines that wait for it are refused as such.
@@ -112,7 +112,7 @@ async function showConsole(context: CommandContext, input: Input): Promise<numbe
     let away = false
     do {
       const status = await statusOrAway(client)
-      if (status === null && !away) terminal.err(`stellwerk: ${AWAY}${mode.whileAway}`)
+      if (status === null && !away) mode.say(`stellwerk: ${AWAY}${mode.whileAway}`)
       away = status === null
       if (status === null) continue
       const hosts = Object.values(status.hosts)
@@ -120,7 +120,7 @@ async function showConsole(context: CommandContext, input: Input): Promise<numbe
       look(status.vms[name])
     } while (await sleep(LOOK_MS))
   })
-  mode.end()
+  await mode.end()
   follower.stop()
   await env.close()
   return mode.isRefused ? FAILED : OK

@@ -52,13 +52,15 @@ export class TerminalOperator {
       keyboard.at(host)
       heard(bytes)
     }
-    const follower = new ConsoleFollower({ env, cluster, token, port: { vm, onOutput } })
+    // Of the line that was cut off the rest is none.
+    const onMissed = (): void => heard(Buffer.from('\n'))
+    const follower = new ConsoleFollower({ env, cluster, token, port: { vm, onOutput, onMissed } })
     const keyboard: Keyboard = new Keyboard({
       env,
       hosts: () => follower.hosts,
+      mayWait: () => follower.knowsMachine,
       give: (host, keys) => follower.type(host, vm, keys),
-      // Half a line may stand there: the next one begins anew.
-      lost: () => keyboard.press(Buffer.from('\n')),
+      lost: () => undefined,
     })
     follower.follow(
       hosts.map(name => ({ name, control: { network: 'cluster', host: name, port: PORT.agent } as const })),

@@ -9,7 +9,7 @@ function bench(colours = false) {
   const written: string[] = []
   const hearers = {
     resize: new Set<() => void>(),
-    keys: new Set<(sent: Uint8Array) => void>(),
+    keys: new Set<(sent: string) => void>(),
     exit: new Set<() => void>(),
   }
   const on = <F>(set: Set<F>, f: F) => {
@@ -24,12 +24,13 @@ function bench(colours = false) {
       return vt.rows
     },
     colours,
-    write: sent => {
-      const text = Buffer.from(sent).toString()
+    write: text => {
       written.push(text)
       vt.write(text)
     },
+    show: async bytes => vt.write(Buffer.from(bytes).toString()),
     hasKeyboard: true,
+    onTyped: () => () => undefined,
     onResize: f => on(hearers.resize, f),
     onKeys: f => on(hearers.keys, f),
     onExit: f => on(hearers.exit, f),

@@ -8,13 +8,17 @@ export interface Screen {
   readonly columns: number
   readonly rows: number
   readonly colours: boolean
-  write(text: string | Uint8Array): void
+  write(text: string): void
+  /** Bytes, as they are. Resolves when they have gone out: a terminal may be stopped, or be far away. */
+  show(bytes: Uint8Array): Promise<void>
   /** Gives the way to hear no more of it. */
   onResize(f: () => void): () => void
   /** What is typed is typed at this terminal, and not piped in. */
   readonly hasKeyboard: boolean
   /** What is typed comes at once, and is not shown. Gives the way back. */
-  onKeys(f: (sent: Uint8Array) => void): () => void
+  onKeys(f: (sent: string) => void): () => void
+  /** As a terminal is for what stands behind it: likewise as bytes, and nothing that is shown is changed on its way. */
+  onTyped(f: (sent: Uint8Array) => void): () => void
   /** Called when the process ends, however it does. */
   onExit(f: () => void): () => void
   /** Stops this process as Ctrl-Z does; resolves when it goes on. */
@@ -59,7 +63,7 @@ export class LiveScreen {
         this.#shown = null
         onResize()
       }),
-      ...(onKeys === null ? [] : [screen.onKeys(sent => onKeys(Buffer.from(sent).toString('utf8')))]),
+      ...(onKeys === null ? [] : [screen.onKeys(onKeys)]),
     ]
     screen.write(OPEN)
   }

@@ -1,5 +1,6 @@
 // The terminal (or pipe, or file) that this process was started with.
 
+import { spawnSync } from 'node:child_process'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
 import type { Terminal } from '../command-line/command.ts'
@@ -18,12 +19,22 @@ export function onReaderGone(f: () => void): () => void {
   return () => readerGone.delete(f)
 }
 
+/** Its window was closed, its connection is gone. */
+const TERMINAL_GONE: ReadonlySet<string> = new Set(['EIO', 'ENXIO'])
+
+/** As the system ends who does not listen to it: on the way out by itself Node fails at the terminal's modes, and aborts. */
+function hangUp(): void {
+  process.removeAllListeners('SIGHUP')
+  process.kill(process.pid, 'SIGHUP')
+}
+
 function outputFailed(error: Error): void {
   const { code } = error as { code?: string }
   if (readerGone.size > 0 || isTold) {
     isTold = true
     for (const f of readerGone) f()
   } else if (code === 'EPIPE') process.exit(0)
+  else if (TERMINAL_GONE.has(code ?? '')) hangUp()
   else throw error
 }
 
@@ -47,6 +58,21 @@ export function systemTerminal(): Terminal {
   }
 }
 
+/** The way back: all of the terminal's modes are as they were. */
+function takeKeys(heard: (chunk: Buffer) => void): () => void {
+  const { stdin } = process
+  // Without a keyboard of its own it is ended by a signal.
+  if (stdin.isTTY !== true) return () => undefined
+  stdin.setRawMode(true)
+  stdin.on('data', heard)
+  stdin.resume()
+  return () => {
+    stdin.off('data', heard)
+    stdin.setRawMode(false)
+    stdin.pause()
+  }
+}
+
 const ROWS = 24
 const STOPPED_MS = 50
 
@@ -66,19 +92,18 @@ function systemScreen(): Screen {
     // https://no-color.org: set to anything but nothing.
     colours: (process.env['NO_COLOR'] ?? '') === '',
     write: text => stdout.write(text),
+    show: bytes => new Promise(resolve => stdout.write(bytes, () => resolve())),
     onResize: f => on('resize', f),
     hasKeyboard: stdin.isTTY === true,
     onKeys: f => {
-      // Without a keyboard of its own it is ended by a signal.
-      if (stdin.isTTY !== true) return () => undefined
-      stdin.setRawMode(true)
-      stdin.on('data', f)
-      stdin.resume()
-      return () => {
-        stdin.off('data', f)
-        stdin.setRawMode(false)
-        stdin.pause()
-      }
+      const heard = (chunk: Buffer): void => f(chunk.toString('utf8'))
+      return takeKeys(heard)
+    },
+    onTyped: f => {
+      const giveBack = takeKeys(f)
+      // What raw mode leaves on: a line's end would go back to the first column, too. Without `stty` it does.
+      spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] })
+      return giveBack
     },
     onExit: f => {
       process.on('exit', f)

@@ -313,6 +313,9 @@ export const CONSOLE_RECENT_BYTES = 4096
 export const CONSOLE_OUTPUT_BYTES = 65_536
 export const CONSOLE_KEYS_BYTES = 4096
 
+/** Of a machine from its making to its end, wherever it moves meanwhile: an id that is drawn. */
+const Life = Type.String({ minLength: 1, maxLength: 64 })
+
 export const clusterFamily = defineFamily('cluster', {
   /** An agent's first word in a session. */
   'cluster.join': {
@@ -341,19 +344,33 @@ export const clusterFamily = defineFamily('cluster', {
   'vm.reset': { request: closed(Target), reply: Nothing },
   /**
    * To an agent, from someone outside: tell me every line that the guests here say from now on; with `vm`: what the serial port of that
-   * one sends, byte for byte. `recent`: what that has sent last.
+   * one sends, byte for byte. `port`: how that stands, if it is here; `recent`: the end of what it has sent, up to `at`.
    */
   'console.follow': {
     request: closed({ vm: Type.Optional(Name) }),
-    reply: closed({ host: Name, machines: Type.Array(ReportedMachineSchema), recent: Bytes(CONSOLE_RECENT_BYTES) }),
+    reply: closed({
+      host: Name,
+      machines: Type.Array(ReportedMachineSchema),
+      port: Type.Optional(closed({ life: Life, at: Count, recent: Bytes(CONSOLE_RECENT_BYTES) })),
+    }),
   },
-  /** What a serial port has sent. */
-  'console.output': { request: closed({ vm: Name, host: Name, bytes: Bytes(CONSOLE_OUTPUT_BYTES) }) },
+  /**
+   * What a serial port has sent: the bytes from `at` on, counted since its `life` began. Answered when they stand on the terminal; only
+   * then come the next ones, and if that takes too long, some are left out.
+   */
+  'console.output': {
+    request: closed({ vm: Name, host: Name, life: Life, at: Count, bytes: Bytes(CONSOLE_OUTPUT_BYTES) }),
+    reply: Nothing,
+  },
   /**
    * To the agent of the VM's host, from someone outside: typed on the terminal at its serial port. Refused with `unknown-vm`,
-   * `not-running`, `migrating` and `console-busy` where nothing of it was typed: it may be sent again, or elsewhere.
+   * `not-running`, `migrating`, `standing-still` and `console-busy` where nothing of it was typed: it may be sent again, or elsewhere.
+   * `life`: the one that it was typed for; where the guest has begun another it is refused with `other-life`, and is not to be sent again.
    */
-  'console.keys': { request: closed({ vm: Name, bytes: Bytes(CONSOLE_KEYS_BYTES) }), reply: Nothing },
+  'console.keys': {
+    request: closed({ vm: Name, life: Type.Optional(Life), bytes: Bytes(CONSOLE_KEYS_BYTES) }),
+    reply: closed({ life: Life }),
+  },
   /** A line that a guest has said, as it leaves the host. `said`: stamped before the host looked whether its guest may run, so that a host that slept does not call old words new. */
   'console.line': {
     request: closed({ vm: Name, epoch: Count, host: Name, line: Type.String({ maxLength: 4096 }), said: HlcSchema }),

@@ -9,8 +9,9 @@ enum { COMMAND_LINE_MAX = 4096, MODULE_LIST_MAX = 4096, BUTTONS_MAX = 8, DISK_PA
 static char command_line[COMMAND_LINE_MAX];
 static int console = -1, disk = -1, buttons[BUTTONS_MAX], button_count;
 static u64 disk_bytes;
-/** The console as Linux makes it, for programs. */
+/** The console as Linux makes it, for programs: whatever one of them makes of it, the next one has it so. */
 static struct termios cooked;
+static int knows_cooked;
 static u32 unit_bytes = 512;
 
 static u64 read_text(const char *path, char *into, u64 room) {
@@ -53,10 +54,10 @@ static void load_modules(void) {
 
 static void open_console(void) {
   console = (int)call3(SYS_OPEN, "/dev/ttyS0", O_RDWR | O_NOCTTY, 0);
-  call3(SYS_IOCTL, console, TCGETS, &cooked);
+  if (!knows_cooked) call3(SYS_IOCTL, console, TCGETS, &cooked);
+  knows_cooked = 1;
   struct termios raw = cooked;
   raw.input = 0;
-  raw.output = 0;
   raw.local = 0;
   call3(SYS_IOCTL, console, TCSETS, &raw);
 }

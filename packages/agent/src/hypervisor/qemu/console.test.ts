@@ -1,6 +1,7 @@
 // The serial port byte for byte and as lines, a question while it waits for its answer, and what goes with a machine that moves.
 
 import { expect, it } from 'vitest'
+import type { PortPlace } from '../hypervisor.ts'
 import { createPipe } from '../precopy/pipe.ts'
 import { createVirtualEnvironment } from '../testing/virtual-environment.ts'
 import { type ConsoleListener, SerialConsole } from './console.ts'
@@ -9,6 +10,8 @@ class Heard implements ConsoleListener {
   /** Questions end in an ellipsis. */
   readonly lines: string[] = []
   sent = ''
+  stood = ''
+  readonly places = new Map<string, number[]>()
 
   line(line: string): void {
     this.lines.push(line)
@@ -18,14 +21,21 @@ class Heard implements ConsoleListener {
     this.lines.push(`${text}…`)
   }
 
-  output(bytes: Uint8Array): void {
+  output(bytes: Uint8Array, { life, at }: PortPlace): void {
+    // Of each life it is told without a gap, and nothing twice.
+    this.places.set(life, [...(this.places.get(life) ?? []), at])
     this.sent += Buffer.from(bytes).toString()
+  }
+
+  stands(recent: Uint8Array, { life, at }: PortPlace): void {
+    this.stood = `${life} ${at} ${Buffer.from(recent).toString()}`
   }
 }
 
 function opened() {
   const { env, until } = createVirtualEnvironment(1)
   const pass = (ms: number) => until(() => false, ms)
+  let lives = 0
   const port = () => {
     const { reader, writer } = createPipe('console')
     const heard = new Heard()
@@ -33,7 +43,7 @@ function opened() {
       writer.write([Buffer.from(text)])
       return pass(1)
     }
-    return { heard, writer, says, port: new SerialConsole(reader, env.timers, heard) }
+    return { heard, writer, says, port: new SerialConsole(reader, env.timers, `life-${++lives}`, heard) }
   }
   return { port, pass }
 }
@@ -61,19 +71,22 @@ it('tells lines whole, and the beginning of one once it has stood there for a wh
 
 it('held, it tells nothing; where the machine goes on each byte and each line is told once', async () => {
   const { port: open } = opened()
-  const [source, target] = [open(), open()]
+  const source = open()
   await source.says('one\ntw')
   source.port.hold()
   await source.says('o\nth')
-  await target.says('ree\nfo')
   source.port.hold()
   expect([source.heard.sent, source.heard.lines]).toEqual(['one\ntw', ['one']])
-  expect(source.port.unheard).toEqual({ bytes: Buffer.from('two\nth'), shown: 2 })
+  const handover = source.port.handover
+  const texts = [Buffer.from(handover.recent).toString(), Buffer.from(handover.unheard).toString()]
+  expect([handover.life, handover.at, ...texts, handover.shown]).toEqual(['life-1', 6, 'one\ntw', 'two\nth', 2])
   const arrived = open()
-  arrived.port.precede(source.port.unheard)
+  arrived.port.precede(handover)
+  expect(arrived.heard.stood).toBe('life-1 6 one\ntw')
   await arrived.says('ree\nfo')
   expect([arrived.heard.sent, arrived.heard.lines]).toEqual(['o\nthree\nfo', ['two', 'three']])
-  expect(arrived.port.unheard).toEqual({ bytes: Buffer.from('fo'), shown: 2 })
+  expect(arrived.heard.places).toEqual(new Map([['life-1', [6, 10]]]))
+  expect(arrived.port.handover).toMatchObject({ life: 'life-1', at: 16, unheard: Buffer.from('fo'), shown: 2 })
 })
 
 it('held in vain, it tells what it kept', async () => {

@@ -1,6 +1,8 @@
 // The machine's serial port: byte for byte, and as lines; and what of a line stands there for a while without an end, as a question does.
 
+import { CONSOLE_RECENT_BYTES } from '@stellwerk/protocol/messages/cluster.ts'
 import type { ByteStream, Timer, Timers } from '@stellwerk/runtime/environment.ts'
+import type { PortPlace } from '../hypervisor.ts'
 
 /** A longer one is told in parts. */
 const LINE_MAX_BYTES = 4096
@@ -14,17 +16,21 @@ const READ_MS = 200
 
 export interface ConsoleListener {
   /** All that it sends, before the lines of it. */
-  output(bytes: Uint8Array): void
+  output(bytes: Uint8Array, place: PortPlace): void
+  /** It has moved here. */
+  stands(recent: Uint8Array, place: PortPlace): void
   line(line: string): void
   /** The beginning of a line, which is told whole when it has an end. */
   prompt(text: string): void
 }
 
-/** What goes with a machine that moves. */
-export interface Unheard {
+/** What goes with a machine that moves. `at`: of all that was told as output. */
+export interface PortHandover extends PortPlace {
+  /** The end of what was told as output. */
+  readonly recent: Uint8Array
   /** The line that has no end yet, and all that came since the port was held. */
-  readonly bytes: Uint8Array
-  /** So many of them were told already, as output. */
+  readonly unheard: Uint8Array
+  /** So many of these were told as output. */
   readonly shown: number
 }
 
@@ -35,14 +41,19 @@ export class SerialConsole {
   /** Resolves when nothing more will be said. */
   readonly ended: Promise<void>
   /** No line's end is in it, unless it is held. */
-  #rest = Buffer.alloc(0)
+  #rest: Buffer = Buffer.alloc(0)
   /** How much of the rest was told as output; null: not held, all of it. */
   #shown: number | null = null
   #quiet: Timer | null = null
+  #life: string
+  #at = 0
+  #recent: Buffer = Buffer.alloc(0)
   #read: Promise<void> = Promise.resolve()
 
-  constructor(stream: ByteStream, timers: Timers, tell: ConsoleListener) {
+  /** `life`: of a machine that is made; one that moves here brings its own. */
+  constructor(stream: ByteStream, timers: Timers, life: string, tell: ConsoleListener) {
     this.#stream = stream
+    this.#life = life
     this.#timers = timers
     this.#tell = tell
     const { promise, resolve } = Promise.withResolvers<void>()
@@ -54,6 +65,10 @@ export class SerialConsole {
     }
     stream.onEnd(over)
     stream.onClose(over)
+  }
+
+  get life(): string {
+    return this.#life
   }
 
   /** What comes waits in the machine's own port. */
@@ -85,20 +100,27 @@ export class SerialConsole {
   }
 
   unhold(): void {
-    if (this.#shown === null) return
-    this.precede({ bytes: new Uint8Array(0), shown: this.#shown })
+    if (this.#shown !== null) this.#tellAll(this.#rest, this.#shown)
   }
 
-  get unheard(): Unheard {
-    return { bytes: this.#rest, shown: this.#shown ?? this.#rest.length }
+  get handover(): PortHandover {
+    const unheard = this.#rest
+    return { life: this.#life, at: this.#at, recent: this.#recent, unheard, shown: this.#shown ?? unheard.length }
   }
 
-  /** Bytes that were said before all that was kept here. */
-  precede({ bytes, shown }: Unheard): void {
-    const all = Buffer.concat([bytes, this.#rest])
-    this.#rest = all.subarray(0, shown)
+  /** Of where it comes from: what it has sent there comes before all that it sends here. */
+  precede({ life, at, recent, unheard, shown }: PortHandover): void {
+    this.#life = life
+    this.#at = at
+    this.#recent = Buffer.from(recent)
+    this.#tell.stands(recent, { life, at })
+    this.#tellAll(Buffer.concat([unheard, this.#rest]), shown)
+  }
+
+  #tellAll(bytes: Buffer, shown: number): void {
+    this.#rest = bytes.subarray(0, shown)
     this.#shown = null
-    this.#take(all.subarray(shown))
+    this.#take(bytes.subarray(shown))
   }
 
   #take(chunk: Uint8Array): void {
@@ -107,7 +129,7 @@ export class SerialConsole {
       this.#rest = rest
       return
     }
-    if (chunk.length > 0) this.#tell.output(chunk)
+    if (chunk.length > 0) this.#output(chunk)
     for (let end = rest.indexOf(NEWLINE); end >= 0 || rest.length > LINE_MAX_BYTES; end = rest.indexOf(NEWLINE)) {
       const length = end >= 0 && end <= LINE_MAX_BYTES ? end : LINE_MAX_BYTES
       this.#tell.line(rest.toString('utf8', 0, length).replace(/\r$/, ''))
@@ -117,5 +139,13 @@ export class SerialConsole {
     this.#quiet?.cancel()
     if (rest.length === 0) return
     this.#quiet = this.#timers.after(PROMPT_MS, () => this.#tell.prompt(rest.toString('utf8').replace(/\r$/, '')))
+  }
+
+  #output(bytes: Uint8Array): void {
+    const place = { life: this.#life, at: this.#at }
+    this.#at += bytes.length
+    // A copy: of a chunk that is kept by its end all of it would be kept.
+    this.#recent = Buffer.from(Buffer.concat([this.#recent, bytes]).subarray(-CONSOLE_RECENT_BYTES))
+    this.#tell.output(bytes, place)
   }
 }

@@ -6,7 +6,7 @@ import type { ByteStream, CommandExit, Compute } from '@stellwerk/runtime/enviro
 import { StellwerkError } from '@stellwerk/runtime/errors.ts'
 import type { Commit, Incoming, Loaded, Machine } from '../hypervisor.ts'
 import { INCOMING_SOCKET } from './command-line.ts'
-import type { Unheard } from './console.ts'
+import type { PortHandover } from './console.ts'
 import type { QemuMachine } from './machine.ts'
 import { lastWords } from './qemu-process.ts'
 import { StreamReceiver } from './stream-receiver.ts'
@@ -17,8 +17,7 @@ export class QemuIncoming implements Incoming {
   readonly #machine: QemuMachine
   #state: 'waiting' | 'loading' | 'loaded' | 'over' = 'waiting'
   readonly #failure = Promise.withResolvers<never>()
-  /** What its guest said during the switch. */
-  #unheard: Unheard = { bytes: new Uint8Array(0), shown: 0 }
+  #port: PortHandover | null = null
 
   constructor(compute: Compute, machine: QemuMachine) {
     this.#compute = compute
@@ -57,10 +56,10 @@ export class QemuIncoming implements Incoming {
     try {
       await qemu.seal()
       const { stateChecksum, trailer } = await new StreamReceiver(this.#compute, stream, into).run()
-      const { handedOver, unheard } = decodeTrailer(trailer)
+      const { handedOver, port } = decodeTrailer(trailer)
       into.end()
       await complete.promise
-      this.#unheard = unheard
+      this.#port = port
       return { stateChecksum, trailer: handedOver }
     } finally {
       unlisten()
@@ -80,7 +79,7 @@ export class QemuIncoming implements Incoming {
     this.#state = 'over'
     this.#machine.arrive(commit.placementEpoch)
     this.#machine.start()
-    this.#machine.console.precede(this.#unheard)
+    if (this.#port !== null) this.#machine.console.precede(this.#port)
     return this.#machine
   }
 

@@ -15,6 +15,7 @@ import type {
   MigrationPolicy,
   NetworkPort,
   Outgoing,
+  SerialPort,
 } from '../hypervisor.ts'
 import { Lifecycle } from '../lifecycle.ts'
 import { type HypervisorOptions, stepEvidence } from '../options.ts'
@@ -87,10 +88,11 @@ export class QemuMachine implements Machine {
     this.qemu = qemu
     this.#disks = disks
     this.life = new Lifecycle(spec.vm)
-    this.console = new SerialConsole(qemu.console, options.env.timers, {
+    this.console = new SerialConsole(qemu.console, options.env.timers, options.env.random.id(), {
       line: line => this.#said({ kind: 'console', line, said: options.env.trace.stamp() }),
       prompt: text => this.#said({ kind: 'prompt', text }),
-      output: bytes => this.#said({ kind: 'output', bytes }),
+      output: (bytes, place) => this.#said({ kind: 'output', bytes, ...place }),
+      stands: (recent, place) => this.life.tell({ kind: 'port', recent, ...place }),
     })
     const runs = (): boolean => this.life.runs && !this.#lapsed
     const mayPass = (): boolean => this.mayPass()
@@ -184,10 +186,14 @@ export class QemuMachine implements Machine {
   }
 
   input(line: string): void {
-    this.type(Buffer.from(`${line}\n`, 'utf8'))
+    this.#type(Buffer.from(`${line}\n`, 'utf8'))
   }
 
-  type(keys: Uint8Array): void {
+  get port(): SerialPort {
+    return { life: this.console.life, type: keys => this.#type(keys) }
+  }
+
+  #type(keys: Uint8Array): void {
     if (this.life.dead) throw hasEnded(this.life.vm)
     if (this.#outgoing?.hasBegunSwitch === true) throw beingSwitched(this.life.vm)
     if (!this.console.type(keys)) throw consoleBusy(this.life.vm)

@@ -14,6 +14,9 @@ const IO: Io = { origin: 'test', deadlineAt: null }
 const settle = () => new Promise(resolve => setImmediate(() => setImmediate(resolve)))
 
 /** QEMU as far as a migration needs it: it says what happens when it is told to go on. */
+const NONE = new Uint8Array(0)
+const HANDOVER = { life: 'x', at: 0, recent: NONE, unheard: NONE, shown: 0 }
+
 function played(disk: GuestDisk, statistics: () => object = () => ({ ram: {} })) {
   let tell: Parameters<Machine['onQemuEvent']>[0] = () => undefined
   const event = (name: string, data: object) => tell({ event: name, data } as Parameters<typeof tell>[0])
@@ -42,7 +45,7 @@ function played(disk: GuestDisk, statistics: () => object = () => ({ ram: {} }))
     },
     holdDisks: () => disk.hold(),
     insist: (_on: string, done: Promise<unknown>) => done,
-    console: { read: Promise.resolve(), hold: nothing, unheard: { bytes: new Uint8Array(0), shown: 0 } },
+    console: { read: Promise.resolve(), hold: nothing, handover: HANDOVER },
     wanted: () => undefined,
     settled: async () => undefined,
     drained: () => disk.settled(),

@@ -341,7 +341,7 @@ export class QemuOutgoing implements Outgoing {
     this.#stillReleasing()
     this.#phase = 'released'
     // All that the guest has said was read by now: QEMU has written it before it stopped.
-    this.#sender.end(encodeTrailer({ handedOver, unheard: this.#machine.console.unheard }))
+    this.#sender.end(encodeTrailer({ handedOver, port: this.#machine.console.handover }))
     return { rounds: this.#rounds + 1, pagesSent: pages, bytesSent: sentBytes, stateChecksum: this.#sender.checksum }
   }
 

@@ -5,11 +5,22 @@ import { type ContractBench, consecutive, type Watched } from './contract-bench.
 
 /** `on`: the bench of the test that runs. */
 export function terminalContract(on: () => ContractBench): void {
-  const type = ({ machine }: Watched, keys: string) => machine.type?.(Buffer.from(keys))
+  const type = ({ machine }: Watched, keys: string) => machine.port?.type(Buffer.from(keys))
   const sent = (...watched: Watched[]) =>
     Buffer.concat(
       watched.flatMap(({ events }) => events.flatMap(event => (event.kind === 'output' ? [event.bytes] : []))),
     ).toString()
+  /** The machine's own, wherever it moves, and of its port one byte behind the other. */
+  const lives = (...watched: Watched[]) => {
+    const ats = new Map<string, number>()
+    for (const event of watched.flatMap(({ events }) => events)) {
+      if (event.kind === 'port') expect(event.at).toBe(ats.get(event.life))
+      if (event.kind !== 'output') continue
+      expect(event.at).toBe(ats.get(event.life) ?? 0)
+      ats.set(event.life, event.at + event.bytes.length)
+    }
+    return [...ats.keys()]
+  }
   /** The last one has no end yet. */
   const linesOf = (text: string) => text.split(/\r?\n/).slice(0, -1)
 
@@ -34,6 +45,11 @@ export function terminalContract(on: () => ContractBench): void {
     }
     const lines = linesOf(sent(...all))
     expect(lines).toEqual(all.flatMap(each => each.lines))
+    expect(lives(...all)).toEqual([all[0]?.machine.port?.life])
+    // Who looks at it where it has come to sees what stood there.
+    const stood = all.slice(1).map(({ events }) => events.find(event => event.kind === 'port')?.recent)
+    expect(stood.map(recent => sent(...all).includes(Buffer.from(recent ?? []).toString()))).toEqual([true, true])
+    expect(stood.every(recent => (recent?.length ?? 0) > 0)).toBe(true)
     expect(consecutive(all.flatMap(({ acks }) => acks))).toBe(true)
   })
 
