@@ -189,7 +189,8 @@ describe.skipIf(qemu.missing || loaders.missing || tools.missing)(
         await upTo((entries(said.lines).at(-1) ?? 0) + 20)
         const first = entries(said.lines)
         expect(first.every((entry, n) => n === 0 || entry === first[n - 1]! + 1)).toBe(true)
-        expect(await seenOn('host-b')).toMatchObject(drawn)
+        // It is drawn anew there, a moment after somebody looks.
+        await expect.poll(() => seenOn('host-b'), PATIENT).toMatchObject(drawn)
         viewers.process.kill('SIGINT')
         expect((await viewers.ended).code).toBe(0)
 

@@ -162,6 +162,8 @@ export class ContractBench {
   ): Promise<Watched> {
     const outgoing = source.machine.send({ downtimeMs: 100, maxRounds: 10, whenDiverging: 'pause' })
     const loading = incoming.load(outgoing.stream)
+    // Told below, if it comes to that.
+    loading.catch(() => undefined)
     await this.settle(outgoing.converged)
     await converged()
     await this.settle(outgoing.release(async () => null))
