@@ -209,12 +209,6 @@ export class VmActor implements Behavior {
 
   #heard(event: MachineEvent): void {
     switch (event.kind) {
-      case 'console':
-      case 'prompt':
-      case 'output':
-      case 'port':
-        passWords(event, this.parts, this.order, this.evidence)
-        break
       case 'notice':
         this.#context?.send(this.#context.self, 'vm.notice', event)
         break
@@ -229,7 +223,10 @@ export class VmActor implements Behavior {
         const state = event.kind === 'halted' && this.#shutdown.asked ? 'stopped' : event.kind
         this.evidence.halted(event.kind)
         this.#soon(() => this.#end({ state, why: event.reason }))
+        break
       }
+      default:
+        passWords(event, this.parts, this.order, this.evidence)
     }
   }
 

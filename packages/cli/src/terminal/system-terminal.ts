@@ -1,7 +1,7 @@
 // The terminal (or pipe, or file) that this process was started with.
 
-import { spawnSync } from 'node:child_process'
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
+import { leaveOutputAsItIs } from '@stellwerk/runtime/node/terminal-output.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
 import type { Terminal } from '../command-line/command.ts'
 import type { Screen } from './live-screen.ts'
@@ -101,8 +101,7 @@ function systemScreen(): Screen {
     },
     onTyped: f => {
       const giveBack = takeKeys(f)
-      // What raw mode leaves on: a line's end would go back to the first column, too. Without `stty` it does.
-      spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] })
+      leaveOutputAsItIs()
       return giveBack
     },
     onExit: f => {
