@@ -31,6 +31,7 @@ export class ConsoleTerminal implements ConsoleMode {
       port: {
         vm: parts.name,
         onOutput: (bytes, host, isOld) => {
+          this.#take()
           this.#keyboard?.at(host)
           return screen.show(isOld ? withoutQuestions(bytes) : bytes)
         },
@@ -40,7 +41,7 @@ export class ConsoleTerminal implements ConsoleMode {
   }
 
   begin(follower: ConsoleFollower): void {
-    const { name, env } = this.#parts
+    const { name, env, heard } = this.#parts
     const keyboard = new Keyboard({
       env,
       hosts: () => follower.hosts,
@@ -49,7 +50,14 @@ export class ConsoleTerminal implements ConsoleMode {
       lost: error => this.say(`stellwerk: what was typed was not taken: ${describeError(error)}`),
     })
     this.#keyboard = keyboard
-    this.say(`stellwerk: the console of VM "${name}"; Ctrl-] leaves it`)
+    void heard.then(() => this.#take())
+  }
+
+  /** Until there is a guest to type to, the terminal is the user's: Ctrl-C ends the wait. */
+  #take(): void {
+    const keyboard = this.#keyboard
+    if (keyboard === null || this.#offs.length > 0) return
+    this.say(`stellwerk: the console of VM "${this.#parts.name}"; Ctrl-] leaves it`)
     this.#offs = [this.#screen.onExit(() => this.#close()), this.#screen.onTyped(keys => this.#typed(keys, keyboard))]
   }
 
@@ -76,6 +84,7 @@ export class ConsoleTerminal implements ConsoleMode {
     if (this.#keyboard === null) return
     this.#keyboard.stop()
     this.#keyboard = null
+    if (this.#offs.length === 0) return
     for (const off of this.#offs) off()
     this.#offs = []
     void this.#screen.show(Buffer.from(AS_BEFORE))
