@@ -465,7 +465,9 @@ export class HostActor implements Behavior {
 
   #dropOldestFinished(): void {
     const oldest = [...this.#machines.keys()].find(vm => !this.#alive.has(vm))
-    if (oldest !== undefined) this.#machines.delete(oldest)
+    if (oldest === undefined) return
+    this.#machines.delete(oldest)
+    this.#parts.consoles.left(oldest)
   }
 
   reportDone(done: MigrationDone): void {

@@ -89,22 +89,23 @@ export class ConsoleFollower {
   }
 
   /** At the VM's serial port. Rejects with `not-linked`: nothing was sent; or as `console.keys` is refused. */
-  async type(host: string, vm: string, bytes: Uint8Array): Promise<void> {
+  async type(host: string, vm: string, bytes: Uint8Array, life: string | null): Promise<void> {
     const session = this.#sessions.get(host)?.session ?? null
     if (session === null) throw new StellwerkError('not-linked', 'there is no link to it', { where: host })
-    const body = { vm, bytes, ...(this.#life === null ? {} : { life: this.#life }) }
+    const body = { vm, bytes, ...(life === null ? {} : { life }) }
     try {
-      this.#life = (await clusterFamily.request(session, 'console.keys', body, TYPE_MS, this.#to(host))).life
+      const typed = await clusterFamily.request(session, 'console.keys', body, TYPE_MS, this.#to(host))
+      this.#life = typed.life
     } catch (error) {
       // It has begun another, which has said nothing yet.
-      if (errorCode(error) === 'other-life') this.#life = null
+      if (errorCode(error) === 'other-life' && this.#life === life) this.#life = null
       throw error
     }
   }
 
-  /** It is known for which machine keys are typed: they may wait for it. */
-  get knowsMachine(): boolean {
-    return this.#life !== null
+  /** Of the guest that was heard last; null: nobody knows. */
+  get life(): string | null {
+    return this.#life
   }
 
   #to(host: string): { readonly from: string; readonly to: string } {

@@ -17,17 +17,18 @@ function opened(hosts: readonly string[] = ['a', 'b', 'c']) {
     typed: '',
     asked: [] as string[],
     lost: [] as string[],
-    knows: true,
+    life: 'first' as string | null,
   }
   const keyboard = new Keyboard({
     env,
     hosts: () => hosts,
-    mayWait: () => world.knows,
-    give: async (host, keys) => {
+    life: () => world.life,
+    give: async (host, keys, life) => {
       world.asked.push(host)
       await new Promise<void>(resolve => void env.timers.after(1, resolve))
       if (host !== world.at) throw refused('unknown-vm')
       if (world.refusal !== null) throw world.refusal
+      if (life !== null && life !== world.life) throw refused('other-life')
       world.typed += Buffer.from(keys).toString()
     },
     lost: error => world.lost.push(errorCode(error)),
@@ -88,13 +89,29 @@ it('says once that keys are lost, why, and drops those behind them', async () =>
 
 it('keeps nothing for a guest that nobody knows: the next one that begins might read it', async () => {
   const { world, press, pass } = opened()
-  world.knows = false
+  world.life = null
   world.refusal = refused('not-running')
   press('halt\n')
   await pass(10)
   world.refusal = null
   await pass(6_000)
   expect([world.typed, world.lost]).toEqual(['', ['not-running']])
+})
+
+it('types to no other life of the guest than that in which it was pressed', async () => {
+  const { world, press, pass } = opened()
+  world.refusal = refused('not-running')
+  press('halt\n')
+  await pass(300)
+  // It begins anew, and is heard before the keys are sent again.
+  world.life = 'second'
+  press('status\n')
+  world.refusal = null
+  await pass(1_000)
+  expect([world.typed, world.lost]).toEqual(['', ['other-life']])
+  press('status\n')
+  await pass(100)
+  expect(world.typed).toBe('status\n')
 })
 
 it('drops all of a text that was pasted from where it was lost on, and types again after a pause', async () => {

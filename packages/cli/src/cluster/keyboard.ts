@@ -16,7 +16,7 @@ const NOT_TYPED: ReadonlySet<string> = new Set([
   'console-busy',
 ])
 /** Said by everybody who has nothing to do with it: another's refusal tells more. */
-const ELSEWHERE: ReadonlySet<string> = new Set(['not-linked', 'unknown-vm'])
+const ELSEWHERE: readonly string[] = ['not-linked', 'unknown-vm']
 const AGAIN_MS = 100
 /** So long keys wait for a guest that reads them: a switch takes less, and who types knows by then that nothing comes of it. */
 const PATIENCE_MS = 5_000
@@ -28,17 +28,23 @@ export interface KeyboardParts {
   readonly env: { readonly clock: Clock; readonly timers: Timers }
   /** Where the guest could be. */
   readonly hosts: () => readonly string[]
-  /** Whose guest it is for is known: what nobody takes now may wait for it. Otherwise the next one that begins might read it. */
-  readonly mayWait: () => boolean
+  /** The life of the guest that is typed to now; null: nobody knows. */
+  readonly life: () => string | null
   /** Rejects with `not-linked`: it was not sent. */
-  readonly give: (host: string, keys: Uint8Array) => Promise<void>
+  readonly give: (host: string, keys: Uint8Array, life: string | null) => Promise<void>
   /** Whatever is under way, or waits behind it, is typed in vain. */
   readonly lost: (error: unknown) => void
 }
 
+/** Keys are for the life in which they were pressed, whenever they are sent. */
+interface Pressed {
+  readonly life: string | null
+  readonly keys: Buffer
+}
+
 export class Keyboard {
   readonly #parts: KeyboardParts
-  #pending = Buffer.alloc(0)
+  #pending: Pressed[] = []
   #host: string | null = null
   #giving: Promise<void> | null = null
   #pressedAt = Number.NEGATIVE_INFINITY
@@ -59,11 +65,15 @@ export class Keyboard {
     this.#isDeaf &&= now - this.#pressedAt < PASTE_GAP_MS
     this.#pressedAt = now
     if (this.#isDeaf) return
-    if (this.#pending.length + keys.length > PENDING_MAX_BYTES) {
+    const pendingBytes = this.#pending.reduce((sum, pressed) => sum + pressed.keys.length, 0)
+    if (pendingBytes + keys.length > PENDING_MAX_BYTES) {
       this.#lost(new StellwerkError('console-busy', 'more was typed than the guest reads'))
       return
     }
-    this.#pending = Buffer.concat([this.#pending, keys])
+    const life = this.#parts.life()
+    const last = this.#pending.at(-1)
+    if (last?.life !== life) this.#pending.push({ life, keys: Buffer.from(keys) })
+    else this.#pending.splice(-1, 1, { life, keys: Buffer.concat([last.keys, keys]) })
     this.#giving ??= this.#giveAll()
   }
 
@@ -75,44 +85,45 @@ export class Keyboard {
   /** What has not been typed by now is not typed any more. */
   stop(): void {
     this.#isOver = true
-    this.#pending = Buffer.alloc(0)
+    this.#pending = []
   }
 
   async #giveAll(): Promise<void> {
     // What is pressed in this turn goes together.
     await Promise.resolve()
-    while (this.#pending.length > 0) {
-      const piece = this.#pending.subarray(0, CONSOLE_KEYS_BYTES)
-      this.#pending = this.#pending.subarray(piece.length)
-      const error = await this.#give(piece)
+    for (let next = this.#pending.shift(); next !== undefined; next = this.#pending.shift()) {
+      const { life, keys } = next
+      if (keys.length > CONSOLE_KEYS_BYTES) this.#pending.unshift({ life, keys: keys.subarray(CONSOLE_KEYS_BYTES) })
+      const error = await this.#give(keys.subarray(0, CONSOLE_KEYS_BYTES), life)
       if (error !== null && !this.#isOver) this.#lost(error)
     }
     this.#giving = null
   }
 
   #lost(error: unknown): void {
-    this.#pending = Buffer.alloc(0)
+    this.#pending = []
     this.#isDeaf = true
     this.#parts.lost(error)
   }
 
   /** Null: it was typed. */
-  async #give(keys: Uint8Array): Promise<unknown> {
+  async #give(keys: Uint8Array, life: string | null): Promise<unknown> {
     const { clock, timers } = this.#parts.env
     const until = clock.now() + PATIENCE_MS
     for (;;) {
       let refusal: unknown = new StellwerkError('not-linked', 'no host is there to be typed to')
       for (const host of this.#inTurn()) {
         try {
-          await this.#parts.give(host, keys)
+          await this.#parts.give(host, keys, life)
           this.#host = host
           return null
         } catch (error) {
           if (!NOT_TYPED.has(errorCode(error)) && !canary('keys-typed-again')) return error
-          if (ELSEWHERE.has(errorCode(refusal))) refusal = error
+          if (ELSEWHERE.indexOf(errorCode(error)) < 0 || tellsMore(error, refusal)) refusal = error
         }
       }
-      if (this.#isOver || clock.now() >= until || !this.#parts.mayWait()) return refusal
+      // For a guest that nobody knows nothing waits: the next one that begins might read it.
+      if (this.#isOver || clock.now() >= until || life === null) return refusal
       await new Promise<void>(resolve => void timers.after(AGAIN_MS, resolve))
     }
   }
@@ -124,4 +135,10 @@ export class Keyboard {
     if (host === null || !hosts.includes(host)) return hosts
     return [host, ...hosts.filter(each => each !== host)]
   }
+}
+
+/** Of two refusals by who has nothing to do with it. */
+function tellsMore(error: unknown, than: unknown): boolean {
+  const rank = (each: unknown): number => ELSEWHERE.indexOf(errorCode(each))
+  return rank(than) >= 0 && rank(error) >= rank(than)
 }

@@ -10,7 +10,7 @@ import type { ConsoleMode, ConsoleParts } from './console-mode.ts'
 
 /** Ctrl-]. */
 const LEAVE = 0x1d
-/** Who leaves has what was typed before it typed, if it goes soon. */
+/** Who leaves has what was typed before it typed, and what came shown, if it goes soon. */
 const LAST_KEYS_MS = 1_000
 /** Colours and the cursor as they were, on a line of one's own. */
 const AS_BEFORE = '\u001b[0m\u001b[?25h\r\n'
@@ -22,6 +22,8 @@ export class ConsoleTerminal implements ConsoleMode {
   readonly #parts: ConsoleParts
   readonly #screen: Screen
   #keyboard: Keyboard | null = null
+  #isLeaving = false
+  #shown: Promise<void> = Promise.resolve()
   #offs: readonly (() => void)[] = []
 
   constructor(parts: ConsoleParts, screen: Screen) {
@@ -33,7 +35,8 @@ export class ConsoleTerminal implements ConsoleMode {
         onOutput: (bytes, host, isOld) => {
           this.#take()
           this.#keyboard?.at(host)
-          return screen.show(isOld ? withoutQuestions(bytes) : bytes)
+          this.#shown = screen.show(isOld ? withoutQuestions(bytes) : bytes)
+          return this.#shown
         },
         onMissed: bytes => this.say(`stellwerk: ${bytes} bytes of its output were missed`),
       },
@@ -45,8 +48,8 @@ export class ConsoleTerminal implements ConsoleMode {
     const keyboard = new Keyboard({
       env,
       hosts: () => follower.hosts,
-      mayWait: () => follower.knowsMachine,
-      give: (host, keys) => follower.type(host, name, keys),
+      life: () => follower.life,
+      give: (host, keys, life) => follower.type(host, name, keys, life),
       lost: error => this.say(`stellwerk: what was typed was not taken: ${describeError(error)}`),
     })
     this.#keyboard = keyboard
@@ -62,10 +65,13 @@ export class ConsoleTerminal implements ConsoleMode {
   }
 
   #typed(keys: Uint8Array, keyboard: Keyboard): void {
+    if (this.#isLeaving) return
     const end = keys.indexOf(LEAVE)
     const before = end < 0 ? keys : keys.subarray(0, end)
     if (before.length > 0) keyboard.press(before)
-    if (end >= 0) this.#parts.leave()
+    if (end < 0) return
+    this.#isLeaving = true
+    this.#parts.leave()
   }
 
   /** On a line of its own: nobody knows what stands in this one. */
@@ -76,7 +82,7 @@ export class ConsoleTerminal implements ConsoleMode {
   async end(): Promise<void> {
     const { timers } = this.#parts.env
     const patience = new Promise<void>(resolve => void timers.after(LAST_KEYS_MS, resolve))
-    if (this.#keyboard !== null) await Promise.race([this.#keyboard.settled, patience])
+    if (this.#keyboard !== null) await Promise.race([Promise.all([this.#keyboard.settled, this.#shown]), patience])
     this.#close()
   }
 
@@ -87,6 +93,6 @@ export class ConsoleTerminal implements ConsoleMode {
     if (this.#offs.length === 0) return
     for (const off of this.#offs) off()
     this.#offs = []
-    void this.#screen.show(Buffer.from(AS_BEFORE))
+    this.#screen.write(AS_BEFORE)
   }
 }

@@ -26,6 +26,8 @@ import { ConsoleTerminal } from './console-terminal.ts'
 import { LISTEN } from './kept-way.ts'
 import { showScreen } from './vm-screen.ts'
 
+/** A coordinator that has not answered by then is as good as away; and nobody who wants to leave waits for it. */
+const ANSWER_MS = 3_000
 /** How often it is looked where the VM is. */
 const LOOK_MS = 1_000
 /** So long lines wait for a link to the VM's host. */
@@ -111,7 +113,7 @@ async function showConsole(context: CommandContext, input: Input): Promise<numbe
     // Hosts may come and go while one looks; and so may the coordinator, while what the guest says comes from its host.
     let away = false
     do {
-      const status = await statusOrAway(client)
+      const status = await Promise.race([statusOrAway(client), sleep(ANSWER_MS).then(() => null)])
       if (status === null && !away) mode.say(`stellwerk: ${AWAY}${mode.whileAway}`)
       away = status === null
       if (status === null) continue

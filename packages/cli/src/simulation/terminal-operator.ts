@@ -58,8 +58,8 @@ export class TerminalOperator {
     const keyboard: Keyboard = new Keyboard({
       env,
       hosts: () => follower.hosts,
-      mayWait: () => follower.knowsMachine,
-      give: (host, keys) => follower.type(host, vm, keys),
+      life: () => follower.life,
+      give: (host, keys, life) => follower.type(host, vm, keys, life),
       lost: () => undefined,
     })
     follower.follow(

@@ -1,7 +1,7 @@
 // The terminal (or pipe, or file) that this process was started with.
 
 import { createClock } from '@stellwerk/runtime/node/clock.ts'
-import { leaveOutputAsItIs } from '@stellwerk/runtime/node/terminal-output.ts'
+import { leaveOutputAsItIs, writeOut } from '@stellwerk/runtime/node/terminal-output.ts'
 import { createTimers } from '@stellwerk/runtime/node/timers.ts'
 import type { Terminal } from '../command-line/command.ts'
 import type { Screen } from './live-screen.ts'
@@ -92,7 +92,7 @@ function systemScreen(): Screen {
     // https://no-color.org: set to anything but nothing.
     colours: (process.env['NO_COLOR'] ?? '') === '',
     write: text => stdout.write(text),
-    show: bytes => new Promise(resolve => stdout.write(bytes, () => resolve())),
+    show: bytes => writeOut(bytes).catch(outputFailed),
     onResize: f => on('resize', f),
     hasKeyboard: stdin.isTTY === true,
     onKeys: f => {

@@ -16,6 +16,9 @@ it.each([
   ['a colour, ended otherwise', '\u001b]4;1;?\u001b\\'],
   ['a setting', '\u001bP$qm\u001b\\'],
   ['its kind, the old way', '\u001bZ'],
+  ['its keys', '\u001b[?u'],
+  ['how it presents', '\u001b[1$w'],
+  ['where it is, with another question within', '\u001b[6\u0005n'],
   ['who it is', '\u0005'],
 ])('leaves out what asks a terminal for %s', (_, question) => {
   expect(left(`/ # ${question}login: `)).toBe('/ # login: ')
@@ -24,6 +27,13 @@ it.each([
 it('leaves everything else as it was, also what is no text', () => {
   const text = '\u001b[2J\u001b[1;31mréd\u001b[0m\u001b[10;5Hx\u001b[K\u001b[?25l\t\r\n日本 cntx'
   expect(left(text)).toBe(text)
-  const bytes = Uint8Array.from([0xff, 0xfe, 0x1b])
+  const bytes = Uint8Array.from([0xff, 0xfe, 0x41])
   expect(Uint8Array.from(withoutQuestions(bytes))).toEqual(bytes)
 })
+
+it.each(['\u001b', '\u001b[', '\u001b[6', '\u001b[?2026$', '\u001b]11;?', '\u001bP$qm\u001b'])(
+  'leaves out what is cut off: %j',
+  tail => {
+    expect(left(`/ # ${tail}`)).toBe('/ # ')
+  },
+)

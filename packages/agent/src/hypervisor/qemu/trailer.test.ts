@@ -13,7 +13,7 @@ it('is what it was, after JSON', () => {
 it.each([
   ...[null, 0, 'text', [], {}, { handedOver: 1 }, { port: PORT }, { handedOver: 1, port: null }],
   ...[undefined, 1, '', 'x'.repeat(65)].map(life => ({ handedOver: 1, port: { ...PORT, life } })),
-  ...[undefined, null, '0', -1, 0.5].flatMap(bad => [
+  ...[undefined, null, '0', -1, 0.5, Number.MAX_SAFE_INTEGER].flatMap(bad => [
     { handedOver: 1, port: { ...PORT, at: bad } },
     { handedOver: 1, port: { ...PORT, shown: bad } },
   ]),

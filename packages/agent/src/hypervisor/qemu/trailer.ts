@@ -13,6 +13,8 @@ export interface Trailer {
 }
 
 const LIFE_MAX = 64
+/** Of bytes that a port has sent: more than any does. */
+const AT_MAX = 2 ** 52
 
 export function encodeTrailer({ handedOver, port: { life, at, recent, unheard, shown } }: Trailer): Json {
   const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64')
@@ -36,7 +38,7 @@ function fieldsOf(value: Json | undefined): { readonly [key: string]: Json | und
 }
 
 function isCount(value: Json | undefined): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0
+  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= AT_MAX
 }
 
 function none(): StellwerkError {
