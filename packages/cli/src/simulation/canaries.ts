@@ -364,7 +364,7 @@ export const CANARIES: readonly Canary[] = [
     part: 'cluster',
     rule: 'VM2',
     what: 'a terminal types again what may have been typed already',
-    seed: 7,
+    seed: 30,
     tuning: { qemu: true, terminal: true, faults: ['agent-pause', 'network-clog', 'control-cut'], meanGapMs: 1_500 },
   },
   {
