@@ -98,7 +98,7 @@ describe.skipIf(qemu.missing)(`a guest's terminal (${qemu.note})`, () => {
         terminal.type(typed.at(-1) ?? '')
         // A line that a shell may edit has an end.
         if (n % 60 === 59) terminal.type(ENTER)
-        await pass(20)
+        await pass(40)
       }
     })()
     const moved = async (to: string) => {
