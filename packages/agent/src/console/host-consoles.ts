@@ -1,19 +1,13 @@
 // Who follows the consoles of this host's guests, from outside: each line as it is said, and a question while it waits for its answer;
 // or, as a terminal does, one guest's serial port byte for byte.
 
-import { CONSOLE_RECENT_BYTES } from '@stellwerk/protocol/messages/cluster.ts'
 import type { ActorContext } from '@stellwerk/runtime/actors/message.ts'
 import type { Hlc } from '@stellwerk/runtime/environment.ts'
-import type { PortPlace } from '../hypervisor/hypervisor.ts'
+import type { PortState } from '../hypervisor/hypervisor.ts'
 import { type AskFollower, TerminalFollower } from './terminal-follower.ts'
 
 /** Of a line, or what stands of one. */
 const TEXT_MAX = 4096
-
-/** How a guest's serial port stands: the end of what it has sent, up to `at`. */
-export interface PortState extends PortPlace {
-  readonly recent: Uint8Array
-}
 
 export class HostConsoles {
   readonly #host: string
@@ -73,18 +67,12 @@ export class HostConsoles {
     this.#tellReaders('console.prompt', { vm, host: this.#host, text: text.slice(0, TEXT_MAX) })
   }
 
-  /** What its serial port sends. */
-  output(vm: string, bytes: Uint8Array, { life, at }: PortPlace): void {
-    const before = this.#ports.get(vm)
-    const recent = before?.life === life ? before.recent : new Uint8Array(0)
-    this.stands(vm, Buffer.concat([recent, bytes]).subarray(-CONSOLE_RECENT_BYTES), { life, at: at + bytes.length })
-    for (const terminal of this.#terminals.values()) terminal.output(vm, bytes, { life, at })
-  }
-
-  /** What it has sent last, before anybody here could hear it. */
-  stands(vm: string, recent: Uint8Array, { life, at }: PortPlace): void {
-    // A copy: of a chunk that is kept by its end all of it would be kept.
-    this.#ports.set(vm, { life, at, recent: Buffer.from(recent) })
+  /** What its serial port sends, and how it stands since. */
+  output(vm: string, bytes: Uint8Array, port: PortState): void {
+    this.#ports.set(vm, port)
+    if (bytes.length === 0) return
+    const place = { life: port.life, at: port.at - bytes.length }
+    for (const terminal of this.#terminals.values()) terminal.output(vm, bytes, place)
   }
 
   #tellReaders(kind: string, body: object): void {

@@ -56,10 +56,11 @@ export type MachineEvent =
   | { readonly kind: 'console'; readonly line: string; readonly said: Hlc }
   /** The beginning of a line stands on its console, as a question does; the line follows when it has an end. */
   | { readonly kind: 'prompt'; readonly text: string }
-  /** What its serial port has sent, byte for byte, before the lines of it. Of machines that have one. */
-  | ({ readonly kind: 'output'; readonly bytes: Uint8Array } & PortPlace)
-  /** It has moved here, and its port has sent so much before: the end of that. */
-  | ({ readonly kind: 'port'; readonly recent: Uint8Array } & PortPlace)
+  /**
+   * What its serial port has sent, byte for byte, before the lines of it, and how that stands since. Of machines that have one; of one
+   * that has moved here first without a byte.
+   */
+  | { readonly kind: 'output'; readonly bytes: Uint8Array; readonly port: PortState }
   /** The machine froze by itself, because its right to execute was gone when it asked; it waits for a thaw. */
   | { readonly kind: 'frozen'; readonly reason: string }
   /** The guest ended by itself. */
@@ -74,6 +75,11 @@ export type MachineEvent =
 export interface PortPlace {
   readonly life: string
   readonly at: number
+}
+
+/** `recent`: the end of what it has sent. */
+export interface PortState extends PortPlace {
+  readonly recent: Uint8Array
 }
 
 export interface SerialPort {

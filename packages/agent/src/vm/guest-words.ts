@@ -6,7 +6,7 @@ import type { Evidence } from './evidence.ts'
 import type { VmParts } from './vm-parts.ts'
 
 export function passWords(
-  event: Extract<MachineEvent, { kind: 'console' | 'prompt' | 'output' | 'port' }>,
+  event: Extract<MachineEvent, { kind: 'console' | 'prompt' | 'output' }>,
   parts: Pick<VmParts, 'consoles'>,
   { vm, epoch }: VmOrder,
   evidence: Evidence,
@@ -16,11 +16,7 @@ export function passWords(
     return
   }
   if (event.kind === 'output') {
-    parts.consoles.output(vm, event.bytes, event)
-    return
-  }
-  if (event.kind === 'port') {
-    parts.consoles.stands(vm, event.recent, event)
+    parts.consoles.output(vm, event.bytes, event.port)
     return
   }
   evidence.said(event.line)

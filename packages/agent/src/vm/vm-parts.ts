@@ -27,7 +27,7 @@ export interface VmParts {
   readonly report: (machine: ReportedMachine) => void
   /** Nothing of the machine is left, and it need not be reported. */
   readonly gone: (vm: string, epoch: number) => void
-  readonly consoles: Pick<HostConsoles, 'line' | 'prompt' | 'output' | 'stands'>
+  readonly consoles: Pick<HostConsoles, 'line' | 'prompt' | 'output'>
   readonly streams: MigrationStreams
   readonly ask: (from: string, to: string, kind: string, body: unknown, deadlineMs: number) => Promise<unknown>
   /** Says, until it is taken, that this side's part of a migration is over; also when the VM's actor is gone. */

@@ -15,7 +15,7 @@ const NOT_TYPED: ReadonlySet<string> = new Set([
   'standing-still',
   'console-busy',
 ])
-/** Said by everybody who has nothing to do with it: another's refusal tells more. */
+/** Said by everybody who has nothing to do with it; what tells less comes first. */
 const ELSEWHERE: readonly string[] = ['not-linked', 'unknown-vm']
 const AGAIN_MS = 100
 /** So long keys wait for a guest that reads them: a switch takes less, and who types knows by then that nothing comes of it. */
@@ -119,7 +119,7 @@ export class Keyboard {
           return null
         } catch (error) {
           if (!NOT_TYPED.has(errorCode(error)) && !canary('keys-typed-again')) return error
-          if (ELSEWHERE.indexOf(errorCode(error)) < 0 || tellsMore(error, refusal)) refusal = error
+          if (tells(error) >= tells(refusal)) refusal = error
         }
       }
       // For a guest that nobody knows nothing waits: the next one that begins might read it.
@@ -137,8 +137,8 @@ export class Keyboard {
   }
 }
 
-/** Of two refusals by who has nothing to do with it. */
-function tellsMore(error: unknown, than: unknown): boolean {
-  const rank = (each: unknown): number => ELSEWHERE.indexOf(errorCode(each))
-  return rank(than) >= 0 && rank(error) >= rank(than)
+/** How much a refusal tells. */
+function tells(refusal: unknown): number {
+  const elsewhere = ELSEWHERE.indexOf(errorCode(refusal))
+  return elsewhere < 0 ? ELSEWHERE.length : elsewhere
 }

@@ -11,10 +11,10 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 export async function untilInterrupted(work: (sleep: Sleep) => Promise<void>): Promise<void> {
   const timers = createTimers(createClock())
   let isOver = false
-  let wake: (() => void) | null = null
+  const wakes = new Set<() => void>()
   const interrupt = () => {
     isOver = true
-    wake?.()
+    for (const wake of [...wakes]) wake()
   }
   for (const signal of SIGNALS) process.on(signal, interrupt)
   const sleep: Sleep = ms =>
@@ -23,11 +23,13 @@ export async function untilInterrupted(work: (sleep: Sleep) => Promise<void>): P
         resolve(false)
         return
       }
-      const timer = timers.after(ms, () => resolve(!isOver))
-      wake = () => {
+      const over = (): void => {
         timer.cancel()
-        resolve(false)
+        wakes.delete(over)
+        resolve(!isOver)
       }
+      const timer = timers.after(ms, over)
+      wakes.add(over)
     })
   try {
     await work(sleep)

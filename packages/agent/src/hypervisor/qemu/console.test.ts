@@ -1,7 +1,8 @@
 // The serial port byte for byte and as lines, a question while it waits for its answer, and what goes with a machine that moves.
 
+import { CONSOLE_RECENT_BYTES } from '@stellwerk/protocol/messages/cluster.ts'
 import { expect, it } from 'vitest'
-import type { PortPlace } from '../hypervisor.ts'
+import type { PortState } from '../hypervisor.ts'
 import { createPipe } from '../precopy/pipe.ts'
 import { createVirtualEnvironment } from '../testing/virtual-environment.ts'
 import { type ConsoleListener, SerialConsole } from './console.ts'
@@ -21,14 +22,13 @@ class Heard implements ConsoleListener {
     this.lines.push(`${text}…`)
   }
 
-  output(bytes: Uint8Array, { life, at }: PortPlace): void {
-    // Of each life it is told without a gap, and nothing twice.
-    this.places.set(life, [...(this.places.get(life) ?? []), at])
+  output(bytes: Uint8Array, { life, at, recent }: PortState): void {
+    if (bytes.length === 0) {
+      this.stood = `${life} ${at} ${Buffer.from(recent).toString()}`
+      return
+    }
+    this.places.set(life, [...(this.places.get(life) ?? []), at - bytes.length])
     this.sent += Buffer.from(bytes).toString()
-  }
-
-  stands(recent: Uint8Array, { life, at }: PortPlace): void {
-    this.stood = `${life} ${at} ${Buffer.from(recent).toString()}`
   }
 }
 
@@ -101,4 +101,16 @@ it('held in vain, it tells what it kept', async () => {
   expect([heard.sent, heard.lines]).toEqual(['one\ntwo\nlogin: ', ['one', 'two']])
   await pass(300)
   expect(heard.lines.at(-1)).toBe('login: …')
+})
+
+it('keeps the end of what it has sent, and no more', async () => {
+  const { port: open } = opened()
+  const { port, says } = open()
+  await says('x'.repeat(CONSOLE_RECENT_BYTES))
+  await says('\nlogin: ')
+  const { at, recent } = port.handover
+  expect([at, Buffer.from(recent).toString()]).toEqual([
+    CONSOLE_RECENT_BYTES + 8,
+    `${'x'.repeat(CONSOLE_RECENT_BYTES - 8)}\nlogin: `,
+  ])
 })

@@ -2,7 +2,7 @@
 
 import { CONSOLE_RECENT_BYTES } from '@stellwerk/protocol/messages/cluster.ts'
 import type { ByteStream, Timer, Timers } from '@stellwerk/runtime/environment.ts'
-import type { PortPlace } from '../hypervisor.ts'
+import type { PortState } from '../hypervisor.ts'
 
 /** A longer one is told in parts. */
 const LINE_MAX_BYTES = 4096
@@ -15,19 +15,15 @@ const TYPED_MAX_BYTES = 65_536
 const READ_MS = 200
 
 export interface ConsoleListener {
-  /** All that it sends, before the lines of it. */
-  output(bytes: Uint8Array, place: PortPlace): void
-  /** It has moved here. */
-  stands(recent: Uint8Array, place: PortPlace): void
+  /** All that it sends, before the lines of it, and how it stands since; nothing, when it has moved here. */
+  output(bytes: Uint8Array, port: PortState): void
   line(line: string): void
   /** The beginning of a line, which is told whole when it has an end. */
   prompt(text: string): void
 }
 
-/** What goes with a machine that moves. `at`: of all that was told as output. */
-export interface PortHandover extends PortPlace {
-  /** The end of what was told as output. */
-  readonly recent: Uint8Array
+/** What goes with a machine that moves: how its port stands by what was told as output, and what was not. */
+export interface PortHandover extends PortState {
   /** The line that has no end yet, and all that came since the port was held. */
   readonly unheard: Uint8Array
   /** So many of these were told as output. */
@@ -105,7 +101,7 @@ export class SerialConsole {
 
   get handover(): PortHandover {
     const unheard = this.#rest
-    return { life: this.#life, at: this.#at, recent: this.#recent, unheard, shown: this.#shown ?? unheard.length }
+    return { ...this.#state, unheard, shown: this.#shown ?? unheard.length }
   }
 
   /** Of where it comes from: what it has sent there comes before all that it sends here. */
@@ -113,7 +109,7 @@ export class SerialConsole {
     this.#life = life
     this.#at = at
     this.#recent = Buffer.from(recent)
-    this.#tell.stands(recent, { life, at })
+    this.#tell.output(new Uint8Array(0), this.#state)
     this.#tellAll(Buffer.concat([unheard, this.#rest]), shown)
   }
 
@@ -142,10 +138,13 @@ export class SerialConsole {
   }
 
   #output(bytes: Uint8Array): void {
-    const place = { life: this.#life, at: this.#at }
     this.#at += bytes.length
     // A copy: of a chunk that is kept by its end all of it would be kept.
     this.#recent = Buffer.from(Buffer.concat([this.#recent, bytes]).subarray(-CONSOLE_RECENT_BYTES))
-    this.#tell.output(bytes, place)
+    this.#tell.output(bytes, this.#state)
+  }
+
+  get #state(): PortState {
+    return { life: this.#life, at: this.#at, recent: this.#recent }
   }
 }

@@ -91,8 +91,7 @@ export class QemuMachine implements Machine {
     this.console = new SerialConsole(qemu.console, options.env.timers, options.env.random.id(), {
       line: line => this.#said({ kind: 'console', line, said: options.env.trace.stamp() }),
       prompt: text => this.#said({ kind: 'prompt', text }),
-      output: (bytes, place) => this.#said({ kind: 'output', bytes, ...place }),
-      stands: (recent, place) => this.life.tell({ kind: 'port', recent, ...place }),
+      output: (bytes, port) => this.#said({ kind: 'output', bytes, port }),
     })
     const runs = (): boolean => this.life.runs && !this.#lapsed
     const mayPass = (): boolean => this.mayPass()

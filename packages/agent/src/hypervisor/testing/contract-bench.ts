@@ -4,7 +4,16 @@
 import type { Environment, TraceEvent } from '@stellwerk/runtime/environment.ts'
 import { errorCode } from '@stellwerk/runtime/errors.ts'
 import { checkEntry, LOG_START, ledgerTag, unitOffset, unitsOf } from '../../guests/ledger-format.ts'
-import type { Commit, Hypervisor, Incoming, Machine, MachineEvent, MachineSpec } from '../hypervisor.ts'
+import type {
+  Commit,
+  Hypervisor,
+  Incoming,
+  Loaded,
+  Machine,
+  MachineEvent,
+  MachineSpec,
+  Outgoing,
+} from '../hypervisor.ts'
 import type { HypervisorOptions } from '../options.ts'
 import { MemoryDisk } from './memory-disk.ts'
 
@@ -154,17 +163,23 @@ export class ContractBench {
     return this.settle(this.hypervisor.receive(this.#subject.spec('vm-1', load), [this.disk], []))
   }
 
+  /** On its way there, so far that it may be switched. */
+  async sending(source: Watched, incoming: Incoming): Promise<{ outgoing: Outgoing; loading: Promise<Loaded> }> {
+    const outgoing = source.machine.send({ downtimeMs: 100, maxRounds: 10, whenDiverging: 'pause' })
+    const loading = incoming.load(outgoing.stream)
+    // Whoever waits for it hears of it.
+    loading.catch(() => undefined)
+    await this.settle(outgoing.converged)
+    return { outgoing, loading }
+  }
+
   /** Moves it there; `converged` comes in between, before the switch. */
   async move(
     source: Watched,
     incoming: Incoming,
     converged: () => Promise<void> = () => Promise.resolve(),
   ): Promise<Watched> {
-    const outgoing = source.machine.send({ downtimeMs: 100, maxRounds: 10, whenDiverging: 'pause' })
-    const loading = incoming.load(outgoing.stream)
-    // Told below, if it comes to that.
-    loading.catch(() => undefined)
-    await this.settle(outgoing.converged)
+    const { outgoing, loading } = await this.sending(source, incoming)
     await converged()
     await this.settle(outgoing.release(async () => null))
     await this.settle(loading)
